@@ -1,0 +1,2 @@
+//! The `unaufs` program.
+fn main() {}
