@@ -1,3 +1,11 @@
 //! Moves a dead Docker aufs store to a living storage driver, offline.
+pub mod branch;
+pub mod checks;
+pub mod disk;
+pub mod docker_json;
 pub mod error;
 pub mod ids;
+pub mod place;
+pub mod show;
+pub mod store;
+pub mod view;

@@ -1,0 +1,592 @@
+//! Files, reached through directory descriptors only.
+//!
+//! ```text
+//! Dir ──open/child──▶ Dir            every step: no symlink, no magic link, no mount point crossed, nothing above
+//!     ──for_each────▶ names          streamed, a folder of a million names is never held in memory
+//!     ──mkdir, link, rename, …       effects on one name of this folder
+//! ```
+//!
+//! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
+//! could be led out of ROOT by a symlink; a name below an open descriptor cannot (DESIGN promise 8). Everything that touches
+//! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion.
+
+pub mod attrs;
+pub mod copy;
+pub mod fault;
+pub mod mounts;
+pub mod remove;
+
+use crate::error::{Error, IoContext, Kind, Result};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Read;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use rustix::fs::FileType;
+
+/// One directory, held open. All names given to it are single components unless the method says otherwise.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// Where it was when it was opened: for messages and for programs that need a path, never for opening.
+    label: PathBuf,
+}
+
+/// What `lstat` says of one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The type of the file.
+    pub kind: FileType,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// Owner, as the host sees it.
+    pub uid: u32,
+    /// Group, as the host sees it.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Allocated bytes.
+    pub allocated: u64,
+    /// Last access: seconds, nanoseconds.
+    pub atime: (i64, u32),
+    /// Last modification: seconds, nanoseconds.
+    pub mtime: (i64, u32),
+    /// Last status change: seconds, nanoseconds.
+    pub ctime: (i64, u32),
+    /// Number of names.
+    pub nlink: u64,
+    /// The file system's device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Device number of a device node.
+    pub rdev: u64,
+}
+
+impl Meta {
+    // the fields have other widths on 32-bit hosts
+    #[allow(clippy::unnecessary_cast)]
+    fn from_stat(s: &rustix::fs::Stat) -> Meta {
+        Meta {
+            kind: FileType::from_raw_mode(s.st_mode),
+            mode: s.st_mode & 0o7777,
+            uid: s.st_uid,
+            gid: s.st_gid,
+            size: u64::try_from(s.st_size).unwrap_or(0),
+            allocated: u64::try_from(s.st_blocks).unwrap_or(0) * 512,
+            atime: (s.st_atime as i64, s.st_atime_nsec as u32),
+            mtime: (s.st_mtime as i64, s.st_mtime_nsec as u32),
+            ctime: (s.st_ctime as i64, s.st_ctime_nsec as u32),
+            nlink: s.st_nlink as u64,
+            dev: s.st_dev,
+            ino: s.st_ino,
+            rdev: s.st_rdev,
+        }
+    }
+
+    /// A directory?
+    pub fn is_dir(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
+    /// A regular file?
+    pub fn is_file(&self) -> bool {
+        self.kind == FileType::RegularFile
+    }
+
+    /// A character device 0:0: the form in which overlay2 stores a deletion (FORMATS 2.2).
+    pub fn is_overlay_whiteout(&self) -> bool {
+        self.kind == FileType::CharacterDevice && self.rdev == 0
+    }
+}
+
+/// `openat2` came with Linux 5.6; aufs hosts run kernels from 3.10 on. Set once it has failed with ENOSYS.
+static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
+
+const DIR_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+/// Bytes for one `getdents64` call.
+const DENTS: usize = 32 * 1024;
+
+impl Dir {
+    /// Opens a directory that the user named; symlinks in that path are the user's own and are followed.
+    pub fn open_named(path: &Path) -> Result<Dir> {
+        let real = std::fs::canonicalize(path).on(|| format!("open {}", path.display()))?;
+        let fd = rustix::fs::open(&real, DIR_FLAGS, Mode::empty()).on(|| format!("open {}", real.display()))?;
+        Ok(Dir { fd, label: real })
+    }
+
+    /// Opens a directory below this one. `rel` may have several components; none may be a symlink, `..` or a mount point.
+    pub fn open(&self, rel: impl AsRef<[u8]>) -> Result<Dir> {
+        let rel = rel.as_ref();
+        self.try_open(rel).map_err(|e| Error::io(format!("open folder {}", self.show(rel)), e))
+    }
+
+    /// Like [`Dir::open`]; `None` if it is not there.
+    pub fn open_opt(&self, rel: impl AsRef<[u8]>) -> Result<Option<Dir>> {
+        let rel = rel.as_ref();
+        match self.try_open(rel) {
+            Ok(d) => Ok(Some(d)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::io(format!("open folder {}", self.show(rel)), e)),
+        }
+    }
+
+    /// Opens a directory below this one, with the plain errno: ENOTDIR or ELOOP when something else is in the way.
+    pub fn try_open(&self, rel: &[u8]) -> Result<Dir, Errno> {
+        let fd = self.open_beneath(rel, DIR_FLAGS)?;
+        Ok(Dir { fd, label: self.label.join(os(rel)) })
+    }
+
+    fn open_beneath(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        if !NO_OPENAT2.load(Ordering::Relaxed) && !fault::old_kernel() && rel.len() < 4000 {
+            let how =
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+            match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), how) {
+                // ENOSYS: before 5.6. EPERM: some container sandboxes answer so for calls that they do not know.
+                Err(Errno::NOSYS | Errno::PERM) => {}
+                other => return other,
+            }
+            NO_OPENAT2.store(true, Ordering::Relaxed);
+        }
+        self.open_by_component(rel, flags)
+    }
+
+    /// The way below Linux 5.6: one `O_NOFOLLOW` step a component, and the device compared for mount points.
+    fn open_by_component(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let dev = rustix::fs::fstat(&self.fd)?.st_dev;
+        let mut at: Option<OwnedFd> = None;
+        let mut parts = rel.split(|c| *c == b'/').filter(|p| !p.is_empty() && *p != b".").peekable();
+        if parts.peek().is_none() {
+            return rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
+        }
+        while let Some(part) = parts.next() {
+            if part == b".." {
+                return Err(Errno::XDEV);
+            }
+            let flags = if parts.peek().is_some() { DIR_FLAGS } else { flags };
+            let base = at.as_ref().map_or(self.fd.as_fd(), |f| f.as_fd());
+            let fd = rustix::fs::openat(base, part, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            if rustix::fs::fstat(&fd)?.st_dev != dev {
+                return Err(Errno::XDEV);
+            }
+            at = Some(fd);
+        }
+        at.ok_or(Errno::INVAL)
+    }
+
+    /// A second handle with a read position of its own.
+    pub fn again(&self) -> Result<Dir> {
+        let fd =
+            rustix::fs::openat(&self.fd, ".", DIR_FLAGS, Mode::empty()).on(|| format!("open {}", self.show(b"")))?;
+        Ok(Dir { fd, label: self.label.clone() })
+    }
+
+    /// Where the directory was when it was opened. Not for opening anything.
+    pub fn label(&self) -> &Path {
+        &self.label
+    }
+
+    /// The path of a name in it, for messages.
+    pub fn show(&self, name: &[u8]) -> String {
+        crate::show::path(&self.label.join(os(name)))
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// `/proc/self/fd/N/name`: for the l*xattr calls, which have no *at form before Linux 6.13. The descriptor pins the folder, and
+    /// the last component is not followed by these calls.
+    pub(crate) fn proc_path(&self, name: &[u8]) -> Vec<u8> {
+        let mut p = format!("/proc/self/fd/{}/", self.fd.as_raw_fd()).into_bytes();
+        p.extend_from_slice(name);
+        p
+    }
+
+    /// `fstat` of the directory itself.
+    pub fn meta(&self) -> Result<Meta> {
+        let s = rustix::fs::fstat(&self.fd).on(|| format!("stat {}", self.show(b"")))?;
+        Ok(Meta::from_stat(&s))
+    }
+
+    /// `lstat` of a name, with the plain errno.
+    pub fn try_stat(&self, name: &[u8]) -> Result<Meta, Errno> {
+        Ok(Meta::from_stat(&rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    /// `lstat` of a name in this folder.
+    pub fn stat(&self, name: impl AsRef<[u8]>) -> Result<Meta> {
+        let name = name.as_ref();
+        self.try_stat(name).on(|| format!("stat {}", self.show(name)))
+    }
+
+    /// `lstat` of a path below; `None` if it, or a folder on the way, is not there.
+    pub fn stat_opt(&self, rel: impl AsRef<[u8]>) -> Result<Option<Meta>> {
+        let rel = rel.as_ref();
+        let (dir, name) = split(rel);
+        let holder;
+        let at = if dir.is_empty() {
+            self
+        } else {
+            match self.try_open(dir) {
+                Ok(d) => {
+                    holder = d;
+                    &holder
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+                Err(e) => return Err(Error::io(format!("open folder {}", self.show(dir)), e)),
+            }
+        };
+        match at.try_stat(name) {
+            Ok(m) => Ok(Some(m)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::io(format!("stat {}", self.show(rel)), e)),
+        }
+    }
+
+    /// Is there such a path below?
+    pub fn has(&self, rel: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.stat_opt(rel)?.is_some())
+    }
+
+    /// Opens a regular file for reading. Devices, fifos and sockets are refused without being opened for I/O.
+    pub fn open_file(&self, rel: impl AsRef<[u8]>) -> Result<File> {
+        let rel = rel.as_ref();
+        self.try_open_file(rel).map_err(|e| {
+            let err = Error::io(format!("open {}", self.show(rel)), e);
+            match e {
+                Errno::LOOP => err.hint("it is a symlink, which is never followed here"),
+                _ => err,
+            }
+        })
+    }
+
+    /// Like [`Dir::open_file`] with the plain errno; EINVAL when it is not a regular file.
+    pub fn try_open_file(&self, rel: &[u8]) -> Result<File, Errno> {
+        // O_NONBLOCK: opening a fifo must not wait. The type is looked at before, so that no device is ever opened.
+        let (dir, name) = split(rel);
+        let holder;
+        let at = if dir.is_empty() {
+            self
+        } else {
+            holder = self.try_open(dir)?;
+            &holder
+        };
+        let before = at.try_stat(name)?;
+        match before.kind {
+            FileType::RegularFile => {}
+            FileType::Symlink => return Err(Errno::LOOP),
+            _ => return Err(Errno::INVAL),
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = rustix::fs::openat(&at.fd, name, flags, Mode::empty())?;
+        let after = Meta::from_stat(&rustix::fs::fstat(&fd)?);
+        // swapped between the two calls, or a bind mount onto the file
+        if !after.is_file() || after.dev != rustix::fs::fstat(&at.fd)?.st_dev {
+            return Err(Errno::INVAL);
+        }
+        Ok(File::from(fd))
+    }
+
+    /// Reads a whole metadata file of at most `limit` bytes.
+    pub fn read(&self, rel: impl AsRef<[u8]>, limit: u64) -> Result<Vec<u8>> {
+        let rel = rel.as_ref();
+        let mut f = self.open_file(rel)?;
+        let mut out = Vec::new();
+        let n = (&mut f).take(limit + 1).read_to_end(&mut out).on(|| format!("read {}", self.show(rel)))?;
+        if n as u64 > limit {
+            return Err(Error::corrupt(format!(
+                "{} is larger than the {limit} bytes that such a file may have",
+                self.show(rel)
+            )));
+        }
+        Ok(out)
+    }
+
+    /// Like [`Dir::read`]; `None` if it is not there.
+    pub fn read_opt(&self, rel: impl AsRef<[u8]>, limit: u64) -> Result<Option<Vec<u8>>> {
+        if self.stat_opt(rel.as_ref())?.is_none() {
+            return Ok(None);
+        }
+        self.read(rel, limit).map(Some)
+    }
+
+    /// Calls `f` with each name, its type and inode, in the order of the disk; `.` and `..` are left out. Starts anew each time.
+    pub fn for_each(&self, mut f: impl FnMut(&[u8], FileType, u64) -> Result<()>) -> Result<()> {
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).on(|| format!("list {}", self.show(b"")))?;
+        let mut buf = [MaybeUninit::<u8>::uninit(); DENTS];
+        let mut raw = rustix::fs::RawDir::new(&self.fd, &mut buf);
+        while let Some(entry) = raw.next() {
+            let entry = entry.on(|| format!("list {}", self.show(b"")))?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                // xfs made with ftype=0, and old file systems
+                FileType::Unknown => self.stat(name)?.kind,
+                k => k,
+            };
+            f(name, kind, entry.ino())?;
+        }
+        Ok(())
+    }
+
+    /// All names with their types, sorted bytewise. For metadata folders, not for the folders of a layer.
+    pub fn list(&self) -> Result<Vec<(Vec<u8>, FileType)>> {
+        let mut out = Vec::new();
+        self.for_each(|n, k, _| {
+            out.push((n.to_vec(), k));
+            Ok(())
+        })?;
+        out.sort_by(|a: &(Vec<u8>, FileType), b| a.0.cmp(&b.0));
+        Ok(out)
+    }
+
+    /// The target of a symlink.
+    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let c = rustix::fs::readlinkat(&self.fd, name, Vec::new()).on(|| format!("read link {}", self.show(name)))?;
+        Ok(c.into_bytes())
+    }
+
+    /// Makes a directory, mode as given whatever the umask says.
+    pub fn mkdir(&self, name: impl AsRef<[u8]>, mode: u32) -> Result<()> {
+        let name = name.as_ref();
+        fault::effect("mkdir");
+        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
+            .on(|| format!("make folder {}", self.show(name)))?;
+        rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
+            .on(|| format!("set mode of {}", self.show(name)))
+    }
+
+    /// Opens a directory below, making it and its parents where they are missing.
+    pub fn ensure(&self, rel: impl AsRef<[u8]>, mode: u32) -> Result<Dir> {
+        let mut at = self.again()?;
+        for part in rel.as_ref().split(|c| *c == b'/').filter(|p| !p.is_empty()) {
+            at = match at.open_opt(part)? {
+                Some(d) => d,
+                None => {
+                    at.mkdir(part, mode)?;
+                    at.open(part)?
+                }
+            };
+        }
+        Ok(at)
+    }
+
+    /// A symlink.
+    pub fn symlink(&self, target: &[u8], name: &[u8]) -> Result<()> {
+        fault::effect("symlink");
+        rustix::fs::symlinkat(target, &self.fd, name).on(|| format!("make symlink {}", self.show(name)))
+    }
+
+    /// A device, fifo or socket.
+    pub fn mknod(&self, name: &[u8], kind: FileType, rdev: u64) -> Result<()> {
+        fault::effect("mknod");
+        rustix::fs::mknodat(&self.fd, name, kind, Mode::empty(), rdev).map_err(|e| {
+            let err = Error::io(format!("make device {}", self.show(name)), e);
+            if e == Errno::PERM {
+                err.hint("making devices needs root in the initial user namespace (CAP_MKNOD)")
+            } else {
+                err
+            }
+        })
+    }
+
+    /// Another name in `to` for the file `name` of this folder, with the plain errno. A symlink is linked, not followed.
+    pub fn try_link(&self, name: &[u8], to: &Dir, new: &[u8]) -> Result<(), Errno> {
+        fault::effect("link");
+        rustix::fs::linkat(&self.fd, name, &to.fd, new, AtFlags::empty())
+    }
+
+    /// Renames a path below `self` to a path below `to`; never replaces anything.
+    pub fn rename_new(&self, from: impl AsRef<[u8]>, to: &Dir, new: impl AsRef<[u8]>) -> Result<()> {
+        let (from, new) = (from.as_ref(), new.as_ref());
+        let what = || format!("rename {} to {}", self.show(from), to.show(new));
+        let (fd, fname) = self.parent_of(from)?;
+        let (td, tname) = to.parent_of(new)?;
+        fault::effect("rename");
+        if !fault::old_kernel() {
+            match rustix::fs::renameat_with(&fd.fd, fname, &td.fd, tname, rustix::fs::RenameFlags::NOREPLACE) {
+                // before 3.15, and file systems without it: look first. We hold the lock, nobody else writes here.
+                Err(Errno::NOSYS | Errno::INVAL) => {}
+                other => return other.on(what),
+            }
+        }
+        if td.try_stat(tname).is_ok() {
+            return Err(Error::io(what(), Errno::EXIST));
+        }
+        rustix::fs::renameat(&fd.fd, fname, &td.fd, tname).on(what)
+    }
+
+    /// The open parent folder of a path below, and the last component.
+    pub fn parent_of<'a>(&self, rel: &'a [u8]) -> Result<(Dir, &'a [u8])> {
+        let (dir, name) = split(rel);
+        Ok((if dir.is_empty() { self.again()? } else { self.open(dir)? }, name))
+    }
+
+    /// Removes a name that is not a directory.
+    pub fn unlink(&self, name: &[u8]) -> Result<()> {
+        fault::effect("unlink");
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()).on(|| format!("remove {}", self.show(name)))
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, name: &[u8]) -> Result<()> {
+        fault::effect("rmdir");
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR).on(|| format!("remove folder {}", self.show(name)))
+    }
+
+    /// Creates a regular file that must not exist yet, open for writing, mode 0600.
+    pub fn create(&self, name: impl AsRef<[u8]>) -> Result<File> {
+        let name = name.as_ref();
+        fault::effect("create");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
+            .on(|| format!("create {}", self.show(name)))?;
+        Ok(File::from(fd))
+    }
+
+    /// Writes a small file that must not exist yet.
+    pub fn write_new(&self, name: impl AsRef<[u8]>, bytes: &[u8], mode: u32) -> Result<()> {
+        let name = name.as_ref();
+        let f = self.create(name)?;
+        fill(&f, bytes).on(|| format!("write {}", self.show(name)))?;
+        rustix::fs::fchmod(&f, Mode::from_raw_mode(mode)).on(|| format!("set mode of {}", self.show(name)))
+    }
+
+    /// Writes a small file so that after a crash there is either the old or the new one: temporary file, fsync, rename, fsync of
+    /// the folder.
+    pub fn write_atomic(&self, name: &[u8], bytes: &[u8], mode: u32) -> Result<()> {
+        let mut tmp = b".tmp-".to_vec();
+        tmp.extend_from_slice(name);
+        if self.try_stat(&tmp).is_ok() {
+            self.unlink(&tmp)?;
+        }
+        let what = || format!("write {}", self.show(name));
+        let f = self.create(&tmp)?;
+        fill(&f, bytes).on(what)?;
+        rustix::fs::fchmod(&f, Mode::from_raw_mode(mode)).on(what)?;
+        f.sync_all().on(what)?;
+        fault::effect("replace");
+        rustix::fs::renameat(&self.fd, &tmp[..], &self.fd, name).on(what)?;
+        self.sync()
+    }
+
+    /// Makes the names of this folder durable.
+    pub fn sync(&self) -> Result<()> {
+        match rustix::fs::fsync(&self.fd) {
+            // some file systems have nothing to sync for a folder
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(e) => Err(Error::io(format!("sync {}", self.show(b"")), e)),
+        }
+    }
+
+    /// Makes everything on this folder's file system durable.
+    pub fn sync_fs(&self) -> Result<()> {
+        fault::effect("syncfs");
+        if fault::without_syncs() {
+            return Ok(());
+        }
+        rustix::fs::syncfs(&self.fd).on(|| format!("sync the file system of {}", self.show(b"")))
+    }
+
+    /// Takes the exclusive lock of this folder. The kernel drops it with the process, so it is never stale.
+    pub fn lock(&self) -> Result<File> {
+        let again = self.again()?;
+        match rustix::fs::flock(&again.fd, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(File::from(again.fd)),
+            Err(Errno::WOULDBLOCK) => {
+                Err(Error::new(Kind::Busy, format!("another unaufs works on {}", self.show(b"")))
+                    .hint("wait until it has finished; `unaufs status` tells where it stands"))
+            }
+            Err(e) => Err(Error::io(format!("lock {}", self.show(b"")), e)),
+        }
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Writes all bytes.
+fn fill(mut f: &File, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    f.write_all(bytes)
+}
+
+/// A path's folder and last component.
+pub fn split(rel: &[u8]) -> (&[u8], &[u8]) {
+    match rel.iter().rposition(|c| *c == b'/') {
+        Some(i) => (&rel[..i], &rel[i + 1..]),
+        None => (b"", rel),
+    }
+}
+
+/// Bytes as a path: on Linux a file name is bytes.
+pub fn os(bytes: &[u8]) -> &Path {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leads_out() {
+        let t = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir_all(t.path().join("root/a/b")).expect("mkdir");
+        std::fs::create_dir(t.path().join("out")).expect("mkdir");
+        std::fs::write(t.path().join("out/secret"), "s").expect("write");
+        std::os::unix::fs::symlink("../out", t.path().join("root/ln")).expect("symlink");
+        std::os::unix::fs::symlink("../../out/secret", t.path().join("root/a/f")).expect("symlink");
+        let root = Dir::open_named(&t.path().join("root")).expect("open");
+        for by_component in [false, true] {
+            let open = |rel: &[u8]| {
+                if by_component { root.open_by_component(rel, DIR_FLAGS) } else { root.open_beneath(rel, DIR_FLAGS) }
+            };
+            assert!(open(b"a/b").is_ok());
+            assert!(open(b"a/../a").is_err() || !by_component);
+            for bad in [&b"ln"[..], b"ln/x", b"..", b"a/../..", b"/etc", b"a/f"] {
+                let r = open(bad);
+                // the component-wise form drops the leading slash: /etc is then a name below, which is not there
+                assert!(r.is_err(), "{:?} by component {by_component}", bad);
+            }
+        }
+        assert!(root.read("a/f", 100).is_err());
+        assert!(root.read("ln/secret", 100).is_err());
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let d = Dir::open_named(t.path()).expect("open");
+        d.mknod(b"pipe", FileType::Fifo, 0).expect("fifo");
+        assert_eq!(d.try_open_file(b"pipe").err(), Some(Errno::INVAL));
+        d.write_new("f", b"12345", 0o640).expect("write");
+        assert_eq!(d.read("f", 5).expect("read"), b"12345");
+        assert!(d.read("f", 4).is_err());
+        assert_eq!(d.stat("f").expect("stat").mode, 0o640);
+    }
+
+    #[test]
+    fn rename_never_replaces() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let d = Dir::open_named(t.path()).expect("open");
+        d.write_new("a", b"a", 0o600).expect("write");
+        d.write_new("b", b"b", 0o600).expect("write");
+        assert!(d.rename_new("a", &d, "b").is_err());
+        d.rename_new("a", &d, "c").expect("rename");
+        assert_eq!(d.read("c", 9).expect("read"), b"a");
+    }
+}

@@ -1,0 +1,175 @@
+//! Owners, modes, times and extended attributes.
+//!
+//! Order per object (FORMATS 11.12): create, chown, chmod, xattrs, times. `chown` clears `security.capability` and the setuid bit,
+//! setting an xattr changes nothing but ctime, and a folder's times come last because each new name in it changes them.
+
+use super::{Dir, FileType, Meta};
+use crate::error::{Error, IoContext, Result};
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+
+/// Extended attributes by name.
+pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Which extended attributes belong to the new place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XattrScope {
+    /// Everything but SELinux labels: for vfs and btrfs, and for comparing.
+    Plain,
+    /// Without `trusted.overlay.*`, which overlayfs would obey: those are data only on aufs (FORMATS 11.28).
+    Overlay,
+}
+
+/// The prefix that overlayfs reads as its own (FORMATS 2.2).
+pub const OVERLAY_PREFIX: &[u8] = b"trusted.overlay.";
+/// Marks a folder under which nothing of the layers below shows (FORMATS 2.2).
+pub const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+
+impl XattrScope {
+    /// Is this attribute taken along? SELinux labels never are: they are the policy's to set (FORMATS 11.13).
+    pub fn keeps(self, name: &[u8]) -> bool {
+        if name == b"security.selinux" || name.starts_with(b"btrfs.") {
+            return false;
+        }
+        self == XattrScope::Plain || !name.starts_with(OVERLAY_PREFIX)
+    }
+}
+
+/// Linux allows 64 KiB of names and 64 KiB for a value.
+const XATTR_MAX: usize = 64 * 1024;
+
+impl Dir {
+    /// All extended attributes of a name, of whatever type; a symlink's own. `.` is the folder itself.
+    pub fn xattrs(&self, name: &[u8]) -> Result<Xattrs> {
+        let mut out = Xattrs::new();
+        self.for_each_xattr(name, |n, path| {
+            let mut value = vec![0u8; 256];
+            let v = loop {
+                match rustix::fs::lgetxattr(path, n, &mut value[..]) {
+                    Ok(len) => {
+                        value.truncate(len);
+                        break Some(value);
+                    }
+                    Err(Errno::RANGE) if value.len() < XATTR_MAX => value = vec![0u8; XATTR_MAX],
+                    Err(Errno::NODATA) => break None,
+                    Err(e) => {
+                        return Err(Error::io(
+                            format!("read xattr {} of {}", crate::show::bytes(n), self.show(name)),
+                            e,
+                        ));
+                    }
+                }
+            };
+            if let Some(v) = v {
+                out.insert(n.to_vec(), v);
+            }
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Does a name carry an attribute that overlayfs would obey?
+    pub fn has_overlay_xattr(&self, name: &[u8]) -> Result<bool> {
+        let mut found = false;
+        self.for_each_xattr(name, |n, _| {
+            found |= n.starts_with(OVERLAY_PREFIX);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn for_each_xattr(&self, name: &[u8], mut f: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let path = self.proc_path(name);
+        let mut small = [0u8; 1024];
+        let mut large;
+        let list: &[u8] = match rustix::fs::llistxattr(&path[..], &mut small[..]) {
+            Ok(0) => return Ok(()),
+            Ok(n) => &small[..n],
+            Err(Errno::RANGE) => {
+                large = vec![0u8; XATTR_MAX];
+                let n = rustix::fs::llistxattr(&path[..], &mut large[..])
+                    .on(|| format!("list xattrs of {}", self.show(name)))?;
+                &large[..n]
+            }
+            // no xattrs on this file system or this type of file
+            Err(Errno::OPNOTSUPP) => return Ok(()),
+            Err(e) => return Err(Error::io(format!("list xattrs of {}", self.show(name)), e)),
+        };
+        for n in list.split(|c| *c == 0).filter(|n| !n.is_empty()) {
+            f(n, &path)?;
+        }
+        Ok(())
+    }
+
+    /// Sets one extended attribute of a name; a symlink's own.
+    pub fn set_xattr(&self, name: &[u8], attr: &[u8], value: &[u8]) -> Result<()> {
+        super::fault::effect("setxattr");
+        let path = self.proc_path(name);
+        rustix::fs::lsetxattr(&path[..], attr, value, XattrFlags::empty()).map_err(|e| {
+            let what = format!("set xattr {} ({} bytes) of {}", crate::show::bytes(attr), value.len(), self.show(name));
+            let err = Error::io(what, e);
+            match e {
+                Errno::OPNOTSUPP => err.hint("the file system of the new store cannot hold this attribute"),
+                // ext4 keeps all attributes of a file in one block
+                Errno::NOSPC => err.hint("the file system has no room for so large an attribute; xfs and btrfs have"),
+                _ => err,
+            }
+        })
+    }
+
+    /// Removes one extended attribute.
+    pub fn remove_xattr(&self, name: &[u8], attr: &[u8]) -> Result<()> {
+        super::fault::effect("removexattr");
+        let path = self.proc_path(name);
+        match rustix::fs::lremovexattr(&path[..], attr) {
+            Ok(()) | Err(Errno::NODATA) => Ok(()),
+            Err(e) => Err(Error::io(format!("remove xattr {} of {}", crate::show::bytes(attr), self.show(name)), e)),
+        }
+    }
+
+    /// Gives `name` the owner, mode and attributes recorded; not the times.
+    pub fn set_owner_mode_xattrs(&self, name: &[u8], m: &Meta, xattrs: &Xattrs, scope: XattrScope) -> Result<()> {
+        self.set_owner(name, m.uid, m.gid)?;
+        if m.kind != FileType::Symlink {
+            self.set_mode(name, m.mode)?;
+        }
+        for (n, v) in xattrs.iter().filter(|(n, _)| scope.keeps(n)) {
+            self.set_xattr(name, n, v)?;
+        }
+        Ok(())
+    }
+
+    /// `lchown`.
+    pub fn set_owner(&self, name: &[u8], uid: u32, gid: u32) -> Result<()> {
+        super::fault::effect("chown");
+        rustix::fs::chownat(
+            &self.fd,
+            name,
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .on(|| format!("set owner of {}", self.show(name)))
+    }
+
+    /// `chmod` of a name that is known not to be a symlink.
+    pub fn set_mode(&self, name: &[u8], mode: u32) -> Result<()> {
+        super::fault::effect("chmod");
+        rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
+            .on(|| format!("set mode of {}", self.show(name)))
+    }
+
+    /// Sets access and modification time of a name; a symlink's own.
+    pub fn set_times(&self, name: &[u8], m: &Meta) -> Result<()> {
+        super::fault::effect("utimens");
+        rustix::fs::utimensat(&self.fd, name, &stamps(m), AtFlags::SYMLINK_NOFOLLOW)
+            .on(|| format!("set times of {}", self.show(name)))
+    }
+}
+
+/// Times for `utimensat`.
+pub fn stamps(m: &Meta) -> Timestamps {
+    let t = |(s, ns): (i64, u32)| Timespec { tv_sec: s, tv_nsec: ns.into() };
+    Timestamps { last_access: t(m.atime), last_modification: t(m.mtime) }
+}

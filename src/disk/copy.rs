@@ -1,0 +1,181 @@
+//! Copies of one file: its content by the cheapest way that the two file systems allow, and everything that belongs to it.
+//!
+//! clone (shared extents) → `copy_file_range` → read and write. Holes stay holes. EXDEV, EOPNOTSUPP and their like step down;
+//! ENOSPC and EACCES stop (DESIGN, issue of other disks).
+
+use super::attrs::{XattrScope, stamps};
+use super::{Dir, FileType, Meta};
+use crate::error::{Error, IoContext, Result};
+use rustix::fs::{Mode, SeekFrom};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How the content got to its new place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transfer {
+    /// One inode, two names: for what nobody writes into.
+    Link,
+    /// Two inodes, shared extents (FICLONE).
+    Clone,
+    /// Two inodes, two contents.
+    Copy,
+}
+
+/// What one source/target pair of file systems can do, learnt on the first file and remembered.
+#[derive(Debug, Default)]
+pub struct Ability {
+    /// 0 clone, 1 `copy_file_range`, 2 read and write.
+    step: AtomicU8,
+}
+
+impl Ability {
+    /// Starts with clone if the plan allows it.
+    pub fn starting(with_clone: bool) -> Ability {
+        Ability { step: AtomicU8::new(if with_clone { 0 } else { 1 }) }
+    }
+
+    fn step_down(&self, from: u8) {
+        self.step.fetch_max(from + 1, Ordering::Relaxed);
+    }
+}
+
+/// These mean "not here", not "no": try the next way.
+fn not_here(e: Errno) -> bool {
+    matches!(
+        e,
+        Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOTTY | Errno::PERM | Errno::TXTBSY
+    )
+}
+
+/// Copies the file `name` of `from` to `new` in `to` with everything that belongs to it. `m` is its `lstat`.
+/// Hard links are the caller's: this makes a new inode. Returns how the content went.
+pub fn copy_object(
+    from: &Dir,
+    name: &[u8],
+    m: &Meta,
+    to: &Dir,
+    new: &[u8],
+    scope: XattrScope,
+    ability: &Ability,
+) -> Result<Transfer> {
+    let mut used = Transfer::Copy;
+    match m.kind {
+        FileType::RegularFile => {
+            let src = from.open_file(name)?;
+            let now = Meta::from_stat(&rustix::fs::fstat(&src).on(|| format!("stat {}", from.show(name)))?);
+            if (now.ino, now.size, now.mtime) != (m.ino, m.size, m.mtime) {
+                return Err(changed(from, name));
+            }
+            let dst = to.create(new)?;
+            used = copy_content(&src, &dst, m, ability)
+                .map_err(|e| Error::io(format!("copy {} to {}", from.show(name), to.show(new)), e))?;
+            let after = Meta::from_stat(&rustix::fs::fstat(&src).on(|| format!("stat {}", from.show(name)))?);
+            if (after.size, after.mtime) != (m.size, m.mtime) {
+                return Err(changed(from, name));
+            }
+            finish_file(from, name, m, to, new, &dst, scope)?;
+            return Ok(used);
+        }
+        FileType::Symlink => to.symlink(&from.read_link(name)?, new)?,
+        FileType::CharacterDevice | FileType::BlockDevice => to.mknod(new, m.kind, m.rdev)?,
+        FileType::Fifo | FileType::Socket => to.mknod(new, m.kind, 0)?,
+        FileType::Directory | FileType::Unknown => {
+            return Err(Error::corrupt(format!("{} is not a file", from.show(name))));
+        }
+    }
+    to.set_owner_mode_xattrs(new, m, &from.xattrs(name)?, scope)?;
+    to.set_times(new, m)?;
+    Ok(used)
+}
+
+fn changed(dir: &Dir, name: &[u8]) -> Error {
+    Error::corrupt(format!("{} changed while it was read", dir.show(name)))
+        .hint("something still writes into the old store; stop it and run unaufs again")
+}
+
+/// Owner, mode, xattrs and times on the open descriptor: fewer path walks than by name.
+fn finish_file(from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], dst: &File, scope: XattrScope) -> Result<()> {
+    use rustix::fs::{Gid, Uid};
+    let what = || format!("set owner, mode and times of {}", to.show(new));
+    super::fault::effect("attributes");
+    rustix::fs::fchown(dst, Some(Uid::from_raw(m.uid)), Some(Gid::from_raw(m.gid))).on(what)?;
+    rustix::fs::fchmod(dst, Mode::from_raw_mode(m.mode)).on(what)?;
+    for (n, v) in from.xattrs(name)?.iter().filter(|(n, _)| scope.keeps(n)) {
+        to.set_xattr(new, n, v)?;
+    }
+    rustix::fs::futimens(dst, &stamps(m)).on(what)
+}
+
+fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<Transfer, std::io::Error> {
+    if m.size == 0 {
+        return Ok(Transfer::Copy);
+    }
+    if ability.step.load(Ordering::Relaxed) == 0 {
+        match rustix::fs::ioctl_ficlone(dst, src) {
+            Ok(()) => return Ok(Transfer::Clone),
+            Err(e) if not_here(e) => ability.step_down(0),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    if m.allocated >= m.size {
+        copy_range(src, dst, 0, m.size, ability)?;
+    } else {
+        let mut pos = 0;
+        while let Some((start, end)) = next_data(src, pos, m.size)? {
+            copy_range(src, dst, start, end, ability)?;
+            pos = end;
+        }
+        rustix::fs::ftruncate(dst, m.size)?;
+    }
+    Ok(Transfer::Copy)
+}
+
+/// The next stretch of data at or after `pos`; `None` behind the last one.
+fn next_data(src: &File, pos: u64, size: u64) -> Result<Option<(u64, u64)>, std::io::Error> {
+    if pos >= size {
+        return Ok(None);
+    }
+    let start = match rustix::fs::seek(src, SeekFrom::Data(pos)) {
+        Ok(s) => s,
+        Err(Errno::NXIO) => return Ok(None),
+        // a file system that knows no holes
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some((pos, size))),
+        Err(e) => return Err(e.into()),
+    };
+    let end = rustix::fs::seek(src, SeekFrom::Hole(start))?.min(size);
+    Ok(if start >= end { None } else { Some((start, end)) })
+}
+
+fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -> Result<(), std::io::Error> {
+    let mut pos = start;
+    while pos < end && ability.step.load(Ordering::Relaxed) <= 1 {
+        let (mut a, mut b) = (pos, pos);
+        let want = usize::try_from(end - pos).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::copy_file_range(src, Some(&mut a), dst, Some(&mut b), want) {
+            Ok(0) => break,
+            Ok(n) => pos += n as u64,
+            Err(Errno::INTR) => {}
+            Err(e) if not_here(e) => ability.step_down(1),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    if pos == end {
+        return Ok(());
+    }
+    rustix::fs::seek(src, SeekFrom::Start(pos))?;
+    rustix::fs::seek(dst, SeekFrom::Start(pos))?;
+    let mut buf = vec![0u8; 256 * 1024];
+    let (mut reader, mut writer) = (src.take(end - pos), dst);
+    loop {
+        let n = reader.read(&mut buf)?;
+        if n == 0 {
+            break;
+        }
+        writer.write_all(&buf[..n])?;
+        pos += n as u64;
+    }
+    if pos == end { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+}

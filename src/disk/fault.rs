@@ -1,0 +1,67 @@
+//! The seam for crash tests: every effect on the disk passes [`effect`], where a test may let the process die.
+//!
+//! `UNAUFS_FAULT_AT=k` ends the process, as `kill -9` would, before the k-th effect on metadata, journal, layers or switch;
+//! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs, for the control that
+//! must fail; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).
+//! Compiled in only with the feature `fault-points`; otherwise all of it is nothing.
+
+#[cfg(feature = "fault-points")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static EFFECTS: AtomicU64 = AtomicU64::new(0);
+
+    fn number(name: &str) -> Option<u64> {
+        std::env::var(name).ok().and_then(|v| v.parse().ok())
+    }
+
+    pub fn effect(name: &str) {
+        static AT: OnceLock<Option<u64>> = OnceLock::new();
+        let k = EFFECTS.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(file) = std::env::var_os("UNAUFS_FAULT_COUNT") {
+            // a counter for the test alone: an error here only spoils the test
+            let _ = std::fs::write(file, format!("{k} {name}\n"));
+        }
+        if *AT.get_or_init(|| number("UNAUFS_FAULT_AT")) == Some(k) {
+            eprintln!("fault point {k}: dies before {name}");
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            std::process::abort();
+        }
+    }
+
+    pub fn flag(name: &'static str, cell: &'static OnceLock<bool>) -> bool {
+        *cell.get_or_init(|| std::env::var_os(name).is_some())
+    }
+}
+
+/// Called before each effect on the disk.
+#[inline]
+pub fn effect(_name: &'static str) {
+    #[cfg(feature = "fault-points")]
+    armed::effect(_name);
+}
+
+/// Shall `openat2` and `renameat2` be taken as unknown?
+#[inline]
+pub fn old_kernel() -> bool {
+    #[cfg(feature = "fault-points")]
+    {
+        static FLAG: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        armed::flag("UNAUFS_FAULT_OLD_KERNEL", &FLAG)
+    }
+    #[cfg(not(feature = "fault-points"))]
+    false
+}
+
+/// Shall syncs be left out?
+#[inline]
+pub fn without_syncs() -> bool {
+    #[cfg(feature = "fault-points")]
+    {
+        static FLAG: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        armed::flag("UNAUFS_FAULT_NO_SYNC", &FLAG)
+    }
+    #[cfg(not(feature = "fault-points"))]
+    false
+}

@@ -1,0 +1,137 @@
+//! What is mounted where, and what a file system can hold.
+
+use super::Dir;
+use crate::error::{IoContext, Result};
+use std::path::{Path, PathBuf};
+
+/// One line of `/proc/<pid>/mountinfo` (proc(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// The type of the file system.
+    pub fstype: String,
+    /// The device, or what stands for it.
+    pub source: String,
+    /// The options of this mount, comma separated.
+    pub options: String,
+    /// The options of the file system, comma separated.
+    pub super_options: String,
+}
+
+/// Parses mountinfo. Lines that make no sense are left out: they cannot name a path below ROOT.
+pub fn parse(text: &[u8]) -> Vec<Mount> {
+    text.split(|c| *c == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let fields: Vec<&[u8]> = line.split(|c| *c == b' ').collect();
+    let dash = fields.iter().position(|f| *f == b"-")?;
+    let text = |f: &[u8]| String::from_utf8_lossy(&unescape(f)).into_owned();
+    Some(Mount {
+        point: super::os(&unescape(fields.get(4)?)).to_owned(),
+        options: text(fields.get(5)?),
+        fstype: text(fields.get(dash + 1)?),
+        source: text(fields.get(dash + 2)?),
+        super_options: fields.get(dash + 3).map(|f| text(f)).unwrap_or_default(),
+    })
+}
+
+/// The kernel writes blank, tab, newline and backslash as `\040` and so on.
+fn unescape(f: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(f.len());
+    let mut i = 0;
+    while i < f.len() {
+        let octal = f.get(i + 1..i + 4).filter(|d| f[i] == b'\\' && d.iter().all(|c| (b'0'..=b'7').contains(c)));
+        if let Some(d) = octal {
+            out.push(d.iter().fold(0u32, |v, c| v * 8 + u32::from(c - b'0')) as u8);
+            i += 4;
+        } else {
+            out.push(f[i]);
+            i += 1;
+        }
+    }
+    out
+}
+
+/// The mounts that this process sees.
+pub fn mine() -> Result<Vec<Mount>> {
+    let text = std::fs::read("/proc/self/mountinfo").on(|| "read /proc/self/mountinfo".to_owned())?;
+    Ok(parse(&text))
+}
+
+/// The mounts strictly below `root`, in any mount namespace that `/proc` shows, each point once.
+pub fn below(root: &Path) -> Result<Vec<Mount>> {
+    let mut out: Vec<Mount> = mine()?;
+    for pid in std::fs::read_dir("/proc").on(|| "list /proc".to_owned())?.flatten() {
+        if pid.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            // a process that has ended meanwhile, or one that we may not look into
+            if let Ok(text) = std::fs::read(pid.path().join("mountinfo")) {
+                out.extend(parse(&text));
+            }
+        }
+    }
+    out.retain(|m| m.point.starts_with(root) && m.point != root);
+    out.sort_by(|a, b| a.point.cmp(&b.point));
+    out.dedup_by(|a, b| a.point == b.point);
+    Ok(out)
+}
+
+/// The mount that a path lies on.
+pub fn of(path: &Path) -> Result<Option<Mount>> {
+    let all = mine()?;
+    // later lines cover earlier ones at the same point
+    Ok(all
+        .into_iter()
+        .filter(|m| path.starts_with(&m.point))
+        .enumerate()
+        .max_by_key(|(i, m)| (m.point.components().count(), *i))
+        .map(|(_, m)| m))
+}
+
+/// Room on a file system.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Room {
+    /// Bytes that root may still write.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Inodes that can still be made; `None` where inodes are made on demand (btrfs).
+    pub free_inodes: Option<u64>,
+    /// Bytes of one allocation unit.
+    pub block: u64,
+    /// The file system's magic number (statfs(2)).
+    pub magic: u64,
+}
+
+/// Free bytes and inodes of the file system that a folder lies on.
+pub fn room(dir: &Dir) -> Result<Room> {
+    let s = rustix::fs::fstatfs(dir).on(|| format!("statfs {}", dir.show(b"")))?;
+    let unit = u64::try_from(s.f_bsize).unwrap_or(4096);
+    Ok(Room {
+        free_bytes: s.f_bfree.saturating_mul(unit),
+        total_bytes: s.f_blocks.saturating_mul(unit),
+        free_inodes: (s.f_files > 0).then_some(s.f_ffree),
+        block: unit,
+        magic: s.f_type as u64 & 0xffff_ffff,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_lines() {
+        let text = b"36 35 98:0 /mnt1 /mnt/my\\040disk rw,noatime shared:1 - ext3 /dev/root rw,errors=continue\n\
+                     nonsense\n\
+                     40 36 0:30 / /v\\134x ro - aufs none rw,si=1";
+        let m = parse(text);
+        assert_eq!(m.len(), 2);
+        assert_eq!(m[0].point, Path::new("/mnt/my disk"));
+        assert_eq!((m[0].fstype.as_str(), m[0].source.as_str()), ("ext3", "/dev/root"));
+        assert_eq!(m[0].super_options, "rw,errors=continue");
+        assert_eq!(m[1].point, Path::new("/v\\x"));
+        assert_eq!(m[1].fstype, "aufs");
+    }
+}

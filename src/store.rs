@@ -1,0 +1,235 @@
+//! What is in a dead store: images, layers, containers, and what is wrong with them.
+//!
+//! ```text
+//! ROOT/image/aufs/…  containers/  aufs/     Docker 1.10 to 23   ─ content.rs ─┐
+//! ROOT/graph/  repositories-aufs  aufs/     Docker up to 1.9    ─ graph/    ─┴▶ Store, Findings
+//! ```
+//!
+//! Both generations give the same [`Store`]; nothing after this folder asks which one it was. One damaged object is a
+//! [`Finding`] and a reason in its `broken`, never the end of the run.
+
+pub mod aufs;
+pub mod containers;
+pub mod content;
+
+use crate::checks::Finding;
+use crate::disk::Dir;
+use crate::error::{Error, Kind, Result};
+use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Which Docker wrote the metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generation {
+    /// Docker 1.10 to 23: `image/aufs`.
+    Content,
+    /// Docker up to 1.9: `graph/`.
+    Graph,
+}
+
+/// What a layer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Read-only, shared by images.
+    Image,
+    /// `<mount id>-init`: what Docker itself puts into each container.
+    Init,
+    /// A container's own, writable layer.
+    Container,
+}
+
+impl Role {
+    /// May its inodes be shared with the old store? Docker writes into init layers and containers (DESIGN promise 2).
+    pub fn writable(self) -> bool {
+        self != Role::Image
+    }
+}
+
+/// One layer of the aufs driver.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Its folder in `aufs/diff`, kept in every target.
+    pub id: LayerId,
+    /// What it is for.
+    pub role: Role,
+    /// All layers below, nearest first.
+    pub lowers: Vec<LayerId>,
+    /// Its place in layerdb; `None` for the layers of containers.
+    pub chain: Option<ChainId>,
+    /// The digest of its tar.
+    pub diff: Option<DiffId>,
+    /// Is there a tar-split that reproduces that tar?
+    pub tar_split: bool,
+    /// `graph/<id>/layer` or `containers/<id>/rw` where `diff/<id>` is a symlink from before Docker 0.7 (FORMATS 1.1).
+    pub moved_to: Option<String>,
+    /// Why it cannot move.
+    pub broken: Option<String>,
+}
+
+impl Layer {
+    /// The layer directly below.
+    pub fn parent(&self) -> Option<&LayerId> {
+        self.lowers.first()
+    }
+
+    /// Opens its folder.
+    pub fn open(&self, root: &Dir) -> Result<Dir> {
+        match &self.moved_to {
+            Some(rel) => root.open(rel),
+            None => root.open(format!("aufs/diff/{}", self.id)),
+        }
+    }
+}
+
+/// One image.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The id under which a present-day Docker will show it.
+    pub id: ImageId,
+    /// The id that it had before Docker 1.10.
+    pub old_id: Option<String>,
+    /// `busybox:latest`.
+    pub tags: Vec<String>,
+    /// `busybox@sha256:…`.
+    pub digests: Vec<String>,
+    /// Its layers, base first.
+    pub layers: Vec<LayerId>,
+    /// Why it cannot move.
+    pub broken: Option<String>,
+}
+
+/// One container.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Its folder in `containers/`.
+    pub id: ContainerId,
+    /// Without the leading slash.
+    pub name: String,
+    /// Its image's id, as the config names it.
+    pub image: String,
+    /// The storage driver that it belongs to.
+    pub driver: String,
+    /// Marked as running: Docker did not end cleanly, or still runs.
+    pub running: bool,
+    /// Its writable layer.
+    pub layer: Option<LayerId>,
+    /// Its init layer.
+    pub init: Option<LayerId>,
+    /// It is another driver's: not ours to touch.
+    pub foreign: bool,
+    /// Why it cannot move.
+    pub broken: Option<String>,
+    /// The files of its folder to write anew; the old ones are kept for the way back.
+    pub files: Vec<ContainerFile>,
+}
+
+/// A file of a container's folder that gets a new content, or the same in a new file.
+#[derive(Clone, Debug)]
+pub struct ContainerFile {
+    /// Its name in the container's folder.
+    pub name: String,
+    /// How to get the new content.
+    pub content: Content,
+}
+
+/// Where the content of a metadata file comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// The same bytes, mode, owner and times as this path below ROOT.
+    Same(String),
+    /// This JSON file below ROOT with top-level values replaced; `DRIVER` as a value stands for the target's name.
+    Edited(String, Vec<(String, String)>),
+    /// These bytes (JSON, ids: always text).
+    Text(String),
+    /// A copy of a tar-split made by reading this layer's folder: where Docker up to 1.7 wrote none.
+    TarSplitOf(LayerId),
+}
+
+/// Stands for the target's name in [`Content::Edited`].
+pub const DRIVER: &str = "\u{0}driver";
+
+/// A file of `image/<driver>`.
+#[derive(Clone, Debug)]
+pub struct MetaFile {
+    /// Below `image/<driver>/`.
+    pub path: String,
+    /// What goes in.
+    pub content: Content,
+    /// Belongs to this layer: left out when the layer stays behind.
+    pub layer: Option<LayerId>,
+    /// Belongs to this image: left out when the image stays behind.
+    pub image: Option<ImageId>,
+    /// Belongs to this container.
+    pub container: Option<ContainerId>,
+}
+
+/// Everything that was read.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Which Docker wrote it.
+    pub generation: Generation,
+    /// By driver id.
+    pub layers: BTreeMap<LayerId, Layer>,
+    /// By image id.
+    pub images: BTreeMap<ImageId, Image>,
+    /// By container id.
+    pub containers: BTreeMap<ContainerId, Container>,
+    /// The files of `image/<driver>` but for `repositories.json`.
+    pub metadata: Vec<MetaFile>,
+    /// `repositories.json`: repository, reference, image. In the order of the file.
+    pub repositories: Vec<(String, Vec<(String, ImageId)>)>,
+    /// Folders in `aufs/diff` that belong to no image and no container.
+    pub orphans: Vec<String>,
+    /// Docker's folders that only make sense with the old driver (`buildkit/`, `builder/`).
+    pub caches: Vec<String>,
+}
+
+/// Reads the store at ROOT.
+pub fn open(root: &Dir) -> Result<(Store, Vec<Finding>)> {
+    let content = root.has("image/aufs")?;
+    let aufs = root.has("aufs/diff")?;
+    let graph = root.has("graph")?;
+    if aufs && content {
+        return content::read(root);
+    }
+    let _ = graph;
+    Err(no_store(root)?)
+}
+
+/// Why there is nothing to migrate here, and what the user may have meant.
+fn no_store(root: &Dir) -> Result<Error> {
+    let label = crate::show::path(root.label());
+    let mut subs = Vec::new();
+    for (name, _) in root.list()? {
+        if remapped(&name) && root.has([&name[..], b"/aufs"].concat())? {
+            subs.push(format!("{label}/{}", String::from_utf8_lossy(&name)));
+        }
+    }
+    let e = Error::new(Kind::NoStore, format!("there is no aufs store at {label}"));
+    if let Some(sub) = subs.first() {
+        return Ok(e.hint(format!("the store of a Docker with userns-remap is below: use --root {sub}")));
+    }
+    if root.has(".unaufs")? {
+        return Ok(e.hint("unaufs has worked here; `unaufs status` tells where it stands"));
+    }
+    for driver in ["overlay2", "overlay", "btrfs", "devicemapper", "zfs", "vfs"] {
+        if root.has(format!("image/{driver}"))? {
+            return Ok(e.hint(format!("this Docker uses {driver}; there is nothing to migrate")));
+        }
+    }
+    if root.has("aufs")? {
+        return Ok(e.hint("there is a folder aufs/ but neither image/aufs nor graph/ beside it: the metadata are lost"));
+    }
+    Ok(e.hint("a Docker data root has folders like aufs/, image/ and containers/; give it with --root"))
+}
+
+/// `<uid>.<gid>`: the sub-root of a daemon with userns-remap (FORMATS 0).
+pub fn remapped(name: &[u8]) -> bool {
+    let mut parts = name.split(|c| *c == b'.');
+    let number = |p: Option<&[u8]>| p.is_some_and(|p| !p.is_empty() && p.iter().all(u8::is_ascii_digit));
+    number(parts.next()) && number(parts.next()) && parts.next().is_none()
+}

@@ -1,0 +1,167 @@
+//! The driver's own folders, the same in both generations (FORMATS 1.1).
+//!
+//! ```text
+//! ROOT/aufs/layers/<id>   the ids of all layers below, nearest first, one a line; empty for a base
+//! ROOT/aufs/diff/<id>/    the layer
+//! ROOT/aufs/mnt/<id>/     mount point
+//! ```
+
+use crate::checks::Finding;
+use crate::disk::{Dir, FileType};
+use crate::error::{Error, Result};
+use crate::ids::LayerId;
+use std::collections::BTreeMap;
+
+/// Docker stacks at most 127; a list of thousands is nonsense.
+const LAYERS_LIMIT: u64 = 1 << 20;
+
+/// One folder in `aufs/diff`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Diff {
+    /// An ordinary folder.
+    Here,
+    /// A symlink from before Docker 0.7, to this path below ROOT.
+    Moved(String),
+}
+
+/// What the driver knows.
+#[derive(Debug, Default)]
+pub struct Driver {
+    /// `aufs/diff`.
+    pub diffs: BTreeMap<LayerId, Diff>,
+    /// `aufs/layers`: the layers below, nearest first, or why the list cannot be read.
+    pub layers: BTreeMap<LayerId, Result<Vec<LayerId>, String>>,
+}
+
+/// Reads the driver's folders; what cannot be a layer becomes a finding.
+pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
+    let mut out = Driver::default();
+    let diff = root.open("aufs/diff")?;
+    for (name, kind) in diff.list()? {
+        read_diff(root, &diff, &name, kind, &mut out, findings)?;
+    }
+    if let Some(layers) = root.open_opt("aufs/layers")? {
+        for (name, kind) in layers.list()? {
+            let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| LayerId::parse(s).ok()) else {
+                findings.push(strange("aufs/layers", &name));
+                continue;
+            };
+            // the driver itself lists what is not a folder
+            if kind == FileType::Directory {
+                findings.push(strange("aufs/layers", &name));
+                continue;
+            }
+            let list = layers.read(&name, LAYERS_LIMIT).and_then(|text| parse_layers(&text)).map_err(|e| e.chain());
+            out.layers.insert(id, list);
+        }
+    }
+    if let Some(mnt) = root.open_opt("aufs/mnt")? {
+        for (name, _) in mnt.list()? {
+            if name.ends_with(b"-removing") {
+                findings.push(removing("aufs/mnt", &name));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn read_diff(
+    root: &Dir,
+    diff: &Dir,
+    name: &[u8],
+    kind: FileType,
+    out: &mut Driver,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    if name.ends_with(b"-removing") {
+        findings.push(removing("aufs/diff", name));
+        return Ok(());
+    }
+    let Some(id) = std::str::from_utf8(name).ok().and_then(|s| LayerId::parse(s).ok()) else {
+        findings.push(strange("aufs/diff", name));
+        return Ok(());
+    };
+    match kind {
+        FileType::Directory => {
+            out.diffs.insert(id, Diff::Here);
+        }
+        FileType::Symlink => match moved(root, &id, &diff.read_link(name)?)? {
+            Some(rel) => {
+                out.diffs.insert(id, Diff::Moved(rel));
+            }
+            None => findings.push(
+                Finding::new(
+                    "D01",
+                    format!("layer {}", id.short()),
+                    "its folder in aufs/diff is a symlink to somewhere else",
+                )
+                .effect("it is not followed; the layer counts as missing"),
+            ),
+        },
+        _ => findings.push(strange("aufs/diff", name)),
+    }
+    Ok(())
+}
+
+/// The two places to which Docker up to 0.6 could link a layer that it could not rename: `graph/<id>/layer` and
+/// `containers/<id>/rw` (FORMATS 1.1). ROOT may have moved since, so only the end of the target counts; it is opened below ROOT.
+fn moved(root: &Dir, id: &LayerId, target: &[u8]) -> Result<Option<String>> {
+    for rel in [format!("graph/{id}/layer"), format!("containers/{id}/rw")] {
+        let suffix = format!("/{rel}");
+        if target.ends_with(suffix.as_bytes()) && root.stat_opt(&rel)?.is_some_and(|m| m.is_dir()) {
+            return Ok(Some(rel));
+        }
+    }
+    Ok(None)
+}
+
+/// One id a line; empty lines are skipped, blanks are not trimmed (FORMATS 1.1).
+pub fn parse_layers(text: &[u8]) -> Result<Vec<LayerId>> {
+    let text =
+        std::str::from_utf8(text).map_err(|e| Error::corrupt("a list of layers that is not text").with_source(e))?;
+    let ids: Vec<LayerId> = text.split('\n').filter(|l| !l.is_empty()).map(LayerId::parse).collect::<Result<_>>()?;
+    let mut seen = std::collections::BTreeSet::new();
+    match ids.iter().find(|id| !seen.insert(*id)) {
+        Some(twice) => Err(Error::corrupt(format!("a list of layers that names {} twice", twice.short()))),
+        None => Ok(ids),
+    }
+}
+
+fn removing(folder: &str, name: &[u8]) -> Finding {
+    Finding::new("D04", format!("{folder}/{}", crate::show::bytes(name)), "left by a removal that was cut off")
+        .effect("not moved")
+}
+
+fn strange(folder: &str, name: &[u8]) -> Finding {
+    Finding::new("D05", format!("{folder}/{}", crate::show::bytes(name)), "this cannot be a layer of Docker")
+        .effect("not moved")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layer_lists() {
+        let id = |c: char| c.to_string().repeat(64);
+        let (a, b) = (id('a'), id('b'));
+        let parsed = |t: &str| parse_layers(t.as_bytes()).map(|v| v.iter().map(|i| i.to_string()).collect::<Vec<_>>());
+        assert_eq!(parsed("").expect("empty is a base"), Vec::<String>::new());
+        assert_eq!(parsed(&format!("{a}\n{b}\n")).expect("two"), vec![a.clone(), b.clone()]);
+        assert_eq!(parsed(&format!("\n{a}\n\n{b}")).expect("empty lines"), vec![a.clone(), b.clone()]);
+        assert_eq!(parsed(&format!("{a}-init\n{b}\n")).expect("init").len(), 2);
+        for bad in [
+            "../../etc\n",
+            "/etc\n",
+            " \n",
+            "a/b\n",
+            &format!("{a} \n"),
+            &format!("{a}\r\n"),
+            &format!("{a}\n{a}\n"),
+            "\0",
+        ] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse_layers(b"\xff").is_err());
+    }
+}

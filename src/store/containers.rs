@@ -1,0 +1,314 @@
+//! Containers of a content-addressable store (FORMATS 6.3, 8.7).
+//!
+//! ```text
+//! ROOT/containers/<id>/config.v2.json                    Driver, Image, Name, State
+//! ROOT/image/aufs/layerdb/mounts/<id>/{mount-id,init-id,parent}
+//! ```
+
+use super::aufs::{Diff, Driver};
+use super::content::{Chains, SMALL, text_of};
+use super::{Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Role, Store};
+use crate::checks::Finding;
+use crate::disk::{Dir, FileType};
+use crate::docker_json;
+use crate::error::{Error, Result};
+use crate::ids::{ChainId, ContainerId, LayerId};
+use serde::Deserialize;
+
+/// Files of a container's folder that a Docker may rewrite: each gets a new file, and the old one is kept for the way back.
+/// Docker 29 rewrites both JSON files at boot (FORMATS 11.30); hosts and its like are truncated and rewritten at each start.
+pub const REWRITTEN: &[&str] =
+    &["config.v2.json", "config.json", "hostconfig.json", "hostname", "hosts", "resolv.conf", "resolv.conf.hash"];
+
+/// What matters of a container's config.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub struct Config {
+    #[serde(rename = "ID")]
+    id: Option<String>,
+    #[serde(rename = "Name")]
+    name: Option<String>,
+    #[serde(rename = "Driver")]
+    driver: Option<String>,
+    #[serde(rename = "Image")]
+    image: Option<String>,
+    #[serde(rename = "State")]
+    state: Option<State>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct State {
+    #[serde(rename = "Running")]
+    running: Option<bool>,
+}
+
+/// Reads all containers, and the writable layers that they own.
+pub fn read(
+    root: &Dir,
+    driver: &Driver,
+    chains: &Chains,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    if let Some(dir) = root.open_opt("containers")? {
+        for (name, kind) in dir.list()? {
+            let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
+            let (Some(id), FileType::Directory) = (id, kind) else {
+                let shown = crate::show::bytes(&name);
+                findings.push(
+                    Finding::new("C01", format!("containers/{shown}"), "not a container of Docker")
+                        .effect("not touched"),
+                );
+                continue;
+            };
+            let container = read_one(root, &dir, &id, driver, chains, store, findings)?;
+            store.containers.insert(id, container);
+        }
+    }
+    read_mounts(root, store, findings)
+}
+
+fn read_one(
+    root: &Dir,
+    dir: &Dir,
+    id: &ContainerId,
+    driver: &Driver,
+    chains: &Chains,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<Container> {
+    let mut c = Container {
+        id: id.clone(),
+        name: String::new(),
+        image: String::new(),
+        driver: String::new(),
+        running: false,
+        layer: None,
+        init: None,
+        foreign: false,
+        broken: None,
+        files: Vec::new(),
+    };
+    let subject = |c: &Container| match c.name.as_str() {
+        "" => format!("container {}", id.short()),
+        name => format!("container {} ({})", crate::show::text(name), id.short()),
+    };
+    let folder = dir.open(id.as_str())?;
+    match folder.read("config.v2.json", docker_json::LIMIT).and_then(|b| parse(&b, id)) {
+        Ok(config) => fill(&mut c, config),
+        Err(e) => {
+            c.broken = Some(format!("its config.v2.json: {}", e.chain()));
+            findings.push(
+                Finding::new("C01", subject(&c), e.chain())
+                    .effect("Docker cannot load it either; it stays where it is, with its data"),
+            );
+            return Ok(c);
+        }
+    }
+    if !c.driver.is_empty() && c.driver != "aufs" {
+        c.foreign = true;
+        findings.push(
+            Finding::new("C02", subject(&c), format!("it belongs to the driver {}", crate::show::text(&c.driver)))
+                .effect("not touched"),
+        );
+        return Ok(c);
+    }
+    if c.running {
+        findings.push(
+            Finding::new("C03", subject(&c), "its state says that it runs")
+                .fix("stop it, or Docker, before migrating")
+                .effect("if Docker was killed: Docker corrects the state at its next start"),
+        );
+    }
+    for name in REWRITTEN {
+        if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
+            let path = format!("containers/{id}/{name}");
+            let content = match *name {
+                "config.v2.json" => Content::Edited(path, vec![("Driver".to_owned(), DRIVER.to_owned())]),
+                _ => Content::Same(path),
+            };
+            c.files.push(ContainerFile { name: (*name).to_owned(), content });
+        }
+    }
+    if let Err(e) = read_mount(root, &mut c, driver, chains, store, findings) {
+        c.broken = Some(e.chain());
+        findings.push(
+            Finding::new("C04", subject(&c), e.chain())
+                .effect("its configuration and what is left of its data stay in the old store"),
+        );
+    }
+    Ok(c)
+}
+
+fn parse(bytes: &[u8], id: &ContainerId) -> Result<Config> {
+    let text = docker_json::as_text(bytes)?;
+    if text.trim().is_empty() {
+        return Err(Error::corrupt("the file is empty"));
+    }
+    // checks that it is an object and can be edited later
+    docker_json::top_level(text)?;
+    let config: Config = serde_json::from_str(text).map_err(|e| Error::corrupt("unexpected content").with_source(e))?;
+    match &config.id {
+        Some(other) if other != id.as_str() => Err(Error::corrupt("it names another container's id")),
+        _ => Ok(config),
+    }
+}
+
+fn fill(c: &mut Container, config: Config) {
+    c.name = config.name.unwrap_or_default().trim_start_matches('/').to_owned();
+    c.driver = config.driver.unwrap_or_default();
+    c.image = config.image.unwrap_or_default();
+    c.running = config.state.and_then(|s| s.running).unwrap_or(false);
+}
+
+/// The container's writable layer and its init layer.
+fn read_mount(
+    root: &Dir,
+    c: &mut Container,
+    driver: &Driver,
+    chains: &Chains,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let path = format!("image/aufs/layerdb/mounts/{}", c.id);
+    let dir = root.open_opt(&path)?.ok_or_else(|| Error::corrupt("it has no record in layerdb/mounts"))?;
+    let id = |name: &str| -> Result<Option<LayerId>> {
+        dir.read_opt(name, SMALL)?.map(|b| text_of(&b).and_then(|s| LayerId::parse(&s))).transpose()
+    };
+    let layer = id("mount-id")?.ok_or_else(|| Error::corrupt("its record in layerdb/mounts names no layer"))?;
+    let init = id("init-id")?;
+    let parent = match dir.read_opt("parent", SMALL)? {
+        Some(b) => Some(ChainId::parse(&text_of(&b)?)?),
+        None => None,
+    };
+    let image = match parent {
+        None => Vec::new(),
+        Some(p) => {
+            let top = chains
+                .get(&p)
+                .ok_or_else(|| Error::corrupt(format!("its image's layer {} is not in layerdb", p.short())))?;
+            let below = store.layers.get(top).map(|l| l.lowers.clone()).unwrap_or_default();
+            std::iter::once(top.clone()).chain(below).collect()
+        }
+    };
+    let by_layerdb: Vec<LayerId> = init.iter().cloned().chain(image).collect();
+    let lowers = match driver.layers.get(&layer) {
+        Some(Ok(list)) => {
+            if *list != by_layerdb {
+                findings.push(
+                    Finding::new(
+                        "C05",
+                        format!("container {}", crate::show::text(&c.name)),
+                        "aufs/layers and layerdb name different layers below it",
+                    )
+                    .effect("aufs/layers is followed: it is what aufs mounted"),
+                );
+            }
+            list.clone()
+        }
+        Some(Err(e)) => return Err(Error::corrupt(format!("aufs/layers/{}: {e}", layer.short()))),
+        None => {
+            findings.push(
+                Finding::new(
+                    "C05",
+                    format!("container {}", crate::show::text(&c.name)),
+                    "its layer has no file in aufs/layers",
+                )
+                .effect("the order is taken from layerdb"),
+            );
+            by_layerdb
+        }
+    };
+    adopt(driver, store, &lowers);
+    let init_lowers: Vec<LayerId> = lowers.iter().skip(1).cloned().collect();
+    if let Some(init) = &init {
+        own(driver, store, init, Role::Init, init_lowers)?;
+    }
+    own(driver, store, &layer, Role::Container, lowers)?;
+    for f in ["mount-id", "init-id", "parent"] {
+        if dir.try_stat(f.as_bytes()).is_ok() {
+            store.metadata.push(MetaFile {
+                path: format!("layerdb/mounts/{}/{f}", c.id),
+                content: Content::Same(format!("{path}/{f}")),
+                layer: None,
+                image: None,
+                container: Some(c.id.clone()),
+            });
+        }
+    }
+    (c.layer, c.init) = (Some(layer), init);
+    Ok(())
+}
+
+/// Image layers that only a container's list names: the migration of Docker 1.10 merged equal chains in layerdb and left the
+/// containers on the other folders (PEERS M7).
+pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
+    for (i, id) in lowers.iter().enumerate() {
+        if store.layers.contains_key(id) || id.as_str().ends_with("-init") || !driver.diffs.contains_key(id) {
+            continue;
+        }
+        let below = lowers[i + 1..].to_vec();
+        let moved_to = match driver.diffs.get(id) {
+            Some(Diff::Moved(rel)) => Some(rel.clone()),
+            _ => None,
+        };
+        store.layers.insert(
+            id.clone(),
+            Layer {
+                id: id.clone(),
+                role: Role::Image,
+                lowers: below,
+                chain: None,
+                diff: None,
+                tar_split: false,
+                moved_to,
+                broken: None,
+            },
+        );
+    }
+}
+
+/// Takes a container's own layer into the store.
+pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers: Vec<LayerId>) -> Result<()> {
+    let moved_to = match driver.diffs.get(id) {
+        Some(Diff::Here) => None,
+        Some(Diff::Moved(rel)) => Some(rel.clone()),
+        None => return Err(Error::corrupt(format!("its folder aufs/diff/{} is missing", id.short()))),
+    };
+    for l in &lowers {
+        match store.layers.get(l) {
+            None => return Err(Error::corrupt(format!("the layer {} below it is missing", l.short()))),
+            Some(layer) if layer.broken.is_some() => {
+                return Err(Error::corrupt(format!("the layer {} below it is damaged", l.short())));
+            }
+            Some(_) => {}
+        }
+    }
+    if store.layers.contains_key(id) {
+        return Err(Error::corrupt(format!("another image or container owns its folder aufs/diff/{}", id.short())));
+    }
+    let layer =
+        Layer { id: id.clone(), role, lowers, chain: None, diff: None, tar_split: false, moved_to, broken: None };
+    store.layers.insert(id.clone(), layer);
+    Ok(())
+}
+
+/// Records in `layerdb/mounts` that belong to no container: BuildKit's, or a crash's.
+fn read_mounts(root: &Dir, store: &Store, findings: &mut Vec<Finding>) -> Result<()> {
+    let Some(dir) = root.open_opt("image/aufs/layerdb/mounts")? else { return Ok(()) };
+    for (name, _) in dir.list()? {
+        let known = std::str::from_utf8(&name)
+            .ok()
+            .and_then(|s| ContainerId::parse(s).ok())
+            .is_some_and(|id| store.containers.contains_key(&id));
+        if !known {
+            let shown = crate::show::bytes(&name);
+            findings.push(
+                Finding::new("D09", format!("layerdb/mounts/{shown}"), "it belongs to no container")
+                    .effect("not moved"),
+            );
+        }
+    }
+    Ok(())
+}

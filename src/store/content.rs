@@ -1,0 +1,386 @@
+//! A content-addressable store: Docker 1.10 to 23 (FORMATS 6, 7, 8.7).
+//!
+//! ```text
+//! ROOT/image/aufs/layerdb/sha256/<chain>/{cache-id,diff,parent,size,tar-split.json.gz}
+//! ROOT/image/aufs/layerdb/mounts/<container>/{mount-id,init-id,parent}
+//! ROOT/image/aufs/imagedb/{content,metadata}/sha256/<image>
+//! ROOT/image/aufs/repositories.json
+//! ROOT/image/aufs/distribution/…
+//! ROOT/containers/<container>/config.v2.json
+//! ```
+
+use super::aufs::{self, Diff, Driver};
+use super::{Content, Generation, Image, Layer, MetaFile, Role, Store};
+use crate::checks::Finding;
+use crate::disk::{Dir, FileType};
+use crate::error::{Error, Result};
+use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Small files of layerdb: an id or a number.
+pub const SMALL: u64 = 4096;
+
+/// Reads the whole store.
+pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
+    let mut findings = Vec::new();
+    let driver = aufs::read(root, &mut findings)?;
+    let mut store = Store {
+        generation: Generation::Content,
+        layers: BTreeMap::new(),
+        images: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        metadata: Vec::new(),
+        repositories: Vec::new(),
+        orphans: Vec::new(),
+        caches: Vec::new(),
+    };
+    let chains = read_layers(root, &driver, &mut store, &mut findings)?;
+    read_images(root, &chains, &mut store, &mut findings)?;
+    read_repositories(root, &mut store, &mut findings)?;
+    read_distribution(root, &mut store)?;
+    super::containers::read(root, &driver, &chains, &mut store, &mut findings)?;
+    find_orphans(&driver, &mut store, &mut findings);
+    for cache in ["buildkit", "builder"] {
+        if root.stat_opt(cache)?.is_some_and(|m| m.is_dir()) {
+            findings.push(
+                Finding::new("D11", format!("{cache}/"), "the build cache refers to layers of the old driver")
+                    .effect("parked; the next build starts with a cold cache"),
+            );
+            store.caches.push(cache.to_owned());
+        }
+    }
+    Ok((store, findings))
+}
+
+/// One entry of layerdb as it was read.
+#[derive(Debug)]
+struct Entry {
+    cache_id: LayerId,
+    diff: DiffId,
+    parent: Option<ChainId>,
+    files: Vec<String>,
+}
+
+/// The driver's id of each chain.
+pub type Chains = HashMap<ChainId, LayerId>;
+
+fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) -> Result<Chains> {
+    let mut entries: BTreeMap<ChainId, Entry> = BTreeMap::new();
+    let base = "layerdb/sha256";
+    if let Some(dir) = root.open_opt(format!("image/aufs/{base}"))? {
+        for (name, _) in dir.list()? {
+            let text = crate::show::bytes(&name);
+            let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
+                let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
+                findings.push(Finding::new(id, format!("{base}/{text}"), "not a layer of Docker").effect("not moved"));
+                continue;
+            };
+            match read_entry(&dir, chain) {
+                Ok(e) => {
+                    entries.insert(chain, e);
+                }
+                Err(e) => findings.push(
+                    Finding::new(
+                        "D01",
+                        format!("layer {}", chain.short()),
+                        format!("its record in layerdb: {}", e.chain()),
+                    )
+                    .effect("the layer and what stands on it stay behind"),
+                ),
+            }
+        }
+    }
+    if let Some(tmp) = root.open_opt("image/aufs/layerdb/tmp")?.filter(|d| d.list().is_ok_and(|l| !l.is_empty())) {
+        let _ = tmp;
+        findings.push(
+            Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer").effect("not moved"),
+        );
+    }
+    let chains: Chains = entries.iter().map(|(c, e)| (*c, e.cache_id.clone())).collect();
+    for (chain, entry) in &entries {
+        let layer = image_layer(*chain, &entries, driver, findings);
+        for f in &entry.files {
+            store.metadata.push(MetaFile {
+                path: format!("{base}/{}/{f}", chain.hex()),
+                content: Content::Same(format!("image/aufs/{base}/{}/{f}", chain.hex())),
+                layer: Some(layer.id.clone()),
+                image: None,
+                container: None,
+            });
+        }
+        // two chains with one cache-id: Docker would never write that; both would share one folder
+        if let Some(other) = store.layers.insert(layer.id.clone(), layer) {
+            findings.push(Finding::new(
+                "D10",
+                format!("layer {}", other.id.short()),
+                "two records of layerdb name this same folder",
+            ));
+        }
+    }
+    spread_damage(store);
+    Ok(chains)
+}
+
+fn read_entry(dir: &Dir, chain: ChainId) -> Result<Entry> {
+    let sub = dir.open(chain.hex())?;
+    let small = |name: &str| -> Result<String> { text_of(&sub.read(name, SMALL)?) };
+    let mut files = Vec::new();
+    for (name, kind) in sub.list()? {
+        if kind == FileType::RegularFile
+            && let Ok(s) = String::from_utf8(name)
+        {
+            files.push(s);
+        }
+    }
+    let parent = if sub.has("parent")? { Some(ChainId::parse(&small("parent")?)?) } else { None };
+    let diff = DiffId::parse(&small("diff")?)?;
+    if ChainId::over(parent, diff) != chain {
+        return Err(Error::corrupt("its digest and parent do not give its name"));
+    }
+    // a `size` with a newline makes the layer unloadable for Docker (FORMATS 6)
+    let size = sub.read("size", SMALL)?;
+    if std::str::from_utf8(&size).ok().and_then(|s| s.parse::<i64>().ok()).is_none() {
+        return Err(Error::corrupt("its size is not a number"));
+    }
+    Ok(Entry { cache_id: LayerId::parse(&small("cache-id")?)?, diff, parent, files })
+}
+
+/// Docker trims what it reads from layerdb.
+pub fn text_of(bytes: &[u8]) -> Result<String> {
+    let s = std::str::from_utf8(bytes).map_err(|e| Error::corrupt("not text").with_source(e))?;
+    Ok(s.trim().to_owned())
+}
+
+fn image_layer(
+    chain: ChainId,
+    entries: &BTreeMap<ChainId, Entry>,
+    driver: &Driver,
+    findings: &mut Vec<Finding>,
+) -> Layer {
+    let entry = &entries[&chain];
+    let id = entry.cache_id.clone();
+    let mut broken = None;
+    let mut lowers = Vec::new();
+    let mut at = entry.parent;
+    while let Some(p) = at {
+        let Some(e) = entries.get(&p) else {
+            broken = Some(format!("its parent {} is not in layerdb", p.short()));
+            break;
+        };
+        lowers.push(e.cache_id.clone());
+        // a chain id holds the digest of all below it, so a circle cannot be; but memory is not to depend on that
+        if lowers.len() > entries.len() {
+            broken = Some("its parents run in a circle".to_owned());
+            break;
+        }
+        at = e.parent;
+    }
+    let moved_to = match driver.diffs.get(&id) {
+        Some(Diff::Here) => None,
+        Some(Diff::Moved(rel)) => Some(rel.clone()),
+        None => {
+            broken = Some(format!("its folder aufs/diff/{} is missing", id.short()));
+            None
+        }
+    };
+    let subject = format!("layer {}", id.short());
+    match driver.layers.get(&id) {
+        Some(Ok(list)) if *list == lowers => {}
+        Some(Ok(_)) if broken.is_none() => findings.push(
+            Finding::new("D08", subject.clone(), "aufs/layers names other layers below it than layerdb")
+                .effect("layerdb is followed"),
+        ),
+        Some(Err(e)) => findings
+            .push(Finding::new("D08", subject.clone(), format!("aufs/layers: {e}")).effect("layerdb is followed")),
+        None if broken.is_none() => {
+            findings.push(
+                Finding::new("D08", subject.clone(), "it has no file in aufs/layers").effect("layerdb is followed"),
+            );
+        }
+        _ => {}
+    }
+    let tar_split = entry.files.iter().any(|f| f == "tar-split.json.gz");
+    if let Some(why) = &broken {
+        findings.push(Finding::new("D01", subject, why.clone()).effect("the layer and what stands on it stay behind"));
+    } else if !tar_split {
+        findings.push(
+            Finding::new("D02", subject, "it has no tar-split.json.gz")
+                .effect("it moves and works; docker save and push of it fail as before, its digest cannot be proved"),
+        );
+    }
+    Layer { id, role: Role::Image, lowers, chain: Some(chain), diff: Some(entry.diff), tar_split, moved_to, broken }
+}
+
+/// A layer on a damaged one is damaged.
+fn spread_damage(store: &mut Store) {
+    let bad: BTreeSet<LayerId> = store.layers.values().filter(|l| l.broken.is_some()).map(|l| l.id.clone()).collect();
+    for layer in store.layers.values_mut().filter(|l| l.broken.is_none()) {
+        if let Some(b) = layer.lowers.iter().find(|l| bad.contains(*l)) {
+            layer.broken = Some(format!("the layer {} below it is damaged", b.short()));
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Config {
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Option<Vec<String>>,
+}
+
+fn read_images(root: &Dir, chains: &Chains, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
+    let Some(dir) = root.open_opt("image/aufs/imagedb/content/sha256")? else { return Ok(()) };
+    for (name, _) in dir.list()? {
+        let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
+        let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok()) else {
+            let shown = crate::show::bytes(&name);
+            findings
+                .push(Finding::new("D07", format!("imagedb/{shown}"), "not an image of Docker").effect("not moved"));
+            continue;
+        };
+        let mut image = Image { id, old_id: None, tags: vec![], digests: vec![], layers: vec![], broken: None };
+        match dir.read(&name, crate::docker_json::LIMIT).and_then(|bytes| image_layers(&bytes, id, chains)) {
+            Ok(layers) => {
+                if let Some(bad) = layers.iter().find(|l| store.layers.get(*l).is_none_or(|l| l.broken.is_some())) {
+                    image.broken = Some(format!("its layer {} is damaged", bad.short()));
+                }
+                image.layers = layers;
+            }
+            Err(e) => image.broken = Some(e.chain()),
+        }
+        if let Some(why) = &image.broken {
+            findings.push(
+                Finding::new("D03", format!("image {}", id.short()), why.clone()).effect("it stays in the old store"),
+            );
+        }
+        store.metadata.push(image_file(path.clone(), format!("image/aufs/{path}"), id));
+        let meta = format!("imagedb/metadata/sha256/{}", id.hex());
+        if let Some(m) = root.open_opt(format!("image/aufs/{meta}"))? {
+            for (n, kind) in m.list()? {
+                if let (FileType::RegularFile, Ok(n)) = (kind, String::from_utf8(n))
+                    && !n.starts_with('.')
+                {
+                    store.metadata.push(image_file(format!("{meta}/{n}"), format!("image/aufs/{meta}/{n}"), id));
+                }
+            }
+        }
+        store.images.insert(id, image);
+    }
+    Ok(())
+}
+
+fn image_file(path: String, from: String, id: ImageId) -> MetaFile {
+    MetaFile { path, content: Content::Same(from), layer: None, image: Some(id), container: None }
+}
+
+/// The driver ids of an image's layers, base first, from its config.
+fn image_layers(config: &[u8], id: ImageId, chains: &Chains) -> Result<Vec<LayerId>> {
+    if Sha256::of(config) != id.0 {
+        return Err(Error::corrupt("its config does not have the digest that is its id"));
+    }
+    let parsed: Config =
+        serde_json::from_slice(config).map_err(|e| Error::corrupt("its config cannot be read").with_source(e))?;
+    let rootfs = parsed.rootfs.ok_or_else(|| Error::corrupt("its config has no rootfs"))?;
+    let diffs: Vec<DiffId> =
+        rootfs.diff_ids.unwrap_or_default().iter().map(|d| DiffId::parse(d)).collect::<Result<_>>()?;
+    ChainId::stack(&diffs)
+        .into_iter()
+        .map(|c| {
+            chains.get(&c).cloned().ok_or_else(|| Error::corrupt(format!("its layer {} is not in layerdb", c.short())))
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct Repositories {
+    #[serde(rename = "Repositories", default)]
+    repositories: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+fn read_repositories(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
+    let path = "image/aufs/repositories.json";
+    let parsed = match root.read_opt(path, crate::docker_json::LIMIT) {
+        Ok(None) => return Ok(()),
+        Ok(Some(bytes)) => {
+            serde_json::from_slice::<Repositories>(&bytes).map_err(|e| Error::corrupt("cannot be read").with_source(e))
+        }
+        Err(e) => Err(e),
+    };
+    let parsed = match parsed {
+        Ok(p) => p,
+        Err(e) => {
+            findings.push(Finding::new("D10", "repositories.json", e.chain()).effect("images move without their tags"));
+            return Ok(());
+        }
+    };
+    for (repo, refs) in parsed.repositories {
+        let mut kept = Vec::new();
+        for (reference, id) in refs {
+            let Ok(id) = ImageId::parse(&id) else {
+                findings.push(Finding::new(
+                    "D06",
+                    format!("tag {}", crate::show::text(&reference)),
+                    "it points to no image id",
+                ));
+                continue;
+            };
+            match store.images.get_mut(&id) {
+                Some(image) => {
+                    let list = if reference.contains('@') { &mut image.digests } else { &mut image.tags };
+                    list.push(reference.clone());
+                }
+                None => findings.push(Finding::new(
+                    "D06",
+                    format!("tag {}", crate::show::text(&reference)),
+                    format!("its image {} does not exist", id.short()),
+                )),
+            }
+            kept.push((reference, id));
+        }
+        store.repositories.push((repo, kept));
+    }
+    Ok(())
+}
+
+/// A cache that spares pulls and pushes; driver-independent (FORMATS 7).
+fn read_distribution(root: &Dir, store: &mut Store) -> Result<()> {
+    let mut todo = vec!["distribution".to_owned()];
+    while let Some(path) = todo.pop() {
+        let Some(dir) = root.open_opt(format!("image/aufs/{path}"))? else { continue };
+        for (name, kind) in dir.list()? {
+            let Ok(name) = String::from_utf8(name) else { continue };
+            let path = format!("{path}/{name}");
+            match kind {
+                FileType::Directory => todo.push(path),
+                FileType::RegularFile if !name.starts_with(".tmp-") => store.metadata.push(MetaFile {
+                    content: Content::Same(format!("image/aufs/{path}")),
+                    path,
+                    layer: None,
+                    image: None,
+                    container: None,
+                }),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names the folders of the driver that nothing uses.
+pub fn find_orphans(driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) {
+    for id in driver.diffs.keys().chain(driver.layers.keys()).collect::<BTreeSet<_>>() {
+        if store.layers.contains_key(id) {
+            continue;
+        }
+        findings.push(
+            Finding::new("D05", format!("layer {}", id.short()), "no image and no container uses it")
+                .effect("not moved"),
+        );
+        store.orphans.push(id.to_string());
+    }
+}
