@@ -6,6 +6,8 @@ pub mod docker_json;
 pub mod error;
 pub mod ids;
 pub mod place;
+pub mod plan;
 pub mod show;
 pub mod store;
+pub mod target;
 pub mod view;

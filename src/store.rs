@@ -75,12 +75,9 @@ impl Layer {
         self.lowers.first()
     }
 
-    /// Opens its folder.
-    pub fn open(&self, root: &Dir) -> Result<Dir> {
-        match &self.moved_to {
-            Some(rel) => root.open(rel),
-            None => root.open(format!("aufs/diff/{}", self.id)),
-        }
+    /// Its folder, below ROOT or below the place where ROOT's old folders are parked.
+    pub fn source(&self) -> String {
+        self.moved_to.clone().unwrap_or_else(|| format!("aufs/diff/{}", self.id))
     }
 }
 

@@ -79,6 +79,17 @@ impl Dir {
         Ok(found)
     }
 
+    /// (has it attributes, has it some that overlayfs would obey): the names only.
+    pub fn xattr_kinds(&self, name: &[u8]) -> Result<(bool, bool)> {
+        let (mut any, mut overlay) = (false, false);
+        self.for_each_xattr(name, |n, _| {
+            any = true;
+            overlay |= n.starts_with(OVERLAY_PREFIX);
+            Ok(())
+        })?;
+        Ok((any, overlay))
+    }
+
     fn for_each_xattr(&self, name: &[u8], mut f: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         let path = self.proc_path(name);
         let mut small = [0u8; 1024];
@@ -161,15 +172,35 @@ impl Dir {
     }
 
     /// Sets access and modification time of a name; a symlink's own.
-    pub fn set_times(&self, name: &[u8], m: &Meta) -> Result<()> {
+    pub fn set_times(&self, name: &[u8], t: impl Into<Times>) -> Result<()> {
         super::fault::effect("utimens");
-        rustix::fs::utimensat(&self.fd, name, &stamps(m), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(&self.fd, name, &t.into().stamps(), AtFlags::SYMLINK_NOFOLLOW)
             .on(|| format!("set times of {}", self.show(name)))
     }
 }
 
-/// Times for `utimensat`.
-pub fn stamps(m: &Meta) -> Timestamps {
-    let t = |(s, ns): (i64, u32)| Timespec { tv_sec: s, tv_nsec: ns.into() };
-    Timestamps { last_access: t(m.atime), last_modification: t(m.mtime) }
+/// Access and modification time: seconds and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Last access.
+    pub atime: (i64, u32),
+    /// Last modification.
+    pub mtime: (i64, u32),
+}
+
+impl Times {
+    /// 1970.
+    pub const EPOCH: Times = Times { atime: (0, 0), mtime: (0, 0) };
+
+    /// For `utimensat`.
+    pub fn stamps(self) -> Timestamps {
+        let t = |(s, ns): (i64, u32)| Timespec { tv_sec: s, tv_nsec: ns.into() };
+        Timestamps { last_access: t(self.atime), last_modification: t(self.mtime) }
+    }
+}
+
+impl From<&Meta> for Times {
+    fn from(m: &Meta) -> Times {
+        Times { atime: m.atime, mtime: m.mtime }
+    }
 }

@@ -3,7 +3,7 @@
 //! clone (shared extents) → `copy_file_range` → read and write. Holes stay holes. EXDEV, EOPNOTSUPP and their like step down;
 //! ENOSPC and EACCES stop (DESIGN, issue of other disks).
 
-use super::attrs::{XattrScope, stamps};
+use super::attrs::{Times, XattrScope};
 use super::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use rustix::fs::{Mode, SeekFrom};
@@ -106,7 +106,7 @@ fn finish_file(from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], dst: &Fi
     for (n, v) in from.xattrs(name)?.iter().filter(|(n, _)| scope.keeps(n)) {
         to.set_xattr(new, n, v)?;
     }
-    rustix::fs::futimens(dst, &stamps(m)).on(what)
+    rustix::fs::futimens(dst, &Times::from(m).stamps()).on(what)
 }
 
 fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<Transfer, std::io::Error> {

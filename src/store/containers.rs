@@ -225,7 +225,11 @@ fn read_mount(
     if let Some(init) = &init {
         own(driver, store, init, Role::Init, init_lowers)?;
     }
-    own(driver, store, &layer, Role::Container, lowers)?;
+    if let Err(e) = own(driver, store, &layer, Role::Container, lowers) {
+        // an init layer alone is of no use
+        init.iter().for_each(|i| drop(store.layers.remove(i)));
+        return Err(e);
+    }
     for f in ["mount-id", "init-id", "parent"] {
         if dir.try_stat(f.as_bytes()).is_ok() {
             store.metadata.push(MetaFile {

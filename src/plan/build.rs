@@ -1,0 +1,429 @@
+//! [`plan`]: from what was read to what will be done. Pure.
+
+use super::host::Host;
+use super::quirks::Quirk;
+use super::scan::Facts;
+use super::*;
+use crate::checks::{Finding, Level};
+use crate::disk::copy::Transfer;
+use crate::store::Store;
+use crate::target::overlay2;
+use std::collections::{BTreeSet, HashMap};
+
+/// Everything that was looked at.
+pub struct Found<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// What is wrong with it.
+    pub findings: Vec<Finding>,
+    /// The content of each sound layer.
+    pub facts: BTreeMap<LayerId, Facts>,
+    /// Layers whose content could not be read, and why.
+    pub unreadable: BTreeMap<LayerId, String>,
+    /// Where aufs showed something else.
+    pub quirks: Vec<Quirk>,
+    /// The machine.
+    pub host: Host,
+    /// Volumes.
+    pub volumes: usize,
+}
+
+/// Decides everything.
+pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
+    let store = found.store;
+    let wanted = select(&found, options);
+    let mut layers = plan_layers(&found, options, &wanted);
+    let images = plan_images(store, &layers, &wanted);
+    let containers = plan_containers(store, &layers, &wanted);
+    mark_children(&mut layers);
+    let mut checks = found.findings.clone();
+    checks.extend(found.host.findings.clone());
+    content_checks(&layers, &mut checks);
+    quirk_checks(&found.quirks, &mut checks);
+    let estimates = estimate::all(&layers, &found.host, options.to, options.mode);
+    for e in estimates.iter().filter(|e| e.chosen && !e.fits) {
+        let id = if e.new_bytes >= found.host.room.free_bytes { "H05" } else { "H06" };
+        checks.push(Finding::new(id, "the disk", e.why_not.clone().unwrap_or_default()).fix("see `unaufs explain`"));
+    }
+    checks.retain(|c| c.level != Level::Block || !options.allow.iter().any(|a| a.eq_ignore_ascii_case(&c.id)));
+    checks.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.id.cmp(&b.id)).then_with(|| a.subject.cmp(&b.subject)));
+    let summary = Summary {
+        images: images.len(),
+        tags: images.iter().map(|i| i.tags.len() + i.digests.len()).sum(),
+        layers: layers.len(),
+        containers: containers.len(),
+        volumes: found.volumes,
+        bytes: layers.iter().map(|l| l.facts.bytes).sum(),
+        writable_bytes: layers.iter().filter(|l| l.role.writable()).map(|l| l.facts.bytes).sum(),
+        files: layers.iter().map(|l| l.facts.files + l.facts.folders).sum(),
+    };
+    let a = &found.host.aufs;
+    let mut plan = Plan {
+        schema: SCHEMA.to_owned(),
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        created: now,
+        host: found.host.name.clone(),
+        root: RootFacts { path: found.host.path.clone(), fs: found.host.fs.clone(), room: found.host.room },
+        generation: store.generation,
+        options: options.clone(),
+        summary,
+        checks,
+        estimates,
+        left_behind: left_behind(&found, &wanted),
+        quirks: found.quirks.clone(),
+        style: Style::of(a.mode, (a.uid, a.gid), found.host.container_root),
+        metadata: plan_metadata(store, &wanted, &images),
+        switch: Vec::new(),
+        touched: Vec::new(),
+        rollback: way_back(options),
+        fingerprint: Fingerprint::default(),
+        images,
+        layers,
+        containers,
+    };
+    plan.fingerprint = fingerprint(&plan);
+    plan
+}
+
+/// What moves.
+struct Wanted {
+    images: BTreeSet<ImageId>,
+    containers: BTreeSet<ContainerId>,
+    layers: BTreeSet<LayerId>,
+    /// Why something sound does not.
+    excluded: HashMap<String, String>,
+    /// Layers that turned out unreadable or too deep, and all above them.
+    damaged: BTreeMap<LayerId, String>,
+}
+
+fn select(found: &Found<'_>, options: &Options) -> Wanted {
+    let store = found.store;
+    let damaged = damage(found, options);
+    let mut w = Wanted {
+        images: BTreeSet::new(),
+        containers: BTreeSet::new(),
+        layers: BTreeSet::new(),
+        excluded: HashMap::new(),
+        damaged,
+    };
+    let sound = |id: &LayerId, w: &Wanted| {
+        store.layers.get(id).is_some_and(|l| l.broken.is_none()) && !w.damaged.contains_key(id)
+    };
+    for image in store.images.values().filter(|i| i.broken.is_none()) {
+        if !image.layers.iter().all(|l| sound(l, &w)) {
+            continue;
+        }
+        let mut names: Vec<&str> = image.tags.iter().chain(&image.digests).map(String::as_str).collect();
+        let id = image.id.to_string();
+        names.push(&id);
+        if let Some(why) = options.refuses("image", &names) {
+            w.excluded.insert(image.id.to_string(), why);
+            continue;
+        }
+        w.images.insert(image.id);
+        w.layers.extend(image.layers.iter().cloned());
+    }
+    for c in store.containers.values().filter(|c| c.broken.is_none() && !c.foreign) {
+        let own = [&c.layer, &c.init];
+        if own.into_iter().flatten().any(|l| !sound(l, &w)) {
+            continue;
+        }
+        if let Some(why) = options.refuses("container", &[c.name.as_str(), c.id.as_str()]) {
+            w.excluded.insert(c.id.to_string(), why);
+            continue;
+        }
+        w.containers.insert(c.id.clone());
+        for l in own.into_iter().flatten() {
+            w.layers.insert(l.clone());
+            w.layers.extend(store.layers.get(l).into_iter().flat_map(|l| l.lowers.iter().cloned()));
+        }
+    }
+    // layers that no image needs any more, for example of an image whose config is damaged: their data moves all the same
+    if options.only.is_empty() && options.exclude.is_empty() {
+        let rest = store.layers.values().filter(|l| l.role == Role::Image && sound(&l.id, &w)).map(|l| l.id.clone());
+        let rest: Vec<LayerId> = rest.collect();
+        w.layers.extend(rest);
+    }
+    w
+}
+
+/// Layers that cannot move although their metadata are sound, and all that stand on them.
+fn damage(found: &Found<'_>, options: &Options) -> BTreeMap<LayerId, String> {
+    let mut out = found.unreadable.clone();
+    for l in found.store.layers.values() {
+        if options.to == Target::Overlay2 && l.lowers.len() > overlay2::MAX_LOWERS {
+            out.insert(l.id.clone(), format!("{} layers below it: overlay2 takes at most 128", l.lowers.len()));
+        }
+    }
+    let first = out.clone();
+    for l in found.store.layers.values() {
+        if let Some(bad) = l.lowers.iter().find(|b| first.contains_key(*b)) {
+            out.entry(l.id.clone()).or_insert_with(|| format!("the layer {} below it cannot move", bad.short()));
+        }
+    }
+    out
+}
+
+impl Options {
+    /// Why `--only` or `--exclude` keeps something with these names from moving.
+    fn refuses(&self, kind: &str, names: &[&str]) -> Option<String> {
+        let matches = |rules: &[String]| {
+            let globs: Vec<&str> = rules.iter().filter_map(|r| r.strip_prefix(kind)?.strip_prefix('=')).collect();
+            let hit = globs.iter().any(|g| {
+                let pattern = wildmatch::WildMatch::new(g);
+                names.iter().any(|n| pattern.matches(n))
+            });
+            (globs.is_empty(), hit)
+        };
+        if matches(&self.exclude).1 {
+            return Some("excluded by --exclude".to_owned());
+        }
+        match matches(&self.only) {
+            (false, false) => Some("not named by --only".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn plan_layers(found: &Found<'_>, options: &Options, wanted: &Wanted) -> Vec<PlanLayer> {
+    let mut out: Vec<PlanLayer> = wanted
+        .layers
+        .iter()
+        .filter_map(|id| found.store.layers.get(id))
+        .map(|l| PlanLayer {
+            id: l.id.clone(),
+            role: l.role,
+            chain_id: l.chain,
+            diff_id: l.diff,
+            lowers: l.lowers.clone(),
+            source: l.source(),
+            tar_split: l.tar_split,
+            transfer: transfer(options.mode, l.role),
+            link: overlay2::link_of(&l.id),
+            has_child: false,
+            facts: found.facts.get(&l.id).cloned().unwrap_or_default(),
+        })
+        .collect();
+    // parents first, then by id: the same store gives the same plan
+    out.sort_by(|a, b| a.lowers.len().cmp(&b.lowers.len()).then_with(|| a.id.cmp(&b.id)));
+    out
+}
+
+/// The ways a layer's files may take. A writable layer never shares inodes with the old store: overlayfs writes into its upper files in
+/// place, and the way back would be gone (PEERS B6).
+fn transfer(mode: Mode, role: Role) -> Vec<Transfer> {
+    use Transfer::*;
+    match (mode, role.writable()) {
+        (Mode::Auto, false) => vec![Link, Clone, Copy],
+        (Mode::Link, false) => vec![Link, Copy],
+        (Mode::Auto | Mode::Clone | Mode::Link, _) => vec![Clone, Copy],
+        (Mode::Copy, _) => vec![Copy],
+        (Mode::Move, _) => vec![],
+    }
+}
+
+fn mark_children(layers: &mut [PlanLayer]) {
+    let parents: BTreeSet<LayerId> = layers.iter().filter_map(|l| l.lowers.first().cloned()).collect();
+    for l in layers {
+        l.has_child = parents.contains(&l.id);
+    }
+}
+
+fn plan_images(store: &Store, layers: &[PlanLayer], wanted: &Wanted) -> Vec<PlanImage> {
+    let bytes: HashMap<&LayerId, u64> = layers.iter().map(|l| (&l.id, l.facts.bytes)).collect();
+    let mut users: HashMap<&LayerId, usize> = HashMap::new();
+    let moving = || store.images.values().filter(|i| wanted.images.contains(&i.id));
+    for l in moving().flat_map(|i| i.layers.iter().collect::<BTreeSet<_>>()) {
+        *users.entry(l).or_default() += 1;
+    }
+    moving()
+        .map(|i| {
+            let own: BTreeSet<&LayerId> = i.layers.iter().collect();
+            let sum = |shared: bool| {
+                let of_kind = own.iter().filter(|l| (users.get(**l).copied().unwrap_or(0) > 1) == shared);
+                of_kind.map(|l| bytes.get(*l).copied().unwrap_or(0)).sum::<u64>()
+            };
+            let (unique, shared) = (sum(false), sum(true));
+            PlanImage {
+                id: i.id,
+                old_id: i.old_id.clone(),
+                tags: i.tags.clone(),
+                digests: i.digests.clone(),
+                bytes_total: unique + shared,
+                bytes_unique: unique,
+                bytes_shared: shared,
+                layers: i.layers.clone(),
+            }
+        })
+        .collect()
+}
+
+fn plan_containers(store: &Store, layers: &[PlanLayer], wanted: &Wanted) -> Vec<PlanContainer> {
+    let bytes = |id: &Option<LayerId>| layers.iter().find(|l| Some(&l.id) == id.as_ref()).map_or(0, |l| l.facts.bytes);
+    let moving = store.containers.values().filter(|c| wanted.containers.contains(&c.id));
+    moving
+        .map(|c| PlanContainer {
+            id: c.id.clone(),
+            name: c.name.clone(),
+            image: c.image.clone(),
+            running: c.running,
+            layer: c.layer.clone(),
+            init: c.init.clone(),
+            bytes: bytes(&c.layer),
+            files: c.files.iter().map(|f| PlanFile { path: f.name.clone(), content: f.content.clone() }).collect(),
+        })
+        .collect()
+}
+
+/// The files of `image/<driver>` whose layer, image or container moves, and `repositories.json` without what stays.
+fn plan_metadata(store: &Store, wanted: &Wanted, images: &[PlanImage]) -> Vec<PlanFile> {
+    let moves = |f: &crate::store::MetaFile| {
+        f.layer.as_ref().is_none_or(|l| wanted.layers.contains(l))
+            && f.image.as_ref().is_none_or(|i| wanted.images.contains(i))
+            && f.container.as_ref().is_none_or(|c| wanted.containers.contains(c))
+    };
+    let mut out: Vec<PlanFile> = store
+        .metadata
+        .iter()
+        .filter(|f| moves(f))
+        .map(|f| PlanFile { path: f.path.clone(), content: f.content.clone() })
+        .collect();
+    let kept: BTreeSet<ImageId> = images.iter().map(|i| i.id).collect();
+    let text = repositories(&store.repositories, &kept);
+    out.push(PlanFile { path: "repositories.json".to_owned(), content: Content::Text(text) });
+    out
+}
+
+/// `repositories.json` as Docker writes it: one object, keys sorted, compact (FORMATS 7). References to images that stay are left out,
+/// and so is a repository without any.
+fn repositories(all: &[(String, Vec<(String, ImageId)>)], kept: &BTreeSet<ImageId>) -> String {
+    let mut map: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
+    for (repo, refs) in all {
+        for (reference, id) in refs.iter().filter(|(_, id)| kept.contains(id)) {
+            map.entry(repo).or_default().insert(reference, id.to_string());
+        }
+    }
+    format!("{{\"Repositories\":{}}}", serde_json::json!(map))
+}
+
+fn left_behind(found: &Found<'_>, wanted: &Wanted) -> Vec<LeftBehind> {
+    let store = found.store;
+    let mut out = Vec::new();
+    let mut push = |kind: &str, id: String, name: String, reason: String, lost: &str, counts: bool| {
+        out.push(LeftBehind { kind: kind.to_owned(), id, name, reason, lost: lost.to_owned(), counts });
+    };
+    for i in store.images.values().filter(|i| !wanted.images.contains(&i.id)) {
+        let excluded = wanted.excluded.get(&i.id.to_string());
+        let damaged = i.layers.iter().find_map(|l| wanted.damaged.get(l));
+        let reason = i.broken.as_ref().or(excluded).or(damaged).cloned().unwrap_or_default();
+        push(
+            "image",
+            i.id.to_string(),
+            i.tags.join(", "),
+            reason,
+            "nothing; it stays in the old store",
+            excluded.is_none(),
+        );
+    }
+    for c in store.containers.values().filter(|c| !wanted.containers.contains(&c.id)) {
+        let excluded = wanted.excluded.get(c.id.as_str());
+        let damaged = c.layer.as_ref().and_then(|l| wanted.damaged.get(l));
+        let foreign = c.foreign.then(|| format!("it belongs to the driver {}", c.driver));
+        let reason = c.broken.as_ref().or(excluded).or(damaged).or(foreign.as_ref()).cloned().unwrap_or_default();
+        let lost = if c.foreign { "nothing; it is not touched" } else { "nothing; it stays in the old store" };
+        push("container", c.id.to_string(), c.name.clone(), reason, lost, excluded.is_none());
+    }
+    for l in store.layers.values().filter(|l| !wanted.layers.contains(&l.id)) {
+        let reason = l.broken.as_ref().or_else(|| wanted.damaged.get(&l.id)).cloned();
+        if let Some(reason) = reason {
+            push("layer", l.id.to_string(), String::new(), reason, "what is left of it stays in the old store", true);
+        }
+    }
+    out
+}
+
+/// A finding a kind, with the layers and the first paths.
+fn content_checks(layers: &[PlanLayer], checks: &mut Vec<Finding>) {
+    for l in layers {
+        let f = &l.facts;
+        let subject = format!("layer {}", l.id.short());
+        let mut note = |id: &'static str, list: &scan::Paths, what: &str| {
+            if list.count > 0 {
+                let first: Vec<String> =
+                    list.first.iter().take(3).map(|p| format!("/{}", crate::show::bytes(p))).collect();
+                let more = if list.count > 3 { format!(" and {} more", list.count - 3) } else { String::new() };
+                checks.push(Finding::new(id, subject.clone(), format!("{what}: {}{more}", first.join(", "))));
+            }
+        };
+        note("L03", &f.device_zero, "character device 0:0");
+        note("L04", &f.overlay_xattrs, "trusted.overlay.* as data");
+        note("L05", &f.beside, "a whiteout beside the name itself");
+        note("L07", &f.long_names, "longer than 242 bytes: listed by aufs, lookup fails");
+        note("L09", &f.odd_whiteouts, "whiteouts that are not empty files");
+        for (kind, list) in &f.internal {
+            note("L01", list, kind.describe());
+        }
+        if f.opaque_root {
+            checks.push(Finding::new("L02", subject, "an opaque mark on the layer's root").effect("none, as on aufs"));
+        }
+    }
+}
+
+fn quirk_checks(quirks: &[Quirk], checks: &mut Vec<Finding>) {
+    let mut by_layer: BTreeMap<&LayerId, Vec<&Quirk>> = BTreeMap::new();
+    for q in quirks.iter().filter(|q| q.id == "L06") {
+        by_layer.entry(&q.layer).or_default().push(q);
+    }
+    for (layer, list) in by_layer {
+        let first: Vec<String> = list.iter().take(3).map(|q| crate::show::bytes(&q.path)).collect();
+        let more = if list.len() > 3 { format!(" and {} more", list.len() - 3) } else { String::new() };
+        checks.push(
+            Finding::new(
+                "L06",
+                format!("layer {}", layer.short()),
+                format!("shown by aufs only: {}{more}", first.join(", ")),
+            )
+            .effect("not shown after the migration, as on every other driver"),
+        );
+    }
+}
+
+fn way_back(options: &Options) -> WayBack {
+    let mut loses = vec![
+        "before Docker runs on the new store: nothing".to_owned(),
+        "after Docker has run on it: images pulled or built since, containers created since, and what containers wrote into their own \
+         layers since; these stay below .unaufs/undone unless --drop-new is given. Logs, networks and volumes keep what was written"
+            .to_owned(),
+    ];
+    if options.mode == Mode::Move {
+        loses
+            .push("mode move: the old layers are rewritten back in place, with what containers wrote since".to_owned());
+    }
+    WayBack { possible_until: "unaufs cleanup".to_owned(), loses }
+}
+
+/// Digests each object that the plan rests on.
+pub fn fingerprint(plan: &Plan) -> Fingerprint {
+    let mut objects = BTreeMap::new();
+    let digest = |v: &serde_json::Value| Sha256::of(v.to_string().as_bytes()).short();
+    for l in &plan.layers {
+        let state = serde_json::json!([l.lowers, l.chain_id, l.diff_id, l.source, l.facts.state, l.transfer]);
+        objects.insert(format!("layer {}", l.id), digest(&state));
+    }
+    for c in &plan.containers {
+        objects.insert(
+            format!("container {}", c.id),
+            digest(&serde_json::json!([c.name, c.image, c.layer, c.init, c.files])),
+        );
+    }
+    for i in &plan.images {
+        objects.insert(format!("image {}", i.id), digest(&serde_json::json!([i.tags, i.digests, i.layers])));
+    }
+    for f in &plan.metadata {
+        objects.insert(format!("file {}", f.path), digest(&serde_json::json!(f.content)));
+    }
+    let options = serde_json::json!(plan.options);
+    objects.insert("options".to_owned(), digest(&options));
+    let text = serde_json::json!(objects).to_string();
+    Fingerprint { digest: Some(Sha256::of(text.as_bytes())), objects }
+}

@@ -1,0 +1,298 @@
+//! The content of one layer, counted: what the plan, the estimates and the fingerprint rest on.
+//!
+//! Every folder is a task of its own, so that one huge layer keeps all cores busy. Memory grows with the lists of remarkable paths,
+//! which are cut at [`LIST`], not with the files.
+
+use crate::branch::{self, Format, Internal, Name};
+use crate::disk::{Dir, FileType, Meta};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, RwLock};
+
+/// As many paths of one kind and layer are kept; the count goes on.
+pub const LIST: usize = 10_000;
+
+/// A list of paths that is cut at [`LIST`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them, bytes shown as text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::plan::paths")]
+    pub first: Vec<Vec<u8>>,
+}
+
+impl Paths {
+    /// Adds one.
+    pub fn push(&mut self, path: &[u8]) {
+        self.count += 1;
+        if self.first.len() < LIST {
+            self.first.push(path.to_vec());
+        }
+    }
+}
+
+/// What a layer holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Names that are not folders, markers left out.
+    pub files: u64,
+    /// Inodes behind them.
+    pub inodes: u64,
+    /// Folders, the root left out.
+    pub folders: u64,
+    /// Bytes of content, each inode once.
+    pub bytes: u64,
+    /// Bytes that the content takes on the disk, each inode once.
+    pub allocated: u64,
+    /// Whiteouts.
+    pub whiteouts: u64,
+    /// Opaque folders.
+    pub opaque: Paths,
+    /// Inodes with more than one name.
+    pub hardlinks: u64,
+    /// Names with extended attributes.
+    pub xattrs: u64,
+    /// Devices.
+    pub devices: u64,
+    /// Names with `trusted.overlay.*`.
+    pub overlay_xattrs: Paths,
+    /// Character devices 0:0.
+    pub device_zero: Paths,
+    /// aufs's own names, by kind.
+    pub internal: BTreeMap<Internal, Paths>,
+    /// The root carries an opaque mark.
+    pub opaque_root: bool,
+    /// Names of more than 242 bytes.
+    pub long_names: Paths,
+    /// Names that have a whiteout beside them.
+    pub beside: Paths,
+    /// Whiteouts that are not empty regular files.
+    pub odd_whiteouts: Paths,
+    /// Files where a layer below may have a folder: see [`super::quirks`].
+    pub covers: Paths,
+    /// Changes when any name, type, owner, mode, size or time in the layer changes; in any order of reading.
+    pub state: u64,
+}
+
+/// Hashes of the paths that are folders in some layer scanned so far.
+pub type Folders = RwLock<HashSet<u64>>;
+
+struct Scan<'a> {
+    facts: Mutex<Facts>,
+    seen: Mutex<HashSet<u64>>,
+    below: &'a Folders,
+    mine: Mutex<Vec<u64>>,
+    failed: Mutex<Option<Error>>,
+}
+
+/// Counts the layer whose root is `root`. `below` holds the folders of the layers scanned before; this layer's are added.
+pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
+    let scan = Scan {
+        facts: Mutex::default(),
+        seen: Mutex::default(),
+        below,
+        mine: Mutex::default(),
+        failed: Mutex::default(),
+    };
+    rayon::scope(|s| folder(s, &scan, root, Vec::new()));
+    if let Some(e) = scan.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        return Err(e);
+    }
+    below.write().unwrap_or_else(|e| e.into_inner()).extend(scan.mine.into_inner().unwrap_or_else(|e| e.into_inner()));
+    Ok(scan.facts.into_inner().unwrap_or_else(|e| e.into_inner()))
+}
+
+fn folder<'s>(scope: &rayon::Scope<'s>, scan: &'s Scan<'_>, dir: Dir, path: Vec<u8>) {
+    let dir = std::sync::Arc::new(dir);
+    let result = count_folder(scan, &dir, &path, |name| {
+        let (dir, path) = (dir.clone(), join(&path, name));
+        let name = name.to_vec();
+        scope.spawn(move |scope| match dir.open(&name) {
+            Ok(sub) => folder(scope, scan, sub, path),
+            Err(e) => fail(scan, e),
+        });
+    });
+    if let Err(e) = result {
+        fail(scan, e);
+    }
+}
+
+fn fail(scan: &Scan<'_>, e: Error) {
+    scan.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+}
+
+fn count_folder(scan: &Scan<'_>, dir: &Dir, path: &[u8], mut descend: impl FnMut(&[u8])) -> Result<()> {
+    let at_root = path.is_empty();
+    let mut f = Facts::default();
+    note_attributes(&mut f, dir, b".", path)?;
+    f.state = f.state.wrapping_add(state_of(path, &dir.meta()?));
+    let mut folders = Vec::new();
+    dir.for_each(|name, kind, ino| {
+        match branch::classify(name, at_root) {
+            Name::Entry => {}
+            marker => return count_marker(&mut f, dir, path, name, marker),
+        }
+        let here = join(path, name);
+        if name.len() > 242 {
+            f.long_names.push(&here);
+        }
+        if kind == FileType::Directory {
+            f.folders += 1;
+            folders.push(hash_of(&here));
+            descend(name);
+            return Ok(());
+        }
+        count_file(scan, &mut f, dir, name, kind, ino, &here)
+    })?;
+    // whiteouts beside a name: only for folders that have whiteouts at all
+    if f.whiteouts > 0 {
+        for w in branch::markers(dir, Format::Aufs, at_root)?.whiteouts {
+            if dir.try_stat(&w).is_ok() {
+                f.beside.push(&join(path, &w));
+            }
+        }
+    }
+    if !folders.is_empty() {
+        scan.mine.lock().unwrap_or_else(|e| e.into_inner()).extend(folders);
+    }
+    scan.facts.lock().unwrap_or_else(|e| e.into_inner()).add(f);
+    Ok(())
+}
+
+fn count_marker(f: &mut Facts, dir: &Dir, path: &[u8], name: &[u8], marker: Name<'_>) -> Result<()> {
+    let here = join(path, name);
+    match marker {
+        Name::Entry => {}
+        Name::Whiteout(_) => {
+            f.whiteouts += 1;
+            let m = dir.stat(name)?;
+            f.state = f.state.wrapping_add(state_of(&here, &m));
+            if !m.is_file() || m.size > 0 {
+                f.odd_whiteouts.push(&here);
+            }
+        }
+        Name::Opaque if path.is_empty() => f.opaque_root = true,
+        Name::Opaque => f.opaque.push(path),
+        Name::Internal(kind) => f.internal.entry(kind).or_default().push(&here),
+    }
+    Ok(())
+}
+
+fn count_file(
+    scan: &Scan<'_>,
+    f: &mut Facts,
+    dir: &Dir,
+    name: &[u8],
+    kind: FileType,
+    ino: u64,
+    here: &[u8],
+) -> Result<()> {
+    let m = dir.stat(name)?;
+    f.files += 1;
+    f.state = f.state.wrapping_add(state_of(here, &m));
+    if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+        f.devices += 1;
+    }
+    if m.is_overlay_whiteout() {
+        f.device_zero.push(here);
+    }
+    let first = m.nlink == 1 || scan.seen.lock().unwrap_or_else(|e| e.into_inner()).insert(ino);
+    if first {
+        f.inodes += 1;
+        f.bytes += m.size;
+        f.allocated += m.allocated;
+        f.hardlinks += u64::from(m.nlink > 1);
+    }
+    if scan.below.read().unwrap_or_else(|e| e.into_inner()).contains(&hash_of(here)) {
+        f.covers.push(here);
+    }
+    note_attributes(f, dir, name, here)
+}
+
+fn note_attributes(f: &mut Facts, dir: &Dir, name: &[u8], here: &[u8]) -> Result<()> {
+    let (any, overlay) = dir.xattr_kinds(name)?;
+    f.xattrs += u64::from(any);
+    if overlay {
+        f.overlay_xattrs.push(here);
+    }
+    Ok(())
+}
+
+impl Facts {
+    fn add(&mut self, f: Facts) {
+        self.files += f.files;
+        self.inodes += f.inodes;
+        self.folders += f.folders;
+        self.bytes += f.bytes;
+        self.allocated += f.allocated;
+        self.whiteouts += f.whiteouts;
+        self.hardlinks += f.hardlinks;
+        self.xattrs += f.xattrs;
+        self.devices += f.devices;
+        self.opaque_root |= f.opaque_root;
+        self.state = self.state.wrapping_add(f.state);
+        let lists = [
+            (&mut self.opaque, f.opaque),
+            (&mut self.overlay_xattrs, f.overlay_xattrs),
+            (&mut self.device_zero, f.device_zero),
+            (&mut self.long_names, f.long_names),
+            (&mut self.beside, f.beside),
+            (&mut self.odd_whiteouts, f.odd_whiteouts),
+            (&mut self.covers, f.covers),
+        ];
+        for (mine, new) in lists {
+            mine.append(new);
+        }
+        for (kind, list) in f.internal {
+            self.internal.entry(kind).or_default().append(list);
+        }
+    }
+
+    /// Sorts the lists: folders are read in any order.
+    pub fn sort(&mut self) {
+        let lists = [
+            &mut self.opaque,
+            &mut self.overlay_xattrs,
+            &mut self.device_zero,
+            &mut self.long_names,
+            &mut self.beside,
+            &mut self.odd_whiteouts,
+            &mut self.covers,
+        ];
+        lists.into_iter().chain(self.internal.values_mut()).for_each(|l| l.first.sort());
+    }
+}
+
+impl Paths {
+    fn append(&mut self, other: Paths) {
+        self.count += other.count;
+        let room = LIST.saturating_sub(self.first.len());
+        self.first.extend(other.first.into_iter().take(room));
+    }
+}
+
+/// A path below.
+pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len() + name.len() + 1);
+    out.extend_from_slice(path);
+    if !path.is_empty() {
+        out.push(b'/');
+    }
+    out.extend_from_slice(name);
+    out
+}
+
+fn hash_of(path: &[u8]) -> u64 {
+    let mut h = DefaultHasher::new();
+    path.hash(&mut h);
+    h.finish()
+}
+
+fn state_of(path: &[u8], m: &Meta) -> u64 {
+    let mut h = DefaultHasher::new();
+    (path, m.mode, m.uid, m.gid, if m.is_dir() { 0 } else { m.size }, m.mtime, m.rdev, m.kind as u32).hash(&mut h);
+    h.finish()
+}

@@ -1,0 +1,133 @@
+//! The storage drivers to which a store can move: a closed list, one file each. What differs between them stands there.
+
+pub mod overlay2;
+pub mod overlay_diff;
+
+use crate::disk::Dir;
+use crate::disk::attrs::XattrScope;
+use crate::error::Result;
+use crate::place::Tally;
+use crate::plan::PlanLayer;
+use crate::view::Chain;
+use serde::{Deserialize, Serialize};
+
+/// A storage driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The default of every Docker since 2018.
+    Overlay2,
+    /// The first overlay driver; gone since Docker 24.
+    Overlay,
+    /// Whole copies; needs nothing of the kernel.
+    Vfs,
+    /// Subvolumes and snapshots.
+    Btrfs,
+}
+
+impl Target {
+    /// All of them.
+    pub const ALL: [Target; 4] = [Target::Overlay2, Target::Overlay, Target::Vfs, Target::Btrfs];
+
+    /// The name that Docker gives it: the folder `image/<name>` and `Driver` in a container's config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Overlay2 => "overlay2",
+            Target::Overlay => "overlay",
+            Target::Vfs => "vfs",
+            Target::Btrfs => "btrfs",
+        }
+    }
+
+    /// Which extended attributes it can hold without obeying them.
+    pub fn xattr_scope(self) -> XattrScope {
+        match self {
+            Target::Overlay2 | Target::Overlay => XattrScope::Overlay,
+            Target::Vfs | Target::Btrfs => XattrScope::Plain,
+        }
+    }
+
+    /// Does a layer need its parent's new folder before it can be built?
+    pub fn needs_parent(self) -> bool {
+        self == Target::Btrfs
+    }
+
+    /// Makes the driver's own folder, before any layer. `at` is the folder that stands for ROOT in the stage.
+    pub fn prepare(self, at: &Dir, style: &Style) -> Result<()> {
+        match self {
+            Target::Overlay2 => overlay2::prepare(at, style),
+            _ => Err(unsupported(self)),
+        }
+    }
+
+    /// Builds one layer below `at`. `chain` is the layer and all below it in the old store.
+    pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
+        match self {
+            Target::Overlay2 => overlay2::build(at, style, layer, links, chain),
+            _ => Err(unsupported(self)),
+        }
+    }
+
+    /// Removes what an interrupted [`Target::build`] left.
+    pub fn discard(self, at: &Dir, layer: &PlanLayer) -> Result<()> {
+        match self {
+            Target::Overlay2 => overlay2::discard(at, layer),
+            _ => Err(unsupported(self)),
+        }
+    }
+
+    /// The view of a layer in the new store, for comparing. `at` stands for ROOT.
+    pub fn view(self, at: &Dir, layer: &PlanLayer) -> Result<Chain> {
+        match self {
+            Target::Overlay2 => overlay2::view(at, layer),
+            _ => Err(unsupported(self)),
+        }
+    }
+
+    /// What is wrong with the driver's own files of a layer (`link`, `lower` …): one line each.
+    pub fn check(self, at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
+        match self {
+            Target::Overlay2 => overlay2::check(at, layer, links),
+            _ => Err(unsupported(self)),
+        }
+    }
+}
+
+fn unsupported(t: Target) -> crate::error::Error {
+    crate::error::Error::new(crate::error::Kind::Usage, format!("the target {} is not there yet", t.name()))
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// overlay2's short names of all layers.
+pub type Links<'a> = std::collections::HashMap<&'a str, &'a str>;
+
+/// Modes and owners of the driver's folders, as the Docker that wrote the old store makes them (FORMATS 2.1): read off `aufs/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Style {
+    /// Mode of `<driver>/`.
+    pub top: u32,
+    /// Mode of `<driver>/<id>/`.
+    pub layer: u32,
+    /// Mode of `overlay2/l/`.
+    pub links: u32,
+    /// Owner of these.
+    pub owner: (u32, u32),
+    /// What container root is on the host: owner of `work/` and `merged/`.
+    pub root: (u32, u32),
+}
+
+impl Style {
+    /// From the mode and owner of `aufs/`, and the owner that container root has on the host.
+    pub fn of(mode: u32, owner: (u32, u32), root: (u32, u32)) -> Style {
+        match mode {
+            0o710 => Style { top: 0o710, layer: 0o710, links: 0o700, owner, root },
+            0o701 => Style { top: 0o701, layer: 0o701, links: 0o701, owner, root },
+            _ => Style { top: 0o700, layer: 0o700, links: 0o700, owner, root },
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! overlay2, Docker's default (FORMATS 2).
+//!
+//! ```text
+//! overlay2/l/<LINK>          symlink to ../<id>/diff: 26 characters, so that many fit into one page of mount options
+//! overlay2/<id>/link         LINK
+//! overlay2/<id>/diff/        the layer, its deletions as devices 0:0 and opaque folders as an attribute
+//! overlay2/<id>/lower        l/<parent>:l/<grandparent>:…         ┐
+//! overlay2/<id>/work/        overlayfs's own                      ├ not for a layer without a parent
+//! overlay2/<id>/merged/      mount point                          ┘
+//! overlay2/<id>/committed    empty: another layer stands on this one
+//! ```
+//!
+//! `merged/` is made by Docker itself at mount time only since 17.12, `committed` is read since 19.03.3: a layer with both, and the
+//! rest, works with every Docker from 1.12 on.
+
+use super::{Links, Style, overlay_diff};
+use crate::branch::{Branch, Format};
+use crate::disk::Dir;
+use crate::error::{Error, Result};
+use crate::ids::{LayerId, Sha256};
+use crate::place::{Placer, Tally};
+use crate::plan::PlanLayer;
+use crate::view::Chain;
+
+/// Docker refuses more (FORMATS 2.1).
+pub const MAX_LOWERS: usize = 128;
+
+/// A layer's LINK: Docker draws 26 random characters of base32; ours come from the layer's id, so that a second run gives the same.
+pub fn link_of(id: &LayerId) -> String {
+    const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let digest = Sha256::of(format!("unaufs overlay2 link {id}").as_bytes());
+    let bits: Vec<u8> = digest.0.iter().flat_map(|b| (0..8).rev().map(move |i| b >> i & 1)).collect();
+    let character = |five: &[u8]| BASE32[five.iter().fold(0, |v, b| v << 1 | usize::from(*b)) % 32] as char;
+    bits.chunks_exact(5).take(26).map(character).collect()
+}
+
+pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
+    for (path, mode) in [("overlay2", style.top), ("overlay2/l", style.links)] {
+        if !at.has(path)? {
+            let (parent, name) = at.parent_of(path.as_bytes())?;
+            parent.mkdir(name, mode)?;
+            parent.set_owner(name, style.owner.0, style.owner.1)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
+    let home = at.open("overlay2")?;
+    let name = layer.id.as_str();
+    home.mkdir(name, style.layer)?;
+    home.set_owner(name.as_bytes(), style.owner.0, style.owner.1)?;
+    let dir = home.open(name)?;
+    dir.mkdir("diff", 0o755)?;
+    let scope = super::Target::Overlay2.xattr_scope();
+    let placer = Placer::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
+    overlay_diff::write(chain, &placer)?;
+    dir.write_new("link", layer.link.as_bytes(), 0o644)?;
+    if let Some(lower) = lower_of(layer, links)? {
+        dir.write_new("lower", lower.as_bytes(), 0o644)?;
+        for sub in ["work", "merged"] {
+            dir.mkdir(sub, 0o700)?;
+            dir.set_owner(sub.as_bytes(), style.root.0, style.root.1)?;
+        }
+    }
+    if layer.has_child {
+        dir.write_new("committed", b"", 0o600)?;
+    }
+    home.open("l")?.symlink(format!("../{name}/diff").as_bytes(), layer.link.as_bytes())?;
+    Ok(placer.tally)
+}
+
+/// The content of `lower`; none for a base layer.
+fn lower_of(layer: &PlanLayer, links: &Links<'_>) -> Result<Option<String>> {
+    if layer.lowers.is_empty() {
+        return Ok(None);
+    }
+    let parts = layer.lowers.iter().map(|l| {
+        links.get(l.as_str()).map(|link| format!("l/{link}")).ok_or_else(|| {
+            Error::corrupt(format!("layer {}: the layer {} below it is not in the plan", layer.id.short(), l.short()))
+        })
+    });
+    Ok(Some(parts.collect::<Result<Vec<_>>>()?.join(":")))
+}
+
+pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
+    let home = at.open("overlay2")?;
+    home.open("l")?.remove_tree(layer.link.as_bytes())?;
+    home.remove_tree(layer.id.as_str().as_bytes())
+}
+
+pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
+    let branch = |id: &LayerId| -> Result<Branch> {
+        Ok(Branch { id: id.clone(), dir: at.open(format!("overlay2/{id}/diff"))?, format: Format::Overlay })
+    };
+    let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
+    Ok(Chain { branches })
+}
+
+pub(super) fn check(at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
+    const SMALL: u64 = 8192;
+    let mut out = Vec::new();
+    let home = at.open("overlay2")?;
+    let dir = home.open(layer.id.as_str())?;
+    let read = |name: &str| -> Result<Option<String>> {
+        Ok(dir.read_opt(name, SMALL)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
+    };
+    let mut differ = |what: &str, is: Option<String>, wanted: Option<&str>| {
+        if is.as_deref() != wanted {
+            out.push(format!("{what} is {:?}, wanted {:?}", is.unwrap_or_default(), wanted.unwrap_or_default()));
+        }
+    };
+    differ("link", read("link")?, Some(&layer.link));
+    differ("lower", read("lower")?, lower_of(layer, links)?.as_deref());
+    let l = home.open("l")?;
+    let target = match l.try_stat(layer.link.as_bytes()) {
+        Ok(_) => Some(String::from_utf8_lossy(&l.read_link(layer.link.as_bytes())?).into_owned()),
+        Err(_) => None,
+    };
+    differ("the symlink in l/", target, Some(&format!("../{}/diff", layer.id)));
+    match (dir.has("committed")?, layer.has_child) {
+        (true, false) if layer.role.writable() => {
+            out.push("committed is there: the container would be read-only".to_owned())
+        }
+        (false, true) => out.push("committed is missing although another layer stands on this one".to_owned()),
+        _ => {}
+    }
+    for sub in ["work", "merged"] {
+        if !layer.lowers.is_empty() && !dir.stat_opt(sub)?.is_some_and(|m| m.is_dir()) {
+            out.push(format!("{sub}/ is missing"));
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_26_characters_of_base32() {
+        let a = link_of(&LayerId::parse(&"a".repeat(64)).expect("id"));
+        let b = link_of(&LayerId::parse(&"b".repeat(64)).expect("id"));
+        assert_ne!(a, b);
+        assert_eq!(a.len(), 26);
+        assert!(a.bytes().all(|c| c.is_ascii_uppercase() || (b'2'..=b'7').contains(&c)));
+    }
+}
