@@ -11,6 +11,7 @@
 pub mod build;
 pub mod estimate;
 pub mod host;
+pub mod make;
 pub mod quirks;
 pub mod scan;
 pub mod switch;

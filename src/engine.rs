@@ -1,0 +1,158 @@
+//! Does what the plan says: builds the new store beside the old one, proves it, switches; or goes back.
+//!
+//! ```text
+//! ROOT/.unaufs/            0700: nobody else sees a setuid program that is being staged
+//!   journal.db             what is done (crate::journal)
+//!   new/<driver>/…         layers                        ┐
+//!   new/image/<driver>/…   metadata                      ├ stage.rs builds
+//!   new/containers/<id>/…  configurations                ┘
+//!   old/…                  what the switch parked        ─ switch.rs moves there and back
+//!   undone/…               what a rollback took out of the way
+//! ```
+//!
+//! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable
+//! before what follows it.
+
+pub mod stage;
+pub mod switch;
+
+use crate::disk::Dir;
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Journal, Run, State};
+use crate::plan::Plan;
+use crate::plan::switch::STATE;
+use crate::progress::Progress;
+use crate::verify::{self, Level};
+use std::fs::File;
+
+/// The right to change a root: ROOT is open and locked, and nothing else uses it.
+pub struct Locked {
+    /// ROOT.
+    pub root: Dir,
+    /// The state folder.
+    pub state: Dir,
+    /// The journal in it.
+    pub journal: Journal,
+    _lock: File,
+}
+
+impl Locked {
+    /// Takes the lock. Fails with [`Kind::Busy`] if another unaufs holds it or a Docker runs on ROOT.
+    pub fn take(root: Dir, state: Option<&std::path::Path>) -> Result<Locked> {
+        let lock = root.lock()?;
+        if let Some(who) = crate::plan::host::docker_on(&root)? {
+            return Err(Error::new(Kind::Busy, who)
+                .hint("systemctl stop docker docker.socket; then run unaufs again")
+                .loss("nothing; nothing was changed"));
+        }
+        let state = match state {
+            Some(path) => {
+                std::fs::create_dir_all(path).map_err(|e| Error::io(format!("make {}", path.display()), e))?;
+                Dir::open_named(path)?
+            }
+            None => root.ensure(STATE, 0o700)?,
+        };
+        let journal = Journal::open(&state)?;
+        Ok(Locked { root, state, journal, _lock: lock })
+    }
+}
+
+/// What the user wants of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// How much is compared before the switch.
+    pub verify: Option<Level>,
+    /// Go on without what fails while running.
+    pub keep_going: bool,
+    /// Stop before the switch.
+    pub no_switch: bool,
+}
+
+/// What a run did.
+#[derive(Debug, serde::Serialize)]
+pub struct Outcome {
+    /// Where it stands now.
+    pub state: State,
+    /// Layers built by this call.
+    pub built: usize,
+    /// Layers that an earlier call had built.
+    pub found_done: usize,
+    /// What failed while running, with `--keep-going`.
+    pub failed: std::collections::BTreeMap<crate::ids::LayerId, String>,
+    /// Was it compared?
+    pub verified: bool,
+    /// What was really done, in sums.
+    pub tally: stage::Sums,
+}
+
+/// The time, RFC 3339 in UTC.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Starts a run, or goes on with `run`.
+pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progress: &dyn Progress) -> Result<Outcome> {
+    let (id, mut state) = match run {
+        Some(r) => (r.id, r.state),
+        None => {
+            stage::clear(&at.root)?;
+            (at.journal.begin(plan, &now())?, State::Building)
+        }
+    };
+    let mut outcome = Outcome {
+        state,
+        built: 0,
+        found_done: 0,
+        failed: Default::default(),
+        verified: false,
+        tally: stage::Sums::default(),
+    };
+    if state == State::Building {
+        stage::build(at, plan, id, how.keep_going, progress, &mut outcome)?;
+        if !outcome.failed.is_empty() {
+            return Ok(outcome);
+        }
+        at.journal.set_state(id, State::Built, &now())?;
+        state = State::Built;
+    }
+    if state == State::Built {
+        if let Some(level) = how.verify {
+            prove(at, plan, id, level, progress)?;
+            outcome.verified = true;
+            at.journal.set_state(id, State::Verified, &now())?;
+            state = State::Verified;
+        }
+        crate::stop::check()?;
+    }
+    if matches!(state, State::Built | State::Verified) && !how.no_switch {
+        at.journal.set_state(id, State::Switching, &now())?;
+        state = State::Switching;
+    }
+    if state == State::Switching {
+        progress.phase("switch", plan.switch.len() as u64);
+        switch::forward(&at.root, plan, progress)?;
+        at.journal.set_state(id, State::Switched, &now())?;
+        state = State::Switched;
+        stage::clear(&at.root)?;
+    }
+    outcome.state = state;
+    Ok(outcome)
+}
+
+/// Compares the stage with the old store; a difference is an error and nothing is switched.
+fn prove(at: &mut Locked, plan: &Plan, id: i64, level: Level, progress: &dyn Progress) -> Result<()> {
+    let new = at.root.open(crate::plan::switch::NEW)?;
+    let report = verify::verify(plan, &at.root, &new, level, progress)?;
+    if let Some(first) = report.differences.first() {
+        return Err(Error::new(
+            Kind::Difference,
+            format!(
+                "{} between the old store and the new one; the first: {first}",
+                crate::show::plural(report.differences.len(), "difference")
+            ),
+        )
+        .hint("nothing was switched; `unaufs rollback` removes the new store; please report this")
+        .loss("nothing: the old store is untouched"));
+    }
+    at.journal.set_verified(id, &format!("{} {}", level.name(), now()))
+}

@@ -1,0 +1,357 @@
+//! Builds the new store in `.unaufs/new`, layer by layer, several at a time.
+//!
+//! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
+
+use super::{Locked, Outcome};
+use crate::branch::{Branch, Format};
+use crate::disk::Dir;
+use crate::docker_json;
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::ids::LayerId;
+use crate::place::Tally;
+use crate::plan::switch::{NEW, OLD, STATE};
+use crate::plan::{Plan, PlanFile, PlanLayer};
+use crate::progress::Progress;
+use crate::store::{Content, DRIVER};
+use crate::target::{Links, Target};
+use crate::view::Chain;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// What was really done.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Sums {
+    /// Names made by links to old inodes.
+    pub linked: u64,
+    /// Files with shared extents.
+    pub cloned: u64,
+    /// Files copied.
+    pub copied: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// Folders made.
+    pub folders: u64,
+    /// Whiteouts made.
+    pub whiteouts: u64,
+    /// Opaque folders.
+    pub opaque: u64,
+}
+
+impl Sums {
+    fn of(t: &Tally) -> Sums {
+        let n = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
+        Sums {
+            linked: n(&t.linked),
+            cloned: n(&t.cloned),
+            copied: n(&t.copied),
+            bytes: n(&t.bytes),
+            folders: n(&t.folders),
+            whiteouts: n(&t.whiteouts),
+            opaque: n(&t.opaque),
+        }
+    }
+
+    fn add(&mut self, o: Sums) {
+        self.linked += o.linked;
+        self.cloned += o.cloned;
+        self.copied += o.copied;
+        self.bytes += o.bytes;
+        self.folders += o.folders;
+        self.whiteouts += o.whiteouts;
+        self.opaque += o.opaque;
+    }
+}
+
+/// Removes the stage: all of it was made by unaufs.
+pub fn clear(root: &Dir) -> Result<()> {
+    match root.open_opt(STATE)? {
+        Some(state) => state.remove_tree(b"new"),
+        None => Ok(()),
+    }
+}
+
+/// Opens the stack of a layer in the old store; `base` stands for ROOT.
+pub fn old_chain(base: &Dir, layer: &PlanLayer, sources: &BTreeMap<&LayerId, &str>) -> Result<Chain> {
+    let branch = |id: &LayerId| -> Result<Branch> {
+        let source =
+            sources.get(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
+        Ok(Branch { id: id.clone(), dir: base.open(source)?, format: Format::Aufs })
+    };
+    let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
+    Ok(Chain { branches })
+}
+
+/// The folder of each layer of the plan.
+pub fn sources(plan: &Plan) -> BTreeMap<&LayerId, &str> {
+    plan.layers.iter().map(|l| (&l.id, l.source.as_str())).collect()
+}
+
+/// overlay2's short names.
+pub fn links(plan: &Plan) -> Links<'_> {
+    plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).collect()
+}
+
+/// Builds what is not done yet.
+pub fn build(
+    at: &mut Locked,
+    plan: &Plan,
+    run: i64,
+    keep_going: bool,
+    progress: &dyn Progress,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let new = at.root.ensure(NEW, 0o700)?;
+    at.root.ensure(OLD, 0o700)?;
+    let to = plan.options.to;
+    to.prepare(&new, &plan.style)?;
+    let done = at.journal.done(run, "layer")?;
+    outcome.found_done = done.len();
+    let todo: Vec<&PlanLayer> = plan.layers.iter().filter(|l| !done.contains(l.id.as_str())).collect();
+    for layer in &todo {
+        to.discard(&new, layer)?;
+    }
+    progress.phase("layers", todo.len() as u64);
+    let mut failed = BTreeMap::new();
+    for level in levels(to, &todo) {
+        build_level(at, plan, run, &new, &level, keep_going, progress, outcome, &mut failed)?;
+    }
+    outcome.failed = failed;
+    // the caller plans anew without them
+    if !outcome.failed.is_empty() {
+        return Ok(());
+    }
+    if at.journal.done(run, "metadata")?.is_empty() {
+        metadata(&at.root, &new, plan, progress)?;
+        new.sync_fs()?;
+        at.journal.finish(run, "metadata", &[("all".to_owned(), String::new())])?;
+    }
+    Ok(())
+}
+
+/// Layers that may be built at the same time.
+fn levels<'a>(to: Target, todo: &[&'a PlanLayer]) -> Vec<Vec<&'a PlanLayer>> {
+    if !to.needs_parent() {
+        return vec![todo.to_vec()];
+    }
+    let mut by_depth: BTreeMap<usize, Vec<&PlanLayer>> = BTreeMap::new();
+    for l in todo {
+        by_depth.entry(l.lowers.len()).or_default().push(l);
+    }
+    by_depth.into_values().collect()
+}
+
+/// As many layers are marked done at once, or those of so much time: each mark costs a sync of the file system.
+const BATCH: usize = 64;
+const BATCH_TIME: Duration = Duration::from_secs(2);
+
+#[allow(clippy::too_many_arguments)]
+fn build_level(
+    at: &mut Locked,
+    plan: &Plan,
+    run: i64,
+    new: &Dir,
+    todo: &[&PlanLayer],
+    keep_going: bool,
+    progress: &dyn Progress,
+    outcome: &mut Outcome,
+    failed: &mut BTreeMap<LayerId, String>,
+) -> Result<()> {
+    let (sources, links) = (sources(plan), links(plan));
+    let next = AtomicUsize::new(0);
+    let halt = Mutex::new(None::<Error>);
+    let lost: BTreeSet<LayerId> = failed.keys().cloned().collect();
+    let root = &at.root;
+    let journal = &mut at.journal;
+    std::thread::scope(|s| -> Result<()> {
+        let (send, receive) = mpsc::channel::<(&PlanLayer, Result<Sums>)>();
+        // as many layers at a time as there are threads; within a layer its folders are shared out by rayon
+        for _ in 0..rayon::current_num_threads() {
+            let (send, next, halt, sources, links, lost) = (send.clone(), &next, &halt, &sources, &links, &lost);
+            s.spawn(move || {
+                while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if halt.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
+                        break;
+                    }
+                    let result = one(root, new, plan, layer, sources, links, lost);
+                    if send.send((layer, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let (mut batch, mut since) = (Vec::new(), Instant::now());
+        while let Ok((layer, result)) = receive.recv() {
+            match result {
+                Ok(sums) => {
+                    outcome.tally.add(sums);
+                    outcome.built += 1;
+                    batch.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
+                    progress.step(&layer.id.short());
+                }
+                Err(e) if keep_going && e.kind() == Kind::Failed => {
+                    progress.warn(&format!("layer {} is left out: {}", layer.id.short(), e.chain()));
+                    failed.insert(layer.id.clone(), e.chain());
+                }
+                Err(e) => {
+                    halt.lock()
+                        .unwrap_or_else(|e| e.into_inner())
+                        .get_or_insert(e.on(format!("layer {}", layer.id.short())));
+                }
+            }
+            if batch.len() >= BATCH || since.elapsed() > BATCH_TIME {
+                new.sync_fs()?;
+                journal.finish(run, "layer", &std::mem::take(&mut batch))?;
+                since = Instant::now();
+            }
+        }
+        if !batch.is_empty() {
+            new.sync_fs()?;
+            journal.finish(run, "layer", &batch)?;
+        }
+        Ok(())
+    })?;
+    match halt.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(e) => Err(e),
+        None => Ok(()),
+    }
+}
+
+fn one(
+    root: &Dir,
+    new: &Dir,
+    plan: &Plan,
+    layer: &PlanLayer,
+    sources: &BTreeMap<&LayerId, &str>,
+    links: &Links<'_>,
+    lost: &BTreeSet<LayerId>,
+) -> Result<Sums> {
+    crate::stop::check()?;
+    if let Some(l) = layer.lowers.iter().find(|l| lost.contains(*l)) {
+        return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
+    }
+    let chain = old_chain(root, layer, sources)?;
+    let tally = plan.options.to.build(new, &plan.style, layer, links, &chain)?;
+    Ok(Sums::of(&tally))
+}
+
+/// Writes `image/<driver>` and the containers' configurations, and the folders in which the switch will park the old ones.
+fn metadata(root: &Dir, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
+    for leftover in [&b"image"[..], b"containers"] {
+        new.remove_tree(leftover)?;
+    }
+    let driver = plan.options.to.name();
+    progress.phase("metadata", (plan.metadata.len() + plan.containers.len()) as u64);
+    let image = new.ensure(format!("image/{driver}"), 0o700)?;
+    like_old(root, "image/aufs", new, &format!("image/{driver}"))?;
+    for f in &plan.metadata {
+        crate::stop::check()?;
+        let (dir, _) = crate::disk::split(f.path.as_bytes());
+        folders(root, "image/aufs", &image, &String::from_utf8_lossy(dir))?;
+        write(root, &image, f, driver)?;
+        progress.step("");
+    }
+    for c in &plan.containers {
+        let at = new.ensure(format!("containers/{}", c.id), 0o700)?;
+        root.ensure(format!("{OLD}/containers/{}", c.id), 0o700)?;
+        for f in &c.files {
+            write(root, &at, f, driver)?;
+        }
+        progress.step("");
+    }
+    for m in &plan.switch {
+        let (dir, _) = crate::disk::split(m.to.as_bytes());
+        if m.to.starts_with(OLD) {
+            root.ensure(dir, 0o700)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folders on the way to a file with the attributes that they have in the old store.
+fn folders(root: &Dir, old: &str, new: &Dir, path: &str) -> Result<()> {
+    let mut at = String::new();
+    for part in path.split('/').filter(|p| !p.is_empty()) {
+        if !at.is_empty() {
+            at.push('/');
+        }
+        at.push_str(part);
+        if !new.has(&at)? {
+            new.ensure(&at, 0o700)?;
+            like_old(root, &format!("{old}/{at}"), new, &at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a new folder the owner and mode of an old one, if there is one.
+fn like_old(root: &Dir, old: &str, new: &Dir, path: &str) -> Result<()> {
+    if let Some(m) = root.stat_opt(old)? {
+        let (dir, name) = new.parent_of(path.as_bytes())?;
+        dir.set_owner(name, m.uid, m.gid)?;
+        dir.set_mode(name, m.mode)?;
+    }
+    Ok(())
+}
+
+/// Writes one metadata file.
+fn write(root: &Dir, at: &Dir, f: &PlanFile, driver: &str) -> Result<()> {
+    let (dir, name) = at.parent_of(f.path.as_bytes())?;
+    match &f.content {
+        Content::Text(text) => dir.write_new(name, text.as_bytes(), 0o600),
+        Content::TarSplitOf(id) => Err(Error::corrupt(format!("no tar-split can be made for layer {}", id.short()))),
+        Content::Same(from) => {
+            let (src, sname) = root.parent_of(from.as_bytes())?;
+            let m = src.stat(sname)?;
+            dir.write_new(name, &src.read(sname, METADATA_LIMIT)?, m.mode)?;
+            dir.set_owner(name, m.uid, m.gid)?;
+            dir.set_mode(name, m.mode)?;
+            dir.set_times(name, &m)
+        }
+        Content::Edited(from, changes) => {
+            let (src, sname) = root.parent_of(from.as_bytes())?;
+            let m = src.stat(sname)?;
+            let bytes = src.read(sname, docker_json::LIMIT)?;
+            let values: Vec<(&str, String)> = changes
+                .iter()
+                .map(|(k, v)| (k.as_str(), if v == DRIVER { docker_json::string(driver) } else { v.clone() }))
+                .collect();
+            let text = docker_json::set(docker_json::as_text(&bytes)?, &values).map_err(|e| e.on(src.show(sname)))?;
+            dir.write_new(name, text.as_bytes(), m.mode)?;
+            dir.set_owner(name, m.uid, m.gid)?;
+            dir.set_mode(name, m.mode)
+        }
+    }
+    .map_err(|e| e.on(format!("metadata file {}", f.path)))
+}
+
+/// A tar-split of a layer with a million files is some 100 MiB.
+const METADATA_LIMIT: u64 = 1 << 30;
+
+/// The text of a staged file, for comparing.
+pub fn expected(base: &Dir, f: &PlanFile, driver: &str) -> Result<Option<Vec<u8>>> {
+    Ok(match &f.content {
+        Content::Text(t) => Some(t.clone().into_bytes()),
+        Content::TarSplitOf(_) => None,
+        Content::Same(from) => Some(base.read(from, METADATA_LIMIT)?),
+        Content::Edited(from, changes) => {
+            let bytes = base.read(from, docker_json::LIMIT)?;
+            let values: Vec<(&str, String)> = changes
+                .iter()
+                .map(|(k, v)| (k.as_str(), if v == DRIVER { docker_json::string(driver) } else { v.clone() }))
+                .collect();
+            Some(docker_json::set(docker_json::as_text(&bytes)?, &values)?.into_bytes())
+        }
+    })
+}
+
+/// Makes room for descriptors: a walk holds two for each folder on its way down.
+pub fn raise_descriptor_limit() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum })
+        .on(|| "raise the limit of open files".to_owned())
+}

@@ -1,0 +1,132 @@
+//! The switch, forwards and backwards: the plan's renames, each atomic, each recognisable as done by looking.
+//!
+//! Forwards, a rename is done when its source is gone and its target is there. Backwards, Docker may have run on the new store meanwhile:
+//! it may have removed a container's folder, or made a new `buildkit/`. What is in the way goes to `.unaufs/undone`, never away.
+
+use crate::disk::Dir;
+use crate::error::{Error, Result};
+use crate::plan::switch::{NEW, OLD, UNDONE};
+use crate::plan::{Move, Plan, Why};
+use crate::progress::Progress;
+
+/// Does the renames that are not done yet, then makes them durable.
+pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
+    for m in &plan.switch {
+        match (root.has(&m.from)?, root.has(&m.to)?) {
+            (true, false) => root.rename_new(&m.from, root, &m.to)?,
+            (false, true) => {}
+            // a park whose place an install has taken already
+            (true, true) if installed_later(plan, m) => {}
+            (true, true) => {
+                return Err(Error::corrupt(format!("both {} and {} are there", m.from, m.to))
+                    .hint("something made a file where the switch wants to put one; move it away and run `unaufs migrate` again"));
+            }
+            (false, false) => {
+                return Err(Error::corrupt(format!("neither {} nor {} is there", m.from, m.to))
+                    .hint("`unaufs rollback` puts back what can be put back"));
+            }
+        }
+        progress.step(&m.to);
+    }
+    root.sync_fs()
+}
+
+/// A parked path is free for the new object: `containers/<id>/config.v2.json` is there again once it is installed.
+fn installed_later(plan: &Plan, m: &Move) -> bool {
+    m.why == Why::Park && plan.switch.iter().any(|i| i.why == Why::Install && i.to == m.from)
+}
+
+/// What a rollback met.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Undone {
+    /// Old things that are back.
+    pub restored: Vec<String>,
+    /// New things that are now below `.unaufs/undone`.
+    pub kept: Vec<String>,
+    /// Folders that Docker had removed and that were made again.
+    pub remade: Vec<String>,
+}
+
+/// Puts the old store back. Needs no space: renames only, and a few folders. May be repeated at any point.
+pub fn backward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<Undone> {
+    let mut out = Undone::default();
+    for m in plan.switch.iter().rev() {
+        match m.why {
+            Why::Install => take_out(root, plan, m, &mut out)?,
+            Why::Park => put_back(root, plan, m, &mut out)?,
+        }
+        progress.step(&m.to);
+    }
+    for t in &plan.touched {
+        if root.stat_opt(&t.path)?.is_some_and(|m| m.is_dir()) {
+            let (dir, name) = root.parent_of(t.path.as_bytes())?;
+            dir.set_times(name, crate::disk::attrs::Times { atime: t.atime, mtime: t.mtime })?;
+        }
+    }
+    root.sync_fs()?;
+    Ok(out)
+}
+
+/// A new object leaves its place, unless the old one stands there again already.
+fn take_out(root: &Dir, plan: &Plan, m: &Move, out: &mut Undone) -> Result<()> {
+    let replaced = plan.switch.iter().any(|p| p.why == Why::Park && p.from == m.to);
+    if replaced && !root.has(format!("{OLD}/{}", m.to))? {
+        return Ok(());
+    }
+    // still in the stage: the switch never got here
+    if root.has(&m.from)? || !root.has(&m.to)? {
+        return Ok(());
+    }
+    set_aside(root, &m.to)?;
+    out.kept.push(m.to.clone());
+    Ok(())
+}
+
+/// Moves something out of the way, to the same path below `.unaufs/undone`.
+fn set_aside(root: &Dir, path: &str) -> Result<()> {
+    let to = format!("{UNDONE}/{path}");
+    let (dir, name) = crate::disk::split(to.as_bytes());
+    let dir = root.ensure(dir, 0o700)?;
+    // an earlier rollback may have left something of this name
+    let mut free = name.to_vec();
+    let mut n = 1;
+    while dir.has(&free)? {
+        n += 1;
+        free = [name, format!(".{n}").as_bytes()].concat();
+    }
+    root.rename_new(path, &dir, &free)
+}
+
+fn put_back(root: &Dir, plan: &Plan, m: &Move, out: &mut Undone) -> Result<()> {
+    if !root.has(&m.to)? {
+        return Ok(());
+    }
+    if root.has(&m.from)? {
+        set_aside(root, &m.from)?;
+        out.kept.push(m.from.clone());
+    }
+    let (dir, _) = crate::disk::split(m.from.as_bytes());
+    let dir = String::from_utf8_lossy(dir).into_owned();
+    if !dir.is_empty() && !root.has(&dir)? {
+        let at = root.ensure(&dir, 0o700)?;
+        if let Some(t) = plan.touched.iter().find(|t| t.path == dir) {
+            at.set_owner(b".", t.owner.0, t.owner.1)?;
+            at.set_mode(b".", t.mode)?;
+        }
+        out.remade.push(dir);
+    }
+    root.rename_new(&m.to, root, &m.from)?;
+    out.restored.push(m.from.clone());
+    Ok(())
+}
+
+/// Is anything of the stage or of the parked store left?
+pub fn traces(root: &Dir) -> Result<Vec<&'static str>> {
+    let mut out = Vec::new();
+    for path in [NEW, OLD, UNDONE] {
+        if root.has(path)? {
+            out.push(path);
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,256 @@
+//! The journal: what was planned and how far it is, durable before each effect.
+//!
+//! ```text
+//! ROOT/.unaufs/journal.db      SQLite; schema in migrations/NNNN_*.sql, applied on open
+//! ```
+//!
+//! SQLite with a rollback journal and `synchronous=FULL`: after a power cut a committed line is there, an uncommitted one is not.
+//! WAL is off: its shared memory would be a second file to lose.
+
+use crate::disk::{Dir, fault};
+use crate::error::{Error, Kind, Result};
+use crate::plan::Plan;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use std::collections::BTreeSet;
+
+/// The file's name in the state folder.
+pub const FILE: &str = "journal.db";
+
+/// In their order; the number is SQLite's `user_version` afterwards.
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_journal.sql")];
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The new store is being built beside the old one, which is untouched.
+    Building,
+    /// It is complete.
+    Built,
+    /// It was compared with the old one.
+    Verified,
+    /// The renames are under way.
+    Switching,
+    /// Docker will see the new store.
+    Switched,
+    /// The renames are being undone.
+    Undoing,
+    /// The old store is back.
+    Undone,
+    /// The old store was deleted.
+    Cleaned,
+}
+
+impl State {
+    const ALL: [(State, &str); 8] = [
+        (State::Building, "building"),
+        (State::Built, "built"),
+        (State::Verified, "verified"),
+        (State::Switching, "switching"),
+        (State::Switched, "switched"),
+        (State::Undoing, "undoing"),
+        (State::Undone, "undone"),
+        (State::Cleaned, "cleaned"),
+    ];
+
+    /// As in the journal.
+    pub fn name(self) -> &'static str {
+        State::ALL.iter().find(|(s, _)| *s == self).map_or("", |(_, n)| n)
+    }
+
+    fn parse(s: &str) -> Option<State> {
+        State::ALL.iter().find(|(_, n)| *n == s).map(|(s, _)| *s)
+    }
+
+    /// Is there nothing left to go on with?
+    pub fn over(self) -> bool {
+        matches!(self, State::Undone | State::Cleaned)
+    }
+}
+
+/// One migration.
+#[derive(Debug)]
+pub struct Run {
+    /// Its number.
+    pub id: i64,
+    /// Where it stands.
+    pub state: State,
+    /// What it does.
+    pub plan: Plan,
+    /// When it began.
+    pub started: String,
+    /// When and how it was last verified without a difference.
+    pub verified: Option<String>,
+}
+
+/// The open journal.
+pub struct Journal {
+    db: Connection,
+}
+
+fn sql(e: rusqlite::Error) -> Error {
+    let full = matches!(&e, rusqlite::Error::SqliteFailure(f, _) if f.code == rusqlite::ErrorCode::DiskFull);
+    let err =
+        Error::new(if full { Kind::Space } else { Kind::Failed }, "the journal .unaufs/journal.db").with_source(e);
+    if full { err.hint("make room on that file system, then run the same command again") } else { err }
+}
+
+impl Journal {
+    /// Opens the journal in the state folder, making it if needed.
+    pub fn open(state: &Dir) -> Result<Journal> {
+        Journal::open_with(state, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    /// Opens the journal if there is one, for reading; a journal that a crash left in the middle of a commit is repaired by the next writer.
+    pub fn open_existing(state: &Dir) -> Result<Option<Journal>> {
+        if !state.has(FILE)? {
+            return Ok(None);
+        }
+        Journal::open_with(state, OpenFlags::SQLITE_OPEN_READ_WRITE).map(Some)
+    }
+
+    fn open_with(state: &Dir, flags: OpenFlags) -> Result<Journal> {
+        if let Some(m) = state.stat_opt(FILE)?
+            && !m.is_file()
+        {
+            return Err(Error::corrupt(format!("{} is not a file", state.show(FILE.as_bytes()))));
+        }
+        let path = state.label().join(FILE);
+        let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql)?;
+        db.pragma_update(None, "journal_mode", "DELETE").map_err(sql)?;
+        db.pragma_update(None, "synchronous", "FULL").map_err(sql)?;
+        db.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+        let mut journal = Journal { db };
+        journal.migrate()?;
+        Ok(journal)
+    }
+
+    /// Brings an older schema up to date; refuses a newer one.
+    fn migrate(&mut self) -> Result<()> {
+        let have: i64 = self.db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(sql)?;
+        let known = MIGRATIONS.len() as i64;
+        if have > known {
+            return Err(Error::new(Kind::Failed, format!("the journal has schema {have}, this unaufs knows {known}"))
+                .hint("use the unaufs that wrote it, or a newer one"));
+        }
+        for (i, text) in MIGRATIONS.iter().enumerate().skip(usize::try_from(have).unwrap_or(0)) {
+            fault::effect("journal schema");
+            let t = self.db.transaction().map_err(sql)?;
+            t.execute_batch(text).map_err(sql)?;
+            t.pragma_update(None, "user_version", i as i64 + 1).map_err(sql)?;
+            t.commit().map_err(sql)?;
+        }
+        Ok(())
+    }
+
+    /// The newest run.
+    pub fn last(&self) -> Result<Option<Run>> {
+        let row = self
+            .db
+            .query_row("SELECT id, state, plan, started, verified FROM run ORDER BY id DESC LIMIT 1", [], |r| {
+                Ok((
+                    r.get::<_, i64>(0)?,
+                    r.get::<_, String>(1)?,
+                    r.get::<_, String>(2)?,
+                    r.get::<_, String>(3)?,
+                    r.get::<_, Option<String>>(4)?,
+                ))
+            })
+            .optional()
+            .map_err(sql)?;
+        let Some((id, state, plan, started, verified)) = row else { return Ok(None) };
+        let state = State::parse(&state).ok_or_else(|| Error::corrupt(format!("the journal's state {state:?}")))?;
+        let plan = serde_json::from_str(&plan).map_err(|e| Error::corrupt("the journal's plan").with_source(e))?;
+        Ok(Some(Run { id, state, plan, started, verified }))
+    }
+
+    /// Writes down a run and all its units before anything is done.
+    pub fn begin(&mut self, plan: &Plan, now: &str) -> Result<i64> {
+        fault::effect("journal begin");
+        let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
+        let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
+        let t = self.db.transaction().map_err(sql)?;
+        t.execute(
+            "INSERT INTO run (plan, fingerprint, started, state) VALUES (?1, ?2, ?3, 'building')",
+            params![text, print, now],
+        )
+        .map_err(sql)?;
+        let id = t.last_insert_rowid();
+        {
+            let mut unit =
+                t.prepare("INSERT INTO unit (run, kind, name, state) VALUES (?1, ?2, ?3, 'intent')").map_err(sql)?;
+            for l in &plan.layers {
+                unit.execute(params![id, "layer", l.id.as_str()]).map_err(sql)?;
+            }
+            unit.execute(params![id, "metadata", "all"]).map_err(sql)?;
+        }
+        t.commit().map_err(sql)?;
+        Ok(id)
+    }
+
+    /// Gives a run that is being built a smaller plan: what failed is left out. Layers that are done stay done.
+    pub fn replan(&mut self, run: i64, plan: &Plan) -> Result<()> {
+        fault::effect("journal replan");
+        let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
+        let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
+        self.db
+            .execute("UPDATE run SET plan = ?2, fingerprint = ?3 WHERE id = ?1", params![run, text, print])
+            .map_err(sql)?;
+        Ok(())
+    }
+
+    /// The units of a kind that are done.
+    pub fn done(&self, run: i64, kind: &str) -> Result<BTreeSet<String>> {
+        let mut q =
+            self.db.prepare("SELECT name FROM unit WHERE run = ?1 AND kind = ?2 AND state = 'done'").map_err(sql)?;
+        let rows = q.query_map(params![run, kind], |r| r.get::<_, String>(0)).map_err(sql)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+    }
+
+    /// Marks units as done; the caller has synced their file system.
+    pub fn finish(&mut self, run: i64, kind: &str, units: &[(String, String)]) -> Result<()> {
+        fault::effect("journal done");
+        let t = self.db.transaction().map_err(sql)?;
+        for (name, tally) in units {
+            t.execute(
+                "UPDATE unit SET state = 'done', tally = ?4 WHERE run = ?1 AND kind = ?2 AND name = ?3",
+                params![run, kind, name, tally],
+            )
+            .map_err(sql)?;
+        }
+        t.commit().map_err(sql)
+    }
+
+    /// What the layers' builders really did, by layer.
+    pub fn tallies(&self, run: i64) -> Result<Vec<(String, String)>> {
+        let mut q = self
+            .db
+            .prepare("SELECT name, coalesce(tally, '') FROM unit WHERE run = ?1 AND kind = 'layer' ORDER BY name")
+            .map_err(sql)?;
+        let rows = q.query_map([run], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+    }
+
+    /// Moves a run to another state.
+    pub fn set_state(&mut self, run: i64, state: State, now: &str) -> Result<()> {
+        fault::effect("journal state");
+        let t = self.db.transaction().map_err(sql)?;
+        t.execute("UPDATE run SET state = ?2 WHERE id = ?1", params![run, state.name()]).map_err(sql)?;
+        t.execute("INSERT INTO event (run, at, what) VALUES (?1, ?2, ?3)", params![run, now, state.name()])
+            .map_err(sql)?;
+        t.commit().map_err(sql)
+    }
+
+    /// Notes a verification without a difference.
+    pub fn set_verified(&mut self, run: i64, how: &str) -> Result<()> {
+        self.db.execute("UPDATE run SET verified = ?2 WHERE id = ?1", params![run, how]).map_err(sql)?;
+        Ok(())
+    }
+
+    /// What happened when.
+    pub fn events(&self, run: i64) -> Result<Vec<(String, String)>> {
+        let mut q = self.db.prepare("SELECT at, what FROM event WHERE run = ?1 ORDER BY id").map_err(sql)?;
+        let rows = q.query_map([run], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+    }
+}

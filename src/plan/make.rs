@@ -1,0 +1,105 @@
+//! Gathers what [`build::plan`] needs: reads the store, counts the layers, looks at the host.
+
+use super::build::{Found, plan};
+use super::quirks::Quirk;
+use super::scan::{self, Facts};
+use super::{Options, Plan, host, quirks, switch};
+use crate::branch::{Branch, Format};
+use crate::disk::Dir;
+use crate::error::Result;
+use crate::ids::LayerId;
+use crate::progress::Progress;
+use crate::store::{self, Layer, Store};
+use crate::view::Chain;
+use std::collections::BTreeMap;
+
+/// Makes the plan for ROOT. Writes nothing. `lost` are layers that turned out unreadable while running.
+pub fn make(root: &Dir, options: &Options, lost: &BTreeMap<LayerId, String>, progress: &dyn Progress) -> Result<Plan> {
+    let (store, findings) = store::open(root)?;
+    let (facts, mut unreadable) = count(root, &store, progress)?;
+    unreadable.extend(lost.clone());
+    let quirks = find_quirks(root, &store, &facts)?;
+    let host = host::look(root, options.to)?;
+    let volumes = match root.open_opt("volumes")? {
+        Some(d) => d.list()?.iter().filter(|(_, k)| *k == crate::disk::FileType::Directory).count(),
+        None => 0,
+    };
+    let found = Found { store: &store, findings, facts, unreadable, quirks, host, volumes };
+    let mut plan = plan(found, options, crate::engine::now());
+    plan.switch = switch::moves(root, &store, options.to, &plan.containers)?;
+    plan.touched = switch::touched(root, &plan.switch)?;
+    Ok(plan)
+}
+
+/// Counts every sound layer, those with the fewest layers below first: a layer's folders must be known before the files that may cover them.
+fn count(
+    root: &Dir,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(BTreeMap<LayerId, Facts>, BTreeMap<LayerId, String>)> {
+    let mut by_depth: BTreeMap<usize, Vec<&Layer>> = BTreeMap::new();
+    for l in store.layers.values().filter(|l| l.broken.is_none()) {
+        by_depth.entry(l.lowers.len()).or_default().push(l);
+    }
+    let (mut facts, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    let folders = scan::Folders::default();
+    progress.phase("scan", by_depth.values().map(Vec::len).sum::<usize>() as u64);
+    for level in by_depth.values() {
+        use rayon::prelude::*;
+        let counted: Vec<(&Layer, Result<Facts>)> = level
+            .par_iter()
+            .map(|l| {
+                let f = root.open(l.source()).and_then(|d| scan::scan(d, &folders));
+                progress.step(&l.id.short());
+                (*l, f)
+            })
+            .collect();
+        for (l, f) in counted {
+            match f {
+                Ok(mut f) => {
+                    f.sort();
+                    facts.insert(l.id.clone(), f);
+                }
+                Err(e) if e.kind() == crate::error::Kind::Failed => {
+                    unreadable.insert(l.id.clone(), e.chain());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        crate::stop::check()?;
+    }
+    Ok((facts, unreadable))
+}
+
+fn find_quirks(root: &Dir, store: &Store, facts: &BTreeMap<LayerId, Facts>) -> Result<Vec<Quirk>> {
+    let mut out = Vec::new();
+    for l in store.layers.values().filter(|l| facts.contains_key(&l.id) && l.broken.is_none()) {
+        let ids: Vec<&LayerId> = std::iter::once(&l.id).chain(&l.lowers).collect();
+        for id in &ids {
+            for p in facts.get(*id).into_iter().flat_map(|f| &f.long_names.first) {
+                out.push(Quirk { layer: l.id.clone(), path: with_slash(p), id: "L07".to_owned() });
+            }
+        }
+        let spots = quirks::candidates(&ids, facts);
+        if spots.is_empty() {
+            continue;
+        }
+        let branch = |id: &&LayerId| -> Result<Branch> {
+            let source = store.layers.get(*id).map(Layer::source).unwrap_or_default();
+            Ok(Branch { id: (*id).clone(), dir: root.open(source)?, format: Format::Aufs })
+        };
+        let chain = Chain { branches: ids.iter().map(branch).collect::<Result<_>>()? };
+        for spot in spots {
+            for p in quirks::shown_by_aufs_only(&chain, spot)? {
+                out.push(Quirk { layer: l.id.clone(), path: with_slash(&p), id: "L06".to_owned() });
+            }
+        }
+    }
+    out.sort();
+    out.dedup();
+    Ok(out)
+}
+
+fn with_slash(p: &[u8]) -> Vec<u8> {
+    [b"/", p].concat()
+}

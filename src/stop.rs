@@ -1,0 +1,23 @@
+//! Whether somebody asked us to stop. Set by the CLI's signal handler; looked at between folders and between steps.
+
+use crate::error::{Error, Kind, Result};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static SIGNAL: AtomicUsize = AtomicUsize::new(0);
+
+/// Notes a signal.
+pub fn request(signal: i32) {
+    SIGNAL.store(usize::try_from(signal).unwrap_or(1), Ordering::Relaxed);
+}
+
+/// An error of the right kind if somebody asked us to stop.
+pub fn check() -> Result<()> {
+    let kind = match SIGNAL.load(Ordering::Relaxed) {
+        0 => return Ok(()),
+        2 => Kind::Interrupted,
+        _ => Kind::Terminated,
+    };
+    Err(Error::new(kind, "stopped at a safe point, as asked")
+        .hint("`unaufs migrate` goes on where it stopped; `unaufs rollback` undoes it")
+        .loss("nothing"))
+}

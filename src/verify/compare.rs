@@ -1,0 +1,203 @@
+//! Two views of one layer, compared folder by folder, on all cores.
+
+use super::Seen;
+use crate::disk::attrs::{OPAQUE, XattrScope};
+use crate::disk::{Dir, FileType, Meta};
+use crate::error::{Error, IoContext, Result};
+use crate::plan::PlanLayer;
+use crate::plan::scan::join;
+use crate::target::Target;
+use crate::view::{Chain, Contributors, Node};
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+struct Pair<'a> {
+    layer: &'a PlanLayer,
+    old: &'a Chain,
+    new: &'a Chain,
+    to: Target,
+    content: bool,
+    seen: &'a Seen,
+    /// Old inode to new inode and back, for files with several names: bounded by their number.
+    groups: Mutex<Groups>,
+    failed: Mutex<Option<Error>>,
+}
+
+#[derive(Default)]
+struct Groups {
+    there: HashMap<(u16, u64), (u16, u64)>,
+    back: HashMap<(u16, u64), (u16, u64)>,
+}
+
+/// Compares what `old` and `new` show. With `content` also the bytes of files that the layer itself brings.
+pub fn views(layer: &PlanLayer, old: &Chain, new: &Chain, to: Target, content: bool, seen: &Seen) -> Result<()> {
+    let pair = Pair { layer, old, new, to, content, seen, groups: Mutex::default(), failed: Mutex::default() };
+    let (a, b) = (old.root(), new.root());
+    rayon::scope(|s| folder(s, &pair, Vec::new(), a, b));
+    match pair.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(e) => Err(e),
+        None => Ok(()),
+    }
+}
+
+fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Contributors, new: Contributors) {
+    if p.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
+        return;
+    }
+    let done = p.folder(&path, &old, &new, |name, old, new| {
+        let path = join(&path, name);
+        scope.spawn(move |scope| folder(scope, p, path, old, new));
+    });
+    if let Err(e) = done.and_then(|()| crate::stop::check()) {
+        p.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+    }
+}
+
+impl Pair<'_> {
+    fn differ(&self, path: &[u8], what: impl Into<String>) {
+        self.seen.differ("layer", self.layer.id.as_str(), path, what);
+    }
+
+    fn folder(
+        &self,
+        path: &[u8],
+        old: &[u16],
+        new: &[u16],
+        mut descend: impl FnMut(&[u8], Contributors, Contributors),
+    ) -> Result<()> {
+        let (odirs, ndirs) = (self.old.open(old, path)?, self.new.open(new, path)?);
+        let (Some((_, o)), Some((_, n))) = (odirs.first(), ndirs.first()) else {
+            return Err(Error::corrupt("a folder that no layer holds"));
+        };
+        self.attributes(path, (o, b"."), (n, b"."), &o.meta()?, &n.meta()?)?;
+        let (was, is) = (self.old.merge_open(&odirs, path.is_empty())?, self.new.merge_open(&ndirs, path.is_empty())?);
+        for (_, ghost) in &is.ghosts {
+            self.differ(&join(path, ghost), "a whiteout that hides nothing would be listed here");
+        }
+        for name in is.names.keys().filter(|n| !was.names.contains_key(*n)) {
+            self.differ(&join(path, name), "only in the new store");
+        }
+        for (name, onode) in &was.names {
+            let here = join(path, name);
+            self.seen.names.fetch_add(1, Ordering::Relaxed);
+            match is.names.get(name) {
+                None if self.cannot_hold(&odirs, onode, name)? => {}
+                None => self.differ(&here, "missing in the new store"),
+                Some(nnode) if nnode.kind != onode.kind => {
+                    self.differ(&here, format!("is a {:?}, was a {:?}", nnode.kind, onode.kind));
+                }
+                Some(nnode) if onode.kind == FileType::Directory => {
+                    descend(name, onode.from.clone(), nnode.from.clone());
+                }
+                Some(nnode) => {
+                    let (o, n) = (holder(&odirs, onode)?, holder(&ndirs, nnode)?);
+                    self.file(&here, name, o, n)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A device 0:0 has no place on the overlay drivers (FORMATS 11.11); the plan names each.
+    fn cannot_hold(&self, dirs: &[(u16, Dir)], node: &Node, name: &[u8]) -> Result<bool> {
+        let overlay = matches!(self.to, Target::Overlay2 | Target::Overlay);
+        Ok(overlay && node.kind == FileType::CharacterDevice && holder(dirs, node)?.1.stat(name)?.is_overlay_whiteout())
+    }
+
+    fn file(&self, path: &[u8], name: &[u8], old: (u16, &Dir), new: (u16, &Dir)) -> Result<()> {
+        let (a, b) = (old.1.stat(name)?, new.1.stat(name)?);
+        if a.nlink > 1 || b.nlink > 1 {
+            self.group(path, (old.0, &a), (new.0, &b));
+        }
+        // one inode under two names: nothing can differ but what overlayfs would obey
+        if (a.dev, a.ino) == (b.dev, b.ino) {
+            let obeyed = self.to.xattr_scope() == XattrScope::Overlay && self.layer.facts.overlay_xattrs.count > 0;
+            if obeyed && new.1.has_overlay_xattr(name)? {
+                self.differ(path, "it carries a trusted.overlay attribute");
+            }
+            return Ok(());
+        }
+        if a.is_file() && a.size != b.size {
+            self.differ(path, format!("size {}, was {}", b.size, a.size));
+        }
+        if matches!(a.kind, FileType::CharacterDevice | FileType::BlockDevice) && a.rdev != b.rdev {
+            self.differ(path, format!("device number {:#x}, was {:#x}", b.rdev, a.rdev));
+        }
+        if a.kind == FileType::Symlink && old.1.read_link(name)? != new.1.read_link(name)? {
+            self.differ(path, "the symlink points elsewhere");
+        }
+        self.attributes(path, (old.1, name), (new.1, name), &a, &b)?;
+        // files of lower layers are compared with those layers' own views
+        if self.content && a.is_file() && a.size == b.size && old.0 == 0 {
+            self.bytes(path, name, old.1, new.1)?;
+        }
+        Ok(())
+    }
+
+    fn attributes(&self, path: &[u8], old: (&Dir, &[u8]), new: (&Dir, &[u8]), a: &Meta, b: &Meta) -> Result<()> {
+        if a.mode != b.mode && a.kind != FileType::Symlink {
+            self.differ(path, format!("mode {:04o}, was {:04o}", b.mode, a.mode));
+        }
+        if (a.uid, a.gid) != (b.uid, b.gid) {
+            self.differ(path, format!("owner {}:{}, was {}:{}", b.uid, b.gid, a.uid, a.gid));
+        }
+        if a.mtime != b.mtime {
+            let t = |(s, ns): (i64, u32)| format!("{s}.{ns:09}");
+            self.differ(path, format!("modified {}, was {}", t(b.mtime), t(a.mtime)));
+        }
+        let scope = self.to.xattr_scope();
+        let mut was = old.0.xattrs(old.1)?;
+        was.retain(|n, _| scope.keeps(n));
+        let mut is = new.0.xattrs(new.1)?;
+        // ours to write, and compared as part of the view
+        if scope == XattrScope::Overlay && a.is_dir() {
+            is.remove(OPAQUE);
+        }
+        is.retain(|n, _| XattrScope::Plain.keeps(n));
+        for n in was.keys().chain(is.keys()) {
+            if was.get(n) != is.get(n) {
+                self.differ(path, format!("xattr {}", crate::show::bytes(n)));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names that were one file are one file, and no others.
+    fn group(&self, path: &[u8], old: (u16, &Meta), new: (u16, &Meta)) {
+        let (a, b) = ((old.0, old.1.ino), (new.0, new.1.ino));
+        let mut g = self.groups.lock().unwrap_or_else(|e| e.into_inner());
+        let there = *g.there.entry(a).or_insert(b);
+        let back = *g.back.entry(b).or_insert(a);
+        if there != b || back != a {
+            drop(g);
+            self.differ(path, "hard links are not grouped as they were");
+        }
+    }
+
+    fn bytes(&self, path: &[u8], name: &[u8], old: &Dir, new: &Dir) -> Result<()> {
+        let what = || format!("read {}", new.show(name));
+        let (mut a, mut b) = (old.open_file(name)?, new.open_file(name)?);
+        let (mut x, mut y) = (vec![0u8; 128 * 1024], vec![0u8; 128 * 1024]);
+        loop {
+            let n = a.read(&mut x).on(what)?;
+            if n == 0 {
+                break;
+            }
+            let same = b.read_exact(&mut y[..n]).is_ok() && x[..n] == y[..n];
+            self.seen.bytes.fetch_add(n as u64, Ordering::Relaxed);
+            if !same {
+                self.differ(path, "content");
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn holder<'d>(dirs: &'d [(u16, Dir)], node: &Node) -> Result<(u16, &'d Dir)> {
+    let i = node.from.first().ok_or_else(|| Error::corrupt("a name that no layer holds"))?;
+    dirs.iter().find(|(d, _)| d == i).map(|(i, d)| (*i, d)).ok_or_else(|| Error::corrupt("a layer that is not open"))
+}
