@@ -1,6 +1,7 @@
 //! Moves a dead Docker aufs store to a living storage driver, offline.
 pub mod branch;
 pub mod checks;
+pub mod cli;
 pub mod disk;
 pub mod docker_json;
 pub mod engine;
@@ -10,6 +11,7 @@ pub mod journal;
 pub mod place;
 pub mod plan;
 pub mod progress;
+pub mod report;
 pub mod show;
 pub mod stop;
 pub mod store;

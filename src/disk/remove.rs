@@ -35,6 +35,17 @@ impl Dir {
         Ok(())
     }
 
+    /// Removes a folder and the folders below it if there is not a single file in them; what holds a file stays.
+    pub fn remove_empty(&self, name: &[u8]) -> Result<()> {
+        let Some(dir) = self.open_opt(name)? else { return Ok(()) };
+        for (sub, kind) in dir.list()? {
+            if kind == FileType::Directory {
+                dir.remove_empty(&sub)?;
+            }
+        }
+        if dir.list()?.is_empty() { self.rmdir(name) } else { Ok(()) }
+    }
+
     /// Deletes a btrfs subvolume; false if it is none. A subvolume root cannot be removed with rmdir before Linux 4.18.
     fn remove_subvolume(&self, _name: &[u8]) -> Result<bool> {
         Ok(false)

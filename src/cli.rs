@@ -1,0 +1,123 @@
+//! The command line (DESIGN section 3). Stdout carries results, stderr progress and errors.
+
+pub mod args;
+pub mod screen;
+pub mod verbs;
+
+use crate::error::{Error, Kind, Result};
+use args::{Args, ColorWhen, Verb};
+use clap::{CommandFactory, Parser};
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+/// What a verb has to say at its end: the exit code besides errors.
+pub type Done = Result<Ending>;
+
+/// How a verb ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Exit code 0.
+    Fine,
+    /// The exit code of this kind, everything having been said.
+    Code(Kind),
+}
+
+/// Runs the program.
+pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(argv) {
+        Ok(a) => a,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { Kind::Usage.exit_code() } else { 0 });
+        }
+    };
+    catch_signals();
+    let global = args.global.clone();
+    let result = prepare(&args).and_then(|()| dispatch(args));
+    match result {
+        Ok(Ending::Fine) => ExitCode::SUCCESS,
+        Ok(Ending::Code(kind)) => ExitCode::from(kind.exit_code()),
+        Err(e) => {
+            complain(&e, &global);
+            ExitCode::from(e.kind().exit_code())
+        }
+    }
+}
+
+fn prepare(args: &Args) -> Result<()> {
+    let mut pool = rayon::ThreadPoolBuilder::new().stack_size(16 << 20);
+    if let Some(n) = args.global.jobs {
+        pool = pool.num_threads(n.get().into());
+    }
+    pool.build_global().map_err(|e| Error::new(Kind::Failed, "start threads").with_source(e))?;
+    crate::engine::stage::raise_descriptor_limit()
+}
+
+fn dispatch(args: Args) -> Done {
+    let g = args.global;
+    match args.verb {
+        Verb::Inspect => verbs::inspect(&g),
+        Verb::Plan(a) => verbs::plan(&g, &a),
+        Verb::Migrate(a) => verbs::migrate(&g, &a),
+        Verb::Status => verbs::status(&g),
+        Verb::Verify(a) => verbs::verify(&g, &a),
+        Verb::Rollback(a) => verbs::rollback(&g, &a),
+        Verb::Cleanup(a) => verbs::cleanup(&g, &a),
+        Verb::Explain { id } => verbs::explain(&g, &id),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut std::io::stdout());
+            Ok(Ending::Fine)
+        }
+        Verb::Man { dir } => {
+            clap_mangen::generate_to(Args::command(), &dir)
+                .map_err(|e| Error::io(format!("write {}", dir.display()), e))?;
+            Ok(Ending::Fine)
+        }
+    }
+}
+
+/// The first SIGINT, SIGTERM or SIGHUP asks for a stop at a safe point, the second one ends the process at once.
+fn catch_signals() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    std::thread::spawn(move || {
+        for (n, signal) in signals.forever().enumerate() {
+            if n > 0 {
+                std::process::exit(128 + signal);
+            }
+            crate::stop::request(signal);
+            eprintln!("stopping at a safe point; once more to stop at once");
+        }
+    });
+}
+
+fn complain(e: &Error, g: &args::Global) {
+    if g.json || g.jsonl {
+        let doc = serde_json::json!({
+            "schema": "unaufs.error/1",
+            "message_type": "exit_error",
+            "kind": e.kind(),
+            "exit_code": e.kind().exit_code(),
+            "message": e.to_string(),
+            "cause": e.chain(),
+            "fix": e.hint_text(),
+            "lost": e.loss_text(),
+        });
+        println!("{doc}");
+        return;
+    }
+    let colour = match g.color {
+        ColorWhen::Always => true,
+        ColorWhen::Never => false,
+        ColorWhen::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
+    eprintln!("{word}: {}", e.chain());
+    if let Some(h) = e.hint_text() {
+        eprintln!("  do:   {h}");
+    }
+    if let Some(l) = e.loss_text() {
+        eprintln!("  lost: {l}");
+    }
+}

@@ -1,0 +1,263 @@
+//! The options, as clap reads them.
+
+use crate::plan::{Mode, Options};
+use crate::target::Target;
+use crate::verify::Level;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+
+/// Moves a Docker data root that the aufs driver wrote to a living storage driver, offline.
+#[derive(Debug, Parser)]
+#[command(name = "unaufs", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  unaufs inspect                              what is in /var/lib/docker
+  unaufs plan                                 what would happen; writes nothing, Docker may run
+  systemctl stop docker docker.socket
+  unaufs migrate                              do it, after asking
+  unaufs rollback                             put the old store back
+  unaufs cleanup                              delete the old store, days later")]
+pub struct Args {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Global {
+    /// Docker's data root
+    #[arg(
+        long,
+        short = 'r',
+        global = true,
+        env = "UNAUFS_ROOT",
+        default_value = "/var/lib/docker",
+        value_name = "DIR"
+    )]
+    pub root: PathBuf,
+    /// Where the journal lies [default: ROOT/.unaufs]
+    #[arg(long, global = true, env = "UNAUFS_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// One JSON document on stdout
+    #[arg(long, global = true, env = "UNAUFS_JSON", conflicts_with = "jsonl")]
+    pub json: bool,
+    /// JSON lines on stdout while running, the result last
+    #[arg(long, global = true, env = "UNAUFS_JSONL")]
+    pub jsonl: bool,
+    /// Only results and errors
+    #[arg(long, short = 'q', global = true, env = "UNAUFS_QUIET")]
+    pub quiet: bool,
+    /// More detail; may be repeated
+    #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Colours
+    #[arg(long, global = true, env = "UNAUFS_COLOR", value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
+    pub color: ColorWhen,
+    /// How progress is shown
+    #[arg(long, global = true, env = "UNAUFS_PROGRESS", value_enum, default_value_t = ProgressWhen::Auto, value_name = "HOW")]
+    pub progress: ProgressWhen,
+    /// A copy of everything that is said goes to this file
+    #[arg(long, global = true, env = "UNAUFS_LOG", value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Threads [default: one a core]
+    #[arg(long, short = 'j', global = true, env = "UNAUFS_JOBS", value_name = "N")]
+    pub jobs: Option<NonZeroU8>,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How to show progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressWhen {
+    /// Bars on a terminal, elsewhere a line every ten seconds.
+    Auto,
+    /// Bars.
+    Bar,
+    /// A line every ten seconds.
+    Plain,
+    /// JSON lines on stderr.
+    Json,
+    /// Nothing.
+    None,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// What is in the store: images, tags, layer tree, containers, problems
+    Inspect,
+    /// The dry run: checks, steps, space and time; never writes inside ROOT
+    #[command(visible_alias = "check")]
+    Plan(PlanArgs),
+    /// Do it: build beside the old store, verify, switch; run again after a crash, it goes on
+    #[command(visible_alias = "resume")]
+    Migrate(MigrateArgs),
+    /// Where things stand, which ways back are open, what to do next
+    Status,
+    /// The new (or the old) store against layerdb, tar-split and source
+    Verify(VerifyArgs),
+    /// Put the old store back
+    Rollback(RollbackArgs),
+    /// Delete the old store; asks; refuses unless the new one was verified
+    Cleanup(CleanupArgs),
+    /// What a check id means, and what to do
+    Explain {
+        /// For example D01
+        id: String,
+    },
+    /// Completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder
+        dir: PathBuf,
+    },
+}
+
+/// What `plan` and `migrate` share.
+#[derive(Clone, Debug, clap::Args)]
+pub struct What {
+    /// The driver to move to
+    #[arg(long, value_enum, default_value_t = Target::Overlay2, env = "UNAUFS_TO", value_name = "DRIVER")]
+    pub to: Target,
+    /// How layers get there
+    #[arg(long, value_enum, default_value_t = Mode::Auto, env = "UNAUFS_MODE", value_name = "MODE")]
+    pub mode: Mode,
+    /// Only these: image=GLOB or container=GLOB
+    #[arg(long, env = "UNAUFS_ONLY", value_name = "KIND=GLOB", value_parser = rule)]
+    pub only: Vec<String>,
+    /// Not these: image=GLOB or container=GLOB
+    #[arg(long, env = "UNAUFS_EXCLUDE", value_name = "KIND=GLOB", value_parser = rule)]
+    pub exclude: Vec<String>,
+    /// A check that shall not block
+    #[arg(long, env = "UNAUFS_ALLOW", value_name = "ID")]
+    pub allow: Vec<String>,
+}
+
+impl What {
+    /// As the plan holds it.
+    pub fn options(&self) -> Options {
+        Options {
+            to: self.to,
+            mode: self.mode,
+            target: None,
+            only: self.only.clone(),
+            exclude: self.exclude.clone(),
+            allow: self.allow.clone(),
+        }
+    }
+}
+
+fn rule(s: &str) -> Result<String, String> {
+    match s.split_once('=') {
+        Some(("image" | "container", glob)) if !glob.is_empty() => Ok(s.to_owned()),
+        _ => Err("give image=GLOB or container=GLOB".to_owned()),
+    }
+}
+
+/// Options of `plan`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlanArgs {
+    /// What to plan.
+    #[command(flatten)]
+    pub what: What,
+    /// Save the plan, for `migrate PLAN`
+    #[arg(long, env = "UNAUFS_OUT", value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// A line for each object
+    #[arg(long, env = "UNAUFS_ITEMIZE")]
+    pub itemize: bool,
+    /// Exit code 5 if there is something to do
+    #[arg(long, env = "UNAUFS_DETAILED_EXITCODE")]
+    pub detailed_exitcode: bool,
+}
+
+/// Options of `migrate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MigrateArgs {
+    /// A plan saved with `plan --out`; without it, plan now and ask
+    pub plan: Option<PathBuf>,
+    /// What to plan.
+    #[command(flatten)]
+    pub what: What,
+    /// Only show the plan
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long, short = 'y', env = "UNAUFS_YES")]
+    pub yes: bool,
+    /// What is compared before the switch
+    #[arg(long, value_enum, default_value_t = VerifyWhen::Fast, env = "UNAUFS_VERIFY", value_name = "LEVEL")]
+    pub verify: VerifyWhen,
+    /// Leave out what fails while running, and go on (exit code 3)
+    #[arg(long, env = "UNAUFS_KEEP_GOING")]
+    pub keep_going: bool,
+    /// Build and verify, do not switch
+    #[arg(long, env = "UNAUFS_NO_SWITCH")]
+    pub no_switch: bool,
+}
+
+/// What is compared before the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VerifyWhen {
+    /// Nothing.
+    None,
+    /// All but content.
+    Fast,
+    /// Everything.
+    Full,
+}
+
+impl VerifyWhen {
+    /// As the engine takes it.
+    pub fn level(self) -> Option<Level> {
+        match self {
+            VerifyWhen::None => None,
+            VerifyWhen::Fast => Some(Level::Fast),
+            VerifyWhen::Full => Some(Level::Full),
+        }
+    }
+}
+
+/// Options of `verify`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// How much is compared
+    #[arg(long, value_enum, default_value_t = Level::Full, env = "UNAUFS_LEVEL", value_name = "LEVEL")]
+    pub level: Level,
+}
+
+/// Options of `rollback`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RollbackArgs {
+    /// Delete the new store instead of keeping it in ROOT/.unaufs/undone
+    #[arg(long, env = "UNAUFS_DROP_NEW")]
+    pub drop_new: bool,
+    /// Do not ask
+    #[arg(long, short = 'y', env = "UNAUFS_YES")]
+    pub yes: bool,
+}
+
+/// Options of `cleanup`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CleanupArgs {
+    /// Do not ask
+    #[arg(long, short = 'y', env = "UNAUFS_YES")]
+    pub yes: bool,
+}

@@ -1,0 +1,137 @@
+//! Progress as people and machines want it: bars on a terminal, a plain line every ten seconds elsewhere, JSON lines on request.
+
+use super::args::{Global, ProgressWhen};
+use crate::progress::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Draws, or says nothing, as the options want it.
+pub fn progress(g: &Global) -> Box<dyn Progress> {
+    let terminal = std::io::stderr().is_terminal();
+    match g.progress {
+        ProgressWhen::Auto if g.jsonl => Box::new(Lines::new(true, true)),
+        ProgressWhen::Auto if g.quiet => Box::new(crate::progress::Hidden),
+        ProgressWhen::Auto if terminal => Box::new(Bars::default()),
+        ProgressWhen::Auto | ProgressWhen::Plain => Box::new(Lines::new(false, false)),
+        ProgressWhen::Bar => Box::new(Bars::default()),
+        ProgressWhen::Json => Box::new(Lines::new(true, false)),
+        ProgressWhen::None => Box::new(crate::progress::Hidden),
+    }
+}
+
+#[derive(Default)]
+struct Bars {
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Bars {
+    fn with(&self, f: impl FnOnce(&mut Option<ProgressBar>)) {
+        f(&mut self.bar.lock().unwrap_or_else(|e| e.into_inner()));
+    }
+}
+
+impl Progress for Bars {
+    fn phase(&self, name: &str, steps: u64) {
+        self.with(|b| {
+            if let Some(old) = b.take() {
+                old.finish();
+            }
+            let bar = ProgressBar::new(steps);
+            let style =
+                ProgressStyle::with_template("{prefix:>10} [{bar:30}] {pos}/{len} {per_sec:>12} left {eta:>4}  {msg}");
+            if let Ok(style) = style {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            *b = Some(bar);
+        });
+    }
+
+    fn step(&self, what: &str) {
+        self.with(|b| {
+            if let Some(bar) = b {
+                bar.set_message(what.to_owned());
+                bar.inc(1);
+            }
+        });
+    }
+
+    fn warn(&self, text: &str) {
+        self.with(|b| match b {
+            Some(bar) => bar.suspend(|| eprintln!("warning: {text}")),
+            None => eprintln!("warning: {text}"),
+        });
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.with(|b| {
+            if let Some(bar) = b.take() {
+                bar.finish_and_clear();
+            }
+        });
+    }
+}
+
+/// Lines, at most one in ten seconds besides the beginnings of phases.
+struct Lines {
+    json: bool,
+    stdout: bool,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    phase: String,
+    done: u64,
+    steps: u64,
+    began: Instant,
+    said: Instant,
+}
+
+impl Lines {
+    fn new(json: bool, stdout: bool) -> Lines {
+        let now = Instant::now();
+        Lines { json, stdout, now: Mutex::new(Now { phase: String::new(), done: 0, steps: 0, began: now, said: now }) }
+    }
+
+    fn say(&self, kind: &str, text: &str, n: &Now) {
+        if !self.json {
+            eprintln!("{text}");
+            return;
+        }
+        let line = serde_json::json!({
+            "message_type": kind, "phase": n.phase, "done": n.done, "steps": n.steps,
+            "seconds": n.began.elapsed().as_secs(), "text": text,
+        });
+        if self.stdout { println!("{line}") } else { eprintln!("{line}") }
+    }
+}
+
+impl Progress for Lines {
+    fn phase(&self, name: &str, steps: u64) {
+        let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
+        let now = Instant::now();
+        *n = Now { phase: name.to_owned(), done: 0, steps, began: now, said: now };
+        self.say("status", &format!("{name}: {steps} to do"), &n);
+    }
+
+    fn step(&self, what: &str) {
+        let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
+        n.done += 1;
+        if n.said.elapsed() >= Duration::from_secs(10) {
+            n.said = Instant::now();
+            let seconds = n.began.elapsed().as_secs_f64();
+            let left = seconds / n.done as f64 * n.steps.saturating_sub(n.done) as f64;
+            self.say("step", &format!("{}: {} of {}, about {left:.0} s left ({what})", n.phase, n.done, n.steps), &n);
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        let n = self.now.lock().unwrap_or_else(|e| e.into_inner());
+        self.say("warning", &format!("warning: {text}"), &n);
+    }
+}

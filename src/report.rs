@@ -1,0 +1,40 @@
+//! What people and machines read: each document is one struct, rendered as text and as JSON.
+
+pub mod inspect;
+pub mod migrate;
+pub mod plan;
+pub mod rollback;
+pub mod status;
+pub mod verify;
+
+use crate::plan::Plan;
+
+/// What `cleanup` would delete that exists nowhere else.
+pub fn cleanup_warning(plan: &Plan) -> String {
+    let mut out = format!(
+        "This deletes the old store in {}/.unaufs/old. After that there is no way back.\n",
+        crate::show::text(&plan.root.path)
+    );
+    if !plan.left_behind.is_empty() {
+        out.push_str("These did not move and are deleted with it, if they lie in it:\n");
+        for l in plan.left_behind.iter().take(20) {
+            out.push_str(&format!(
+                "  {} {} {}: {}\n",
+                l.kind,
+                short(&l.id),
+                crate::show::text(&l.name),
+                crate::show::text(&l.reason)
+            ));
+        }
+        if plan.left_behind.len() > 20 {
+            out.push_str(&format!("  and {} more\n", plan.left_behind.len() - 20));
+        }
+    }
+    out
+}
+
+/// The first 12 digits of an id.
+pub fn short(id: &str) -> &str {
+    let id = id.strip_prefix("sha256:").unwrap_or(id);
+    id.get(..12).unwrap_or(id)
+}

@@ -1,0 +1,86 @@
+//! What a migration did.
+
+use crate::engine::Outcome;
+use crate::ids::LayerId;
+use crate::journal::State;
+use crate::plan::{LeftBehind, Plan};
+use crate::show;
+use crate::target::Target;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// `unaufs.migrate/1`.
+#[derive(Debug, Serialize)]
+pub struct Summary<'a> {
+    /// The schema's name.
+    pub schema: &'static str,
+    /// Always `summary`.
+    pub message_type: &'static str,
+    /// The new driver.
+    pub driver: Target,
+    /// What was done.
+    #[serde(flatten)]
+    pub outcome: &'a Outcome,
+    /// What failed on the way.
+    pub failed: &'a BTreeMap<LayerId, String>,
+    /// What did not move.
+    pub left_behind: &'a [LeftBehind],
+}
+
+/// For people.
+pub fn text(s: &Summary<'_>, p: &Plan) -> String {
+    let mut out = String::new();
+    let t = &s.outcome.tally;
+    let before =
+        if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
+    let _ = writeln!(
+        out,
+        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+        show::plural(s.outcome.built, "layer"),
+        show::count(t.linked),
+        show::count(t.cloned),
+        show::count(t.copied),
+        show::size(t.bytes),
+        show::count(t.folders),
+        show::count(t.whiteouts),
+        show::count(t.opaque)
+    );
+    let _ = writeln!(
+        out,
+        "verified   {}",
+        if s.outcome.verified { "yes, no difference" } else { "no: run `unaufs verify`" }
+    );
+    if s.outcome.state == State::Switched {
+        let _ = writeln!(out, "switched   Docker will start on {}. {}", s.driver, pinned(s.driver));
+        let _ = writeln!(out, "           The old store is in {}/.unaufs/old.", show::text(&p.root.path));
+        let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
+    } else {
+        let _ = writeln!(out, "not yet    The new store is complete but not in force: `unaufs migrate` switches.");
+    }
+    if !s.left_behind.is_empty() {
+        let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());
+        for l in s.left_behind.iter().take(20) {
+            let _ = writeln!(
+                out,
+                "  {} {} {}: {}",
+                l.kind,
+                super::short(&l.id),
+                show::text(&l.name),
+                show::text(&l.reason)
+            );
+        }
+        if s.left_behind.len() > 20 {
+            let _ = writeln!(out, "  and {} more", s.left_behind.len() - 20);
+        }
+    }
+    out
+}
+
+fn pinned(to: Target) -> &'static str {
+    match to {
+        Target::Vfs => "Set \"storage-driver\": \"vfs\" in daemon.json: no Docker picks vfs by itself.",
+        Target::Overlay => "Set \"storage-driver\": \"overlay\" in daemon.json; Docker 24 and later do not know it.",
+        _ => "",
+    }
+}
