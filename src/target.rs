@@ -52,6 +52,11 @@ impl Target {
         self == Target::Btrfs
     }
 
+    /// Does the new store stack layers as the old one did, so that the view of a layer rests on those below it?
+    pub fn stacks(self) -> bool {
+        self == Target::Overlay2
+    }
+
     /// Makes the driver's own folder, before any layer. `at` is the folder that stands for ROOT in the stage.
     pub fn prepare(self, at: &Dir, style: &Style) -> Result<()> {
         match self {

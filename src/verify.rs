@@ -28,9 +28,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// All but content: one view for each image, container and init layer at the top of a stack.
+    /// All but content. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
     Fast,
-    /// Every layer's view, and the content.
+    /// Every layer's view, with the content.
     Full,
 }
 
@@ -111,33 +111,77 @@ impl Seen {
 
 /// Compares. `old` and `new` each stand for ROOT: `old` holds `aufs/`, `new` holds `<driver>/` and `image/<driver>/`.
 pub fn verify(plan: &Plan, old: &Dir, new: &Dir, level: Level, progress: &dyn Progress) -> Result<Report> {
-    let to = plan.options.to;
     let seen = Seen::default();
-    let (links, sources) = (stage::links(plan), stage::sources(plan));
-    let parents: std::collections::BTreeSet<_> = plan.layers.iter().filter_map(|l| l.lowers.first()).collect();
-    let todo: Vec<&PlanLayer> = plan
-        .layers
-        .iter()
-        .filter(|l| level == Level::Full || l.role != Role::Image || !parents.contains(&l.id))
-        .collect();
-    progress.phase("verify", todo.len() as u64);
+    let links = stage::links(plan);
     for layer in &plan.layers {
-        match to.check(new, layer, &links) {
+        match plan.options.to.check(new, layer, &links) {
             Ok(lines) => lines.into_iter().for_each(|l| seen.differ("layer", layer.id.as_str(), b"", l)),
             Err(e) => seen.differ("layer", layer.id.as_str(), b"", e.chain()),
         }
     }
+    let views = views(plan, old, new, level, &plan.layers.iter().collect::<Vec<_>>(), &seen, progress)?;
+    let metadata = metadata(plan, old, new, &seen)?;
+    let mut differences = seen.differences.into_inner().unwrap_or_else(|e| e.into_inner());
+    differences.sort();
+    Ok(Report {
+        views,
+        names: seen.names.into_inner(),
+        bytes: seen.bytes.into_inner(),
+        metadata,
+        digests: 0,
+        unprovable: Vec::new(),
+        differences,
+    })
+}
+
+/// Compares the views of `layers`; of a target that stacks layers, what stands on a layer rests on that layer's own comparison, so
+/// parents come first, and every name is looked at once, however deep the stack. Returns how many were compared.
+fn views(
+    plan: &Plan,
+    old: &Dir,
+    new: &Dir,
+    level: Level,
+    layers: &[&PlanLayer],
+    seen: &Seen,
+    progress: &dyn Progress,
+) -> Result<u64> {
+    let parents: std::collections::BTreeSet<_> = plan.layers.iter().filter_map(|l| l.lowers.first()).collect();
+    let top = |l: &PlanLayer| l.role != Role::Image || !parents.contains(&l.id);
+    let every = level == Level::Full || plan.options.to.stacks();
+    let mut by_depth: std::collections::BTreeMap<usize, Vec<&PlanLayer>> = std::collections::BTreeMap::new();
+    for l in layers.iter().filter(|l| every || top(l)) {
+        by_depth.entry(l.lowers.len()).or_default().push(l);
+    }
+    let total = by_depth.values().map(|v| v.len() as u64).sum();
+    progress.phase("verify", total);
+    for todo in by_depth.values() {
+        views_of_one_depth(plan, old, new, level, todo, seen, progress)?;
+    }
+    Ok(total)
+}
+
+fn views_of_one_depth(
+    plan: &Plan,
+    old: &Dir,
+    new: &Dir,
+    level: Level,
+    todo: &[&PlanLayer],
+    seen: &Seen,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let to = plan.options.to;
+    let sources = stage::sources(plan);
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     std::thread::scope(|s| {
-        for _ in 0..rayon::current_num_threads() {
+        for _ in 0..rayon::current_num_threads().min(todo.len()) {
             s.spawn(|| {
                 while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let one = || -> Result<()> {
                         crate::stop::check()?;
                         let was = stage::old_chain(old, layer, &sources)?;
                         let is = to.view(new, layer)?;
-                        compare::views(layer, &was, &is, to, level == Level::Full, &seen)
+                        compare::views(layer, &was, &is, to, level == Level::Full, seen)
                     };
                     if let Err(e) = one() {
                         if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) {
@@ -151,21 +195,10 @@ pub fn verify(plan: &Plan, old: &Dir, new: &Dir, level: Level, progress: &dyn Pr
             });
         }
     });
-    if let Some(e) = failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        return Err(e);
+    match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(e) => Err(e),
+        None => Ok(()),
     }
-    let metadata = metadata(plan, old, new, &seen)?;
-    let mut differences = seen.differences.into_inner().unwrap_or_else(|e| e.into_inner());
-    differences.sort();
-    Ok(Report {
-        views: todo.len() as u64,
-        names: seen.names.into_inner(),
-        bytes: seen.bytes.into_inner(),
-        metadata,
-        digests: 0,
-        unprovable: Vec::new(),
-        differences,
-    })
 }
 
 /// Every file of `image/<driver>` and of the containers.
