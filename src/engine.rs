@@ -37,10 +37,10 @@ pub struct Locked {
 }
 
 impl Locked {
-    /// Takes the lock. Fails with [`Kind::Busy`] if another unaufs holds it or a Docker runs on ROOT.
-    pub fn take(root: Dir, state: Option<&std::path::Path>) -> Result<Locked> {
+    /// Takes the lock. Fails with [`Kind::Busy`] if another unaufs holds it or, unless `docker_may_run`, a Docker runs on ROOT.
+    pub fn take(root: Dir, state: Option<&std::path::Path>, docker_may_run: bool) -> Result<Locked> {
         let lock = root.lock()?;
-        if let Some(who) = crate::plan::host::docker_on(&root)? {
+        if !docker_may_run && let Some(who) = crate::plan::host::docker_on(&root)? {
             return Err(Error::new(Kind::Busy, who)
                 .hint("systemctl stop docker docker.socket; then run unaufs again")
                 .loss("nothing; nothing was changed"));
@@ -66,6 +66,8 @@ pub struct How {
     pub keep_going: bool,
     /// Stop before the switch.
     pub no_switch: bool,
+    /// Only build and prove the image layers: Docker may run.
+    pub prepare: bool,
 }
 
 /// What a run did.
@@ -96,7 +98,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         Some(r) => (r.id, r.state),
         None => {
             stage::clear(&at.root)?;
-            (at.journal.begin(plan, &now())?, State::Building)
+            (at.journal.begin(plan, how.prepare, &now())?, State::Building)
         }
     };
     let mut outcome = Outcome {
@@ -108,8 +110,16 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         tally: stage::Sums::default(),
     };
     if state == State::Building {
-        stage::build(at, plan, id, how.keep_going, progress, &mut outcome)?;
+        let which = if how.prepare { stage::Which::Images } else { stage::Which::All };
+        stage::build(at, plan, id, which, how.keep_going, progress, &mut outcome)?;
         if !outcome.failed.is_empty() {
+            return Ok(outcome);
+        }
+        if how.prepare {
+            if let Some(level) = how.verify {
+                prove(at, plan, id, level, which, progress)?;
+                outcome.verified = true;
+            }
             return Ok(outcome);
         }
         at.journal.set_state(id, State::Built, &now())?;
@@ -117,7 +127,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
     }
     if state == State::Built {
         if let Some(level) = how.verify {
-            prove(at, plan, id, level, progress)?;
+            prove(at, plan, id, level, stage::Which::All, progress)?;
             outcome.verified = true;
             at.journal.set_state(id, State::Verified, &now())?;
             state = State::Verified;
@@ -139,20 +149,31 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
     Ok(outcome)
 }
 
-/// Compares the stage with the old store; a difference is an error and nothing is switched.
-fn prove(at: &mut Locked, plan: &Plan, id: i64, level: Level, progress: &dyn Progress) -> Result<()> {
+/// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
+/// compared again.
+fn prove(
+    at: &mut Locked,
+    plan: &Plan,
+    id: i64,
+    level: Level,
+    which: stage::Which,
+    progress: &dyn Progress,
+) -> Result<()> {
     let new = at.root.open(crate::plan::switch::NEW)?;
-    let report = verify::verify(plan, &at.root, &new, level, progress)?;
+    let proved = at.journal.proved(id, level.name())?;
+    let report = verify::verify_stage(plan, &at.root, &new, level, which, &proved, progress)?;
     if let Some(first) = report.differences.first() {
+        let many = crate::show::plural(report.differences.len(), "difference");
         return Err(Error::new(
             Kind::Difference,
-            format!(
-                "{} between the old store and the new one; the first: {first}",
-                crate::show::plural(report.differences.len(), "difference")
-            ),
+            format!("{many} between the old store and the new one; the first: {first}"),
         )
         .hint("nothing was switched; `unaufs rollback` removes the new store; please report this")
         .loss("nothing: the old store is untouched"));
+    }
+    if which == stage::Which::Images {
+        let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
+        return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
     }
     at.journal.set_verified(id, &format!("{} {}", level.name(), now()))
 }

@@ -17,7 +17,8 @@ use std::collections::BTreeSet;
 pub const FILE: &str = "journal.db";
 
 /// In their order; the number is SQLite's `user_version` afterwards.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_journal.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001_journal.sql"), include_str!("../migrations/0002_prepare.sql")];
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -81,6 +82,8 @@ pub struct Run {
     pub started: String,
     /// When and how it was last verified without a difference.
     pub verified: Option<String>,
+    /// Only image layers were built so far, while Docker ran; the plan may be brought up to date.
+    pub prepared: bool,
 }
 
 /// The open journal.
@@ -147,32 +150,37 @@ impl Journal {
     pub fn last(&self) -> Result<Option<Run>> {
         let row = self
             .db
-            .query_row("SELECT id, state, plan, started, verified FROM run ORDER BY id DESC LIMIT 1", [], |r| {
-                Ok((
-                    r.get::<_, i64>(0)?,
-                    r.get::<_, String>(1)?,
-                    r.get::<_, String>(2)?,
-                    r.get::<_, String>(3)?,
-                    r.get::<_, Option<String>>(4)?,
-                ))
-            })
+            .query_row(
+                "SELECT id, state, plan, started, verified, prepared FROM run ORDER BY id DESC LIMIT 1",
+                [],
+                |r| {
+                    Ok((
+                        r.get::<_, i64>(0)?,
+                        r.get::<_, String>(1)?,
+                        r.get::<_, String>(2)?,
+                        r.get::<_, String>(3)?,
+                        r.get::<_, Option<String>>(4)?,
+                        r.get::<_, bool>(5)?,
+                    ))
+                },
+            )
             .optional()
             .map_err(sql)?;
-        let Some((id, state, plan, started, verified)) = row else { return Ok(None) };
+        let Some((id, state, plan, started, verified, prepared)) = row else { return Ok(None) };
         let state = State::parse(&state).ok_or_else(|| Error::corrupt(format!("the journal's state {state:?}")))?;
         let plan = serde_json::from_str(&plan).map_err(|e| Error::corrupt("the journal's plan").with_source(e))?;
-        Ok(Some(Run { id, state, plan, started, verified }))
+        Ok(Some(Run { id, state, plan, started, verified, prepared }))
     }
 
     /// Writes down a run and all its units before anything is done.
-    pub fn begin(&mut self, plan: &Plan, now: &str) -> Result<i64> {
+    pub fn begin(&mut self, plan: &Plan, prepared: bool, now: &str) -> Result<i64> {
         fault::effect("journal begin");
         let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
         let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
         let t = self.db.transaction().map_err(sql)?;
         t.execute(
-            "INSERT INTO run (plan, fingerprint, started, state) VALUES (?1, ?2, ?3, 'building')",
-            params![text, print, now],
+            "INSERT INTO run (plan, fingerprint, started, state, prepared) VALUES (?1, ?2, ?3, 'building', ?4)",
+            params![text, print, now, prepared],
         )
         .map_err(sql)?;
         let id = t.last_insert_rowid();
@@ -188,15 +196,66 @@ impl Journal {
         Ok(id)
     }
 
-    /// Gives a run that is being built a smaller plan: what failed is left out. Layers that are done stay done.
-    pub fn replan(&mut self, run: i64, plan: &Plan) -> Result<()> {
+    /// These layers are not done any more: what the stage has of them is about to be removed.
+    pub fn reopen(&mut self, run: i64, layers: &[&str]) -> Result<()> {
+        fault::effect("journal reopen");
+        let t = self.db.transaction().map_err(sql)?;
+        for name in layers {
+            t.execute(
+                "UPDATE unit SET state = 'intent', proved = NULL WHERE run = ?1 AND kind = 'layer' AND name = ?2",
+                params![run, name],
+            )
+            .map_err(sql)?;
+        }
+        t.commit().map_err(sql)
+    }
+
+    /// Notes that these layers' views in the stage were compared without a difference.
+    pub fn prove(&mut self, run: i64, layers: &[&str], level: &str) -> Result<()> {
+        fault::effect("journal prove");
+        let t = self.db.transaction().map_err(sql)?;
+        for name in layers {
+            t.execute(
+                "UPDATE unit SET proved = ?3 WHERE run = ?1 AND kind = 'layer' AND name = ?2",
+                params![run, name, level],
+            )
+            .map_err(sql)?;
+        }
+        t.commit().map_err(sql)
+    }
+
+    /// The layers proved at a level, or at a higher one.
+    pub fn proved(&self, run: i64, level: &str) -> Result<BTreeSet<String>> {
+        let mut q = self
+            .db
+            .prepare("SELECT name FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'done' AND (proved = ?2 OR proved = 'full')")
+            .map_err(sql)?;
+        let rows = q.query_map(params![run, level], |r| r.get::<_, String>(0)).map_err(sql)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+    }
+
+    /// Gives a run that is being built another plan. Layers that are in both and done stay done; what the stage has of others must
+    /// have been removed before.
+    pub fn replan(&mut self, run: i64, plan: &Plan, prepared: bool) -> Result<()> {
         fault::effect("journal replan");
         let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
         let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
-        self.db
-            .execute("UPDATE run SET plan = ?2, fingerprint = ?3 WHERE id = ?1", params![run, text, print])
+        let known = self.done(run, "layer")?;
+        let t = self.db.transaction().map_err(sql)?;
+        t.execute(
+            "UPDATE run SET plan = ?2, fingerprint = ?3, prepared = ?4 WHERE id = ?1",
+            params![run, text, print, prepared],
+        )
+        .map_err(sql)?;
+        t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'intent'", [run]).map_err(sql)?;
+        for l in plan.layers.iter().filter(|l| !known.contains(l.id.as_str())) {
+            t.execute(
+                "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'layer', ?2, 'intent')",
+                params![run, l.id.as_str()],
+            )
             .map_err(sql)?;
-        Ok(())
+        }
+        t.commit().map_err(sql)
     }
 
     /// The units of a kind that are done.

@@ -81,6 +81,14 @@ impl Target {
         }
     }
 
+    /// Brings a layer that was built before another plan was made up to that plan: what stands on it may have changed.
+    pub fn refresh(self, at: &Dir, layer: &PlanLayer) -> Result<()> {
+        match self {
+            Target::Overlay2 => overlay2::refresh(at, layer),
+            _ => Ok(()),
+        }
+    }
+
     /// The view of a layer in the new store, for comparing. `at` stands for ROOT.
     pub fn view(self, at: &Dir, layer: &PlanLayer) -> Result<Chain> {
         match self {

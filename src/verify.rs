@@ -111,16 +111,32 @@ impl Seen {
 
 /// Compares. `old` and `new` each stand for ROOT: `old` holds `aufs/`, `new` holds `<driver>/` and `image/<driver>/`.
 pub fn verify(plan: &Plan, old: &Dir, new: &Dir, level: Level, progress: &dyn Progress) -> Result<Report> {
+    verify_stage(plan, old, new, level, stage::Which::All, &Default::default(), progress)
+}
+
+/// Compares a part: only image layers, or without what was `proved` before.
+pub fn verify_stage(
+    plan: &Plan,
+    old: &Dir,
+    new: &Dir,
+    level: Level,
+    which: stage::Which,
+    proved: &std::collections::BTreeSet<String>,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let seen = Seen::default();
     let links = stage::links(plan);
-    for layer in &plan.layers {
+    let all = which == stage::Which::All;
+    let layers: Vec<&PlanLayer> = plan.layers.iter().filter(|l| all || !l.role.writable()).collect();
+    for layer in &layers {
         match plan.options.to.check(new, layer, &links) {
             Ok(lines) => lines.into_iter().for_each(|l| seen.differ("layer", layer.id.as_str(), b"", l)),
             Err(e) => seen.differ("layer", layer.id.as_str(), b"", e.chain()),
         }
     }
-    let views = views(plan, old, new, level, &plan.layers.iter().collect::<Vec<_>>(), &seen, progress)?;
-    let metadata = metadata(plan, old, new, &seen)?;
+    let todo: Vec<&PlanLayer> = layers.into_iter().filter(|l| !proved.contains(l.id.as_str())).collect();
+    let views = views(plan, old, new, level, &todo, &seen, progress)?;
+    let metadata = if all { metadata(plan, old, new, &seen)? } else { 0 };
     let mut differences = seen.differences.into_inner().unwrap_or_else(|e| e.into_inner());
     differences.sort();
     Ok(Report {

@@ -208,6 +208,9 @@ pub struct MigrateArgs {
     /// Leave out what fails while running, and go on (exit code 3)
     #[arg(long, env = "UNAUFS_KEEP_GOING")]
     pub keep_going: bool,
+    /// Build and verify the image layers while Docker runs; a later `migrate` does the rest in seconds
+    #[arg(long, env = "UNAUFS_PREPARE", conflicts_with_all = ["no_switch", "dry_run"])]
+    pub prepare: bool,
     /// Build and verify, do not switch
     #[arg(long, env = "UNAUFS_NO_SWITCH")]
     pub no_switch: bool,

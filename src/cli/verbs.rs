@@ -70,7 +70,7 @@ pub fn plan(g: &Global, a: &PlanArgs) -> Done {
     let root = root(g)?;
     let plan = {
         let progress = screen::progress(g);
-        make::make(&root, &a.what.options(), &BTreeMap::new(), &*progress)?
+        make::make(&root, &a.what.options(), &make::Known::default(), &*progress)?
     };
     if let Some(file) = &a.out {
         save(&root, file, &plan)?;
@@ -110,7 +110,7 @@ fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
 /// `unaufs migrate`.
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let root = root(g)?;
-    let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch };
+    let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
     let last = match journal(g, &root)? {
         Some(j) => j.last()?,
         None => None,
@@ -149,7 +149,7 @@ fn begin(g: &Global, a: &MigrateArgs, root: Dir, how: How) -> Done {
     };
     let options = saved.as_ref().map_or_else(|| a.what.options(), |p| p.options.clone());
     let progress = screen::progress(g);
-    let plan = make::make(&root, &options, &BTreeMap::new(), &*progress)?;
+    let plan = make::make(&root, &options, &make::Known::default(), &*progress)?;
     drop(progress);
     if let Some(saved) = &saved {
         stale(saved, &plan)?;
@@ -158,14 +158,14 @@ fn begin(g: &Global, a: &MigrateArgs, root: Dir, how: How) -> Done {
         say(&report::plan::text(&plan))?;
         return Ok(Ending::Fine);
     }
-    blockers(&plan)?;
+    blockers(&plan, a.prepare)?;
     if !(g.json || g.jsonl || g.quiet) {
         say(&report::plan::text(&plan))?;
     }
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;
     }
-    let mut locked = Locked::take(root, g.state.as_deref())?;
+    let mut locked = Locked::take(root, g.state.as_deref(), a.prepare)?;
     work(g, &mut locked, plan, None, how)
 }
 
@@ -177,35 +177,60 @@ fn resume(g: &Global, a: &MigrateArgs, root: Dir, run: Run, how: How) -> Done {
                 .hint("`unaufs migrate` without a plan goes on with it; `unaufs rollback` drops it"));
         }
     }
+    if run.prepared && run.state == State::Building {
+        return after_prepare(g, a, root, run, how);
+    }
     if matches!(run.state, State::Building | State::Built | State::Verified) {
         let progress = screen::progress(g);
-        let lost: BTreeMap<_, _> = BTreeMap::new();
-        let fresh = make::make(&root, &run.plan.options, &lost, &*progress)?;
-        blockers(&fresh)?;
+        let fresh = make::make(&root, &run.plan.options, &make::Known::default(), &*progress)?;
+        blockers(&fresh, false)?;
         stale(&run.plan, &fresh)?;
     }
     confirm(a.yes, &format!("A migration stands at '{}'. Go on?", run.state.name()))?;
-    let mut locked = Locked::take(root, g.state.as_deref())?;
+    let mut locked = Locked::take(root, g.state.as_deref(), false)?;
     let plan = run.plan.clone();
     work(g, &mut locked, plan, Some(run), how)
+}
+
+/// Image layers were built while Docker ran. The plan is made anew, and what has changed since is built anew.
+fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, run: Run, how: How) -> Done {
+    let progress = screen::progress(g);
+    let fresh = make::make(&root, &run.plan.options, &make::Known::of(&run.plan), &*progress)?;
+    drop(progress);
+    blockers(&fresh, a.prepare)?;
+    if a.dry_run {
+        say(&report::plan::text(&fresh))?;
+        return Ok(Ending::Fine);
+    }
+    let saved = a.plan.is_some();
+    if !saved {
+        confirm(a.yes, "The image layers are prepared. Migrate now?")?;
+    }
+    let mut locked = Locked::take(root, g.state.as_deref(), a.prepare)?;
+    stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare)?;
+    let run = locked.journal.last()?;
+    work(g, &mut locked, fresh, run, how)
 }
 
 /// Runs the engine; with `--keep-going` plans anew without what failed, as often as something fails.
 fn work(g: &Global, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
     let progress = screen::progress(g);
     let mut failed = BTreeMap::new();
+    let prepared = how.prepare;
     let outcome = loop {
         let outcome = engine::migrate(locked, &plan, run.take(), how, &*progress)?;
         if outcome.failed.is_empty() {
             break outcome;
         }
         failed.extend(outcome.failed.clone());
-        plan = make::make(&locked.root, &plan.options, &failed, &*progress)?;
+        let known = make::Known { lost: failed.clone(), ..make::Known::default() };
+        let fresh = make::make(&locked.root, &plan.options, &known, &*progress)?;
         let Some(last) = locked.journal.last()? else {
             return Err(Error::corrupt("the journal lost its run"));
         };
-        locked.journal.replan(last.id, &plan)?;
-        run = Some(last);
+        stage::reconcile(locked, last.id, &last.plan, &fresh, prepared)?;
+        plan = fresh;
+        run = locked.journal.last()?;
     };
     drop(progress);
     let doc = report::migrate::Summary {
@@ -256,8 +281,10 @@ fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
 }
 
 /// The first blocking check as an error, with the exit code of its kind.
-fn blockers(plan: &Plan) -> Result<()> {
-    let blocks: Vec<_> = plan.checks.iter().filter(|c| c.level == Level::Block).collect();
+/// A running Docker and its mounts do not matter while only image layers are prepared.
+fn blockers(plan: &Plan, preparing: bool) -> Result<()> {
+    let harmless = |id: &str| preparing && matches!(id, "H01" | "H02");
+    let blocks: Vec<_> = plan.checks.iter().filter(|c| c.level == Level::Block && !harmless(&c.id)).collect();
     let Some(first) = blocks.first() else { return Ok(()) };
     let kind = match first.id.as_str() {
         "H01" | "H02" => Kind::Busy,
@@ -355,14 +382,14 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     let run = last_run(g, &root)?.filter(|r| !r.state.over());
     let Some(run) = run else {
         if a.drop_new && root.has(STATE)? {
-            let locked = Locked::take(root, g.state.as_deref())?;
+            let locked = Locked::take(root, g.state.as_deref(), false)?;
             drop_state(locked, g)?;
         }
         say("nothing to do: no migration is under way or in force")?;
         return Ok(Ending::Fine);
     };
     confirm(a.yes, "Put the old store back?")?;
-    let mut locked = Locked::take(root, g.state.as_deref())?;
+    let mut locked = Locked::take(root, g.state.as_deref(), false)?;
     if let Some(m) = crate::disk::mounts::below(locked.root.label())?.first() {
         return Err(Error::new(Kind::Busy, format!("{} is mounted", crate::show::path(&m.point)))
             .hint(format!("umount {}", crate::show::path(&m.point)))
@@ -439,7 +466,7 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         say(&report::cleanup_warning(&run.plan))?;
     }
     confirm(a.yes, "Delete the old store for good?")?;
-    let mut locked = Locked::take(root, g.state.as_deref())?;
+    let mut locked = Locked::take(root, g.state.as_deref(), false)?;
     locked.journal.set_state(run.id, State::Cleaned, &engine::now())?;
     if let Some(state) = locked.root.open_opt(STATE)? {
         for part in [&b"old"[..], b"new", b"undone"] {

@@ -94,11 +94,41 @@ pub fn links(plan: &Plan) -> Links<'_> {
     plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).collect()
 }
 
+/// What to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Image layers, which nobody writes into, even while Docker runs.
+    Images,
+    /// Everything.
+    All,
+}
+
+/// Brings the stage of a prepared run up to a fresh plan: layers that are gone or have changed are removed from it.
+pub fn reconcile(at: &mut Locked, run: i64, was: &Plan, fresh: &Plan, prepared: bool) -> Result<()> {
+    let key = |l: &PlanLayer| format!("layer {}", l.id);
+    let state = |p: &Plan, l: &PlanLayer| p.fingerprint.objects.get(&key(l)).cloned();
+    let stale: Vec<&PlanLayer> = was.layers.iter().filter(|l| state(was, l) != state(fresh, l)).collect();
+    at.journal.reopen(run, &stale.iter().map(|l| l.id.as_str()).collect::<Vec<_>>())?;
+    let new = at.root.ensure(NEW, 0o700)?;
+    let to = fresh.options.to;
+    to.prepare(&new, &fresh.style)?;
+    for l in stale {
+        to.discard(&new, l)?;
+    }
+    let done = at.journal.done(run, "layer")?;
+    for l in fresh.layers.iter().filter(|l| done.contains(l.id.as_str())) {
+        to.refresh(&new, l)?;
+    }
+    new.sync_fs()?;
+    at.journal.replan(run, fresh, prepared)
+}
+
 /// Builds what is not done yet.
 pub fn build(
     at: &mut Locked,
     plan: &Plan,
     run: i64,
+    which: Which,
     keep_going: bool,
     progress: &dyn Progress,
     outcome: &mut Outcome,
@@ -109,7 +139,8 @@ pub fn build(
     to.prepare(&new, &plan.style)?;
     let done = at.journal.done(run, "layer")?;
     outcome.found_done = done.len();
-    let todo: Vec<&PlanLayer> = plan.layers.iter().filter(|l| !done.contains(l.id.as_str())).collect();
+    let wanted = |l: &PlanLayer| which == Which::All || !l.role.writable();
+    let todo: Vec<&PlanLayer> = plan.layers.iter().filter(|l| wanted(l) && !done.contains(l.id.as_str())).collect();
     for layer in &todo {
         to.discard(&new, layer)?;
     }
@@ -120,7 +151,7 @@ pub fn build(
     }
     outcome.failed = failed;
     // the caller plans anew without them
-    if !outcome.failed.is_empty() {
+    if !outcome.failed.is_empty() || which == Which::Images {
         return Ok(());
     }
     if at.journal.done(run, "metadata")?.is_empty() {

@@ -13,11 +13,28 @@ use crate::store::{self, Layer, Store};
 use crate::view::Chain;
 use std::collections::BTreeMap;
 
-/// Makes the plan for ROOT. Writes nothing. `lost` are layers that turned out unreadable while running.
-pub fn make(root: &Dir, options: &Options, lost: &BTreeMap<LayerId, String>, progress: &dyn Progress) -> Result<Plan> {
+/// What is known before the store is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Layers that turned out unreadable while running, and why.
+    pub lost: BTreeMap<LayerId, String>,
+    /// Image layers counted before: Docker never writes into them again, so they are not counted twice.
+    pub counted: BTreeMap<LayerId, Facts>,
+}
+
+impl Known {
+    /// The image layers of an earlier plan.
+    pub fn of(plan: &Plan) -> Known {
+        let images = plan.layers.iter().filter(|l| !l.role.writable());
+        Known { lost: BTreeMap::new(), counted: images.map(|l| (l.id.clone(), l.facts.clone())).collect() }
+    }
+}
+
+/// Makes the plan for ROOT. Writes nothing.
+pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
     let (store, findings) = store::open(root)?;
-    let (facts, mut unreadable) = count(root, &store, progress)?;
-    unreadable.extend(lost.clone());
+    let (facts, mut unreadable) = count(root, &store, known, progress)?;
+    unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
     let host = host::look(root, options.to)?;
     let volumes = match root.open_opt("volumes")? {
@@ -35,13 +52,17 @@ pub fn make(root: &Dir, options: &Options, lost: &BTreeMap<LayerId, String>, pro
 fn count(
     root: &Dir,
     store: &Store,
+    known: &Known,
     progress: &dyn Progress,
 ) -> Result<(BTreeMap<LayerId, Facts>, BTreeMap<LayerId, String>)> {
     let mut by_depth: BTreeMap<usize, Vec<&Layer>> = BTreeMap::new();
-    for l in store.layers.values().filter(|l| l.broken.is_none()) {
-        by_depth.entry(l.lowers.len()).or_default().push(l);
-    }
     let (mut facts, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    for l in store.layers.values().filter(|l| l.broken.is_none()) {
+        match known.counted.get(&l.id).filter(|_| !l.role.writable()) {
+            Some(f) => drop(facts.insert(l.id.clone(), f.clone())),
+            None => by_depth.entry(l.lowers.len()).or_default().push(l),
+        }
+    }
     let folders = scan::Folders::default();
     progress.phase("scan", by_depth.values().map(Vec::len).sum::<usize>() as u64);
     for level in by_depth.values() {

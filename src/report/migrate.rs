@@ -55,6 +55,8 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(out, "switched   Docker will start on {}. {}", s.driver, pinned(s.driver));
         let _ = writeln!(out, "           The old store is in {}/.unaufs/old.", show::text(&p.root.path));
         let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
+    } else if s.outcome.state == State::Building {
+        let _ = writeln!(out, "prepared   The image layers are ready; Docker may go on. Stop it, then: unaufs migrate");
     } else {
         let _ = writeln!(out, "not yet    The new store is complete but not in force: `unaufs migrate` switches.");
     }

@@ -89,6 +89,15 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
     home.remove_tree(layer.id.as_str().as_bytes())
 }
 
+pub(super) fn refresh(at: &Dir, layer: &PlanLayer) -> Result<()> {
+    let dir = at.open(format!("overlay2/{}", layer.id))?;
+    match (dir.has("committed")?, layer.has_child) {
+        (false, true) => dir.write_new("committed", b"", 0o600),
+        (true, false) => dir.unlink(b"committed"),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
     let branch = |id: &LayerId| -> Result<Branch> {
         Ok(Branch { id: id.clone(), dir: at.open(format!("overlay2/{id}/diff"))?, format: Format::Overlay })
