@@ -44,6 +44,12 @@ impl Status {
                 "unaufs plan",
             ),
             None => (format!("Nothing has been done at {path}. There is no aufs store here."), true, None, ""),
+            Some(State::Building) if run.as_ref().is_some_and(|r| r.prepared) => (
+                format!("The image layers of a new {to} store are prepared beside the old one, which is untouched. Docker may run on it until you stop it for the rest."),
+                true,
+                Some("aufs"),
+                "stop Docker, then: unaufs migrate",
+            ),
             Some(State::Building) => (
                 format!("A new {to} store is being built beside the old one and is not complete. The old store is untouched; do not start Docker before you go on or roll back."),
                 false,
