@@ -11,6 +11,7 @@
 pub mod aufs;
 pub mod containers;
 pub mod content;
+pub mod graph;
 
 use crate::checks::Finding;
 use crate::disk::Dir;

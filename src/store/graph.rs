@@ -1,0 +1,2 @@
+//! The graph generation.
+pub mod gojson;
