@@ -499,8 +499,30 @@ mod tests {
         let deep = "[".repeat(MAX_DEPTH + 2) + &"]".repeat(MAX_DEPTH + 2);
         let endless = "[".repeat(1 << 20);
         for bad in [
-            "", " ", "{", "[1,]", "{\"a\":1,}", "{a:1}", "01", "1.", "+1", "-", "1e", "tru", "nulll", "{} {}", "\"", "\"\\x\"",
-            "\"\\u12g4\"", "\"\n\"", "'a'", "\u{feff}{}", "{\"a\" 1}", "NaN", &deep, &endless,
+            "",
+            " ",
+            "{",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "01",
+            "1.",
+            "+1",
+            "-",
+            "1e",
+            "tru",
+            "nulll",
+            "{} {}",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\n\"",
+            "'a'",
+            "\u{feff}{}",
+            "{\"a\" 1}",
+            "NaN",
+            &deep,
+            &endless,
         ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad:.40}");
         }
@@ -551,7 +573,8 @@ mod tests {
 
     #[test]
     fn numbers_are_64_bit_integers_or_refused() {
-        for (text, want) in [("9223372036854775807", Some(i64::MAX)), ("-1", Some(-1)), ("-0", Some(0)), ("null", None)] {
+        for (text, want) in [("9223372036854775807", Some(i64::MAX)), ("-1", Some(-1)), ("-0", Some(0)), ("null", None)]
+        {
             assert_eq!(parse(text.as_bytes()).expect(text).integer().expect(text), want);
         }
         for text in ["9223372036854775808", "1.0", "1e3", "\"1\"", "{}"] {
@@ -562,7 +585,11 @@ mod tests {
     #[test]
     fn an_edit_leaves_every_other_byte() {
         for (doc, new, want) in [
-            (r#" { "a" : 1.0 , "Driver":"aufs","b":9007199254740993 } "#, "\"x\"", r#" { "a" : 1.0 , "Driver":"x","b":9007199254740993 } "#),
+            (
+                r#" { "a" : 1.0 , "Driver":"aufs","b":9007199254740993 } "#,
+                "\"x\"",
+                r#" { "a" : 1.0 , "Driver":"x","b":9007199254740993 } "#,
+            ),
             (r#"{"Driver":{},"Driver":null}"#, "[]", r#"{"Driver":[],"Driver":[]}"#),
             (r#"{"driver":1}"#, "2", r#"{"driver":1,"Driver":2}"#),
             ("{}\n", "2", "{\"Driver\":2}\n"),
