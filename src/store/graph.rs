@@ -2,4 +2,6 @@
 pub mod container_config;
 pub mod gojson;
 pub mod gotime;
+pub mod linkgraph;
+pub mod references;
 pub mod v1;
