@@ -1,15 +1,15 @@
-//! `repositories-aufs`: tags and digests of the graph generation, and `repositories.json` made of them (FORMATS 7, 8.5).
+//! `repositories-aufs`: tags and digests of the graph generation (FORMATS 8.5).
 //!
 //! ```text
-//! repositories-aufs                     {"Repositories":{"busybox":{"latest":"<v1 id>","sha256:<digest>":"<v1 id>"}}}
-//! image/<driver>/repositories.json      {"Repositories":{"busybox":{"busybox:latest":"sha256:<image id>", ...}}}
+//! {"Repositories":{"library/busybox":{"latest":"<v1 id>","sha256:<digest>":"<v1 id>"}}}
+//! becomes                             busybox:latest      busybox@sha256:<digest>
 //! ```
 //!
 //! A name that no Docker since 1.10 reads is reported and left out; its image stays, without that tag.
 
-use super::gojson::{Object, Raw, parse, quote};
+use super::gojson::{Raw, parse};
 use crate::error::{Error, Result};
-use crate::ids::{ImageId, is_hex64};
+use crate::ids::is_hex64;
 use std::collections::BTreeMap;
 
 /// The longest repository name ([distribution/reference NameTotalLengthMax]).
@@ -151,25 +151,6 @@ fn is_tag(tag: &str) -> bool {
     tag.len() <= 128 && tag.bytes().next().is_some_and(word) && tag.bytes().all(|c| word(c) || matches!(c, b'.' | b'-'))
 }
 
-/// The bytes of `repositories.json`.
-pub fn print(images: &BTreeMap<Reference, ImageId>) -> Vec<u8> {
-    let mut repositories: BTreeMap<&str, BTreeMap<&str, &ImageId>> = BTreeMap::new();
-    for (reference, image) in images {
-        repositories.entry(&reference.repository).or_default().insert(&reference.full, image);
-    }
-    let mut out = Vec::new();
-    let mut whole = Object::begin(&mut out);
-    let mut all = Object::begin(whole.key("Repositories"));
-    for (name, tags) in repositories {
-        let mut repository = Object::begin(all.key(name));
-        tags.iter().for_each(|(full, image)| quote(&image.to_string(), repository.key(full)));
-        repository.end();
-    }
-    all.end();
-    whole.end();
-    out
-}
-
 fn clip(s: &str) -> String {
     s.chars().take(80).collect()
 }
@@ -177,7 +158,6 @@ fn clip(s: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Sha256;
 
     #[test]
     fn names_are_normalised_or_refused_as_docker_did() {
@@ -256,21 +236,5 @@ mod tests {
         for none in ["{}", "null", r#"{"Repositories":null}"#] {
             assert!(read(none.as_bytes()).expect(none).names.is_empty());
         }
-    }
-
-    #[test]
-    fn repositories_json_is_docker_s() {
-        let image = ImageId(Sha256::from_hex(&"1".repeat(64)).expect("hex"));
-        let reference = |repository: &str, full: &str| Reference { repository: repository.into(), full: full.into() };
-        let images = BTreeMap::from([
-            (reference("b", "b:2"), image),
-            (reference("b", "b:1"), image),
-            (reference("a/c", "a/c@sha256:0"), image),
-        ]);
-        let want = format!(
-            r#"{{"Repositories":{{"a/c":{{"a/c@sha256:0":"{image}"}},"b":{{"b:1":"{image}","b:2":"{image}"}}}}}}"#
-        );
-        assert_eq!(String::from_utf8(print(&images)).expect("UTF-8"), want);
-        assert_eq!(print(&BTreeMap::new()), br#"{"Repositories":{}}"#);
     }
 }
