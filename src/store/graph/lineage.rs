@@ -75,7 +75,8 @@ pub fn trace(claims: &BTreeMap<V1Id, Claim>) -> Lineage {
     out
 }
 
-fn damaged_parent(id: &V1Id) -> String {
+/// The reason of an image whose parent is not sound.
+pub fn damaged_parent(id: &V1Id) -> String {
     format!("its parent {} is damaged", id.short())
 }
 

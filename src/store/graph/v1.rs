@@ -12,6 +12,7 @@ use super::gojson::{Object, Raw, parse, print_map, quote, quoted};
 use super::gotime::Created;
 use crate::error::{Error, Result};
 use crate::ids::{DiffId, is_hex64};
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 /// From this Docker on the raw text is kept ([v1.10.3:image/v1/imagev1.go noFallbackMinVersion]).
@@ -45,6 +46,44 @@ pub struct History {
     author: String,
     created_by: String,
     comment: String,
+    /// Never true of a converted image: every v1 image had a layer, if an empty one (FORMATS 8.3).
+    empty_layer: bool,
+}
+
+impl History {
+    /// Reads an entry of an image config.
+    pub fn read(entry: Raw<'_>) -> Result<History> {
+        let mut out = History {
+            created: Created::default(),
+            author: String::new(),
+            created_by: String::new(),
+            comment: String::new(),
+            empty_layer: false,
+        };
+        for (key, value) in entry.members()?.unwrap_or_default() {
+            match key.as_str() {
+                "created" => out.created = value.string()?.map_or(Ok(Created::default()), |s| Created::parse(&s))?,
+                "author" => set_string(&mut out.author, value)?,
+                "created_by" => set_string(&mut out.created_by, value)?,
+                "comment" => set_string(&mut out.comment, value)?,
+                "empty_layer" => out.empty_layer = value.boolean()?.unwrap_or(false),
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+
+    fn print(&self, out: &mut Vec<u8>) {
+        let mut o = Object::begin(out);
+        quote(self.created.as_str(), o.key("created"));
+        print_unless_empty("author", &self.author, &mut o);
+        print_unless_empty("created_by", &self.created_by, &mut o);
+        print_unless_empty("comment", &self.comment, &mut o);
+        if self.empty_layer {
+            o.key("empty_layer").extend(b"true");
+        }
+        o.end();
+    }
 }
 
 impl<'a> V1Image<'a> {
@@ -125,11 +164,12 @@ impl<'a> V1Image<'a> {
             author: self.author.clone(),
             created_by: self.container_config.command_line(),
             comment: self.comment.clone(),
+            empty_layer: false,
         }
     }
 
     /// The image config: bytes whose SHA-256 is the image id. `diff_ids` and `history` include this image's own, base first.
-    pub fn image_config(&self, diff_ids: &[DiffId], history: &[History]) -> Vec<u8> {
+    pub fn image_config(&self, diff_ids: &[DiffId], history: &[impl Borrow<History>]) -> Vec<u8> {
         let mut members: BTreeMap<String, Vec<u8>> = if version(&self.docker_version) < RAW_SINCE.to_vec() {
             self.printed()
         } else {
@@ -194,19 +234,13 @@ fn print_rootfs(diff_ids: &[DiffId]) -> Vec<u8> {
     out
 }
 
-fn print_history(history: &[History]) -> Vec<u8> {
+fn print_history(history: &[impl Borrow<History>]) -> Vec<u8> {
     let mut out = vec![b'['];
     for (i, entry) in history.iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        // empty_layer is never true here: every v1 image had a layer, if an empty one (FORMATS 8.3)
-        let mut o = Object::begin(&mut out);
-        quote(entry.created.as_str(), o.key("created"));
-        print_unless_empty("author", &entry.author, &mut o);
-        print_unless_empty("created_by", &entry.created_by, &mut o);
-        print_unless_empty("comment", &entry.comment, &mut o);
-        o.end();
+        entry.borrow().print(&mut out);
     }
     out.push(b']');
     out
@@ -230,7 +264,7 @@ mod tests {
 
     fn config(json: &str) -> String {
         let image = V1Image::read(json.as_bytes()).expect("v1 json");
-        String::from_utf8(image.image_config(&[], &[])).expect("UTF-8")
+        String::from_utf8(image.image_config(&[], &[] as &[History])).expect("UTF-8")
     }
 
     #[test]
