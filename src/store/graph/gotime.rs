@@ -32,7 +32,7 @@ fn reprint(text: &str) -> Option<String> {
     let year = number(&mut rest, 4)?;
     let month = number(skip(&mut rest, "-")?, 2)?;
     let day = number(skip(&mut rest, "-")?, 2)?;
-    let hour_digits = if skip(&mut rest, "T")?.bytes().nth(1)?.is_ascii_digit() { 2 } else { 1 };
+    let hour_digits = if skip(&mut rest, "T")?.as_bytes().get(1)?.is_ascii_digit() { 2 } else { 1 };
     let hour = number(&mut rest, hour_digits)?;
     let minute = number(skip(&mut rest, ":")?, 2)?;
     let second = number(skip(&mut rest, ":")?, 2)?;
