@@ -141,6 +141,8 @@ table! {
         "A repository or tag in repositories-aufs is no valid name for a Docker from 1.10 on, or names two images. The image is kept without this name; docker tag gives it another."
     "G04" Warn "linkgraph.db cannot be used"
         "Docker up to 1.9 kept names and links of containers in this SQLite file. Names are taken from the containers' configuration instead. A link that cannot be read is lost: the container starts without it, and docker network connect --alias replaces it."
+    "G05" Info "new image ids"
+        "Since Docker 1.10 the id of an image is the digest of its configuration. Images of an older Docker get the ids that Docker 1.10 itself would have given them. Tags, digests and containers follow; only scripts that name images by the old ids need the new ones, which the plan lists."
     "G06" Info "layer whose tar is made anew"
         "Docker up to 1.7 did not record how a layer's tar looked, or the record does not fit the folder. A tar is made from the folder and recorded. The content is the same; the digest of the layer and the ids of images with it differ from those of other hosts."
     "G07" Info "odd layersize"

@@ -258,6 +258,16 @@ impl Import<'_> {
             self.store.metadata.push(image_file(&made.id, "content", "", config.clone()));
             made.parent.and_then(|parent| parents.insert(made.id, parent));
         }
+        if !self.images.new.is_empty() {
+            let what = format!(
+                "its {} have the ids that Docker 1.10 gave them",
+                crate::show::plural(self.images.new.len(), "image")
+            );
+            self.findings.push(
+                Finding::new("G05", "graph/", what)
+                    .effect("tags and digests stay; scripts that name an image by its id need the new one"),
+            );
+        }
         for (id, parent) in parents {
             self.store.metadata.push(image_file(&id, "metadata", "/parent", parent.to_string()));
         }
