@@ -217,11 +217,12 @@ pub fn open(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     if !root.has("aufs/diff")? {
         return Err(no_store(root)?);
     }
+    let content = root.has("image/aufs")?;
     // a Docker from 1.10 on leaves graph/ in place after converting it: it counts only where something in it is not converted
-    if graph::to_convert(root)? {
+    if root.has("graph")? && (!content || graph::to_convert(root)?) {
         return graph::read(root);
     }
-    if root.has("image/aufs")? {
+    if content {
         return content::read(root);
     }
     Err(no_store(root)?)

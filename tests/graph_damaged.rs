@@ -130,6 +130,13 @@ fn a_sound_store_is_read_whole() {
 }
 
 #[test]
+fn a_store_without_images_is_a_store() {
+    let (store, findings) = Root::new().read();
+    assert_eq!((store.generation, store.images.len(), store.layers.len()), (Generation::Graph, 0, 0));
+    assert!(findings.is_empty(), "{findings:?}");
+}
+
+#[test]
 fn damage_costs_that_image_and_what_stands_on_it() {
     type Break = fn(&Root);
     let json = |n: usize| format!("graph/{}/json", id(n));

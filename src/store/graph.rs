@@ -34,7 +34,7 @@ use std::fmt;
 /// Is there anything that no Docker from 1.10 on has converted? It leaves `graph/` and all else in place.
 pub fn to_convert(root: &Dir) -> Result<bool> {
     let tags = || Ok(!root.has(".migration-v1-tags")? && root.has("repositories-aufs")?);
-    Ok(root.has("graph")? && (images::left_to_convert(root)? || containers::left_to_convert(root)? || tags()?))
+    Ok(images::left_to_convert(root)? || containers::left_to_convert(root)? || tags()?)
 }
 
 /// Reads the whole store.
