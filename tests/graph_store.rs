@@ -6,14 +6,18 @@ use std::path::PathBuf;
 use unaufs::disk::Dir;
 use unaufs::store::{self, Content, Store};
 
-/// The unpacked root and the truth of a store, if there are stores.
-fn real(name: &str) -> Option<(PathBuf, Value)> {
-    let unpacked = PathBuf::from(std::env::var_os("UNAUFS_STORES")?).join(name);
-    let truth = std::env::var_os("UNAUFS_TRUTH")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/stores")), PathBuf::from);
-    let text = std::fs::read_to_string(truth.join(name).join("truth/truth.json")).ok()?;
-    let root = std::fs::read_dir(unpacked).ok()?.flatten().next()?.path();
-    Some((root, serde_json::from_str(&text).expect("truth.json")))
+/// An unpacked copy of a real store and the truth recorded with it. `UNAUFS_STORES` names the folder of the stores.
+fn real(name: &str) -> Option<(tempfile::TempDir, PathBuf, Value)> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/stores");
+    let store = std::env::var_os("UNAUFS_STORES").map_or_else(|| PathBuf::from(beside), PathBuf::from).join(name);
+    let truth = std::fs::read_to_string(store.join("truth/truth.json")).ok()?;
+    let path = std::fs::read_to_string(store.join("root.path")).ok()?;
+    let at = tempfile::tempdir().expect("temp dir");
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]).arg(store.join("root.tar.xz"));
+    assert!(tar.arg("-C").arg(at.path()).status().expect("tar").success());
+    let root = at.path().join(path.trim());
+    Some((at, root, serde_json::from_str(&truth).expect("truth.json")))
 }
 
 fn strings(v: &Value) -> Vec<String> {
@@ -30,9 +34,9 @@ fn text<'s>(store: &'s Store, path: &str) -> Option<&'s str> {
 
 #[test]
 fn docker_1_9_is_read_as_docker_1_10_converted_it() {
-    let Some((root, truth)) = real("docker19-aufs") else {
-        assert!(std::env::var_os("CI").is_none(), "no stores");
-        eprintln!("not run: UNAUFS_STORES names no folder with unpacked stores, or their truth is not there");
+    let Some((_at, root, truth)) = real("docker19-aufs") else {
+        assert!(std::env::var_os("CI").is_none(), "no real stores");
+        eprintln!("not run: UNAUFS_STORES names no folder with real stores");
         return;
     };
     let (store, findings) = store::open(&Dir::open_named(&root).expect("root")).expect("store");
