@@ -11,6 +11,7 @@
 pub mod aufs;
 pub mod containers;
 pub mod content;
+pub mod graph;
 
 use crate::checks::Finding;
 use crate::disk::Dir;
@@ -123,6 +124,16 @@ pub struct Container {
     pub files: Vec<ContainerFile>,
 }
 
+impl Container {
+    /// It in the words of a finding.
+    pub fn subject(&self) -> String {
+        match self.name.as_str() {
+            "" => format!("container {}", self.id.short()),
+            name => format!("container {} ({})", crate::show::text(name), self.id.short()),
+        }
+    }
+}
+
 /// A file of a container's folder that gets a new content, or the same in a new file.
 #[derive(Clone, Debug)]
 pub struct ContainerFile {
@@ -185,15 +196,35 @@ pub struct Store {
     pub caches: Vec<String>,
 }
 
+impl Store {
+    /// One with nothing in it.
+    pub fn empty(generation: Generation) -> Store {
+        Store {
+            generation,
+            layers: BTreeMap::new(),
+            images: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            metadata: Vec::new(),
+            repositories: Vec::new(),
+            orphans: Vec::new(),
+            caches: Vec::new(),
+        }
+    }
+}
+
 /// Reads the store at ROOT.
 pub fn open(root: &Dir) -> Result<(Store, Vec<Finding>)> {
+    if !root.has("aufs/diff")? {
+        return Err(no_store(root)?);
+    }
     let content = root.has("image/aufs")?;
-    let aufs = root.has("aufs/diff")?;
-    let graph = root.has("graph")?;
-    if aufs && content {
+    // a Docker from 1.10 on leaves graph/ in place after converting it: it counts only where something in it is not converted
+    if root.has("graph")? && (!content || graph::to_convert(root)?) {
+        return graph::read(root);
+    }
+    if content {
         return content::read(root);
     }
-    let _ = graph;
     Err(no_store(root)?)
 }
 

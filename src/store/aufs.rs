@@ -33,6 +33,16 @@ pub struct Driver {
     pub layers: BTreeMap<LayerId, Result<Vec<LayerId>, String>>,
 }
 
+impl Driver {
+    /// Where the folder of a layer really is, if not in `aufs/diff`.
+    pub fn moved_to(&self, id: &LayerId) -> Option<String> {
+        match self.diffs.get(id) {
+            Some(Diff::Moved(rel)) => Some(rel.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// Reads the driver's folders; what cannot be a layer becomes a finding.
 pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
     let mut out = Driver::default();

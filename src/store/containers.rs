@@ -55,11 +55,7 @@ pub fn read(
         for (name, kind) in dir.list()? {
             let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
             let (Some(id), FileType::Directory) = (id, kind) else {
-                let shown = crate::show::bytes(&name);
-                findings.push(
-                    Finding::new("C01", format!("containers/{shown}"), "not a container of Docker")
-                        .effect("not touched"),
-                );
+                findings.push(strange(&name));
                 continue;
             };
             let container = read_one(root, &dir, &id, driver, chains, store, findings)?;
@@ -69,7 +65,14 @@ pub fn read(
     read_mounts(root, store, findings)
 }
 
-fn read_one(
+/// Something in `containers/` that is no container.
+pub fn strange(name: &[u8]) -> Finding {
+    Finding::new("C01", format!("containers/{}", crate::show::bytes(name)), "not a container of Docker")
+        .effect("not touched")
+}
+
+/// Reads one container of this generation: `config.v2.json` and a record in `layerdb/mounts`.
+pub fn read_one(
     root: &Dir,
     dir: &Dir,
     id: &ContainerId,
@@ -78,48 +81,10 @@ fn read_one(
     store: &mut Store,
     findings: &mut Vec<Finding>,
 ) -> Result<Container> {
-    let mut c = Container {
-        id: id.clone(),
-        name: String::new(),
-        image: String::new(),
-        driver: String::new(),
-        running: false,
-        layer: None,
-        init: None,
-        foreign: false,
-        broken: None,
-        files: Vec::new(),
-    };
-    let subject = |c: &Container| match c.name.as_str() {
-        "" => format!("container {}", id.short()),
-        name => format!("container {} ({})", crate::show::text(name), id.short()),
-    };
     let folder = dir.open(id.as_str())?;
-    match folder.read("config.v2.json", docker_json::LIMIT).and_then(|b| parse(&b, id)) {
-        Ok(config) => fill(&mut c, config),
-        Err(e) => {
-            c.broken = Some(format!("its config.v2.json: {}", e.chain()));
-            findings.push(
-                Finding::new("C01", subject(&c), e.chain())
-                    .effect("Docker cannot load it either; it stays where it is, with its data"),
-            );
-            return Ok(c);
-        }
-    }
-    if !c.driver.is_empty() && c.driver != "aufs" {
-        c.foreign = true;
-        findings.push(
-            Finding::new("C02", subject(&c), format!("it belongs to the driver {}", crate::show::text(&c.driver)))
-                .effect("not touched"),
-        );
+    let mut c = describe(&folder, id, "config.v2.json", findings);
+    if c.broken.is_some() || c.foreign {
         return Ok(c);
-    }
-    if c.running {
-        findings.push(
-            Finding::new("C03", subject(&c), "its state says that it runs")
-                .fix("stop it, or Docker, before migrating")
-                .effect("if Docker was killed: Docker corrects the state at its next start"),
-        );
     }
     for name in REWRITTEN {
         if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
@@ -134,11 +99,52 @@ fn read_one(
     if let Err(e) = read_mount(root, &mut c, driver, chains, store, findings) {
         c.broken = Some(e.chain());
         findings.push(
-            Finding::new("C04", subject(&c), e.chain())
+            Finding::new("C04", c.subject(), e.chain())
                 .effect("its configuration and what is left of its data stay in the old store"),
         );
     }
     Ok(c)
+}
+
+/// What the container's config file says, whichever generation wrote it; and what is wrong with it.
+pub fn describe(folder: &Dir, id: &ContainerId, file: &str, findings: &mut Vec<Finding>) -> Container {
+    let mut c = Container {
+        id: id.clone(),
+        name: String::new(),
+        image: String::new(),
+        driver: String::new(),
+        running: false,
+        layer: None,
+        init: None,
+        foreign: false,
+        broken: None,
+        files: Vec::new(),
+    };
+    match folder.read(file, docker_json::LIMIT).and_then(|b| parse(&b, id)) {
+        Ok(config) => fill(&mut c, config),
+        Err(e) => {
+            c.broken = Some(format!("its {file}: {}", e.chain()));
+            findings.push(
+                Finding::new("C01", c.subject(), e.chain())
+                    .effect("Docker cannot load it either; it stays where it is, with its data"),
+            );
+            return c;
+        }
+    }
+    if !c.driver.is_empty() && c.driver != "aufs" {
+        c.foreign = true;
+        findings.push(
+            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::show::text(&c.driver)))
+                .effect("not touched"),
+        );
+    } else if c.running {
+        findings.push(
+            Finding::new("C03", c.subject(), "its state says that it runs")
+                .fix("stop it, or Docker, before migrating")
+                .effect("if Docker was killed: Docker corrects the state at its next start"),
+        );
+    }
+    c
 }
 
 fn parse(bytes: &[u8], id: &ContainerId) -> Result<Config> {
@@ -299,7 +305,7 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
 }
 
 /// Records in `layerdb/mounts` that belong to no container: BuildKit's, or a crash's.
-fn read_mounts(root: &Dir, store: &Store, findings: &mut Vec<Finding>) -> Result<()> {
+pub fn read_mounts(root: &Dir, store: &Store, findings: &mut Vec<Finding>) -> Result<()> {
     let Some(dir) = root.open_opt("image/aufs/layerdb/mounts")? else { return Ok(()) };
     for (name, _) in dir.list()? {
         let known = std::str::from_utf8(&name)

@@ -25,22 +25,30 @@ pub const SMALL: u64 = 4096;
 pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     let mut findings = Vec::new();
     let driver = aufs::read(root, &mut findings)?;
-    let mut store = Store {
-        generation: Generation::Content,
-        layers: BTreeMap::new(),
-        images: BTreeMap::new(),
-        containers: BTreeMap::new(),
-        metadata: Vec::new(),
-        repositories: Vec::new(),
-        orphans: Vec::new(),
-        caches: Vec::new(),
-    };
-    let chains = read_layers(root, &driver, &mut store, &mut findings)?;
-    read_images(root, &chains, &mut store, &mut findings)?;
-    read_repositories(root, &mut store, &mut findings)?;
-    read_distribution(root, &mut store)?;
+    let mut store = Store::empty(Generation::Content);
+    let chains = read_image_folder(root, &driver, &mut store, &mut findings)?;
     super::containers::read(root, &driver, &chains, &mut store, &mut findings)?;
     find_orphans(&driver, &mut store, &mut findings);
+    find_caches(root, &mut store, &mut findings)?;
+    Ok((store, findings))
+}
+
+/// Reads `image/aufs`, which in a graph store may be there too: begun by a Docker from 1.10 on.
+pub fn read_image_folder(
+    root: &Dir,
+    driver: &Driver,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<Chains> {
+    let chains = read_layers(root, driver, store, findings)?;
+    read_images(root, &chains, store, findings)?;
+    read_repositories(root, store, findings)?;
+    read_distribution(root, store)?;
+    Ok(chains)
+}
+
+/// Names the folders that make no sense with another driver.
+pub fn find_caches(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     for cache in ["buildkit", "builder"] {
         if root.stat_opt(cache)?.is_some_and(|m| m.is_dir()) {
             findings.push(
@@ -50,7 +58,7 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
             store.caches.push(cache.to_owned());
         }
     }
-    Ok((store, findings))
+    Ok(())
 }
 
 /// One entry of layerdb as it was read.
@@ -374,7 +382,7 @@ fn read_distribution(root: &Dir, store: &mut Store) -> Result<()> {
 /// Names the folders of the driver that nothing uses.
 pub fn find_orphans(driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) {
     for id in driver.diffs.keys().chain(driver.layers.keys()).collect::<BTreeSet<_>>() {
-        if store.layers.contains_key(id) {
+        if store.layers.contains_key(id) || store.orphans.iter().any(|o| o == id.as_str()) {
             continue;
         }
         findings.push(

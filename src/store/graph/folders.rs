@@ -1,0 +1,104 @@
+//! What stands in `graph/`, read and checked, folder by folder (FORMATS 8.1).
+//!
+//! ```text
+//! ROOT/graph/<id>/json                      the image
+//!                 parent                    its parent's folder, where that is not what json says
+//!                 checksum                  the digest of the compressed layer, as pulled or pushed
+//!                 layersize                 not needed: the size is counted anew
+//! ROOT/.migration-v1-images.json            what a Docker from 1.10 on has converted: {"<v1 id>":"sha256:<image id>"}
+//! ```
+
+use super::v1::V1Image;
+use super::{V1Id, gojson};
+use crate::checks::Finding;
+use crate::disk::{Dir, FileType};
+use crate::error::Result;
+use crate::ids::{ImageId, Sha256};
+use crate::store::aufs::Driver;
+use crate::store::content::{SMALL, text_of};
+use std::collections::BTreeMap;
+
+/// The longest `json` that is read. Docker's are a few kilobytes, and all of them are held at once.
+const JSON_LIMIT: u64 = 4 << 20;
+
+/// One folder of `graph/`.
+#[derive(Debug)]
+pub struct Folder {
+    /// The content of `json`.
+    pub json: Vec<u8>,
+    /// The content of `parent`, if there is one.
+    pub parent: Option<Vec<u8>>,
+    /// The digest in `checksum`, if it is one. Older Dockers wrote other things there; it only serves a cache.
+    pub checksum: Option<Sha256>,
+}
+
+/// All folders, sound or not. A reason is in the words of a finding.
+pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, Result<Folder, String>>> {
+    let mut out = BTreeMap::new();
+    for (name, kind) in graph.list()? {
+        let id = std::str::from_utf8(&name).ok().and_then(|s| V1Id::parse(s).ok());
+        let (Some(id), FileType::Directory) = (id, kind) else {
+            // Docker's own workshop: what it was adding or removing when it was stopped
+            let unfinished = name == b"_tmp";
+            if !unfinished || graph.open("_tmp")?.list()?.iter().any(|_| true) {
+                let what =
+                    if unfinished { "images that Docker was adding or removing" } else { "not an image of Docker" };
+                let subject = format!("graph/{}", crate::show::bytes(&name));
+                findings.push(Finding::new("D07", subject, what).effect("not moved"));
+            }
+            continue;
+        };
+        let folder = graph.open(id.as_str()).and_then(|dir| read_one(&dir, &id, findings)).map_err(|e| e.chain());
+        out.insert(id, folder);
+    }
+    Ok(out)
+}
+
+fn read_one(dir: &Dir, id: &V1Id, findings: &mut Vec<Finding>) -> Result<Folder> {
+    if let Some(text) = dir.read_opt("layersize", SMALL)? {
+        let size = text_of(&text).ok();
+        if size.as_deref().is_none_or(|s| s.parse::<u64>().is_err()) {
+            let shown = crate::show::bytes(&text);
+            findings.push(
+                Finding::new("G07", format!("image {}", id.short()), format!("its layersize is {shown:?}"))
+                    .effect("none: the size is counted anew"),
+            );
+        }
+    }
+    let checksum = dir.read_opt("checksum", SMALL)?.and_then(|text| Sha256::parse(&text_of(&text).ok()?).ok());
+    Ok(Folder { json: dir.read("json", JSON_LIMIT)?, parent: dir.read_opt("parent", SMALL)?, checksum })
+}
+
+/// The image of a folder and what it says of its parent, if it is sound.
+pub fn check<'f>(id: &V1Id, folder: &'f Folder, driver: &Driver) -> Result<(V1Image<'f>, Option<V1Id>), String> {
+    let image = V1Image::read(&folder.json).map_err(|e| format!("its json cannot be read: {}", e.chain()))?;
+    if let Some(other) = image.id().filter(|other| *other != id.as_str()) {
+        return Err(format!("its json is that of another image, {:?}", other.chars().take(64).collect::<String>()));
+    }
+    let parent = image.parent(folder.parent.as_deref()).and_then(|p| p.map(|p| V1Id::parse(&p)).transpose());
+    let parent = parent.map_err(|e| e.chain())?;
+    // Docker 1.10 took a missing folder for an empty layer
+    if !driver.diffs.contains_key(id.layer()) {
+        return Err(format!("its layer, the folder aufs/diff/{}, is missing", id.short()));
+    }
+    Ok((image, parent))
+}
+
+/// The images that a Docker from 1.10 on has converted already, by its own account.
+pub fn converted(root: &Dir, findings: &mut Vec<Finding>) -> BTreeMap<V1Id, ImageId> {
+    const FILE: &str = ".migration-v1-images.json";
+    let read = || -> Result<BTreeMap<V1Id, ImageId>> {
+        let Some(text) = root.read_opt(FILE, gojson::MAX_LEN as u64)? else { return Ok(BTreeMap::new()) };
+        let entries = gojson::parse(&text)?.members()?.unwrap_or_default();
+        let pair = |(v1, image): (String, gojson::Raw<'_>)| -> Result<(V1Id, ImageId)> {
+            Ok((V1Id::parse(&v1)?, ImageId::parse(&image.string()?.unwrap_or_default())?))
+        };
+        entries.into_iter().map(pair).collect()
+    };
+    read().unwrap_or_else(|e| {
+        findings.push(
+            Finding::new("D10", FILE, e.chain()).effect("images that Docker has converted already are converted anew"),
+        );
+        BTreeMap::new()
+    })
+}

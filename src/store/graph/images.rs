@@ -1,0 +1,424 @@
+//! From `graph/` to the images and layers of a [`Store`]: what Docker 1.10 would have written into `image/aufs`.
+
+use super::convert::{self, Converted};
+use super::digest::{self, Digested};
+use super::folders::{self, Folder};
+use super::lineage::{self, Lineage};
+use super::v1::V1Image;
+use super::{V1Id, references};
+use crate::checks::Finding;
+use crate::disk::Dir;
+use crate::docker_json;
+use crate::error::Result;
+use crate::ids::{ImageId, LayerId, Sha256};
+use crate::store::aufs::Driver;
+use crate::store::content::Chains;
+use crate::store::{Content, Image, Layer, MetaFile, Role, Store};
+use rayon::prelude::*;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What became of the v1 images.
+#[derive(Debug, Default)]
+pub struct Images {
+    /// The new image of each sound one.
+    pub new: BTreeMap<V1Id, Converted>,
+    /// The layer that stands for each: of several with one chain Docker kept the first.
+    kept: BTreeMap<LayerId, LayerId>,
+}
+
+impl Images {
+    /// A list of layers with each replaced by the one that stands for it.
+    pub fn stand_ins(&self, layers: &[LayerId]) -> Vec<LayerId> {
+        layers.iter().map(|l| self.kept.get(l).unwrap_or(l).clone()).collect()
+    }
+}
+
+/// Is there an image in `graph/` that no Docker has converted yet?
+pub fn left_to_convert(root: &Dir) -> Result<bool> {
+    let Some(graph) = root.open_opt("graph")? else { return Ok(false) };
+    let done = folders::converted(root, &mut Vec::new());
+    for (name, _) in graph.list()? {
+        let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| V1Id::parse(s).ok()) else { continue };
+        match done.get(&id) {
+            Some(image) if root.has(config_path(image))? => {}
+            _ => return Ok(true),
+        }
+    }
+    Ok(false)
+}
+
+fn config_path(image: &ImageId) -> String {
+    format!("image/aufs/imagedb/content/sha256/{}", image.hex())
+}
+
+/// Reads and converts all images. `store` and `chains` may hold what Docker has converted already; that stays as it is.
+pub fn read(
+    root: &Dir,
+    driver: &Driver,
+    chains: &mut Chains,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<Images> {
+    let Some(graph) = root.open_opt("graph")? else { return Ok(Images::default()) };
+    let folders = folders::read(&graph, findings)?;
+    let mut import = Import { root, driver, chains, store, findings, images: Images::default() };
+    import.take_converted(&folders);
+    let mut checked: BTreeMap<&V1Id, Checked<'_>> = BTreeMap::new();
+    for (id, folder) in folders.iter().filter(|(id, _)| !import.images.new.contains_key(id)) {
+        checked.insert(id, folder.as_ref().map_err(String::clone).and_then(|f| folders::check(id, f, driver)));
+    }
+    let digests = import.digest(&mut checked);
+    let mut lineage = import.trace(&checked);
+    let mut blobs = Blobs::default();
+    for id in &lineage.order {
+        let (Some(Ok((image, parent))), Some(layer)) = (checked.get(id), digests.get(id)) else { continue };
+        let below =
+            parent.as_ref().map(|p| import.images.new.get(p).ok_or_else(|| lineage::damaged_parent(p))).transpose();
+        match below.and_then(|below| convert::convert(image, layer.diff, below).map_err(|e| e.chain())) {
+            Ok(made) => {
+                if let Some(Ok(Folder { checksum: Some(blob), .. })) = folders.get(id) {
+                    blobs.add(layer.diff.0, *blob);
+                }
+                import.add_layer(id, layer, &made);
+                import.images.new.insert(id.clone(), made);
+            }
+            Err(why) => {
+                lineage.broken.insert(id.clone(), why);
+            }
+        }
+    }
+    import.add_images(&lineage);
+    import.add_references()?;
+    import.add_blobs(blobs);
+    Ok(import.images)
+}
+
+/// A folder's image and the folder of its parent, or what is wrong with it.
+type Checked<'f> = Result<(V1Image<'f>, Option<V1Id>), String>;
+
+/// Everything that is read and filled on the way.
+struct Import<'a> {
+    root: &'a Dir,
+    driver: &'a Driver,
+    chains: &'a mut Chains,
+    store: &'a mut Store,
+    findings: &'a mut Vec<Finding>,
+    images: Images,
+}
+
+impl Import<'_> {
+    /// Takes over the images that a Docker from 1.10 on has converted, where they are still there and sound.
+    fn take_converted(&mut self, folders: &BTreeMap<V1Id, Result<Folder, String>>) {
+        for (id, image) in folders::converted(self.root, self.findings) {
+            let there = self.store.images.get_mut(&image).filter(|i| i.broken.is_none());
+            let (Some(there), true) = (there, folders.contains_key(&id)) else { continue };
+            match self.root.read(config_path(&image), docker_json::LIMIT).and_then(|c| convert::read(image, &c)) {
+                Ok(made) => {
+                    there.old_id.get_or_insert_with(|| id.to_string());
+                    if let Some(top) = there.layers.last() {
+                        self.images.kept.insert(id.layer().clone(), top.clone());
+                    }
+                    self.images.new.insert(id, made);
+                }
+                Err(e) => self.findings.push(
+                    Finding::new("G08", format!("image {}", id.short()), e.chain()).effect("it is converted anew"),
+                ),
+            }
+        }
+        if !self.images.new.is_empty() {
+            let what = format!("a newer Docker has converted {} of {} images", self.images.new.len(), folders.len());
+            self.findings.push(
+                Finding::new("G08", "graph/", what).effect("these stay as they are; the others are converted now"),
+            );
+        }
+    }
+
+    /// Who stands on whom; what Docker has converted stands on its own.
+    fn trace(&self, checked: &BTreeMap<&V1Id, Checked<'_>>) -> Lineage {
+        let mut claims: BTreeMap<V1Id, lineage::Claim> =
+            self.images.new.keys().map(|id| (id.clone(), Ok(None))).collect();
+        for (id, c) in checked {
+            let claim = c.as_ref().map(|(_, parent)| parent.clone()).map_err(String::clone);
+            claims.insert((*id).clone(), claim);
+        }
+        lineage::trace(&claims)
+    }
+
+    /// Digests the layers of all images that are sound so far, on all cores. What cannot be read is not sound any more.
+    fn digest(&self, checked: &mut BTreeMap<&V1Id, Checked<'_>>) -> BTreeMap<V1Id, Digested> {
+        let order = self.trace(checked).order;
+        let wanted: Vec<&V1Id> = order.iter().filter(|id| !self.images.new.contains_key(id)).collect();
+        let (root, driver) = (self.root, self.driver);
+        let results: Vec<(&V1Id, Result<Digested>)> =
+            wanted.into_par_iter().map(|id| (id, digest::layer(root, id, driver))).collect();
+        let mut out = BTreeMap::new();
+        for (id, result) in results {
+            match (result, checked.get_mut(id)) {
+                (Ok(d), _) => drop(out.insert(id.clone(), d)),
+                (Err(e), Some(c)) => *c = Err(format!("its layer cannot be read: {}", e.chain())),
+                (Err(_), None) => {}
+            }
+        }
+        out
+    }
+
+    /// Registers the layer of `id`, unless one with this chain is there already.
+    fn add_layer(&mut self, id: &V1Id, layer: &Digested, made: &Converted) {
+        let Some(chain) = made.chain else { return };
+        let subject = format!("layer {}", id.short());
+        if let Some(first) = self.chains.get(&chain) {
+            if first != id.layer() {
+                self.findings.push(
+                    Finding::new(
+                        "G02",
+                        subject,
+                        format!("it is layer {} once more, on the same parents", first.short()),
+                    )
+                    .effect("that one stands for both, as in Docker 1.10; this folder moves only if a container stands on it"),
+                );
+                self.store.orphans.push(id.to_string());
+            }
+            self.images.kept.insert(id.layer().clone(), first.clone());
+            return;
+        }
+        let below = made.parent_chain.and_then(|p| self.chains.get(&p)).and_then(|b| self.store.layers.get(b));
+        let lowers: Vec<LayerId> =
+            below.map(|b| std::iter::once(&b.id).chain(&b.lowers).cloned().collect()).unwrap_or_default();
+        self.compare_with_driver(id, &lowers);
+        if let Some(why) = &layer.why_made {
+            self.findings.push(
+                Finding::new("G06", subject, why.clone())
+                    .effect("its tar is made anew, so images with this layer have other ids than on other hosts"),
+            );
+        }
+        let layer_id = id.layer().clone();
+        self.images.kept.insert(layer_id.clone(), layer_id.clone());
+        self.chains.insert(chain, layer_id.clone());
+        let mut files = vec![
+            ("cache-id", Content::Text(id.to_string())),
+            ("diff", Content::Text(layer.diff.to_string())),
+            ("size", Content::Text(layer.size.to_string())),
+            ("tar-split.json.gz", layer.split.clone()),
+        ];
+        if let Some(parent) = made.parent_chain {
+            files.push(("parent", Content::Text(parent.to_string())));
+        }
+        self.store.metadata.extend(files.into_iter().map(|(name, content)| MetaFile {
+            path: format!("layerdb/sha256/{}/{name}", chain.hex()),
+            content,
+            layer: Some(layer_id.clone()),
+            image: None,
+            container: None,
+        }));
+        let moved_to = self.driver.moved_to(&layer_id);
+        let (chain, diff) = (Some(chain), Some(layer.diff));
+        let new = Layer {
+            id: layer_id.clone(),
+            role: Role::Image,
+            lowers,
+            chain,
+            diff,
+            tar_split: true,
+            moved_to,
+            broken: None,
+        };
+        self.store.layers.insert(layer_id, new);
+    }
+
+    fn compare_with_driver(&mut self, id: &V1Id, lowers: &[LayerId]) {
+        let what = match self.driver.layers.get(id.layer()) {
+            Some(Ok(list)) if self.images.stand_ins(list) == lowers => return,
+            Some(Ok(_)) => "aufs/layers names other layers below it than graph/".to_owned(),
+            Some(Err(e)) => format!("aufs/layers: {e}"),
+            None => "it has no file in aufs/layers".to_owned(),
+        };
+        self.findings.push(Finding::new("D08", format!("layer {}", id.short()), what).effect("graph/ is followed"));
+    }
+
+    fn add_images(&mut self, lineage: &Lineage) {
+        let mut parents: BTreeMap<ImageId, ImageId> = BTreeMap::new();
+        let sound = lineage.order.iter().filter_map(|id| self.images.new.get(id).map(|made| (id, made)));
+        for (id, made) in sound {
+            // two v1 images can be one new image: the ids do not go into the config
+            let known = self.store.images.get_mut(&made.id);
+            let (Some(config), None) = (&made.config, &known) else {
+                known.map(|image| image.old_id.get_or_insert_with(|| id.to_string()));
+                // of two parents Docker kept the one that it wrote last
+                if let (Some(parent), Some(last)) = (made.parent, parents.get_mut(&made.id)) {
+                    *last = parent;
+                }
+                continue;
+            };
+            let top = made.chain.and_then(|c| self.chains.get(&c)).and_then(|l| self.store.layers.get(l));
+            let layers = top.map(|t| t.lowers.iter().rev().chain([&t.id]).cloned().collect()).unwrap_or_default();
+            let old_id = Some(id.to_string());
+            let image = Image { id: made.id, old_id, tags: vec![], digests: vec![], layers, broken: None };
+            self.store.images.insert(made.id, image);
+            self.store.metadata.push(image_file(&made.id, "content", "", config.clone()));
+            made.parent.and_then(|parent| parents.insert(made.id, parent));
+        }
+        if !self.images.new.is_empty() {
+            let what = format!(
+                "its {} have the ids that Docker 1.10 gave them",
+                crate::show::plural(self.images.new.len(), "image")
+            );
+            self.findings.push(
+                Finding::new("G05", "graph/", what)
+                    .effect("tags and digests stay; scripts that name an image by its id need the new one"),
+            );
+        }
+        for (id, parent) in parents {
+            self.store.metadata.push(image_file(&id, "metadata", "/parent", parent.to_string()));
+        }
+        for (id, why) in &lineage.broken {
+            self.add_broken(id, why);
+        }
+    }
+
+    /// An image that cannot be converted has no new id. It goes by its old one, in a place where only what moves is looked at.
+    fn add_broken(&mut self, id: &V1Id, why: &str) {
+        let why = crate::show::text(why);
+        self.findings.push(
+            Finding::new("G01", format!("image {}", id.short()), why.clone())
+                .effect("it stays in the old store, and so does every image and container that stands on it"),
+        );
+        let layer = id.layer().clone();
+        if self.driver.diffs.contains_key(&layer) && !self.store.layers.contains_key(&layer) {
+            let new = Layer {
+                id: layer.clone(),
+                role: Role::Image,
+                lowers: vec![],
+                chain: None,
+                diff: None,
+                tar_split: false,
+                moved_to: self.driver.moved_to(&layer),
+                broken: Some(why.clone()),
+            };
+            self.store.layers.insert(layer, new);
+        }
+        if let Some(placeholder) = placeholder(id) {
+            let old_id = Some(id.to_string());
+            let image =
+                Image { id: placeholder, old_id, tags: vec![], digests: vec![], layers: vec![], broken: Some(why) };
+            self.store.images.insert(placeholder, image);
+        }
+    }
+
+    fn add_references(&mut self) -> Result<()> {
+        // the marker of a Docker that has converted them; before 0.7 the file had no suffix (FORMATS 8.3, 8.5)
+        if self.root.has(".migration-v1-tags")? {
+            return Ok(());
+        }
+        let newer = self.root.has("repositories-aufs")?;
+        let file = if newer { "repositories-aufs" } else { "repositories" };
+        let Some(read) = self.root.read_opt(file, docker_json::LIMIT).transpose() else { return Ok(()) };
+        let read = match read.and_then(|text| references::read(&text)) {
+            Ok(read) => read,
+            Err(e) => {
+                self.findings.push(Finding::new("D10", file, e.chain()).effect("images move without their tags"));
+                return Ok(());
+            }
+        };
+        for problem in read.problems {
+            let finding = Finding::new("G03", file, crate::show::text(&problem.chain()));
+            self.findings.push(finding.effect(problem.hint_text().unwrap_or_default()));
+        }
+        let mut all: BTreeMap<String, BTreeMap<String, ImageId>> = self
+            .store
+            .repositories
+            .drain(..)
+            .map(|(repository, refs)| (repository, refs.into_iter().collect()))
+            .collect();
+        for (reference, v1) in read.names {
+            let new = V1Id::parse(&v1).ok().and_then(|v1| self.images.new.get(&v1).map(|m| m.id).or(placeholder(&v1)));
+            let image = new.and_then(|id| self.store.images.get_mut(&id));
+            let subject = format!("tag {}", reference.full);
+            let Some(image) = image else {
+                self.findings.push(Finding::new("D06", subject, format!("its image {v1:.12} is not in graph/")));
+                continue;
+            };
+            match all.entry(reference.repository).or_default().entry(reference.full) {
+                Entry::Occupied(other) if *other.get() != image.id => self.findings.push(
+                    Finding::new("G03", subject, format!("it is already the name of image {}", other.get().short()))
+                        .effect("it stays there"),
+                ),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(free) => {
+                    let list = if free.key().contains('@') { &mut image.digests } else { &mut image.tags };
+                    list.push(free.key().clone());
+                    free.insert(image.id);
+                }
+            }
+        }
+        self.store.repositories = all.into_iter().map(|(r, refs)| (r, refs.into_iter().collect())).collect();
+        Ok(())
+    }
+
+    /// Which compressed blob is which layer: spares a pull or a push. What is there already stays.
+    fn add_blobs(&mut self, blobs: Blobs) {
+        let have: BTreeSet<String> = self.store.metadata.iter().map(|f| f.path.clone()).collect();
+        let new = blobs.files().filter(|(path, _)| !have.contains(path));
+        let files: Vec<MetaFile> = new
+            .map(|(path, text)| MetaFile {
+                path,
+                content: Content::Text(text),
+                layer: None,
+                image: None,
+                container: None,
+            })
+            .collect();
+        self.store.metadata.extend(files);
+    }
+}
+
+fn image_file(id: &ImageId, kind: &str, name: &str, text: String) -> MetaFile {
+    MetaFile {
+        path: format!("imagedb/{kind}/sha256/{}{name}", id.hex()),
+        content: Content::Text(text),
+        layer: None,
+        image: Some(*id),
+        container: None,
+    }
+}
+
+/// The key in [`Store::images`] of an image that cannot be converted.
+fn placeholder(id: &V1Id) -> Option<ImageId> {
+    ImageId::from_hex(id.as_str()).ok()
+}
+
+/// Docker keeps so many blobs of one layer ([v1.10.3:distribution/metadata/v2_metadata_service.go]).
+const MAX_BLOBS: usize = 50;
+
+/// The blobs that `checksum` files name (FORMATS 7).
+#[derive(Debug, Default)]
+struct Blobs {
+    /// By DiffID, newest last.
+    of_diff: BTreeMap<Sha256, Vec<Sha256>>,
+    diff_of: BTreeMap<Sha256, Sha256>,
+}
+
+impl Blobs {
+    fn add(&mut self, diff: Sha256, blob: Sha256) {
+        let list = self.of_diff.entry(diff).or_default();
+        list.retain(|b| *b != blob);
+        list.push(blob);
+        if list.len() > MAX_BLOBS {
+            list.remove(0);
+        }
+        self.diff_of.insert(blob, diff);
+    }
+
+    fn files(&self) -> impl Iterator<Item = (String, String)> {
+        let by_digest = self
+            .diff_of
+            .iter()
+            .map(|(blob, diff)| (format!("distribution/diffid-by-digest/sha256/{}", blob.hex()), diff.to_string()));
+        let by_diff = self.of_diff.iter().map(|(diff, blobs)| {
+            let list: Vec<String> =
+                blobs.iter().map(|b| format!(r#"{{"Digest":"{b}","SourceRepository":""}}"#)).collect();
+            (format!("distribution/v2metadata-by-diffid/sha256/{}", diff.hex()), format!("[{}]", list.join(",")))
+        });
+        by_digest.chain(by_diff)
+    }
+}

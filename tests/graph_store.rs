@@ -1,0 +1,105 @@
+//! Real graph stores, read: images, layers, containers and links must be what a real Docker 1.10.3 made of the same root.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use unaufs::disk::Dir;
+use unaufs::store::{self, Content, Store};
+
+/// An unpacked copy of a real store and the truth recorded with it. `UNAUFS_STORES` names the folder of the stores.
+fn real(name: &str) -> Option<(tempfile::TempDir, PathBuf, Value)> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/stores");
+    let store = std::env::var_os("UNAUFS_STORES").map_or_else(|| PathBuf::from(beside), PathBuf::from).join(name);
+    let truth = std::fs::read_to_string(store.join("truth/truth.json")).ok()?;
+    let path = std::fs::read_to_string(store.join("root.path")).ok()?;
+    let at = tempfile::tempdir().expect("temp dir");
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]).arg(store.join("root.tar.xz"));
+    assert!(tar.arg("-C").arg(at.path()).status().expect("tar").success());
+    let root = at.path().join(path.trim());
+    Some((at, root, serde_json::from_str(&truth).expect("truth.json")))
+}
+
+fn strings(v: &Value) -> Vec<String> {
+    v.as_array().into_iter().flatten().filter_map(|s| s.as_str()).map(str::to_owned).collect()
+}
+
+/// The text of a file that the reader made.
+fn text<'s>(store: &'s Store, path: &str) -> Option<&'s str> {
+    store.metadata.iter().find(|f| f.path == path).and_then(|f| match &f.content {
+        Content::Text(t) => Some(t.as_str()),
+        _ => None,
+    })
+}
+
+#[test]
+fn docker_1_9_is_read_as_docker_1_10_converted_it() {
+    let Some((_at, root, truth)) = real("docker19-aufs") else {
+        assert!(std::env::var_os("CI").is_none(), "no real stores");
+        eprintln!("not run: UNAUFS_STORES names no folder with real stores");
+        return;
+    };
+    let (store, findings) = store::open(&Dir::open_named(&root).expect("root")).expect("store");
+    for f in &findings {
+        eprintln!("{} {}: {}", f.id, f.subject, f.message);
+    }
+    let by_id = |list: &Value| -> BTreeMap<String, Value> {
+        list.as_array().into_iter().flatten().map(|v| (v["id"].as_str().expect("id").to_owned(), v.clone())).collect()
+    };
+
+    let images = by_id(&truth["images"]);
+    assert_eq!(
+        store.images.keys().map(|i| i.to_string()).collect::<Vec<_>>(),
+        images.keys().cloned().collect::<Vec<_>>()
+    );
+    for (id, image) in &store.images {
+        let want = &images[&id.to_string()];
+        let sorted = |list: &[String]| {
+            let mut list = list.to_vec();
+            list.sort();
+            list
+        };
+        assert_eq!(sorted(&image.tags), sorted(&strings(&want["tags"])), "tags of {id}");
+        assert_eq!(sorted(&image.digests), sorted(&strings(&want["digests"])), "digests of {id}");
+        let diffs: Vec<String> =
+            image.layers.iter().map(|l| store.layers[l].diff.expect("a digest").to_string()).collect();
+        assert_eq!(diffs, strings(&want["diffids"]), "layers of {id}");
+        let parent = text(&store, &format!("imagedb/metadata/sha256/{}/parent", id.hex()));
+        assert_eq!(parent.unwrap_or(""), want["parent"].as_str().unwrap_or(""), "parent of {id}");
+    }
+
+    let layers = truth["layers"].as_object().expect("layers");
+    let image_layers: Vec<_> = store.layers.values().filter(|l| l.chain.is_some()).collect();
+    assert_eq!(image_layers.len(), layers.len());
+    for l in image_layers {
+        let chain = l.chain.expect("chain").hex();
+        assert_eq!(l.id.as_str(), layers[&chain]["cache_id"], "cache id of {chain}");
+        assert_eq!(l.diff.expect("a digest").to_string(), layers[&chain]["diff"], "digest of {chain}");
+        assert_eq!(text(&store, &format!("layerdb/sha256/{chain}/cache-id")), Some(l.id.as_str()));
+    }
+
+    let containers = by_id(&truth["containers"]);
+    assert_eq!(
+        store.containers.keys().map(|c| c.to_string()).collect::<Vec<_>>(),
+        containers.keys().cloned().collect::<Vec<_>>()
+    );
+    for (id, c) in &store.containers {
+        let want = &containers[id.as_str()];
+        assert_eq!(c.broken, None);
+        assert_eq!(c.name, want["name"]);
+        let image = c.files.iter().find_map(|f| match (f.name.as_str(), &f.content) {
+            ("config.v2.json", Content::Edited(_, changes)) => changes.iter().find(|(k, _)| k == "Image"),
+            _ => None,
+        });
+        assert_eq!(image.expect("a new image id").1, want["image"].to_string());
+        let links = c.files.iter().find_map(|f| match (f.name.as_str(), &f.content) {
+            ("hostconfig.json", Content::Edited(_, changes)) => changes.iter().find(|(k, _)| k == "Links"),
+            _ => None,
+        });
+        let links: Value = links.map_or_else(|| Value::Array(vec![]), |(_, v)| serde_json::from_str(v).expect("links"));
+        assert_eq!(links, want["links"], "links of {}", c.name);
+        assert_eq!(text(&store, &format!("layerdb/mounts/{id}/mount-id")), Some(id.as_str()));
+        assert_eq!(text(&store, &format!("layerdb/mounts/{id}/init-id")), Some(format!("{id}-init").as_str()));
+        assert!(text(&store, &format!("layerdb/mounts/{id}/parent")).is_some());
+    }
+}
