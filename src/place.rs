@@ -1,16 +1,22 @@
 //! Puts one file of a branch into a new tree, by the transfer that the plan allows.
 //!
 //! link → clone → copy. A link needs no look at the file at all; EXDEV, EMLINK and EPERM step down to a copy, ENOSPC and EACCES stop.
-//! Hard-link groups of a layer stay groups: by linking the same inode, or by remembering where the first name went.
+//! Where the old inode cannot be linked because it is on another file system, a complete tree links what the layers below brought from
+//! the tree of its parent instead.
+//!
+//! Hard-link groups of a layer stay groups: by linking the same inode, or by remembering where the first name went. An inode may
+//! run out of links in the middle of a group (ext4: 65,000, and each tree takes one for each name); the names that it got are
+//! moved to the new inode in the end, by [`Placer::settle`].
 
 use crate::disk::attrs::XattrScope;
 use crate::disk::copy::{Ability, Transfer, copy_object};
 use crate::disk::{Dir, FileType, Meta, split};
 use crate::error::{Error, IoContext, Result};
+use crate::plan::scan::join;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What one layer's writer has done, counted while it runs.
 #[derive(Debug, Default)]
@@ -31,18 +37,38 @@ pub struct Tally {
     pub opaque: AtomicU64,
 }
 
-/// The places of files that have several names, by branch and inode: bounded by the number of such inodes, not of files.
-type Leaders = Mutex<HashMap<(u16, u64), Vec<u8>>>;
+/// Files that have several names: bounded by the number of such inodes, not of files.
+#[derive(Debug, Default)]
+struct Groups {
+    /// Where the first name went, by branch and old inode.
+    leaders: HashMap<(u16, u64), Vec<u8>>,
+    /// Inodes that ran out of links: the name whose inode takes over what they have in this tree.
+    full: HashMap<u64, Vec<u8>>,
+}
+
+/// What became of an attempt to link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Linked {
+    Yes,
+    /// Not here: another file system, an immutable file.
+    No,
+    /// This inode has all the links that it can have.
+    Full(u64),
+}
 
 /// Puts files into the tree below `root`.
 #[derive(Debug)]
 pub struct Placer {
     root: Dir,
     link: bool,
+    /// Links to the old inodes turned out to be impossible.
+    far: AtomicBool,
+    /// The parent's tree in the new store.
+    parent: Option<Dir>,
     check_xattrs: bool,
     scope: XattrScope,
     ability: Ability,
-    leaders: Leaders,
+    groups: Mutex<Groups>,
     /// The counters.
     pub tally: Tally,
 }
@@ -54,12 +80,20 @@ impl Placer {
         Placer {
             root,
             link: order.contains(&Transfer::Link),
+            far: AtomicBool::new(false),
+            parent: None,
             check_xattrs,
             scope,
             ability: Ability::starting(order.contains(&Transfer::Clone)),
-            leaders: Leaders::default(),
+            groups: Mutex::default(),
             tally: Tally::default(),
         }
+    }
+
+    /// For a complete tree: `parent` is the complete tree of the layer below, whose unchanged files may be linked.
+    pub fn beside(mut self, parent: Option<Dir>) -> Placer {
+        self.parent = parent.filter(|_| self.link);
+        self
     }
 
     /// The new tree's root.
@@ -75,41 +109,125 @@ impl Placer {
     /// Puts the file `name` of `from`, a folder of branch `branch`, to `path` below the root; `to` is the open parent of `path`.
     pub fn put(&self, branch: u16, from: &Dir, name: &[u8], to: &Dir, path: &[u8]) -> Result<()> {
         let (_, new) = split(path);
-        if self.link && !(self.check_xattrs && from.has_overlay_xattr(name)?) {
-            match from.try_link(name, to, new) {
-                Ok(()) => {
-                    self.tally.linked.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
-                }
-                // EPERM: an immutable file, or a file system without hard links
-                Err(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP) => {}
-                Err(e) => return Err(Error::io(format!("link {} to {}", from.show(name), to.show(new)), e)),
-            }
-        }
+        let full = match self.link_old(from, name, to, new)? {
+            Linked::Yes => return Ok(()),
+            Linked::Full(ino) => Some(ino),
+            Linked::No => match self.link_parent(branch, to, path)? {
+                Linked::Yes => return Ok(()),
+                Linked::Full(ino) => Some(ino),
+                Linked::No => None,
+            },
+        };
         let m = from.stat(name)?;
         if m.nlink > 1 {
-            self.put_grouped(branch, from, name, &m, to, path)
+            self.put_grouped(branch, from, name, &m, to, path, full)
         } else {
             self.copy(from, name, &m, to, new)
         }
     }
 
+    /// Links the old inode, if the plan allows it and the file system can.
+    fn link_old(&self, from: &Dir, name: &[u8], to: &Dir, new: &[u8]) -> Result<Linked> {
+        if !self.link || self.far.load(Ordering::Relaxed) || self.check_xattrs && from.has_overlay_xattr(name)? {
+            return Ok(Linked::No);
+        }
+        let linked = self.try_link(from, name, to, new)?;
+        if linked == Linked::No && from.meta()?.dev != to.meta()?.dev {
+            self.far.store(true, Ordering::Relaxed);
+        }
+        Ok(linked)
+    }
+
+    /// Links the parent's file: what comes from a lower branch is what the parent shows at the same path.
+    fn link_parent(&self, branch: u16, to: &Dir, path: &[u8]) -> Result<Linked> {
+        match &self.parent {
+            Some(parent) if branch > 0 => {
+                let (dir, name) = parent.parent_of(path)?;
+                self.try_link(&dir, name, to, name)
+            }
+            _ => Ok(Linked::No),
+        }
+    }
+
+    fn try_link(&self, from: &Dir, name: &[u8], to: &Dir, new: &[u8]) -> Result<Linked> {
+        match from.try_link(name, to, new) {
+            Ok(()) => {
+                self.tally.linked.fetch_add(1, Ordering::Relaxed);
+                Ok(Linked::Yes)
+            }
+            Err(Errno::MLINK) => Ok(Linked::Full(from.stat(name)?.ino)),
+            // EPERM: an immutable file, or a file system without hard links
+            Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => Ok(Linked::No),
+            Err(e) => Err(Error::io(format!("link {} to {}", from.show(name), to.show(new)), e)),
+        }
+    }
+
     /// A file with several names: the first is copied, the others are linked to it. The lock is held meanwhile, so that two folders
-    /// that hold names of one inode cannot both be the first.
-    fn put_grouped(&self, branch: u16, from: &Dir, name: &[u8], m: &Meta, to: &Dir, path: &[u8]) -> Result<()> {
+    /// that hold names of one inode cannot both be the first. `full` is the inode that had no link left for this name.
+    #[allow(clippy::too_many_arguments)]
+    fn put_grouped(
+        &self,
+        branch: u16,
+        from: &Dir,
+        name: &[u8],
+        m: &Meta,
+        to: &Dir,
+        path: &[u8],
+        full: Option<u64>,
+    ) -> Result<()> {
         let (_, new) = split(path);
-        let mut leaders = self.leaders.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(leader) = leaders.get(&(branch, m.ino)) {
+        let mut groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(leader) = groups.leaders.get(&(branch, m.ino)) {
             let (dir, lname) = self.root.parent_of(leader)?;
             match dir.try_link(lname, to, new) {
                 Ok(()) => return Ok(()),
-                // the file system's limit on links (ext4: 65,000) is reached: a new inode from here on
+                // a group of more names than the new file system allows: a new inode from here on
                 Err(Errno::MLINK) => {}
                 other => return other.on(|| format!("link {} to {}", dir.show(lname), to.show(new))),
             }
         }
-        self.copy(from, name, m, to, new)?;
-        leaders.insert((branch, m.ino), path.to_vec());
+        // the parent's tree has left an inode that was full for its own, if it is another one
+        if full != Some(m.ino) || self.link_parent(branch, to, path)? != Linked::Yes {
+            self.copy(from, name, m, to, new)?;
+        }
+        groups.leaders.insert((branch, m.ino), path.to_vec());
+        if let Some(ino) = full {
+            groups.full.insert(ino, path.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Makes one group again of those that were split because an inode ran out of links. To be called when the tree is complete.
+    pub fn settle(&self) -> Result<()> {
+        let groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
+        if groups.full.is_empty() {
+            return Ok(());
+        }
+        // paths, not descriptors: a tree may be wider than the number of files a process may hold open
+        let mut todo = vec![Vec::new()];
+        while let Some(path) = todo.pop() {
+            let dir = if path.is_empty() { self.root.again()? } else { self.root.open(&path)? };
+            let (before, mut names) = (dir.meta()?, Vec::new());
+            dir.for_each(|name, kind, ino| {
+                if kind == FileType::Directory {
+                    todo.push(join(&path, name));
+                } else if let Some(leader) = groups.full.get(&ino) {
+                    names.push((name.to_vec(), leader));
+                }
+                Ok(())
+            })?;
+            for (name, leader) in &names {
+                let (ldir, lname) = self.root.parent_of(leader)?;
+                if ldir.stat(lname)?.ino != dir.stat(name)?.ino {
+                    dir.unlink(name)?;
+                    ldir.try_link(lname, &dir, name)
+                        .on(|| format!("link {} to {}", ldir.show(lname), dir.show(name)))?;
+                }
+            }
+            if !names.is_empty() {
+                dir.set_times(b".", &before)?;
+            }
+        }
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! The storage drivers to which a store can move: a closed list, one file each. What differs between them stands there.
 
+pub mod flat;
 pub mod overlay2;
 pub mod overlay_diff;
+pub mod vfs;
 
 use crate::disk::Dir;
 use crate::disk::attrs::XattrScope;
@@ -47,9 +49,10 @@ impl Target {
         }
     }
 
-    /// Does a layer need its parent's new folder before it can be built?
+    /// Does a layer need its parent's new folder before it can be built? btrfs takes a snapshot of it; complete trees share the
+    /// parent's files where the old ones are on another file system.
     pub fn needs_parent(self) -> bool {
-        self == Target::Btrfs
+        self != Target::Overlay2
     }
 
     /// Does the new store stack layers as the old one did, so that the view of a layer rests on those below it?
@@ -61,6 +64,7 @@ impl Target {
     pub fn prepare(self, at: &Dir, style: &Style) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::prepare(at, style),
+            Target::Vfs => vfs::prepare(at, style),
             _ => Err(unsupported(self)),
         }
     }
@@ -69,6 +73,7 @@ impl Target {
     pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
         match self {
             Target::Overlay2 => overlay2::build(at, style, layer, links, chain),
+            Target::Vfs => vfs::build(at, layer, chain),
             _ => Err(unsupported(self)),
         }
     }
@@ -77,6 +82,7 @@ impl Target {
     pub fn discard(self, at: &Dir, layer: &PlanLayer) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::discard(at, layer),
+            Target::Vfs => vfs::discard(at, layer),
             _ => Err(unsupported(self)),
         }
     }
@@ -93,6 +99,7 @@ impl Target {
     pub fn view(self, at: &Dir, layer: &PlanLayer) -> Result<Chain> {
         match self {
             Target::Overlay2 => overlay2::view(at, layer),
+            Target::Vfs => vfs::view(at, layer),
             _ => Err(unsupported(self)),
         }
     }
@@ -101,9 +108,22 @@ impl Target {
     pub fn check(self, at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
         match self {
             Target::Overlay2 => overlay2::check(at, layer, links),
+            Target::Vfs => vfs::check(at, layer, links),
             _ => Err(unsupported(self)),
         }
     }
+}
+
+/// Makes the driver's own folders with the mode and owner of the style.
+fn ensure_folders(at: &Dir, style: &Style, paths: &[&str]) -> Result<()> {
+    for path in paths {
+        if !at.has(path)? {
+            let (parent, name) = at.parent_of(path.as_bytes())?;
+            parent.mkdir(name, style.top)?;
+            parent.set_owner(name, style.owner.0, style.owner.1)?;
+        }
+    }
+    Ok(())
 }
 
 fn unsupported(t: Target) -> crate::error::Error {

@@ -43,6 +43,15 @@ pub struct Folder {
     pub ghosts: Vec<(u16, Vec<u8>)>,
 }
 
+impl Node {
+    /// The branch that the name's attributes and a file's content come from, among the open folders that were merged.
+    pub fn holder<'d>(&self, dirs: &'d [(u16, Dir)]) -> Result<(u16, &'d Dir)> {
+        let i = self.from.first().ok_or_else(|| Error::corrupt("a name that no layer holds"))?;
+        let found = dirs.iter().find(|(d, _)| d == i).map(|(i, d)| (*i, d));
+        found.ok_or_else(|| Error::corrupt("a layer that is not open"))
+    }
+}
+
 impl Chain {
     /// All branches: what is merged in the root folder, where opaque marks have no effect.
     pub fn root(&self) -> Contributors {

@@ -52,7 +52,7 @@ pub fn write(chain: &Chain, placer: &Placer) -> Result<()> {
     rayon::scope(|s| folder(s, &writer, from, to, spot));
     match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
-        None => Ok(()),
+        None => placer.settle(),
     }
 }
 

@@ -97,7 +97,7 @@ impl Pair<'_> {
                     descend(name, onode.from.clone(), nnode.from.clone());
                 }
                 Some(nnode) => {
-                    let (o, n) = (holder(&odirs, onode)?, holder(&ndirs, nnode)?);
+                    let (o, n) = (onode.holder(&odirs)?, nnode.holder(&ndirs)?);
                     self.file(&here, name, o, n)?;
                 }
             }
@@ -108,7 +108,7 @@ impl Pair<'_> {
     /// A device 0:0 has no place on the overlay drivers (FORMATS 11.11); the plan names each.
     fn cannot_hold(&self, dirs: &[(u16, Dir)], node: &Node, name: &[u8]) -> Result<bool> {
         let overlay = matches!(self.to, Target::Overlay2 | Target::Overlay);
-        Ok(overlay && node.kind == FileType::CharacterDevice && holder(dirs, node)?.1.stat(name)?.is_overlay_whiteout())
+        Ok(overlay && node.kind == FileType::CharacterDevice && node.holder(dirs)?.1.stat(name)?.is_overlay_whiteout())
     }
 
     fn file(&self, path: &[u8], name: &[u8], old: (u16, &Dir), new: (u16, &Dir)) -> Result<()> {
@@ -118,7 +118,9 @@ impl Pair<'_> {
         }
         // one inode under two names: nothing can differ but what overlayfs would obey
         if (a.dev, a.ino) == (b.dev, b.ino) {
-            let obeyed = self.to.xattr_scope() == XattrScope::Overlay && self.layer.facts.overlay_xattrs.count > 0;
+            // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
+            let any = self.to == Target::Overlay || self.layer.facts.overlay_xattrs.count > 0;
+            let obeyed = self.to.xattr_scope() == XattrScope::Overlay && any;
             if obeyed && new.1.has_overlay_xattr(name)? {
                 self.differ(path, "it carries a trusted.overlay attribute");
             }
@@ -134,8 +136,10 @@ impl Pair<'_> {
             self.differ(path, "the symlink points elsewhere");
         }
         self.attributes(path, (old.1, name), (new.1, name), &a, &b)?;
-        // files of lower layers are compared with those layers' own views
-        if self.content && a.is_file() && a.size == b.size && old.0 == 0 {
+        // what the new layer does not hold itself is compared with the view of the layer that does; on btrfs that is what its
+        // snapshot brought
+        let own = if self.to == Target::Btrfs { old.0 == 0 } else { new.0 == 0 };
+        if self.content && a.is_file() && a.size == b.size && own {
             self.bytes(path, name, old.1, new.1)?;
         }
         Ok(())
@@ -200,9 +204,4 @@ impl Pair<'_> {
         }
         Ok(())
     }
-}
-
-fn holder<'d>(dirs: &'d [(u16, Dir)], node: &Node) -> Result<(u16, &'d Dir)> {
-    let i = node.from.first().ok_or_else(|| Error::corrupt("a name that no layer holds"))?;
-    dirs.iter().find(|(d, _)| d == i).map(|(i, d)| (*i, d)).ok_or_else(|| Error::corrupt("a layer that is not open"))
 }

@@ -1,0 +1,80 @@
+//! The view of a stack of layers as one complete tree: vfs, and the image layers of overlay.
+//!
+//! ```text
+//! aufs/diff/<id>  aufs/diff/<parent>  …  aufs/diff/<base>   ─ crate::view ─▶   one tree without markers
+//! ```
+//!
+//! Each folder is a task of its own and holds the names of that folder only. It opens what it needs by path: a task that waits holds no
+//! descriptor, so that a stack of 100 layers does not run out of them. A folder's times are set when all its names are made.
+
+use crate::disk::FileType;
+use crate::disk::attrs::XattrScope;
+use crate::error::{Error, Result};
+use crate::place::Placer;
+use crate::plan::scan::join;
+use crate::view::{Chain, Contributors};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+struct Writer<'a> {
+    chain: &'a Chain,
+    placer: &'a Placer,
+    failed: Mutex<Option<Error>>,
+}
+
+/// Writes what `chain` shows below the root of `placer`.
+pub fn write(chain: &Chain, placer: &Placer) -> Result<()> {
+    let writer = Writer { chain, placer, failed: Mutex::default() };
+    rayon::scope(|s| folder(s, &writer, Vec::new(), chain.root()));
+    match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(e) => Err(e),
+        None => placer.settle(),
+    }
+}
+
+fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, path: Vec<u8>, from: Contributors) {
+    if w.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
+        return;
+    }
+    let done = crate::stop::check().and_then(|()| {
+        w.folder(&path, &from, |name, from| {
+            let path = join(&path, name);
+            scope.spawn(move |scope| folder(scope, w, path, from));
+        })
+    });
+    if let Err(e) = done {
+        w.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+    }
+}
+
+impl Writer<'_> {
+    fn folder(&self, path: &[u8], from: &[u16], mut descend: impl FnMut(&[u8], Contributors)) -> Result<()> {
+        let dirs = self.chain.open(from, path)?;
+        let Some((_, top)) = dirs.first() else { return Err(Error::corrupt("a folder that no layer holds")) };
+        let root = self.placer.root();
+        let to = if path.is_empty() { root.again()? } else { root.open(path)? };
+        let names = self.chain.merge_open(&dirs, path.is_empty())?.names;
+        for (name, node) in &names {
+            if node.kind == FileType::Directory {
+                to.mkdir(name, 0o700)?;
+                self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let (branch, dir) = node.holder(&dirs)?;
+            // a device 0:0 as data would be a deletion below an overlay mount (FORMATS 11.11)
+            let zero = self.placer.scope() == XattrScope::Overlay
+                && node.kind == FileType::CharacterDevice
+                && dir.stat(name)?.is_overlay_whiteout();
+            if !zero {
+                self.placer.put(branch, dir, name, &to, &join(path, name))?;
+            }
+        }
+        self.placer.finish_folder(top, &to, false)?;
+        for (name, node) in names {
+            if node.kind == FileType::Directory {
+                descend(&name, node.from);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! vfs: every layer a complete tree, nothing else (FORMATS 4).
+//!
+//! ```text
+//! vfs/dir/<id>/     all that the layer and the layers below show
+//! ```
+//!
+//! Docker copies the parent's tree for each layer. Image layers are never written into, so here they share the inodes of unchanged
+//! files; the trees of containers and their init layers share none.
+
+use super::{Links, Style, Target, flat};
+use crate::disk::Dir;
+use crate::error::Result;
+use crate::place::{Placer, Tally};
+use crate::plan::PlanLayer;
+use crate::verify::plain;
+use crate::view::Chain;
+
+pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
+    super::ensure_folders(at, style, &["vfs", "vfs/dir"])
+}
+
+pub(super) fn build(at: &Dir, layer: &PlanLayer, chain: &Chain) -> Result<Tally> {
+    let home = at.open("vfs/dir")?;
+    home.mkdir(layer.id.as_str(), 0o700)?;
+    let parent = match layer.lowers.first() {
+        Some(parent) => home.open_opt(parent.as_str())?,
+        None => None,
+    };
+    let root = home.open(layer.id.as_str())?;
+    let placer = Placer::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).beside(parent);
+    flat::write(chain, &placer)?;
+    Ok(placer.tally)
+}
+
+pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
+    at.open("vfs/dir")?.remove_tree(layer.id.as_str().as_bytes())
+}
+
+pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
+    Ok(plain(&layer.id, at.open(format!("vfs/dir/{}", layer.id))?))
+}
+
+/// There is nothing beside the tree that could be wrong.
+pub(super) fn check(at: &Dir, layer: &PlanLayer, _: &Links<'_>) -> Result<Vec<String>> {
+    at.open(format!("vfs/dir/{}", layer.id)).map(|_| Vec::new())
+}
