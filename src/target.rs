@@ -1,6 +1,7 @@
 //! The storage drivers to which a store can move: a closed list, one file each. What differs between them stands there.
 
 pub mod flat;
+pub mod overlay;
 pub mod overlay2;
 pub mod overlay_diff;
 pub mod vfs;
@@ -64,6 +65,7 @@ impl Target {
     pub fn prepare(self, at: &Dir, style: &Style) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::prepare(at, style),
+            Target::Overlay => overlay::prepare(at, style),
             Target::Vfs => vfs::prepare(at, style),
             _ => Err(unsupported(self)),
         }
@@ -73,6 +75,7 @@ impl Target {
     pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
         match self {
             Target::Overlay2 => overlay2::build(at, style, layer, links, chain),
+            Target::Overlay => overlay::build(at, style, layer, chain),
             Target::Vfs => vfs::build(at, layer, chain),
             _ => Err(unsupported(self)),
         }
@@ -82,6 +85,7 @@ impl Target {
     pub fn discard(self, at: &Dir, layer: &PlanLayer) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::discard(at, layer),
+            Target::Overlay => overlay::discard(at, layer),
             Target::Vfs => vfs::discard(at, layer),
             _ => Err(unsupported(self)),
         }
@@ -99,6 +103,7 @@ impl Target {
     pub fn view(self, at: &Dir, layer: &PlanLayer) -> Result<Chain> {
         match self {
             Target::Overlay2 => overlay2::view(at, layer),
+            Target::Overlay => overlay::view(at, layer),
             Target::Vfs => vfs::view(at, layer),
             _ => Err(unsupported(self)),
         }
@@ -108,7 +113,8 @@ impl Target {
     pub fn check(self, at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
         match self {
             Target::Overlay2 => overlay2::check(at, layer, links),
-            Target::Vfs => vfs::check(at, layer, links),
+            Target::Overlay => overlay::check(at, layer),
+            Target::Vfs => vfs::check(at, layer),
             _ => Err(unsupported(self)),
         }
     }

@@ -50,6 +50,11 @@ impl Node {
         let found = dirs.iter().find(|(d, _)| d == i).map(|(i, d)| (*i, d));
         found.ok_or_else(|| Error::corrupt("a layer that is not open"))
     }
+
+    /// Does something in these branches hide what lies below them at this name?
+    pub fn closed(&self) -> bool {
+        self.closed
+    }
 }
 
 impl Chain {

@@ -54,7 +54,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_
     dir.mkdir("diff", 0o755)?;
     let scope = super::Target::Overlay2.xattr_scope();
     let placer = Placer::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
-    overlay_diff::write(chain, &placer)?;
+    overlay_diff::write(chain, 1, &placer)?;
     dir.write_new("link", layer.link.as_bytes(), 0o644)?;
     if let Some(lower) = lower_of(layer, links)? {
         dir.write_new("lower", lower.as_bytes(), 0o644)?;

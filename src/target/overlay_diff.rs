@@ -1,4 +1,4 @@
-//! One aufs branch becomes one overlay `diff`: the heart of the migration to overlay2 and overlay.
+//! The upper branches of a stack become one overlay `diff`: the heart of the migration to overlay2 and overlay.
 //!
 //! ```text
 //! aufs/diff/<id>                     diff/
@@ -9,6 +9,9 @@
 //!   NAME/ beside .wh.NAME       →      NAME/, opaque
 //!   .wh..wh.{aufs,plnk,orph,…}  →      nothing
 //! ```
+//!
+//! overlay2 takes one branch; overlay puts a container and its init layer into one `upper`: then what the two show together is written,
+//! and their markers hide what the image shows.
 //!
 //! Each folder is a task of its own. A whiteout is made only where the layers below show the name: in a folder that overlayfs does not
 //! merge with another, it lists whiteouts as ghosts (FORMATS 11.2). A folder's times are set when all its names are made: what later
@@ -28,11 +31,23 @@ use std::sync::{Arc, Mutex, OnceLock};
 /// A folder being written: its path, and, once somebody asks, which layers below are merged in it.
 struct Spot {
     path: Vec<u8>,
-    /// `.wh.NAME` beside this folder: nothing of a lower one shows (FORMATS 11.1).
-    replaced: bool,
+    /// Nothing of a lower folder shows, whatever marks this one has: `.wh.NAME` is beside it (FORMATS 11.1), or one of the upper
+    /// branches has a file between.
+    closed: bool,
     above: Option<Arc<Spot>>,
     below: OnceLock<Contributors>,
 }
+
+/// A folder found in a folder.
+struct Sub {
+    name: Vec<u8>,
+    /// The upper branches that are merged in it.
+    from: Contributors,
+    closed: bool,
+}
+
+/// The same folder of some of the upper branches, nearest first.
+type Dirs = [(u16, Dir)];
 
 struct Writer<'a> {
     chain: &'a Chain,
@@ -42,30 +57,32 @@ struct Writer<'a> {
     failed: Mutex<Option<Error>>,
 }
 
-/// Writes the nearest branch of `chain` below the root of `placer`.
-pub fn write(chain: &Chain, placer: &Placer) -> Result<()> {
+/// Writes the nearest `upper` branches of `chain` below the root of `placer`.
+pub fn write(chain: &Chain, upper: u16, placer: &Placer) -> Result<()> {
     let writer = Writer { chain, placer, whiteout: Mutex::default(), failed: Mutex::default() };
-    let from = chain.branch(0)?.dir.again()?;
+    let from: Contributors = (0..upper).collect();
+    let below: Contributors = (upper..chain.branches.len() as u16).collect();
+    let dirs = chain.open(&from, b"")?;
     let to = placer.root().again()?;
-    let below: Contributors = (1..chain.branches.len() as u16).collect();
-    let spot = Spot { path: Vec::new(), replaced: false, above: None, below: OnceLock::from(below) };
-    rayon::scope(|s| folder(s, &writer, from, to, spot));
+    let spot = Spot { path: Vec::new(), closed: false, above: None, below: OnceLock::from(below) };
+    rayon::scope(|s| folder(s, &writer, dirs, to, spot));
     match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
         None => placer.settle(),
     }
 }
 
-fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, from: Dir, to: Dir, spot: Spot) {
+fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, dirs: Vec<(u16, Dir)>, to: Dir, spot: Spot) {
     if w.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
         return;
     }
-    let (from, to, spot) = (Arc::new(from), Arc::new(to), Arc::new(spot));
-    let done = w.folder(&from, &to, &spot, |name, replaced| {
-        let (from, to) = (from.clone(), to.clone());
-        let spot = Spot { path: join(&spot.path, &name), replaced, above: Some(spot.clone()), below: OnceLock::new() };
-        scope.spawn(move |scope| match from.open(&name).and_then(|f| Ok((f, to.open(&name)?))) {
-            Ok((f, t)) => folder(scope, w, f, t, spot),
+    let (dirs, to, spot) = (Arc::new(dirs), Arc::new(to), Arc::new(spot));
+    let done = w.folder(&dirs, &to, &spot, |sub| {
+        let (dirs, to) = (dirs.clone(), to.clone());
+        let path = join(&spot.path, &sub.name);
+        let spot = Spot { path, closed: sub.closed, above: Some(spot.clone()), below: OnceLock::new() };
+        scope.spawn(move |scope| match open_sub(&dirs, &to, &sub) {
+            Ok((d, t)) => folder(scope, w, d, t, spot),
             Err(e) => w.fail(e),
         });
     });
@@ -74,53 +91,93 @@ fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, from: Dir, to: Dir, s
     }
 }
 
+/// Opens a subfolder in its branches and in the new tree.
+fn open_sub(dirs: &Dirs, to: &Dir, sub: &Sub) -> Result<(Vec<(u16, Dir)>, Dir)> {
+    let merged = dirs.iter().filter(|(i, _)| sub.from.contains(i));
+    let dirs = merged.map(|(i, d)| Ok((*i, d.open(&sub.name)?))).collect::<Result<_>>()?;
+    Ok((dirs, to.open(&sub.name)?))
+}
+
 impl Writer<'_> {
     fn fail(&self, e: Error) {
         self.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
     }
 
-    fn folder(&self, from: &Dir, to: &Arc<Dir>, spot: &Spot, mut descend: impl FnMut(Vec<u8>, bool)) -> Result<()> {
+    fn folder(&self, dirs: &Dirs, to: &Arc<Dir>, spot: &Spot, descend: impl FnMut(Sub)) -> Result<()> {
         let at_root = spot.path.is_empty();
-        let marks = branch::markers(from, Format::Aufs, at_root)?;
-        let opaque = spot.replaced || marks.opaque;
+        let marks = marks(dirs, at_root)?;
+        let opaque = spot.closed || marks.opaque;
         if opaque {
             // for the folders below: nothing of the lower layers shows here
             let _ = spot.below.set(Contributors::new());
         }
         let mut zero = Vec::new();
         let mut folders = Vec::new();
-        branch::for_each_entry(from, Format::Aufs, at_root, |name, kind, _| {
-            match kind {
-                FileType::Directory => {
-                    to.mkdir(name, 0o700)?;
-                    self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
-                    folders.push(name.to_vec());
+        match dirs {
+            // the usual case, streamed
+            [(i, dir)] => branch::for_each_entry(dir, Format::Aufs, at_root, |name, kind, _| {
+                if kind != FileType::Directory {
+                    return self.file((*i, dir), name, kind, to, spot, &mut zero);
                 }
-                // a device 0:0 as data would be a deletion here: it cannot be kept (FORMATS 11.11)
-                FileType::CharacterDevice if from.stat(name)?.is_overlay_whiteout() => zero.push(name.to_vec()),
-                _ => self.placer.put(0, from, name, to, &join(&spot.path, name))?,
+                self.mkdir(to, name)?;
+                let closed = marks.whiteouts.contains(name);
+                folders.push(Sub { name: name.to_vec(), from: vec![*i], closed });
+                Ok(())
+            })?,
+            _ => {
+                for (name, node) in self.chain.merge_open(dirs, at_root)?.names {
+                    if node.kind != FileType::Directory {
+                        self.file(node.holder(dirs)?, &name, node.kind, to, spot, &mut zero)?;
+                        continue;
+                    }
+                    self.mkdir(to, &name)?;
+                    folders.push(Sub { closed: node.closed(), from: node.from, name });
+                }
             }
-            Ok(())
-        })?;
+        }
         if !opaque {
-            self.whiteouts(from, to, spot, &marks, &zero)?;
+            self.whiteouts(dirs, to, spot, &marks, &zero)?;
         }
-        self.placer.finish_folder(from, to, opaque)?;
-        for name in folders {
-            let replaced = marks.whiteouts.contains(&name);
-            descend(name, replaced);
-        }
+        let (_, top) = dirs.first().ok_or_else(|| Error::corrupt("a folder that no layer holds"))?;
+        self.placer.finish_folder(top, to, opaque)?;
+        folders.into_iter().for_each(descend);
         Ok(())
     }
 
+    fn mkdir(&self, to: &Dir, name: &[u8]) -> Result<()> {
+        self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
+        to.mkdir(name, 0o700)
+    }
+
+    fn file(
+        &self,
+        (branch, from): (u16, &Dir),
+        name: &[u8],
+        kind: FileType,
+        to: &Dir,
+        spot: &Spot,
+        zero: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
+        // a device 0:0 as data would be a deletion here: it cannot be kept (FORMATS 11.11)
+        if kind == FileType::CharacterDevice && from.stat(name)?.is_overlay_whiteout() {
+            zero.push(name.to_vec());
+            return Ok(());
+        }
+        self.placer.put(branch, from, name, to, &join(&spot.path, name))
+    }
+
     /// Makes the whiteouts of a folder that is not opaque; in an opaque one they would be ghosts (FORMATS 11.4).
-    fn whiteouts(&self, from: &Dir, to: &Arc<Dir>, spot: &Spot, marks: &Markers, zero: &[Vec<u8>]) -> Result<()> {
+    fn whiteouts(&self, dirs: &Dirs, to: &Arc<Dir>, spot: &Spot, marks: &Markers, zero: &[Vec<u8>]) -> Result<()> {
         if marks.whiteouts.is_empty() && zero.is_empty() {
             return Ok(());
         }
         let below = self.chain.open(&self.below(spot)?, &spot.path)?;
-        let hidden = marks.whiteouts.iter().filter(|w| from.try_stat(w) == Err(Errno::NOENT));
-        for name in hidden.chain(zero) {
+        for name in &marks.whiteouts {
+            if !self.chain.shows(dirs, name)? && self.chain.shows(&below, name)? {
+                self.whiteout(to, name)?;
+            }
+        }
+        for name in zero {
             if self.chain.shows(&below, name)? {
                 self.whiteout(to, name)?;
             }
@@ -161,4 +218,18 @@ impl Writer<'_> {
         *first = Some((to.clone(), name.to_vec()));
         Ok(())
     }
+}
+
+/// The marks of a folder of some branches, down to the first that is opaque.
+fn marks(dirs: &Dirs, at_root: bool) -> Result<Markers> {
+    let mut out = Markers::default();
+    for (_, dir) in dirs {
+        let marks = branch::markers(dir, Format::Aufs, at_root)?;
+        out.whiteouts.extend(marks.whiteouts);
+        out.opaque = marks.opaque;
+        if out.opaque {
+            break;
+        }
+    }
+    Ok(out)
 }

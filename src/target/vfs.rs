@@ -7,7 +7,7 @@
 //! Docker copies the parent's tree for each layer. Image layers are never written into, so here they share the inodes of unchanged
 //! files; the trees of containers and their init layers share none.
 
-use super::{Links, Style, Target, flat};
+use super::{Style, Target, flat};
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::place::{Placer, Tally};
@@ -41,6 +41,6 @@ pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
 }
 
 /// There is nothing beside the tree that could be wrong.
-pub(super) fn check(at: &Dir, layer: &PlanLayer, _: &Links<'_>) -> Result<Vec<String>> {
+pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
     at.open(format!("vfs/dir/{}", layer.id)).map(|_| Vec::new())
 }

@@ -1,0 +1,119 @@
+//! overlay, Docker's first overlay driver, gone since Docker 24 (FORMATS 3).
+//!
+//! ```text
+//! overlay/<id>/root/       image layer, or whatever has no layer below: all that it and the layers below show
+//! overlay/<id>/upper/      init layer, container: its own content, deletions as devices 0:0     ┐
+//! overlay/<id>/lower-id    the id of the one layer below, which has a root/                      ├ no root/
+//! overlay/<id>/work/       overlayfs's own                                                       │
+//! overlay/<id>/merged/     mount point                                                           ┘
+//! ```
+//!
+//! The driver stacks two trees only, so a container does not stand on its init layer: its `upper` holds what both have, and its `lower-id`
+//! names the image layer. Docker copies the init layer's `upper` when it makes the container; what the container has changed since then lies on
+//! top of it.
+
+use super::{Style, Target, flat, overlay_diff};
+use crate::branch::{Branch, Format};
+use crate::disk::Dir;
+use crate::error::Result;
+use crate::ids::LayerId;
+use crate::place::{Placer, Tally};
+use crate::plan::PlanLayer;
+use crate::store::Role;
+use crate::view::Chain;
+
+/// What is in a layer's folder.
+enum Shape<'a> {
+    /// `root/`.
+    Root,
+    /// `upper/`, from so many branches, and the layer that `lower-id` names.
+    Upper(u16, &'a LayerId),
+}
+
+fn shape(layer: &PlanLayer) -> Shape<'_> {
+    match layer.lowers.as_slice() {
+        _ if layer.role == Role::Image => Shape::Root,
+        [] => Shape::Root,
+        [init, image, ..] if init.as_str().ends_with("-init") => Shape::Upper(2, image),
+        // an init layer; a container without one; a container without an image, whose init layer has a root/
+        [below, ..] => Shape::Upper(1, below),
+    }
+}
+
+pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
+    super::ensure_folders(at, style, &["overlay"])
+}
+
+pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, chain: &Chain) -> Result<Tally> {
+    let home = at.open("overlay")?;
+    let name = layer.id.as_str();
+    home.mkdir(name, style.layer)?;
+    home.set_owner(name.as_bytes(), style.owner.0, style.owner.1)?;
+    let dir = home.open(name)?;
+    // every attribute that overlayfs would obey is looked for: the facts of the layers below are not at hand
+    let placer = |root: Dir| Placer::new(root, &layer.transfer, Target::Overlay.xattr_scope(), true);
+    match shape(layer) {
+        Shape::Root => {
+            dir.mkdir("root", 0o755)?;
+            let parent = match layer.lowers.first() {
+                Some(parent) => home.open_opt(format!("{parent}/root"))?,
+                None => None,
+            };
+            let placer = placer(dir.open("root")?).beside(parent);
+            flat::write(chain, &placer)?;
+            Ok(placer.tally)
+        }
+        Shape::Upper(branches, lower) => {
+            dir.mkdir("upper", 0o755)?;
+            let placer = placer(dir.open("upper")?);
+            overlay_diff::write(chain, branches, &placer)?;
+            // 0666 less the umask until 19.03.14, 0600 since: told by the mode of the driver's folder (FORMATS 3)
+            dir.write_new("lower-id", lower.as_str().as_bytes(), if style.top == 0o700 { 0o644 } else { 0o600 })?;
+            for sub in ["work", "merged"] {
+                dir.mkdir(sub, 0o700)?;
+                dir.set_owner(sub.as_bytes(), style.root.0, style.root.1)?;
+            }
+            Ok(placer.tally)
+        }
+    }
+}
+
+pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
+    at.open("overlay")?.remove_tree(layer.id.as_str().as_bytes())
+}
+
+pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
+    // `root/` too is read as overlayfs reads it: a device 0:0 in it would be a ghost in every container
+    let branch = |id: &LayerId, sub: &str| -> Result<Branch> {
+        Ok(Branch { id: id.clone(), dir: at.open(format!("overlay/{id}/{sub}"))?, format: Format::Overlay })
+    };
+    let branches = match shape(layer) {
+        Shape::Root => vec![branch(&layer.id, "root")?],
+        Shape::Upper(_, lower) => vec![branch(&layer.id, "upper")?, branch(lower, "root")?],
+    };
+    Ok(Chain { branches })
+}
+
+pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
+    const SMALL: u64 = 8192;
+    let mut out = Vec::new();
+    let dir = at.open(format!("overlay/{}", layer.id))?;
+    let (wanted, lower): (&[&str], _) = match shape(layer) {
+        Shape::Root => (&["root"], None),
+        Shape::Upper(_, lower) => (&["upper", "work", "merged"], Some(lower.as_str())),
+    };
+    for sub in wanted {
+        if !dir.stat_opt(sub)?.is_some_and(|m| m.is_dir()) {
+            out.push(format!("{sub}/ is missing"));
+        }
+    }
+    // Docker takes a layer with a root/ for a complete one, whatever else it has
+    if lower.is_some() && dir.has("root")? {
+        out.push("root/ is there: the layers below would not be used".to_owned());
+    }
+    let is = dir.read_opt("lower-id", SMALL)?.map(|b| String::from_utf8_lossy(&b).into_owned());
+    if is.as_deref() != lower {
+        out.push(format!("lower-id is {:?}, wanted {:?}", is.unwrap_or_default(), lower.unwrap_or_default()));
+    }
+    Ok(out)
+}
