@@ -1,6 +1,9 @@
 //! The checks: stable ids, what they mean, what to do. `unaufs explain ID` prints an entry of this table.
 
+use crate::store::Generation;
+use crate::target::Target;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How much a check matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,6 +19,62 @@ pub enum Level {
     Block,
 }
 
+/// The object of a finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Subject {
+    /// `layer`, `container`, `image`, `tag`; `other` for everything else.
+    pub kind: String,
+    /// Its id, shortened as in the text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Its name, or what else tells it apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+}
+
+impl Subject {
+    const KINDS: [&'static str; 4] = ["layer", "container", "image", "tag"];
+}
+
+impl From<&str> for Subject {
+    /// Reads `layer ID`, `container NAME (ID)` and so on; anything else is a name.
+    fn from(s: &str) -> Subject {
+        let is_id = |s: &str| s.len() >= 12 && s.bytes().all(|b| b.is_ascii_hexdigit());
+        let Some((kind, rest)) = s.split_once(' ').filter(|(k, _)| Subject::KINDS.contains(k)) else {
+            return Subject { kind: "other".to_owned(), id: String::new(), name: s.to_owned() };
+        };
+        let with = |id: &str, name: &str| Subject { kind: kind.to_owned(), id: id.to_owned(), name: name.to_owned() };
+        match rest.rsplit_once(" (").and_then(|(name, id)| Some((name, id.strip_suffix(')')?))) {
+            Some((name, id)) if is_id(id) => with(id, name),
+            _ if is_id(rest) => with(rest, ""),
+            _ => with("", rest),
+        }
+    }
+}
+
+impl From<String> for Subject {
+    fn from(s: String) -> Subject {
+        Subject::from(s.as_str())
+    }
+}
+
+impl From<&String> for Subject {
+    fn from(s: &String) -> Subject {
+        Subject::from(s.as_str())
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind.as_str(), self.id.as_str(), self.name.as_str()) {
+            ("other", _, name) => f.write_str(name),
+            (kind, "", name) => write!(f, "{kind} {name}"),
+            (kind, id, "") => write!(f, "{kind} {id}"),
+            (kind, id, name) => write!(f, "{kind} {name} ({id})"),
+        }
+    }
+}
+
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -23,8 +82,8 @@ pub struct Finding {
     pub id: String,
     /// How much it matters.
     pub level: Level,
-    /// The object: `image busybox:latest`, `layer 4f1c…`, `container db`, or the host.
-    pub subject: String,
+    /// The object.
+    pub subject: Subject,
     /// What was found.
     pub message: String,
     /// What to do.
@@ -37,7 +96,7 @@ pub struct Finding {
 
 impl Finding {
     /// A finding with the level that the table gives its id.
-    pub fn new(id: &'static str, subject: impl Into<String>, message: impl Into<String>) -> Finding {
+    pub fn new(id: &'static str, subject: impl Into<Subject>, message: impl Into<String>) -> Finding {
         let level = TABLE.iter().find(|c| c.id == id).map_or(Level::Warn, |c| c.level);
         Finding { id: id.to_owned(), level, subject: subject.into(), message: message.into(), fix: None, effect: None }
     }
@@ -59,6 +118,65 @@ impl Finding {
         self.level = level;
         self
     }
+}
+
+impl Check {
+    /// The finding that says: looked at, and fine.
+    fn fine(&self) -> Finding {
+        Finding::new(self.id, "", format!("{}: no", self.title)).level(Level::Ok)
+    }
+
+    /// Does it make sense for this kind of store and this target? What does not is not reported as fine either.
+    fn concerns(&self, generation: Generation, to: Target) -> bool {
+        match self.id {
+            id if id.starts_with('G') => generation == Generation::Graph,
+            "L03" | "L04" | "H04" => matches!(to, Target::Overlay2 | Target::Overlay),
+            "T06" => to == Target::Overlay2,
+            _ => true,
+        }
+    }
+}
+
+/// Adds a line of level ok for each check that found nothing. `unseen` are those that could not be looked at here.
+pub fn add_fine(findings: &mut Vec<Finding>, generation: Generation, to: Target, unseen: &[&str]) {
+    let fine: Vec<Finding> = TABLE
+        .iter()
+        .filter(|c| c.concerns(generation, to) && !unseen.contains(&c.id) && findings.iter().all(|f| f.id != c.id))
+        .map(Check::fine)
+        .collect();
+    findings.extend(fine);
+}
+
+/// Checks that no `--allow` gets past: going on would damage something, or cannot work.
+const FIRM: [&str; 3] = ["H01", "H08", "H10"];
+
+/// May `--allow` name this id?
+pub fn allowable(id: &str) -> bool {
+    explain(id).is_some_and(|c| !FIRM.contains(&c.id))
+}
+
+/// Turns what blocks into a warning where the user allows it.
+pub fn allow(findings: &mut [Finding], ids: &[String]) {
+    for f in findings.iter_mut().filter(|f| f.level == Level::Block && allowable(&f.id)) {
+        if ids.iter().any(|a| a.eq_ignore_ascii_case(&f.id)) {
+            f.level = Level::Warn;
+            f.message.push_str(" (allowed)");
+        }
+    }
+}
+
+impl Finding {
+    /// Does it keep `plan` itself from being of use? A running Docker, what it has mounted, and a root that is read-only for now do
+    /// not: `plan` is for hosts at work, and `migrate` looks again.
+    pub fn blocks_plan(&self, docker_runs: bool) -> bool {
+        self.level == Level::Block && !(self.id == "H01" || self.id == "H10" || self.id == "H02" && docker_runs)
+    }
+}
+
+/// Does something block that does not go away by stopping Docker?
+pub fn plan_is_blocked(findings: &[Finding]) -> bool {
+    let docker_runs = findings.iter().any(|f| f.id == "H01" && f.level == Level::Block);
+    findings.iter().any(|f| f.blocks_plan(docker_runs))
 }
 
 /// An entry of the table.
@@ -115,6 +233,8 @@ table! {
         "A file of Docker's metadata could not be read or understood. What depends on it stays behind."
     "D11" Info "build cache"
         "buildkit/ and builder/ refer to layers of the old driver by its own ids. They are parked with the old store; the next build starts with a cold cache."
+    "D12" Info "volumes of an old Docker"
+        "vfs/dir holds volumes that a Docker before 1.7 made. They are not touched, and volumes/ goes on pointing to them. With the target vfs the same folder gets the layers: the volumes stay beside them."
     "L01" Info "aufs leftovers in a layer"
         "Names that aufs keeps for itself (.wh..wh.plnk, .wh..wh.orph, .wh..wh.aufs, .wh..wh.NAME.XXXX). They are not part of the layer and are not moved."
     "L02" Info "opaque mark on a layer's root"
@@ -153,12 +273,14 @@ table! {
         "linkgraph.db and the container's configuration name it differently, or two containers have one name. Docker from 1.10 on follows the configuration and loads only one container of a name."
     "G10" Info "volume from before Docker 1.7"
         "Docker up to 1.6 kept volumes as folders in vfs/dir. They stay there, and the container mounts them from there. docker volume ls does not list them. Do not delete vfs/dir."
+    "L10" Info "file with as many names as the file system allows"
+        "ext4 gives a file at most 65,000 names, btrfs 65,535 in one folder. Where one more link cannot be made the file is copied."
     "H01" Block "Docker runs on this root"
-        "A running dockerd writes into the store. Stop it: systemctl stop docker docker.socket. `plan` may run meanwhile."
+        "A running dockerd or containerd writes into the store. Stop it: systemctl stop docker docker.socket. `plan` may run meanwhile, and names the containers that have to stop; `migrate` looks again and refuses with exit code 11. --allow does not help here."
     "H02" Block "something is mounted below the root"
-        "A mount below the root hides files or is in use. Unmount it."
+        "A mount below the root, in whatever mount namespace, hides files or is in use. Unmount it; `grep -l NAME /proc/[0-9]*/mountinfo` finds the process that keeps it. A mount on volumes/ does no harm: volumes are not touched."
     "H03" Block "not enough privileges"
-        "Migrating needs root: devices, owners and trusted.* attributes are made."
+        "Migrating needs root with all its capabilities, in the host's own user namespace: devices (CAP_MKNOD), owners (CAP_CHOWN, CAP_FOWNER, CAP_DAC_OVERRIDE), trusted.* attributes (CAP_SYS_ADMIN) and file capabilities (CAP_SETFCAP) are made. sudo gives them; a container needs --privileged."
     "H04" Block "the kernel has no overlayfs"
         "The new store could be written but not used or proved on this kernel. Load the module (modprobe overlay)."
     "H05" Block "not enough space"
@@ -166,9 +288,27 @@ table! {
     "H06" Block "not enough inodes"
         "The file system has too few free inodes. --mode link makes inodes for folders only; xfs and btrfs make them on demand."
     "H07" Block "daemon.json pins another driver"
-        "Docker's configuration names a storage driver. Docker 24 and later refuse to start with aufs. Change the line before Docker starts."
+        "daemon.json, or an option on dockerd's command line in a systemd unit or in /etc/default/docker, names a storage driver. With aufs Docker 24 and later do not start at all, and an older one would start on an empty aufs store. unaufs never edits that file unasked. Remove the line, or name the new driver, before Docker starts; --allow H07 if you do it after the migration."
     "H08" Block "aufs/ or image/ is a symlink or a mount point"
         "The old store could not be parked by renaming, or lies outside the root. Replace a symlink by a bind mount of the whole root, or give the real root with --root."
+    "H09" Info "project quotas"
+        "The file system is mounted with project quotas. A hard link from one project's folder to another's is refused (EXDEV); such files are copied, and then need space."
+    "H10" Block "the root is mounted read-only"
+        "Nothing can be written there. `plan` works all the same. Remount it: mount -o remount,rw. An ext4 that the kernel turned read-only after an error wants fsck first."
+    "H11" Block "immutable folder"
+        "A folder that has to be renamed or written carries chattr +i or +a, which stops root too. Remove it: chattr -ia FOLDER."
+    "H12" Warn "live-restore is on"
+        "With live-restore containers go on running when Docker stops, and keep the old store mounted. Stop the containers themselves before Docker: docker stop $(docker ps -q)."
+    "H13" Info "this node is part of a swarm"
+        "The swarm moves tasks to other nodes when this Docker stops and may start new ones when it comes back. Drain the node first: docker node update --availability drain NODE. swarm/ itself is not touched."
+    "H14" Info "SELinux"
+        "Labels of the old store are not taken along: they are the policy's to set. Run restorecon -R on the new store's folder before Docker starts."
+    "H15" Info "user namespaces"
+        "A Docker with userns-remap keeps a whole root of its own in a sub-folder UID.GID, with images and containers of its own. Each such root is migrated by itself: --root ROOT/UID.GID."
+    "H16" Warn "the clock may be wrong"
+        "Files in the root are newer than the clock's time. Nothing here depends on the clock, but the times in the journal and in the report would mislead."
+    "H17" Warn "the installed Docker and the target"
+        "The dockerd that is installed here would start on the new store, so it has to know the driver: overlay2 came with 1.12, overlay left with 24. Choose another --to, or another Docker."
     "T01" Info "an empty store of the target exists"
         "Docker 24 and later make an empty one at their first start. It is parked, and comes back with rollback."
     "T02" Info "a store of the target exists"
@@ -176,13 +316,17 @@ table! {
     "T03" Warn "clash with the target's store"
         "The same name means another object in the target's store. The target's side is kept; the old one stays in the old store."
     "T04" Block "the target's file system cannot host it"
-        "overlayfs needs file types in directories (xfs: ftype=1) and trusted.* attributes; btrfs needs a btrfs file system."
+        "overlayfs needs file types in directories (xfs: ftype=1) and trusted.* attributes, and does not work on NFS, on eCryptfs or on another overlay; btrfs needs a btrfs file system. --target DIR builds the new root on another disk."
     "T05" Info "Docker does not pick this driver by itself"
         "vfs is never chosen without configuration, and overlay is unknown from Docker 24 on. Set storage-driver in daemon.json."
     "T06" Warn "more layers than the target can stack"
-        "overlay2 takes at most 128 layers below a container. Deeper stacks stay behind."
+        "overlay2 takes at most 128 layers below a container, and their names have to fit into one page of mount options (4096 bytes). Docker itself makes at most 125 layers. Deeper stacks stay behind; export them and import the result as one layer."
     "T07" Info "remains of another tool"
         "A half-made store (overlay2.temp) of another tool lies beside. It is left alone."
+    "T08" Warn "no shared extents on this file system"
+        "The mode clone shares extents between the old and the new files, which btrfs and most xfs can. Here every file is copied instead. --mode link needs no space on any file system."
+    "T09" Info "small room for attributes"
+        "ext4 keeps all extended attributes of a file in one block, commonly 4 KiB, where the old file system allows more. A file whose attributes do not fit stops the migration with its name."
 }
 
 /// The entry of an id.
@@ -200,5 +344,41 @@ mod tests {
             assert!(TABLE[i + 1..].iter().all(|d| d.id != c.id), "{} twice", c.id);
             assert!(c.explain.len() > 40, "{} is not explained", c.id);
         }
+    }
+
+    #[test]
+    fn subjects_are_told_apart() {
+        for (text, kind, id, name) in [
+            ("layer 0123456789ab", "layer", "0123456789ab", ""),
+            ("container db (0123456789ab)", "container", "0123456789ab", "db"),
+            ("container 0123456789ab", "container", "0123456789ab", ""),
+            ("container a (b) c (0123456789ab)", "container", "0123456789ab", "a (b) c"),
+            ("image x:1", "image", "", "x:1"),
+            ("daemon.json", "other", "", "daemon.json"),
+            ("the disk", "other", "", "the disk"),
+        ] {
+            let s = Subject::from(text);
+            assert_eq!((s.kind.as_str(), s.id.as_str(), s.name.as_str()), (kind, id, name), "{text}");
+            assert_eq!(s.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn allowed_checks_warn() {
+        let blocks = |id| Finding::new(id, "x", "y").level(Level::Block);
+        let mut all = vec![blocks("H07"), blocks("H01"), blocks("H05")];
+        allow(&mut all, &["h07".into(), "H01".into()]);
+        assert!(allowable("h07") && !allowable("H01") && !allowable("X99"));
+        let levels: Vec<Level> = all.iter().map(|f| f.level).collect();
+        assert_eq!(levels, [Level::Warn, Level::Block, Level::Block]);
+    }
+
+    #[test]
+    fn a_running_docker_does_not_stop_a_plan() {
+        let f = |id: &'static str| Finding::new(id, "", "");
+        assert!(!plan_is_blocked(&[f("H01"), f("H02"), f("H10")]));
+        assert!(plan_is_blocked(&[f("H02")]));
+        assert!(plan_is_blocked(&[f("H01"), f("H07")]));
+        assert!(!plan_is_blocked(&[f("C01")]));
     }
 }

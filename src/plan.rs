@@ -9,11 +9,13 @@
 //! something else than the new store will, [`host`] looks at the machine, [`switch`] lays out the renames.
 
 pub mod build;
+pub mod content;
 pub mod estimate;
 pub mod host;
 pub mod make;
 pub mod quirks;
 pub mod scan;
+pub mod shown;
 pub mod switch;
 
 use crate::checks::Finding;
@@ -64,6 +66,9 @@ pub struct Options {
     /// Checks that shall not block.
     #[serde(default)]
     pub allow: Vec<String>,
+    /// Docker's configuration, where it is not `/etc/docker/daemon.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker_config: Option<String>,
 }
 
 /// The plan.
@@ -77,6 +82,9 @@ pub struct Plan {
     pub created: String,
     /// The host's name.
     pub host: String,
+    /// Docker on this host.
+    #[serde(default)]
+    pub docker: DockerFacts,
     /// The old root.
     pub root: RootFacts,
     /// Which Docker wrote the old store.
@@ -124,6 +132,18 @@ pub struct RootFacts {
     pub room: Room,
 }
 
+/// Docker, as far as it can be seen from outside.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DockerFacts {
+    /// The version of the dockerd that is installed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub version: Option<String>,
+    /// Does one run on ROOT?
+    pub running: bool,
+    /// The driver of the old store.
+    pub driver: String,
+}
+
 /// Counts for the first lines of a report.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
@@ -156,10 +176,19 @@ pub struct Estimate {
     pub new_bytes: u64,
     /// Inodes that are taken.
     pub new_inodes: u64,
+    /// Bytes of disk that the new store shares with the old one until `cleanup`.
+    #[serde(default)]
+    pub shared_bytes: u64,
     /// At least so long.
     pub seconds_min: u64,
     /// At most so long.
     pub seconds_max: u64,
+    /// Could this driver and mode be used here at all, room apart?
+    #[serde(default)]
+    pub possible: bool,
+    /// Are the numbers counted? Otherwise they are an upper bound.
+    #[serde(default)]
+    pub counted: bool,
     /// Does it fit?
     pub fits: bool,
     /// If not, why.

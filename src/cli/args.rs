@@ -146,8 +146,11 @@ pub struct What {
     #[arg(long, env = "UNAUFS_EXCLUDE", value_name = "KIND=GLOB", value_parser = rule)]
     pub exclude: Vec<String>,
     /// A check that shall not block
-    #[arg(long, env = "UNAUFS_ALLOW", value_name = "ID")]
+    #[arg(long, env = "UNAUFS_ALLOW", value_name = "ID", value_parser = allowable)]
     pub allow: Vec<String>,
+    /// Docker's configuration [default: /etc/docker/daemon.json]
+    #[arg(long, env = "UNAUFS_DOCKER_CONFIG", value_name = "FILE")]
+    pub docker_config: Option<PathBuf>,
 }
 
 impl What {
@@ -160,7 +163,15 @@ impl What {
             only: self.only.clone(),
             exclude: self.exclude.clone(),
             allow: self.allow.clone(),
+            docker_config: self.docker_config.as_ref().map(|p| p.to_string_lossy().into_owned()),
         }
+    }
+}
+
+fn allowable(id: &str) -> Result<String, String> {
+    match crate::checks::allowable(id) {
+        true => Ok(id.to_ascii_uppercase()),
+        false => Err("there is no such check, or it cannot be allowed; see `unaufs explain`".to_owned()),
     }
 }
 

@@ -82,7 +82,7 @@ pub fn plan(g: &Global, a: &PlanArgs) -> Done {
     } else {
         say(&report::plan::text(&plan))?;
     }
-    let blocked = plan.checks.iter().any(|c| c.level == Level::Block && c.id != "H01");
+    let blocked = checks::plan_is_blocked(&plan.checks);
     Ok(match (blocked, a.detailed_exitcode) {
         (true, _) => Ending::Code(Kind::Blocked),
         (false, true) => Ending::Code(Kind::WorkToDo),

@@ -62,8 +62,13 @@ pub fn mine() -> Result<Vec<Mount>> {
 
 /// The mounts strictly below `root`, in any mount namespace that `/proc` shows, each point once.
 pub fn below(root: &Path) -> Result<Vec<Mount>> {
-    let mut out: Vec<Mount> = mine()?;
-    for pid in std::fs::read_dir("/proc").on(|| "list /proc".to_owned())?.flatten() {
+    below_in(Path::new("/proc"), root)
+}
+
+/// The same, with `/proc` at another place.
+pub fn below_in(proc: &Path, root: &Path) -> Result<Vec<Mount>> {
+    let mut out = Vec::new();
+    for pid in std::fs::read_dir(proc).on(|| format!("list {}", proc.display()))?.flatten() {
         if pid.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             // a process that has ended meanwhile, or one that we may not look into
             if let Ok(text) = std::fs::read(pid.path().join("mountinfo")) {

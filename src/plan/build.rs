@@ -1,10 +1,12 @@
 //! [`plan`]: from what was read to what will be done. Pure.
 
+use super::estimate::Pace;
 use super::host::Host;
 use super::quirks::Quirk;
 use super::scan::Facts;
+use super::shown::Shown;
 use super::*;
-use crate::checks::{Finding, Level};
+use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
 use crate::store::Store;
 use crate::target::overlay2;
@@ -26,6 +28,12 @@ pub struct Found<'a> {
     pub host: Host,
     /// Volumes.
     pub volumes: usize,
+    /// What each stack of layers shows, counted.
+    pub shown: BTreeMap<LayerId, Shown>,
+    /// What Docker's files in the old root take on the disk, by path.
+    pub sizes: BTreeMap<String, u64>,
+    /// How fast the layers were read.
+    pub pace: Pace,
 }
 
 /// Decides everything.
@@ -38,14 +46,16 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
     mark_children(&mut layers);
     let mut checks = found.findings.clone();
     checks.extend(found.host.findings.clone());
-    content_checks(&layers, &mut checks);
-    quirk_checks(&found.quirks, &mut checks);
-    let estimates = estimate::all(&layers, &found.host, options.to, options.mode);
-    for e in estimates.iter().filter(|e| e.chosen && !e.fits) {
-        let id = if e.new_bytes >= found.host.room.free_bytes { "H05" } else { "H06" };
-        checks.push(Finding::new(id, "the disk", e.why_not.clone().unwrap_or_default()).fix("see `unaufs explain`"));
-    }
-    checks.retain(|c| c.level != Level::Block || !options.allow.iter().any(|a| a.eq_ignore_ascii_case(&c.id)));
+    content::layers(&layers, &found, &mut checks);
+    content::quirks(&found.quirks, &mut checks);
+    content::deep(store, options.to, &mut checks);
+    content::to_stop(&containers, found.host.docker.running, &mut checks);
+    let metadata = plan_metadata(store, &wanted, &images);
+    let paper = estimate::paper(&found, &metadata, &containers, &(&layers, &images));
+    let estimates = estimate::all(&layers, &found, options, &paper);
+    content::space(&estimates, &mut checks);
+    checks::add_fine(&mut checks, store.generation, options.to, &found.host.unseen);
+    checks::allow(&mut checks, &options.allow);
     checks.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.id.cmp(&b.id)).then_with(|| a.subject.cmp(&b.subject)));
     let summary = Summary {
         images: images.len(),
@@ -63,6 +73,7 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         created: now,
         host: found.host.name.clone(),
+        docker: found.host.docker.clone(),
         root: RootFacts { path: found.host.path.clone(), fs: found.host.fs.clone(), room: found.host.room },
         generation: store.generation,
         options: options.clone(),
@@ -72,7 +83,7 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
         left_behind: left_behind(&found, &wanted),
         quirks: found.quirks.clone(),
         style: Style::of(a.mode, (a.uid, a.gid), found.host.container_root),
-        metadata: plan_metadata(store, &wanted, &images),
+        metadata,
         switch: Vec::new(),
         touched: Vec::new(),
         rollback: way_back(options),
@@ -340,52 +351,6 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted) -> Vec<LeftBehind> {
         }
     }
     out
-}
-
-/// A finding a kind, with the layers and the first paths.
-fn content_checks(layers: &[PlanLayer], checks: &mut Vec<Finding>) {
-    for l in layers {
-        let f = &l.facts;
-        let subject = format!("layer {}", l.id.short());
-        let mut note = |id: &'static str, list: &scan::Paths, what: &str| {
-            if list.count > 0 {
-                let first: Vec<String> =
-                    list.first.iter().take(3).map(|p| format!("/{}", crate::show::bytes(p))).collect();
-                let more = if list.count > 3 { format!(" and {} more", list.count - 3) } else { String::new() };
-                checks.push(Finding::new(id, subject.clone(), format!("{what}: {}{more}", first.join(", "))));
-            }
-        };
-        note("L03", &f.device_zero, "character device 0:0");
-        note("L04", &f.overlay_xattrs, "trusted.overlay.* as data");
-        note("L05", &f.beside, "a whiteout beside the name itself");
-        note("L07", &f.long_names, "longer than 242 bytes: listed by aufs, lookup fails");
-        note("L09", &f.odd_whiteouts, "whiteouts that are not empty files");
-        for (kind, list) in &f.internal {
-            note("L01", list, kind.describe());
-        }
-        if f.opaque_root {
-            checks.push(Finding::new("L02", subject, "an opaque mark on the layer's root").effect("none, as on aufs"));
-        }
-    }
-}
-
-fn quirk_checks(quirks: &[Quirk], checks: &mut Vec<Finding>) {
-    let mut by_layer: BTreeMap<&LayerId, Vec<&Quirk>> = BTreeMap::new();
-    for q in quirks.iter().filter(|q| q.id == "L06") {
-        by_layer.entry(&q.layer).or_default().push(q);
-    }
-    for (layer, list) in by_layer {
-        let first: Vec<String> = list.iter().take(3).map(|q| crate::show::bytes(&q.path)).collect();
-        let more = if list.len() > 3 { format!(" and {} more", list.len() - 3) } else { String::new() };
-        checks.push(
-            Finding::new(
-                "L06",
-                format!("layer {}", layer.short()),
-                format!("shown by aufs only: {}{more}", first.join(", ")),
-            )
-            .effect("not shown after the migration, as on every other driver"),
-        );
-    }
 }
 
 fn way_back(options: &Options) -> WayBack {

@@ -1,11 +1,22 @@
-//! The machine: who uses ROOT now, what the kernel and the file system can do.
+//! The machine: who uses ROOT now, what the kernel and the file system can do, what Docker is told to do. Looks only.
+//!
+//! [`process`] finds a running Docker, [`rights`] what this process may do, [`docker_config`] what Docker will read at its next start,
+//! [`filesystem`] what the disk can hold.
 
-use crate::checks::Finding;
+pub mod docker_config;
+pub mod filesystem;
+pub mod process;
+pub mod rights;
+
+use super::Options;
+use crate::checks::{Finding, Level};
 use crate::disk::mounts::{self, Room};
 use crate::disk::{Dir, Meta};
 use crate::error::Result;
 use crate::target::Target;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+pub use process::docker_on;
 
 /// What was found around the store.
 #[derive(Clone, Debug)]
@@ -18,120 +29,127 @@ pub struct Host {
     pub fs: String,
     /// Room on it.
     pub room: Room,
+    /// The type of the file system that the new store will lie on.
+    pub new_fs: String,
+    /// Room on that.
+    pub new_room: Room,
     /// `aufs/` itself.
     pub aufs: Meta,
     /// The device of ROOT.
     pub dev: u64,
     /// What container root is on the host.
     pub container_root: (u32, u32),
+    /// Docker, as far as it can be seen.
+    pub docker: super::DockerFacts,
     /// Findings about the host and what runs on it.
     pub findings: Vec<Finding>,
+    /// Checks that could not be made here.
+    pub unseen: Vec<&'static str>,
+}
+
+/// Where the machine's own files are: `/proc`, `/etc`, `/sys` below `at`. Tests give another place than `/`.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// `/`.
+    pub at: PathBuf,
+    /// Docker's configuration where it is not `/etc/docker/daemon.json`.
+    pub docker_config: Option<PathBuf>,
+}
+
+impl Machine {
+    /// This one.
+    pub fn here(options: &Options) -> Machine {
+        Machine { at: PathBuf::from("/"), docker_config: options.docker_config.as_ref().map(PathBuf::from) }
+    }
+
+    /// A file of the machine; `path` without its leading slash.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.at.join(path)
+    }
+
+    /// The text of one; empty if it cannot be read.
+    pub fn text(&self, path: &str) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.file(path)).unwrap_or_default()).into_owned()
+    }
 }
 
 /// Looks at everything; writes nothing.
-pub fn look(root: &Dir, to: Target) -> Result<Host> {
-    let path = root.label();
-    let mut findings = Vec::new();
-    if let Some(who) = docker_on(root)? {
-        findings.push(
-            Finding::new("H01", "dockerd", who)
+pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
+    let (path, to) = (root.label(), options.to);
+    let mut out = Vec::new();
+    let mut unseen = Vec::new();
+    let running = process::docker_on_machine(root, machine)?;
+    if let Some(who) = &running {
+        out.push(
+            Finding::new("H01", "dockerd", who.clone())
                 .fix("systemctl stop docker docker.socket")
                 .effect("`plan` may look at a running store; `migrate` may not touch it"),
         );
     }
-    for m in mounts::below(path)? {
-        findings.push(
-            Finding::new("H02", crate::show::path(&m.point), format!("a {} is mounted here", m.fstype))
-                .fix(format!("umount {}", crate::show::path(&m.point)))
-                .effect("what lies below the mount is hidden, or in use"),
-        );
+    mounted(path, machine, &mut out)?;
+    rights::check(machine, &mut out);
+    kernel(to, machine, &mut out);
+    let new = match &options.target {
+        Some(dir) => Some(Dir::open_named(Path::new(dir))?),
+        None => None,
+    };
+    let place = new.as_ref().unwrap_or(root);
+    filesystem::check(root, place, options, machine, &mut out, &mut unseen)?;
+    let version = docker_config::check(root, options, machine, &mut out, &mut unseen)?;
+    let meta = root.meta()?;
+    let fs_of = |p: &Path| mounts::of(p).map(|m| m.map(|m| m.fstype).unwrap_or_default());
+    Ok(Host {
+        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        path: path.to_string_lossy().into_owned(),
+        fs: fs_of(path)?,
+        room: mounts::room(root)?,
+        new_fs: fs_of(place.label())?,
+        new_room: mounts::room(place)?,
+        aufs: root.stat("aufs")?,
+        dev: meta.dev,
+        container_root: container_root(path),
+        docker: super::DockerFacts { version, running: running.is_some(), driver: "aufs".to_owned() },
+        findings: out,
+        unseen,
+    })
+}
+
+/// Mounts below ROOT. One on `volumes/`, or in it, is the user's own arrangement, and nothing there is touched.
+fn mounted(path: &Path, machine: &Machine, out: &mut Vec<Finding>) -> Result<()> {
+    const SHOWN: usize = 20;
+    let all = mounts::below_in(&machine.file("proc"), path)?;
+    for m in all.iter().take(SHOWN) {
+        let f = Finding::new("H02", crate::show::path(&m.point), format!("a {} is mounted here", m.fstype));
+        out.push(if m.point.starts_with(path.join("volumes")) {
+            f.level(Level::Info).effect("none: volumes are not touched")
+        } else {
+            f.fix(format!("umount {}", crate::show::path(&m.point)))
+                .effect("what lies below the mount is hidden, or in use")
+        });
     }
-    if !rustix::process::geteuid().is_root() {
-        findings.push(
-            Finding::new("H03", "this process", "it does not run as root")
-                .fix("run it as root")
-                .effect("devices, owners and trusted.* attributes cannot be made"),
-        );
+    if let Some(more) = all.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+        out.push(Finding::new("H02", "more mounts", format!("{more} more are mounted below the root")));
     }
-    if matches!(to, Target::Overlay2 | Target::Overlay) && !kernel_knows("overlay") {
-        findings.push(
+    Ok(())
+}
+
+fn kernel(to: Target, machine: &Machine, out: &mut Vec<Finding>) {
+    if matches!(to, Target::Overlay2 | Target::Overlay) && !knows(&machine.text("proc/filesystems"), "overlay") {
+        out.push(
             Finding::new("H04", "the kernel", "it has no overlayfs loaded")
                 .fix("modprobe overlay")
                 .effect("Docker could not mount the new store"),
         );
     }
-    for name in ["aufs", "image", "containers", to.name()] {
-        if let Ok(m) = root.try_stat(name.as_bytes())
-            && !m.is_dir()
-        {
-            findings.push(
-                Finding::new("H08", name, "it is not a folder")
-                    .fix("if it is a symlink: replace it by a bind mount of the whole root")
-                    .effect("it could not be parked by renaming"),
-            );
-        }
-    }
-    let mount = mounts::of(path)?;
-    let meta = root.meta()?;
-    Ok(Host {
-        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        path: path.to_string_lossy().into_owned(),
-        fs: mount.map(|m| m.fstype).unwrap_or_default(),
-        room: mounts::room(root)?,
-        aufs: root.stat("aufs")?,
-        dev: meta.dev,
-        container_root: container_root(path),
-        findings,
-    })
-}
-
-/// A daemon that has ROOT open, if there is one.
-pub fn docker_on(root: &Dir) -> Result<Option<String>> {
-    let path = root.label();
-    for p in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Ok(pid) = p.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let comm = std::fs::read_to_string(p.path().join("comm")).unwrap_or_default();
-        if comm.trim() != "dockerd" && comm.trim() != "docker" && comm.trim() != "balenad" {
-            continue;
-        }
-        let cmd = std::fs::read(p.path().join("cmdline")).unwrap_or_default();
-        let args: Vec<String> =
-            cmd.split(|c| *c == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
-        // the client is called docker too; before 1.12 the daemon was `docker daemon` or `docker -d`
-        if comm.trim() == "docker" && !args.iter().any(|a| a == "daemon" || a == "-d") {
-            continue;
-        }
-        let holds = std::fs::read_dir(p.path().join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(|f| std::fs::read_link(f.path()).is_ok_and(|t| t.starts_with(path)));
-        if holds || data_root(&args).is_some_and(|d| std::fs::canonicalize(&d).is_ok_and(|d| path.starts_with(d))) {
-            return Ok(Some(format!("process {pid} ({}) runs on this root", crate::show::text(comm.trim()))));
-        }
-    }
-    Ok(None)
-}
-
-/// `--data-root DIR`, `--data-root=DIR`, `-g DIR`, `--graph=DIR`.
-fn data_root(args: &[String]) -> Option<String> {
-    for (i, a) in args.iter().enumerate() {
-        for flag in ["--data-root", "--graph", "-g"] {
-            if a == flag {
-                return args.get(i + 1).cloned();
-            }
-            if let Some(v) = a.strip_prefix(flag).and_then(|v| v.strip_prefix('=')) {
-                return Some(v.to_owned());
-            }
-        }
-    }
-    None
 }
 
 /// Does the kernel have this file system, loaded or built in?
 pub fn kernel_knows(fs: &str) -> bool {
-    let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    text.lines().any(|l| l.split_whitespace().last() == Some(fs))
+    knows(&std::fs::read_to_string("/proc/filesystems").unwrap_or_default(), fs)
+}
+
+fn knows(filesystems: &str, fs: &str) -> bool {
+    filesystems.lines().any(|l| l.split_whitespace().last() == Some(fs))
 }
 
 /// ROOT of a daemon with userns-remap is `<uid>.<gid>`: what root in its containers is outside (FORMATS 0).
@@ -142,6 +160,18 @@ fn container_root(path: &Path) -> (u32, u32) {
         (Some(Ok(uid)), Some(Ok(gid)), None) => (uid, gid),
         _ => (0, 0),
     }
+}
+
+/// Is ROOT the folder that a daemon calls its data root, or the part of it for a remapped user namespace? Compared by device and inode:
+/// the daemon may see it by another path.
+fn is_root_of(root: &Dir, data_root: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |p: &Path| std::fs::metadata(p).ok().map(|m| (m.dev(), m.ino()));
+    let Some(theirs) = id(data_root) else { return false };
+    let path = root.label();
+    let remapped = path.file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));
+    let parent = path.parent().filter(|_| remapped).and_then(id);
+    root.meta().is_ok_and(|m| (m.dev, m.ino) == theirs) || parent == Some(theirs)
 }
 
 #[cfg(test)]
@@ -156,11 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn data_roots_of_a_command_line() {
-        let args = |s: &str| s.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(data_root(&args("dockerd --data-root /d")).as_deref(), Some("/d"));
-        assert_eq!(data_root(&args("dockerd --data-root=/d -H x")).as_deref(), Some("/d"));
-        assert_eq!(data_root(&args("docker daemon -g /d")).as_deref(), Some("/d"));
-        assert_eq!(data_root(&args("dockerd -H fd://")), None);
+    fn file_systems_of_the_kernel() {
+        assert!(knows("nodev\tproc\nnodev\toverlay\n\text4\n", "overlay"));
+        assert!(!knows("nodev\toverlayfs\n", "overlay"));
     }
 }

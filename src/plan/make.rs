@@ -3,13 +3,14 @@
 use super::build::{Found, plan};
 use super::quirks::Quirk;
 use super::scan::{self, Facts};
-use super::{Options, Plan, host, quirks, switch};
+use super::{Options, Plan, estimate::Pace, host, quirks, shown, switch};
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::progress::Progress;
-use crate::store::{self, Layer, Store};
+use crate::store::{self, Content, Layer, Store};
+use crate::target::Target;
 use crate::view::Chain;
 use std::collections::BTreeMap;
 
@@ -33,19 +34,38 @@ impl Known {
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
     let (store, findings) = store::open(root)?;
+    let began = std::time::Instant::now();
     let (facts, mut unreadable) = count(root, &store, known, progress)?;
+    let pace = Pace::of(began.elapsed(), facts.values());
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
-    let host = host::look(root, options.to)?;
+    let host = host::look(root, options, &host::Machine::here(options))?;
     let volumes = match root.open_opt("volumes")? {
         Some(d) => d.list()?.iter().filter(|(_, k)| *k == crate::disk::FileType::Directory).count(),
         None => 0,
     };
-    let found = Found { store: &store, findings, facts, unreadable, quirks, host, volumes };
+    let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
+    let sizes = sizes(root, &store)?;
+    let found = Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace };
     let mut plan = plan(found, options, crate::engine::now());
     plan.switch = switch::moves(root, &store, options.to, &plan.containers)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     Ok(plan)
+}
+
+/// What Docker's own files in the old root take on the disk: they are made anew.
+fn sizes(root: &Dir, store: &Store) -> Result<BTreeMap<String, u64>> {
+    let metadata = store.metadata.iter().map(|f| &f.content);
+    let configs = store.containers.values().flat_map(|c| c.files.iter().map(|f| &f.content));
+    let mut out = BTreeMap::new();
+    for content in metadata.chain(configs) {
+        if let Content::Same(path) | Content::Edited(path, _) = content
+            && let Some(m) = root.stat_opt(path)?
+        {
+            out.insert(path.clone(), m.allocated);
+        }
+    }
+    Ok(out)
 }
 
 /// Counts every sound layer, those with the fewest layers below first: a layer's folders must be known before the files that may cover them.

@@ -47,6 +47,12 @@ pub struct Facts {
     pub bytes: u64,
     /// Bytes that the content takes on the disk, each inode once.
     pub allocated: u64,
+    /// Bytes that the folders themselves take on the disk, the root's included.
+    #[serde(default)]
+    pub folder_bytes: u64,
+    /// The most names that one inode has.
+    #[serde(default)]
+    pub most_names: u64,
     /// Whiteouts.
     pub whiteouts: u64,
     /// Opaque folders.
@@ -128,7 +134,9 @@ fn count_folder(scan: &Scan<'_>, dir: &Dir, path: &[u8], mut descend: impl FnMut
     let at_root = path.is_empty();
     let mut f = Facts::default();
     note_attributes(&mut f, dir, b".", path)?;
-    f.state = f.state.wrapping_add(state_of(path, &dir.meta()?));
+    let own = dir.meta()?;
+    f.folder_bytes = own.allocated;
+    f.state = f.state.wrapping_add(state_of(path, &own));
     let mut folders = Vec::new();
     dir.for_each(|name, kind, ino| {
         match branch::classify(name, at_root) {
@@ -192,6 +200,7 @@ fn count_file(
 ) -> Result<()> {
     let m = dir.stat(name)?;
     f.files += 1;
+    f.most_names = f.most_names.max(m.nlink);
     f.state = f.state.wrapping_add(state_of(here, &m));
     if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
         f.devices += 1;
@@ -228,6 +237,8 @@ impl Facts {
         self.folders += f.folders;
         self.bytes += f.bytes;
         self.allocated += f.allocated;
+        self.folder_bytes += f.folder_bytes;
+        self.most_names = self.most_names.max(f.most_names);
         self.whiteouts += f.whiteouts;
         self.hardlinks += f.hardlinks;
         self.xattrs += f.xattrs;

@@ -1,0 +1,321 @@
+//! What Docker will be told at its next start: `daemon.json`, its unit's command line, the version that is installed.
+
+use super::{Machine, is_root_of};
+use crate::checks::{Finding, Level};
+use crate::disk::Dir;
+use crate::error::{Error, Result};
+use crate::plan::Options;
+use crate::target::Target;
+use std::path::{Path, PathBuf};
+
+/// The parts of `daemon.json` that matter here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DaemonJson {
+    /// The driver that it pins.
+    pub storage_driver: Option<String>,
+    /// `data-root`, before 17.05 `graph`.
+    pub data_root: Option<String>,
+    /// Containers go on when Docker stops.
+    pub live_restore: bool,
+    /// ROOT has a sub-root for a user namespace.
+    pub userns_remap: Option<String>,
+    /// Docker 23 and later then use containerd's store, not a storage driver's.
+    pub containerd_store: bool,
+}
+
+/// Reads `daemon.json`.
+pub fn parse(text: &[u8]) -> Result<DaemonJson> {
+    let v: serde_json::Value =
+        serde_json::from_slice(text).map_err(|e| Error::corrupt("it is not JSON").with_source(e))?;
+    let string = |name: &str| v.get(name).and_then(|s| s.as_str()).filter(|s| !s.is_empty()).map(str::to_owned);
+    let feature = v.get("features").and_then(|f| f.get("containerd-snapshotter"));
+    Ok(DaemonJson {
+        storage_driver: string("storage-driver"),
+        data_root: string("data-root").or_else(|| string("graph")),
+        live_restore: v.get("live-restore").and_then(|b| b.as_bool()).unwrap_or(false),
+        userns_remap: string("userns-remap"),
+        containerd_store: feature.and_then(|b| b.as_bool()).unwrap_or(false),
+    })
+}
+
+/// The value of the first of these flags on a command line: `--flag VALUE` or `--flag=VALUE`.
+pub fn flag(args: &[String], names: &[&str]) -> Option<String> {
+    for (i, a) in args.iter().enumerate() {
+        for name in names {
+            if a == name {
+                return args.get(i + 1).cloned();
+            }
+            if let Some(v) = a.strip_prefix(name).and_then(|v| v.strip_prefix('=')) {
+                return Some(v.to_owned());
+            }
+        }
+    }
+    None
+}
+
+/// Files that may hold dockerd's command line or its environment: systemd, Debian, Red Hat, OpenRC, upstart.
+const COMMAND_LINES: [&str; 9] = [
+    "etc/systemd/system/docker.service",
+    "lib/systemd/system/docker.service",
+    "usr/lib/systemd/system/docker.service",
+    "etc/default/docker",
+    "etc/sysconfig/docker",
+    "etc/sysconfig/docker-storage",
+    "etc/conf.d/docker",
+    "etc/init/docker.conf",
+    "etc/init.d/docker",
+];
+const DROP_INS: [&str; 3] = [
+    "etc/systemd/system/docker.service.d",
+    "run/systemd/system/docker.service.d",
+    "usr/lib/systemd/system/docker.service.d",
+];
+const DRIVERS: [&str; 9] =
+    ["aufs", "overlay", "overlay2", "vfs", "btrfs", "devicemapper", "zfs", "fuse-overlayfs", "overlayfs"];
+
+/// Checks all of it; gives the version of the Docker that is installed, if there is one.
+pub(super) fn check(
+    root: &Dir,
+    options: &Options,
+    machine: &Machine,
+    out: &mut Vec<Finding>,
+    unseen: &mut Vec<&'static str>,
+) -> Result<Option<String>> {
+    let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
+    let mut config = DaemonJson::default();
+    match std::fs::read(&file).map(|text| parse(&text)) {
+        Ok(Ok(c)) => config = c,
+        Ok(Err(e)) => out.push(
+            Finding::new("H07", crate::show::path(&file), e.chain())
+                .level(Level::Warn)
+                .fix("correct it")
+                .effect("Docker does not start with it"),
+        ),
+        // no such file, the usual case
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => out.push(Finding::new("H07", crate::show::path(&file), e.to_string()).level(Level::Warn)),
+    }
+    let lines = command_lines(machine);
+    if concerns(root, machine, &config, &lines) {
+        pins(&config, &file, &lines, options.to, out);
+        if config.live_restore {
+            out.push(
+                Finding::new("H12", crate::show::path(&file), "containers go on running when Docker stops")
+                    .fix("docker stop $(docker ps -q), then stop Docker")
+                    .effect("they keep the old store mounted"),
+            );
+        }
+        remap(root, &config, out)?;
+    }
+    swarm(root, out)?;
+    let version = installed(machine);
+    match version.as_deref().map(|v| (v, too_new_or_old(v, options.to))) {
+        Some((v, Some(why))) => out.push(
+            Finding::new("H17", format!("Docker {v}"), why).fix("choose another --to, or install another Docker"),
+        ),
+        Some((v, None)) => {
+            let m = format!("the installed Docker, {v}, knows {}", options.to);
+            out.push(Finding::new("H17", "", m).level(Level::Ok));
+        }
+        None => unseen.push("H17"),
+    }
+    Ok(version)
+}
+
+/// A file with dockerd's words in it, comments left out.
+type Line = (PathBuf, Vec<String>);
+
+fn command_lines(machine: &Machine) -> Vec<Line> {
+    let mut files: Vec<PathBuf> = COMMAND_LINES.iter().map(|f| machine.file(f)).collect();
+    for dir in DROP_INS {
+        let entries = std::fs::read_dir(machine.file(dir)).into_iter().flatten().flatten();
+        let mut found: Vec<PathBuf> =
+            entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
+        found.sort();
+        files.extend(found);
+    }
+    let words = |p: PathBuf| Some((p.clone(), words(&String::from_utf8_lossy(&std::fs::read(p).ok()?))));
+    files.into_iter().filter_map(words).collect()
+}
+
+fn words(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|l| !l.starts_with(['#', ';']));
+    let words = lines.flat_map(|l| l.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')));
+    words.filter(|w| !w.is_empty()).map(str::to_owned).collect()
+}
+
+/// The driver that a command line or an environment variable pins. `-s` alone means other things to other programs, so only the name
+/// of a driver counts.
+fn pinned_by(words: &[String]) -> Option<String> {
+    let from_flag = flag(words, &["--storage-driver", "-s"]);
+    // `DOCKER_OPTS=-s` and `Environment=DOCKER_DRIVER=aufs`: the word has the variable in front
+    let after = |w: &String, key: &str| w.split_once(key).map(|(_, v)| v.to_owned());
+    let glued = words.iter().find_map(|w| after(w, "DOCKER_DRIVER=").or_else(|| after(w, "=--storage-driver=")));
+    let parted = words.windows(2).find(|w| w[0].ends_with("=-s") || w[0].ends_with("=--storage-driver"));
+    let all = [from_flag, glued, parted.map(|w| w[1].clone())];
+    all.into_iter().flatten().find(|d| DRIVERS.contains(&d.as_str()))
+}
+
+/// Is this configuration that of the Docker on ROOT? A configuration that the user named always is.
+fn concerns(root: &Dir, machine: &Machine, config: &DaemonJson, lines: &[Line]) -> bool {
+    let told = config.data_root.clone().or_else(|| lines.iter().find_map(|(_, w)| super::process::data_root(w)));
+    let dir = told.unwrap_or_else(|| "/var/lib/docker".to_owned());
+    machine.docker_config.is_some() || is_root_of(root, &machine.file(dir.trim_start_matches('/')))
+}
+
+fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut Vec<Finding>) {
+    let mut named = false;
+    let in_json = config.storage_driver.iter().map(|d| (file, d.clone(), true));
+    let in_lines = lines.iter().filter_map(|(p, w)| Some((p.as_path(), pinned_by(w)?, false)));
+    for (place, driver, json) in in_json.chain(in_lines) {
+        if driver == to.name() {
+            named = true;
+            continue;
+        }
+        let fix = match json {
+            true => format!("set \"storage-driver\": \"{to}\" there, or remove the line, before Docker starts"),
+            false => "remove the option, then systemctl daemon-reload".to_owned(),
+        };
+        let effect = match driver.as_str() {
+            "aufs" => "Docker 24 and later do not start; an older one starts on an empty aufs store",
+            _ => "Docker does not use the new store",
+        };
+        let what = format!("it pins the driver {}", crate::show::text(&driver));
+        out.push(Finding::new("H07", crate::show::path(place), what).fix(fix).effect(effect));
+    }
+    if config.containerd_store {
+        out.push(
+            Finding::new("H07", crate::show::path(file), "it turns containerd-snapshotter on")
+                .fix("remove the feature \"containerd-snapshotter\"")
+                .effect("Docker looks into containerd's store, not into the new one"),
+        );
+    }
+    if !named && matches!(to, Target::Vfs | Target::Overlay) {
+        out.push(
+            Finding::new("T05", "daemon.json", format!("it does not name {to}"))
+                .fix(format!("set \"storage-driver\": \"{to}\" in {}", crate::show::path(file)))
+                .effect("Docker starts on another driver, with an empty store"),
+        );
+    }
+}
+
+fn remap(root: &Dir, config: &DaemonJson, out: &mut Vec<Finding>) -> Result<()> {
+    let label = root.label();
+    let inside = label.file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));
+    if let Some(user) = config.userns_remap.as_ref().filter(|_| !inside) {
+        let user = crate::show::text(user);
+        out.push(
+            Finding::new(
+                "H15",
+                "daemon.json",
+                format!("userns-remap is on ({user}): Docker uses a root below this one"),
+            )
+            .level(Level::Warn)
+            .fix(format!("migrate that one: --root {}/UID.GID", crate::show::path(label))),
+        );
+    }
+    Ok(())
+}
+
+fn swarm(root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
+    if root.has("swarm/docker-state.json")? {
+        out.push(
+            Finding::new("H13", "swarm/", "this node is a member of a swarm")
+                .fix("docker node update --availability drain NODE, before Docker stops")
+                .effect("the swarm starts the tasks of this node elsewhere"),
+        );
+    }
+    Ok(())
+}
+
+/// The version of the dockerd that is installed, by asking it. Before 1.12 daemon and client were one program.
+fn installed(machine: &Machine) -> Option<String> {
+    let programs = ["usr/bin/dockerd", "usr/local/bin/dockerd", "usr/sbin/dockerd", "usr/bin/docker"];
+    let program = programs.iter().map(|p| machine.file(p)).find(|p| p.is_file())?;
+    let client = program.ends_with("docker");
+    let said = std::process::Command::new(program).arg("--version").env_clear().output().ok()?;
+    let version = version_in(&String::from_utf8_lossy(&said.stdout))?;
+    // a client of 1.12 or later says nothing about the daemon
+    (!client || number(&version) < (1, 12)).then_some(version)
+}
+
+/// `Docker version 28.5.2, build ecc6942`.
+fn version_in(said: &str) -> Option<String> {
+    let word = said.split_once("ersion ")?.1.split([',', ' ', '\n']).next()?;
+    let version: String = word.trim_start_matches('v').chars().take_while(|c| !c.is_whitespace()).collect();
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| crate::show::text(&version))
+}
+
+fn number(version: &str) -> (u32, u32) {
+    let mut parts = version.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Why the Docker of this version cannot use the target.
+fn too_new_or_old(version: &str, to: Target) -> Option<String> {
+    match (to, number(version)) {
+        (Target::Overlay2, n) if n < (1, 12) => Some("it does not know overlay2, which came with 1.12".to_owned()),
+        (Target::Overlay, n) if n >= (24, 0) => {
+            Some("it does not know overlay any more, which left with 24".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemon_json() {
+        let c = parse(
+            br#"{"storage-driver":"aufs","graph":"/d","live-restore":true,"features":{"containerd-snapshotter":true}}"#,
+        )
+        .expect("JSON");
+        assert_eq!(c.storage_driver.as_deref(), Some("aufs"));
+        assert_eq!(c.data_root.as_deref(), Some("/d"));
+        assert!(c.live_restore && c.containerd_store);
+        assert_eq!(parse(b"{}").expect("JSON"), DaemonJson::default());
+        assert_eq!(parse(br#"{"storage-driver":7,"live-restore":"yes"}"#).expect("JSON"), DaemonJson::default());
+        assert!(parse(b"{,}").is_err());
+    }
+
+    #[test]
+    fn pinned_drivers() {
+        for (text, want) in [
+            ("ExecStart=/usr/bin/dockerd -s aufs -H fd://", Some("aufs")),
+            ("ExecStart=/usr/bin/dockerd --storage-driver=overlay2", Some("overlay2")),
+            ("DOCKER_OPTS=\"--storage-driver=aufs\"", Some("aufs")),
+            ("DOCKER_OPTS=\"-s aufs\"", Some("aufs")),
+            ("DOCKER_STORAGE_OPTIONS=--storage-driver=devicemapper", Some("devicemapper")),
+            ("Environment=DOCKER_DRIVER=aufs", Some("aufs")),
+            ("# DOCKER_OPTS=\"-s aufs\"", None),
+            ("ExecStart=/bin/echo -s nothing", None),
+            ("ExecStart=/usr/bin/dockerd -H fd://", None),
+        ] {
+            assert_eq!(pinned_by(&words(text)).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn versions() {
+        for (said, want) in [
+            ("Docker version 28.5.2, build ecc6942\n", Some("28.5.2")),
+            ("Docker version 1.9.1, build a34a1d5", Some("1.9.1")),
+            ("Docker version 20.10.24+dfsg1, build 297e128", Some("20.10.24+dfsg1")),
+            ("no", None),
+        ] {
+            assert_eq!(version_in(said).as_deref(), want);
+        }
+        for (version, to, fine) in [
+            ("1.11.2", Target::Overlay2, false),
+            ("1.12.0", Target::Overlay2, true),
+            ("17.03.1-ce", Target::Overlay2, true),
+            ("23.0.6", Target::Overlay, true),
+            ("24.0.0", Target::Overlay, false),
+            ("29.7.2", Target::Vfs, true),
+        ] {
+            assert_eq!(too_new_or_old(version, to).is_none(), fine, "{version} {to}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A Docker that has ROOT in use: seen in `/proc`, or answering on its socket.
+
+use super::{Machine, docker_config, is_root_of};
+use crate::disk::Dir;
+use crate::error::Result;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A daemon that has ROOT in use, if there is one.
+pub fn docker_on(root: &Dir) -> Result<Option<String>> {
+    docker_on_machine(root, &Machine { at: PathBuf::from("/"), docker_config: None })
+}
+
+/// The same, on a machine given.
+pub(super) fn docker_on_machine(root: &Dir, machine: &Machine) -> Result<Option<String>> {
+    for p in std::fs::read_dir(machine.file("proc")).into_iter().flatten().flatten() {
+        let Ok(pid) = p.file_name().to_string_lossy().parse::<u32>() else { continue };
+        if let Some(program) = uses(&p.path(), root, machine) {
+            return Ok(Some(format!("process {pid} ({}) runs on this root", crate::show::text(&program))));
+        }
+    }
+    Ok(answers(root, machine))
+}
+
+/// The name of the program, if this process is a daemon on ROOT.
+fn uses(process: &Path, root: &Dir, machine: &Machine) -> Option<String> {
+    let comm = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
+    let comm = comm.trim();
+    if !["dockerd", "docker", "balenad", "balena-engine-d", "containerd", "docker-containe"].contains(&comm) {
+        return None;
+    }
+    let cmd = std::fs::read(process.join("cmdline")).unwrap_or_default();
+    let args: Vec<String> =
+        cmd.split(|c| *c == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+    // the client is called docker too; before 1.12 the daemon was `docker daemon` or `docker -d`
+    if comm == "docker" && !args.iter().any(|a| a == "daemon" || a == "-d") {
+        return None;
+    }
+    let daemon = !comm.contains("contain");
+    (holds(process, root.label(), machine) || daemon && is_root_of(root, &data_root_of(process, &args)))
+        .then(|| comm.to_owned())
+}
+
+/// Has it a file below ROOT open? Paths of another mount namespace mean other files.
+fn holds(process: &Path, path: &Path, machine: &Machine) -> bool {
+    let namespace = |p: &Path| std::fs::read_link(p.join("ns/mnt")).ok();
+    if namespace(process) != namespace(&machine.file("proc/self")) {
+        return false;
+    }
+    let fds = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    fds.into_iter().any(|f| std::fs::read_link(f.path()).is_ok_and(|t| t.starts_with(path)))
+}
+
+/// The data root that a daemon was told, as this process can reach it: through `/proc/<pid>/root`.
+fn data_root_of(process: &Path, args: &[String]) -> PathBuf {
+    let inside = |p: &str| process.join("root").join(p.trim_start_matches('/'));
+    if let Some(dir) = data_root(args) {
+        return inside(&dir);
+    }
+    let config = docker_config::flag(args, &["--config-file"]).unwrap_or_else(|| "/etc/docker/daemon.json".to_owned());
+    let told = std::fs::read(inside(&config)).ok().and_then(|b| docker_config::parse(&b).ok());
+    inside(told.and_then(|c| c.data_root).as_deref().unwrap_or("/var/lib/docker"))
+}
+
+/// `--data-root DIR`, `--data-root=DIR`, `-g DIR`, `--graph=DIR`.
+pub(super) fn data_root(args: &[String]) -> Option<String> {
+    docker_config::flag(args, &["--data-root", "--graph", "-g"])
+}
+
+/// Asks on Docker's socket: a daemon outside of this process's view of `/proc` answers there too.
+fn answers(root: &Dir, machine: &Machine) -> Option<String> {
+    const WAIT: Option<Duration> = Some(Duration::from_secs(2));
+    const LIMIT: u64 = 1 << 20;
+    let path = ["run/docker.sock", "var/run/docker.sock"].into_iter().map(|p| machine.file(p)).find(|p| p.exists())?;
+    let mut socket = UnixStream::connect(path).ok()?;
+    socket.set_read_timeout(WAIT).ok()?;
+    socket.set_write_timeout(WAIT).ok()?;
+    socket.write_all(b"GET /info HTTP/1.0\r\nHost: docker\r\n\r\n").ok()?;
+    let mut text = Vec::new();
+    // what came before a timeout is looked at as well
+    let _ = socket.take(LIMIT).read_to_end(&mut text);
+    let body = text.iter().position(|b| *b == b'{').and_then(|i| text.get(i..))?;
+    let end = body.iter().rposition(|b| *b == b'}')?;
+    let info: serde_json::Value = serde_json::from_slice(body.get(..=end)?).ok()?;
+    let theirs = info.get("DockerRootDir")?.as_str()?;
+    is_root_of(root, Path::new(theirs)).then(|| "a Docker that runs on this root answers on its socket".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_roots_of_a_command_line() {
+        let args = |s: &str| s.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(data_root(&args("dockerd --data-root /d")).as_deref(), Some("/d"));
+        assert_eq!(data_root(&args("dockerd --data-root=/d -H x")).as_deref(), Some("/d"));
+        assert_eq!(data_root(&args("docker daemon -g /d")).as_deref(), Some("/d"));
+        assert_eq!(data_root(&args("dockerd -H fd://")), None);
+    }
+}
