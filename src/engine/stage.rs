@@ -208,7 +208,8 @@ fn build_level(
                 since = Instant::now();
             }
         }
-        if !batch.is_empty() {
+        // a sync may take long: who asked for a stop does not wait for it, and these few layers are built anew
+        if !batch.is_empty() && crate::stop::check().is_ok() {
             new.sync_fs()?;
             journal.finish(run, "layer", &batch)?;
         }
