@@ -50,6 +50,10 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
             for (name, kind) in dir.list()? {
                 let here = crate::plan::scan::join(&path, &name);
                 if kind == crate::disk::FileType::Directory {
+                    // its folder changes only when the volume is made: an empty one has no file that could tell
+                    if path == b"volumes" && dir.try_stat(&name).is_ok_and(|m| m.mtime.0 >= since) {
+                        out.push(format!("{} (a volume made meanwhile)", show::bytes(&here)));
+                    }
                     todo.push(here);
                 } else if dir.try_stat(&name).is_ok_and(|m| m.mtime.0 >= since) {
                     out.push(show::bytes(&here));
