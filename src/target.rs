@@ -1,5 +1,7 @@
 //! The storage drivers to which a store can move: a closed list, one file each. What differs between them stands there.
 
+pub mod apply;
+pub mod btrfs;
 pub mod flat;
 pub mod overlay;
 pub mod overlay2;
@@ -61,13 +63,32 @@ impl Target {
         self == Target::Overlay2
     }
 
+    /// Can Docker keep the driver's store on a file system of this type? If not: why, and what to do (FORMATS 11.23).
+    pub fn hosts(self, fs: &str) -> Result<(), (&'static str, &'static str)> {
+        let move_away = "--target DIR builds the new root on another file system";
+        match (self, fs) {
+            (Target::Btrfs, "btrfs") | (Target::Vfs, _) => Ok(()),
+            (Target::Btrfs, _) => Err((
+                "the btrfs driver keeps its layers as btrfs subvolumes, and the root is not on a btrfs",
+                "--target DIR with DIR on a btrfs, or another driver with --to",
+            )),
+            (Target::Overlay | Target::Overlay2, "aufs" | "ecryptfs" | "nfs" | "nfs4" | "overlay") => {
+                Err(("Docker refuses overlay drivers on this file system", move_away))
+            }
+            (Target::Overlay, "btrfs" | "zfs") => {
+                Err(("Docker refuses the old overlay driver on btrfs and zfs", "use --to overlay2"))
+            }
+            (Target::Overlay | Target::Overlay2, _) => Ok(()),
+        }
+    }
+
     /// Makes the driver's own folder, before any layer. `at` is the folder that stands for ROOT in the stage.
     pub fn prepare(self, at: &Dir, style: &Style) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::prepare(at, style),
             Target::Overlay => overlay::prepare(at, style),
             Target::Vfs => vfs::prepare(at, style),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::prepare(at, style),
         }
     }
 
@@ -77,7 +98,7 @@ impl Target {
             Target::Overlay2 => overlay2::build(at, style, layer, links, chain),
             Target::Overlay => overlay::build(at, style, layer, chain),
             Target::Vfs => vfs::build(at, layer, chain),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::build(at, layer, chain),
         }
     }
 
@@ -87,7 +108,7 @@ impl Target {
             Target::Overlay2 => overlay2::discard(at, layer),
             Target::Overlay => overlay::discard(at, layer),
             Target::Vfs => vfs::discard(at, layer),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::discard(at, layer),
         }
     }
 
@@ -105,7 +126,7 @@ impl Target {
             Target::Overlay2 => overlay2::view(at, layer),
             Target::Overlay => overlay::view(at, layer),
             Target::Vfs => vfs::view(at, layer),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::view(at, layer),
         }
     }
 
@@ -115,7 +136,7 @@ impl Target {
             Target::Overlay2 => overlay2::check(at, layer, links),
             Target::Overlay => overlay::check(at, layer),
             Target::Vfs => vfs::check(at, layer),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::check(at, layer),
         }
     }
 }
@@ -130,10 +151,6 @@ fn ensure_folders(at: &Dir, style: &Style, paths: &[&str]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn unsupported(t: Target) -> crate::error::Error {
-    crate::error::Error::new(crate::error::Kind::Usage, format!("the target {} is not there yet", t.name()))
 }
 
 impl std::fmt::Display for Target {

@@ -72,11 +72,19 @@ pub fn look(root: &Dir, to: Target) -> Result<Host> {
         }
     }
     let mount = mounts::of(path)?;
+    let fs = mount.map(|m| m.fstype).unwrap_or_default();
+    if let Err((why, fix)) = to.hosts(&fs) {
+        findings.push(
+            Finding::new("T04", format!("{} on {}", to.name(), crate::show::text(&fs)), why)
+                .fix(fix)
+                .effect("the new store could not be used"),
+        );
+    }
     let meta = root.meta()?;
     Ok(Host {
         name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         path: path.to_string_lossy().into_owned(),
-        fs: mount.map(|m| m.fstype).unwrap_or_default(),
+        fs,
         room: mounts::room(root)?,
         aufs: root.stat("aufs")?,
         dev: meta.dev,
