@@ -8,9 +8,11 @@
 //!
 //! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
 //! could be led out of ROOT by a symlink; a name below an open descriptor cannot (DESIGN promise 8). Everything that touches
-//! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion.
+//! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion,
+//! [`btrfs_ioctl`] subvolumes.
 
 pub mod attrs;
+pub mod btrfs_ioctl;
 pub mod copy;
 pub mod fault;
 pub mod mounts;
@@ -159,7 +161,7 @@ impl Dir {
 
     /// The way below Linux 5.6: one `O_NOFOLLOW` step a component, and the device compared for mount points.
     fn open_by_component(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let dev = rustix::fs::fstat(&self.fd)?.st_dev;
+        let mut dev = rustix::fs::fstat(&self.fd)?.st_dev;
         let mut at: Option<OwnedFd> = None;
         let mut parts = rel.split(|c| *c == b'/').filter(|p| !p.is_empty() && *p != b".").peekable();
         if parts.peek().is_none() {
@@ -172,9 +174,12 @@ impl Dir {
             let flags = if parts.peek().is_some() { DIR_FLAGS } else { flags };
             let base = at.as_ref().map_or(self.fd.as_fd(), |f| f.as_fd());
             let fd = rustix::fs::openat(base, part, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-            if rustix::fs::fstat(&fd)?.st_dev != dev {
+            let here = rustix::fs::fstat(&fd)?.st_dev;
+            // each subvolume of a btrfs has a device number of its own, within one mount
+            if here != dev && mounts::id(fd.as_fd()) != mounts::id(base) {
                 return Err(Errno::XDEV);
             }
+            dev = here;
             at = Some(fd);
         }
         at.ok_or(Errno::INVAL)

@@ -1,5 +1,7 @@
 //! The storage drivers to which a store can move: a closed list, one file each. What differs between them stands there.
 
+pub mod apply;
+pub mod btrfs;
 pub mod flat;
 pub mod overlay;
 pub mod overlay2;
@@ -67,7 +69,7 @@ impl Target {
             Target::Overlay2 => overlay2::prepare(at, style),
             Target::Overlay => overlay::prepare(at, style),
             Target::Vfs => vfs::prepare(at, style),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::prepare(at, style),
         }
     }
 
@@ -77,7 +79,7 @@ impl Target {
             Target::Overlay2 => overlay2::build(at, style, layer, links, chain),
             Target::Overlay => overlay::build(at, style, layer, chain),
             Target::Vfs => vfs::build(at, layer, chain),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::build(at, layer, chain),
         }
     }
 
@@ -87,7 +89,7 @@ impl Target {
             Target::Overlay2 => overlay2::discard(at, layer),
             Target::Overlay => overlay::discard(at, layer),
             Target::Vfs => vfs::discard(at, layer),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::discard(at, layer),
         }
     }
 
@@ -105,7 +107,7 @@ impl Target {
             Target::Overlay2 => overlay2::view(at, layer),
             Target::Overlay => overlay::view(at, layer),
             Target::Vfs => vfs::view(at, layer),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::view(at, layer),
         }
     }
 
@@ -115,7 +117,7 @@ impl Target {
             Target::Overlay2 => overlay2::check(at, layer, links),
             Target::Overlay => overlay::check(at, layer),
             Target::Vfs => vfs::check(at, layer),
-            _ => Err(unsupported(self)),
+            Target::Btrfs => btrfs::check(at, layer),
         }
     }
 }
@@ -130,10 +132,6 @@ fn ensure_folders(at: &Dir, style: &Style, paths: &[&str]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn unsupported(t: Target) -> crate::error::Error {
-    crate::error::Error::new(crate::error::Kind::Usage, format!("the target {} is not there yet", t.name()))
 }
 
 impl std::fmt::Display for Target {

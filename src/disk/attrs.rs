@@ -139,6 +139,15 @@ impl Dir {
         }
     }
 
+    /// Removes the extended attributes that a folder has: those of a lower layer's folder, before an upper one's takes over. A default
+    /// ACL among them would be inherited by all that is made in it.
+    pub fn remove_xattrs(&self, name: &[u8]) -> Result<()> {
+        for attr in self.xattrs(name)?.keys().filter(|a| XattrScope::Plain.keeps(a)) {
+            self.remove_xattr(name, attr)?;
+        }
+        Ok(())
+    }
+
     /// Gives `name` the owner, mode and attributes recorded; not the times.
     pub fn set_owner_mode_xattrs(&self, name: &[u8], m: &Meta, xattrs: &Xattrs, scope: XattrScope) -> Result<()> {
         self.set_owner(name, m.uid, m.gid)?;

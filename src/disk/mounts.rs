@@ -2,6 +2,7 @@
 
 use super::Dir;
 use crate::error::{IoContext, Result};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 /// One line of `/proc/<pid>/mountinfo` (proc(5)).
@@ -80,6 +81,12 @@ pub fn below_in(proc: &Path, root: &Path) -> Result<Vec<Mount>> {
     out.sort_by(|a, b| a.point.cmp(&b.point));
     out.dedup_by(|a, b| a.point == b.point);
     Ok(out)
+}
+
+/// The number of the mount that a descriptor was opened through (proc(5), since Linux 3.15); `None` where it cannot be told.
+pub fn id(fd: BorrowedFd<'_>) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    text.lines().find_map(|l| l.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
 /// The mount that a path lies on.

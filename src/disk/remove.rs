@@ -6,7 +6,8 @@ use rustix::io::Errno;
 
 impl Dir {
     /// Removes a name and everything below it; nothing to do if it is not there. Symlinks are removed, never followed; a mount
-    /// point inside is an error. Not recursive on the stack: a tree 10,000 folders deep is a tree like any other.
+    /// point inside is an error. A btrfs subvolume goes as a whole. Not recursive on the stack: a tree 10,000 folders deep is a tree like any
+    /// other.
     pub fn remove_tree(&self, name: &[u8]) -> Result<()> {
         match self.try_stat(name) {
             Err(Errno::NOENT) => return Ok(()),
@@ -14,23 +15,37 @@ impl Dir {
             Ok(m) if !m.is_dir() => return self.unlink(name),
             Ok(_) => {}
         }
+        let top = self.open(name)?;
+        if top.is_subvolume()? && self.delete_subvolume(name)? {
+            return Ok(());
+        }
         // (folder, its name in the one before); the last is being emptied
-        let mut open: Vec<(Dir, Vec<u8>)> = vec![(self.open(name)?, name.to_vec())];
+        let mut open: Vec<(Dir, Vec<u8>)> = vec![(top, name.to_vec())];
         while let Some((dir, _)) = open.last() {
             match empty_once(dir)? {
                 Some(sub) => {
                     let next = dir.open(&sub)?;
-                    open.push((next, sub));
+                    if !(next.is_subvolume()? && dir.delete_subvolume(&sub)?) {
+                        open.push((next, sub));
+                    }
                 }
                 None => {
-                    let Some((_, done)) = open.pop() else { break };
+                    let Some((dir, done)) = open.pop() else { break };
                     let parent = open.last().map_or(self, |(d, _)| d);
-                    match parent.rmdir(&done) {
-                        Err(_) if parent.remove_subvolume(&done)? => {}
-                        other => other?,
+                    // a subvolume whose inner ones are gone now; rmdir takes one only since Linux 4.18
+                    if !(dir.is_subvolume()? && parent.delete_subvolume(&done)?) {
+                        parent.rmdir(&done)?;
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Removes everything in this folder.
+    pub fn remove_all(&self) -> Result<()> {
+        while let Some(sub) = empty_once(self)? {
+            self.remove_tree(&sub)?;
         }
         Ok(())
     }
@@ -44,11 +59,6 @@ impl Dir {
             }
         }
         if dir.list()?.is_empty() { self.rmdir(name) } else { Ok(()) }
-    }
-
-    /// Deletes a btrfs subvolume; false if it is none. A subvolume root cannot be removed with rmdir before Linux 4.18.
-    fn remove_subvolume(&self, _name: &[u8]) -> Result<bool> {
-        Ok(false)
     }
 }
 

@@ -209,7 +209,7 @@ fn plan_layers(found: &Found<'_>, options: &Options, wanted: &Wanted) -> Vec<Pla
             lowers: l.lowers.clone(),
             source: l.source(),
             tar_split: l.tar_split,
-            transfer: transfer(options.mode, l.role),
+            transfer: transfer(options.mode, l.role, options.to),
             link: overlay2::link_of(&l.id),
             has_child: false,
             facts: found.facts.get(&l.id).cloned().unwrap_or_default(),
@@ -222,9 +222,11 @@ fn plan_layers(found: &Found<'_>, options: &Options, wanted: &Wanted) -> Vec<Pla
 
 /// The ways a layer's files may take. A writable layer never shares inodes with the old store: overlayfs writes into its upper files in
 /// place, and the way back would be gone (PEERS B6).
-fn transfer(mode: Mode, role: Role) -> Vec<Transfer> {
+fn transfer(mode: Mode, role: Role, to: Target) -> Vec<Transfer> {
     use Transfer::*;
-    match (mode, role.writable()) {
+    // no inode can be in two subvolumes; their extents can
+    let no_link = role.writable() || to == Target::Btrfs;
+    match (mode, no_link) {
         (Mode::Auto, false) => vec![Link, Clone, Copy],
         (Mode::Link, false) => vec![Link, Copy],
         (Mode::Auto | Mode::Clone | Mode::Link, _) => vec![Clone, Copy],

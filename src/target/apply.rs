@@ -1,0 +1,111 @@
+//! One aufs branch applied to a tree that shows all that lies below it: the layers of btrfs.
+//!
+//! ```text
+//! aufs/diff/<id>                    a snapshot of the parent
+//!   .wh.NAME                    →     NAME removed
+//!   folder/.wh..wh..opq         →     everything in folder/ removed
+//!   file over whatever          →     that removed, the file put
+//!   folder/ over a folder       →     its attributes taken over; over a file: that removed
+//!   .wh..wh.{aufs,plnk,orph,…}  →     nothing
+//! ```
+//!
+//! In each folder the removals come first: a layer's markers hide what lies below it, never what it holds itself (FORMATS 11.1). Whatever
+//! folder changes is in the branch too, so that all times come from there, set when all its names are made.
+
+use crate::branch::{self, Format};
+use crate::disk::{Dir, FileType};
+use crate::error::{Error, IoContext, Result};
+use crate::place::Placer;
+use crate::plan::scan::join;
+use rustix::io::Errno;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+struct Writer<'a> {
+    placer: &'a Placer,
+    failed: Mutex<Option<Error>>,
+}
+
+/// A folder in which to work.
+struct Spot {
+    path: Vec<u8>,
+    /// Was it just made, so that nothing of a lower layer is in it?
+    fresh: bool,
+}
+
+/// Applies the branch at `from` to the tree below the root of `placer`; `fresh` if that is empty.
+pub fn write(from: &Dir, fresh: bool, placer: &Placer) -> Result<()> {
+    let writer = Writer { placer, failed: Mutex::default() };
+    let (from, to) = (from.again()?, placer.root().again()?);
+    rayon::scope(|s| folder(s, &writer, from, to, Spot { path: Vec::new(), fresh }));
+    match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(e) => Err(e),
+        None => Ok(()),
+    }
+}
+
+fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, from: Dir, to: Dir, spot: Spot) {
+    if w.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
+        return;
+    }
+    let (from, to) = (Arc::new(from), Arc::new(to));
+    let done = w.folder(&from, &to, &spot, |name, fresh| {
+        let (from, to, path) = (from.clone(), to.clone(), join(&spot.path, &name));
+        scope.spawn(move |scope| match from.open(&name).and_then(|f| Ok((f, to.open(&name)?))) {
+            Ok((f, t)) => folder(scope, w, f, t, Spot { path, fresh }),
+            Err(e) => w.fail(e),
+        });
+    });
+    if let Err(e) = done {
+        w.fail(e);
+    }
+}
+
+impl Writer<'_> {
+    fn fail(&self, e: Error) {
+        self.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+    }
+
+    fn folder(&self, from: &Dir, to: &Dir, spot: &Spot, mut descend: impl FnMut(Vec<u8>, bool)) -> Result<()> {
+        let at_root = spot.path.is_empty();
+        if !spot.fresh {
+            to.remove_xattrs(b".")?;
+            let marks = branch::markers(from, Format::Aufs, at_root)?;
+            if marks.opaque {
+                to.remove_all()?;
+            }
+            for name in &marks.whiteouts {
+                to.remove_tree(name)?;
+            }
+        }
+        let mut folders = Vec::new();
+        branch::for_each_entry(from, Format::Aufs, at_root, |name, kind, _| {
+            if kind == FileType::Directory {
+                folders.push((name.to_vec(), self.mkdir(to, name, spot)?));
+                return Ok(());
+            }
+            if !spot.fresh {
+                to.remove_tree(name)?;
+            }
+            self.placer.put(0, from, name, to, &join(&spot.path, name))
+        })?;
+        self.placer.finish_folder(from, to, false)?;
+        folders.into_iter().for_each(|(name, fresh)| descend(name, fresh));
+        Ok(())
+    }
+
+    /// Makes a folder where there is none; tells whether it did.
+    fn mkdir(&self, to: &Dir, name: &[u8], spot: &Spot) -> Result<bool> {
+        if !spot.fresh {
+            match to.try_stat(name) {
+                Ok(m) if m.is_dir() => return Ok(false),
+                Ok(_) => to.unlink(name)?,
+                Err(Errno::NOENT) => {}
+                e => return e.map(|_| false).on(|| format!("stat {}", to.show(name))),
+            }
+        }
+        to.mkdir(name, 0o700)?;
+        self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+}
