@@ -451,6 +451,32 @@ fn what_docker_has_digested_is_not_digested_anew() {
     assert!(nine(&store).is_some_and(|d| d != zeros));
 }
 
+#[test]
+fn volumes_in_vfs_dir_stay_where_they_are() {
+    use unaufs::plan::{Options, Plan, Why, make};
+    use unaufs::target::Target;
+    let plan = |root: &Root, to: Target| -> Plan {
+        let options =
+            Options { to, mode: Default::default(), target: None, only: vec![], exclude: vec![], allow: vec![] };
+        let dir = Dir::open_named(root.0.path()).expect("root");
+        make::make(&dir, &options, &Default::default(), &unaufs::progress::Hidden).expect("a plan")
+    };
+    let parked = |p: &Plan| p.switch.iter().any(|m| m.why == Why::Park && m.from == "vfs");
+    let installed = |p: &Plan, path: &str| p.switch.iter().any(|m| m.why == Why::Install && m.to == path);
+    let root = Root::usual();
+    root.write(format!("vfs/dir/{}/data", id(0xabc)), "kept");
+    let to_vfs = plan(&root, Target::Vfs);
+    assert!(!parked(&to_vfs) && !installed(&to_vfs, "vfs"));
+    for layer in &to_vfs.layers {
+        assert!(installed(&to_vfs, &format!("vfs/dir/{}", layer.id)), "{}", layer.id);
+    }
+    let elsewhere = plan(&root, Target::Overlay2);
+    assert!(elsewhere.switch.iter().all(|m| m.from != "vfs" && m.to != "vfs"));
+    // without volumes the folder comes as a whole
+    fs::remove_dir_all(root.path("vfs")).expect("rm");
+    assert!(installed(&plan(&root, Target::Vfs), "vfs"));
+}
+
 /// Writes what was read into `image/aufs`, as Docker 1.10 would have: all, or all but the images in `without`.
 fn convert(root: &Root, store: &Store, without: &[usize]) {
     let mut mapping = Vec::new();
