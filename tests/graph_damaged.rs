@@ -456,8 +456,7 @@ fn volumes_in_vfs_dir_stay_where_they_are() {
     use unaufs::plan::{Options, Plan, Why, make};
     use unaufs::target::Target;
     let plan = |root: &Root, to: Target| -> Plan {
-        let options =
-            Options { to, mode: Default::default(), target: None, only: vec![], exclude: vec![], allow: vec![] };
+        let options: Options = serde_json::from_value(serde_json::json!({"to": to, "mode": "auto"})).expect("options");
         let dir = Dir::open_named(root.0.path()).expect("root");
         make::make(&dir, &options, &Default::default(), &unaufs::progress::Hidden).expect("a plan")
     };
