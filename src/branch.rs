@@ -80,7 +80,8 @@ impl Internal {
 
 /// Starts every aufs marker.
 pub const WH: &[u8] = b".wh.";
-const OPQ: &[u8] = b".wh..wh..opq";
+/// The name of the mark of an opaque folder.
+pub const OPQ: &[u8] = b".wh..wh..opq";
 
 /// What `name` means in an aufs branch; `at_root` in its root folder.
 pub fn classify(name: &[u8], at_root: bool) -> Name<'_> {

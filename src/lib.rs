@@ -1,5 +1,6 @@
 //! Moves a dead Docker aufs store to a living storage driver, offline.
 pub mod branch;
+pub mod branchtar;
 pub mod checks;
 pub mod cli;
 pub mod disk;

@@ -384,6 +384,98 @@ fn volumes_of_docker_1_6_become_mount_points() {
     assert_eq!(change(&root.read().0, 0xc, "config.v2.json", "MountPoints"), None);
 }
 
+#[test]
+fn a_record_that_does_not_fit_is_not_followed() {
+    let data = format!("graph/{}/tar-data.json.gz", id(9));
+    let sound = Root::usual().read().0;
+    let diff = |store: &Store| store.layers.values().find(|l| l.id.as_str() == id(9)).and_then(|l| l.diff);
+    type Break = fn(&Root, &str);
+    let rows: Vec<(&str, Break, &str)> = vec![
+        ("missing", |r, data| fs::remove_file(r.path(data)).expect("rm"), "it has no tar-data.json.gz"),
+        ("empty", |r, data| r.write(data, ""), "tar-data.json.gz: "),
+        ("cut off", |r, data| r.write(data, &tar_split(5)[..30]), "tar-data.json.gz: "),
+        ("text", |r, data| r.write(data, "{}"), "tar-data.json.gz: "),
+        (
+            "of a file that is not there",
+            |r, data| {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                writeln!(
+                    gzip,
+                    r#"{{"type":1,"name":"../../etc/passwd","size":6,"payload":"YUw+7uLYEAA=","position":0}}"#
+                )
+                .expect("gzip");
+                r.write(data, gzip.finish().expect("gzip"));
+            },
+            "tar-data.json.gz: ",
+        ),
+        (
+            "a symlink",
+            |r, data| {
+                fs::remove_file(r.path(data)).expect("rm");
+                std::os::unix::fs::symlink("/etc/passwd", r.path(data)).expect("ln");
+            },
+            "tar-data.json.gz: ",
+        ),
+    ];
+    for (what, damage, message) in rows {
+        let root = Root::usual();
+        root.write(format!("aufs/diff/{}/file", id(9)), "content");
+        damage(&root, &data);
+        let (store, findings) = root.read();
+        assert!(named(&findings, "G06", message), "{what}: {findings:?}");
+        assert_eq!(sound_and_broken(&store), (vec![1, 2, 3, 9], vec![]), "{what}");
+        assert_ne!(diff(&store), diff(&sound), "{what}");
+        assert_eq!(diff(&store), diff(&root.read().0), "{what}: the same each time");
+        let made = |f: &&store::MetaFile| matches!(&f.content, Content::TarSplitOf(l) if l.as_str() == id(9));
+        assert_eq!(store.metadata.iter().filter(made).count(), 1, "{what}");
+    }
+}
+
+#[test]
+fn what_docker_has_digested_is_not_digested_anew() {
+    // Docker made a record of its own for a layer without one, and was stopped before it converted the image
+    let root = Root::usual();
+    fs::remove_file(root.path(format!("graph/{}/tar-data.json.gz", id(9)))).expect("rm");
+    root.write(format!("aufs/diff/{}/file", id(9)), "content");
+    root.write(format!("graph/{}/.migration-tardata", id(9)), tar_split(7));
+    let zeros = unaufs::ids::Sha256::of(&[0; 7 * 512]);
+    root.write(format!("graph/{}/.migration-diffid", id(9)), zeros.to_string());
+    let nine = |store: &Store| store.layers.values().find(|l| l.id.as_str() == id(9)).and_then(|l| l.diff).map(|d| d.0);
+    let (store, findings) = root.read();
+    assert_eq!(nine(&store), Some(zeros));
+    assert!(!findings.iter().any(|f| f.id == "G06"), "{findings:?}");
+    // its account and its record contradict each other: neither is followed
+    root.write(format!("graph/{}/.migration-tardata", id(9)), tar_split(8));
+    let (store, findings) = root.read();
+    assert!(named(&findings, "G06", "another digest than .migration-diffid"), "{findings:?}");
+    assert!(nine(&store).is_some_and(|d| d != zeros));
+}
+
+#[test]
+fn volumes_in_vfs_dir_stay_where_they_are() {
+    use unaufs::plan::{Options, Plan, Why, make};
+    use unaufs::target::Target;
+    let plan = |root: &Root, to: Target| -> Plan {
+        let options: Options = serde_json::from_value(serde_json::json!({"to": to, "mode": "auto"})).expect("options");
+        let dir = Dir::open_named(root.0.path()).expect("root");
+        make::make(&dir, &options, &Default::default(), &unaufs::progress::Hidden).expect("a plan")
+    };
+    let parked = |p: &Plan| p.switch.iter().any(|m| m.why == Why::Park && m.from == "vfs");
+    let installed = |p: &Plan, path: &str| p.switch.iter().any(|m| m.why == Why::Install && m.to == path);
+    let root = Root::usual();
+    root.write(format!("vfs/dir/{}/data", id(0xabc)), "kept");
+    let to_vfs = plan(&root, Target::Vfs);
+    assert!(!parked(&to_vfs) && !installed(&to_vfs, "vfs"));
+    for layer in &to_vfs.layers {
+        assert!(installed(&to_vfs, &format!("vfs/dir/{}", layer.id)), "{}", layer.id);
+    }
+    let elsewhere = plan(&root, Target::Overlay2);
+    assert!(elsewhere.switch.iter().all(|m| m.from != "vfs" && m.to != "vfs"));
+    // without volumes the folder comes as a whole
+    fs::remove_dir_all(root.path("vfs")).expect("rm");
+    assert!(installed(&plan(&root, Target::Vfs), "vfs"));
+}
+
 /// Writes what was read into `image/aufs`, as Docker 1.10 would have: all, or all but the images in `without`.
 fn convert(root: &Root, store: &Store, without: &[usize]) {
     let mut mapping = Vec::new();

@@ -290,14 +290,14 @@ fn metadata(root: &Dir, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Resu
         crate::stop::check()?;
         let (dir, _) = crate::disk::split(f.path.as_bytes());
         folders(root, "image/aufs", &image, &String::from_utf8_lossy(dir))?;
-        write(root, &image, f, driver)?;
+        write(root, &image, f, plan)?;
         progress.step("");
     }
     for c in &plan.containers {
         let at = new.ensure(format!("containers/{}", c.id), 0o700)?;
         root.ensure(format!("{OLD}/containers/{}", c.id), 0o700)?;
         for f in &c.files {
-            write(root, &at, f, driver)?;
+            write(root, &at, f, plan)?;
         }
         progress.step("");
     }
@@ -337,11 +337,22 @@ fn like_old(root: &Dir, old: &str, new: &Dir, path: &str) -> Result<()> {
 }
 
 /// Writes one metadata file.
-fn write(root: &Dir, at: &Dir, f: &PlanFile, driver: &str) -> Result<()> {
+fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
+    let driver = plan.options.to.name();
     let (dir, name) = at.parent_of(f.path.as_bytes())?;
     match &f.content {
         Content::Text(text) => dir.write_new(name, text.as_bytes(), 0o600),
-        Content::TarSplitOf(id) => Err(Error::corrupt(format!("no tar-split can be made for layer {}", id.short()))),
+        Content::TarSplitOf(id) => {
+            let layer =
+                plan.layer(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
+            let made = crate::branchtar::record(&root.open(&layer.source)?, dir.create(name)?)?;
+            match layer.diff_id {
+                Some(planned) if planned != made.diff => {
+                    Err(Error::new(Kind::Stale, format!("layer {} has changed since the plan was made", id.short())))
+                }
+                _ => Ok(()),
+            }
+        }
         Content::Same(from) => {
             let (src, sname) = root.parent_of(from.as_bytes())?;
             let m = src.stat(sname)?;

@@ -48,7 +48,7 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     let sizes = sizes(root, &store)?;
     let found = Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace };
     let mut plan = plan(found, options, crate::engine::now());
-    plan.switch = switch::moves(root, &store, options.to, &plan.containers)?;
+    plan.switch = switch::moves(root, &store, &plan)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     Ok(plan)
 }

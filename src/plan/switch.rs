@@ -7,7 +7,7 @@
 //!
 //! Each rename is atomic and can be told done from undone by looking; the same list backwards is the way back.
 
-use super::{Move, PlanContainer, Touched, Why};
+use super::{Move, Plan, Touched, Why};
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::store::{Generation, Store};
@@ -22,7 +22,10 @@ pub const NEW: &str = ".unaufs/new";
 pub const OLD: &str = ".unaufs/old";
 
 /// All renames, in their order.
-pub fn moves(root: &Dir, store: &Store, to: Target, containers: &[PlanContainer]) -> Result<Vec<Move>> {
+pub fn moves(root: &Dir, store: &Store, plan: &Plan) -> Result<Vec<Move>> {
+    let to = plan.options.to;
+    // Docker up to 1.6 kept volumes in vfs/dir, whatever its driver was: then the layers go in between (FORMATS 8.6)
+    let among_volumes = to == Target::Vfs && root.has("vfs/dir")? && !root.has("image/vfs")?;
     let mut out = Vec::new();
     let park = |path: &str| Move { from: path.to_owned(), to: format!("{OLD}/{path}"), why: Why::Park };
     let install = |path: &str| Move { from: format!("{NEW}/{path}"), to: path.to_owned(), why: Why::Install };
@@ -41,11 +44,11 @@ pub fn moves(root: &Dir, store: &Store, to: Target, containers: &[PlanContainer]
     }
     // an empty store of the target, as Docker 24 and 28 make one at their first start (FORMATS 11.30)
     for path in [to.name().to_owned(), format!("image/{to}")] {
-        if root.has(&path)? {
+        if root.has(&path)? && !(among_volumes && path == to.name()) {
             out.push(park(&path));
         }
     }
-    for c in containers {
+    for c in &plan.containers {
         for f in &c.files {
             let path = format!("containers/{}/{}", c.id, f.path);
             if root.has(&path)? {
@@ -54,7 +57,10 @@ pub fn moves(root: &Dir, store: &Store, to: Target, containers: &[PlanContainer]
             out.push(install(&path));
         }
     }
-    out.push(install(to.name()));
+    match among_volumes {
+        true => out.extend(plan.layers.iter().map(|l| install(&format!("vfs/dir/{}", l.id)))),
+        false => out.push(install(to.name())),
+    }
     out.push(install(&if root.has("image")? { format!("image/{to}") } else { "image".to_owned() }));
     Ok(out)
 }

@@ -10,11 +10,18 @@
 //! depended on the version of Go.
 
 use super::V1Id;
+use crate::branchtar;
 use crate::disk::Dir;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::DiffId;
 use crate::store::Content;
 use crate::store::aufs::Driver;
+use crate::store::content::{SMALL, text_of};
+use crate::tarsplit::{DiffIdWriter, MAX_UNPACKED, Payloads, Reader, reassemble};
+use std::fs::File;
+use std::io::{Read, sink};
+
+const RECORD: &str = "tar-data.json.gz";
 
 /// What is known of a layer's tar.
 #[derive(Clone, Debug)]
@@ -31,36 +38,50 @@ pub struct Digested {
 
 /// Digests one layer.
 pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
-    let path = format!("graph/{id}/tar-data.json.gz");
-    let source = driver.moved_to(id.layer()).unwrap_or_else(|| format!("aufs/diff/{id}"));
-    let (diff, size) = tmp::reassemble(root, &path, &source).map_err(|e| Error::corrupt(e.to_string()))?;
-    Ok(Digested { diff, size, split: Content::Same(path), why_made: None })
+    let folder = root.open(driver.moved_to(id.layer()).unwrap_or_else(|| format!("aufs/diff/{id}")))?;
+    let mut why = Vec::new();
+    for name in [".migration-tardata", RECORD] {
+        let path = format!("graph/{id}/{name}");
+        let opened = match root.stat_opt(&path)? {
+            Some(_) => root.open_file(&path),
+            None => continue,
+        };
+        match opened.and_then(|file| by_record(file, &folder)) {
+            Ok((diff, _)) if name != RECORD && taken_by_docker(root, id) != Some(diff) => {
+                why.push(format!("{name} gives another digest than .migration-diffid"));
+            }
+            Ok((diff, size)) => return Ok(Digested { diff, size, split: Content::Same(path), why_made: None }),
+            // the disk's trouble, not the record's
+            Err(e) if e.errno().is_some_and(|errno| errno == rustix::io::Errno::IO.raw_os_error()) => return Err(e),
+            Err(e) => why.push(format!("{name}: {}", e.chain())),
+        }
+    }
+    if why.is_empty() {
+        why.push(format!("it has no {RECORD}"));
+    }
+    let made = branchtar::digest(&folder)?;
+    let split = Content::TarSplitOf(id.layer().clone());
+    Ok(Digested { diff: made.diff, size: made.payload, split, why_made: Some(why.join("; ")) })
 }
 
-mod tmp {
-    use super::*;
-    use base64::Engine;
-    use sha2::Digest;
-    use std::io::{BufRead, Read};
-    pub fn reassemble(root: &Dir, path: &str, source: &str) -> std::io::Result<(DiffId, u64)> {
-        let base = root.open(source).map_err(|e| std::io::Error::other(e.chain()))?;
-        let f = root.open_file(path).map_err(|e| std::io::Error::other(e.chain()))?;
-        let mut h = sha2::Sha256::new();
-        let mut total = 0;
-        for line in std::io::BufReader::new(flate2::read::GzDecoder::new(f)).lines() {
-            let v: serde_json::Value = serde_json::from_str(&line?)?;
-            if v["type"] == 2 {
-                let p = v["payload"].as_str().unwrap_or("");
-                h.update(base64::engine::general_purpose::STANDARD.decode(p).map_err(std::io::Error::other)?);
-            } else if let Some(n) = v["size"].as_u64().filter(|n| *n > 0) {
-                total += n;
-                let name = v["name"].as_str().unwrap_or("").trim_start_matches("./").to_owned();
-                let mut f = base.open_file(name).map_err(|e| std::io::Error::other(e.chain()))?;
-                let mut b = Vec::new();
-                f.read_to_end(&mut b)?;
-                h.update(&b);
-            }
-        }
-        Ok((DiffId(crate::ids::Sha256(h.finalize().into())), total))
+/// The digest that a Docker from 1.10 on took for the layer.
+fn taken_by_docker(root: &Dir, id: &V1Id) -> Option<DiffId> {
+    let text = root.read_opt(format!("graph/{id}/.migration-diffid"), SMALL).ok()??;
+    DiffId::parse(&text_of(&text).ok()?).ok()
+}
+
+/// Makes the tar again by a record of it. A record that does not fit the files is an error.
+fn by_record(record: File, folder: &Dir) -> Result<(DiffId, u64)> {
+    let mut hashed = DiffIdWriter::new(sink());
+    let done = reassemble(Reader::new(record, MAX_UNPACKED), &Files(folder), &mut hashed)?;
+    Ok((hashed.finish().1, done.payload_bytes))
+}
+
+/// The files of the branch itself: Docker on aufs looked there too, not at the mounted stack (FORMATS 6.2).
+struct Files<'a>(&'a Dir);
+
+impl Payloads for Files<'_> {
+    fn open(&self, name: &[u8]) -> Result<Box<dyn Read + '_>> {
+        Ok(Box::new(self.0.open_file(name)?))
     }
 }
