@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use args::{Args, ColorWhen, Verb};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 /// What a verb has to say at its end: the exit code besides errors.
@@ -84,12 +84,18 @@ fn catch_signals() {
     std::thread::spawn(move || {
         for (n, signal) in signals.forever().enumerate() {
             if n > 0 {
-                std::process::exit(128 + signal);
+                let kind = if signal == SIGINT { Kind::Interrupted } else { Kind::Terminated };
+                std::process::exit(kind.exit_code().into());
             }
             crate::stop::request(signal);
-            eprintln!("stopping at a safe point; once more to stop at once");
+            mutter("stopping at a safe point; once more to stop at once");
         }
     });
+}
+
+/// Writes a line to stderr. After SIGHUP the terminal may be gone: there is nobody left to tell that.
+fn mutter(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn complain(e: &Error, g: &args::Global) {
@@ -104,7 +110,8 @@ fn complain(e: &Error, g: &args::Global) {
             "fix": e.hint_text(),
             "lost": e.loss_text(),
         });
-        println!("{doc}");
+        // the exit code tells the same to those whose pipe is closed
+        let _ = writeln!(std::io::stdout(), "{doc}");
         return;
     }
     let colour = match g.color {
@@ -113,11 +120,11 @@ fn complain(e: &Error, g: &args::Global) {
         ColorWhen::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
     let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    eprintln!("{word}: {}", e.chain());
+    mutter(&format!("{word}: {}", e.chain()));
     if let Some(h) = e.hint_text() {
-        eprintln!("  do:   {h}");
+        mutter(&format!("  do:   {h}"));
     }
     if let Some(l) = e.loss_text() {
-        eprintln!("  lost: {l}");
+        mutter(&format!("  lost: {l}"));
     }
 }

@@ -324,6 +324,7 @@ impl Dir {
         let mut buf = [MaybeUninit::<u8>::uninit(); DENTS];
         let mut raw = rustix::fs::RawDir::new(&self.fd, &mut buf);
         while let Some(entry) = raw.next() {
+            crate::stop::check()?;
             let entry = entry.on(|| format!("list {}", self.show(b"")))?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
@@ -482,6 +483,10 @@ impl Dir {
 
     /// Makes the names of this folder durable.
     pub fn sync(&self) -> Result<()> {
+        fault::effect("fsync");
+        if fault::without_syncs() {
+            return Ok(());
+        }
         match rustix::fs::fsync(&self.fd) {
             // some file systems have nothing to sync for a folder
             Ok(()) | Err(Errno::INVAL) => Ok(()),

@@ -7,23 +7,46 @@
 //!   new/image/<driver>/…   metadata                      ├ stage.rs builds
 //!   new/containers/<id>/…  configurations                ┘
 //!   old/…                  what the switch parked        ─ switch.rs moves there and back
-//!   undone/…               what a rollback took out of the way
+//!   undone/…               the new store after a rollback
+//!   reserve                room for a rollback on a full disk (reserve.rs)
 //! ```
 //!
 //! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable
 //! before what follows it.
 
+pub mod reserve;
 pub mod stage;
 pub mod switch;
 
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Journal, Run, State};
+use crate::ids::LayerId;
+use crate::journal::{self, Journal, Run, State};
 use crate::plan::Plan;
 use crate::plan::switch::STATE;
 use crate::progress::Progress;
 use crate::verify::{self, Level};
+use std::collections::BTreeMap;
 use std::fs::File;
+
+/// The lock on a root. Taken before the journal is read: what another unaufs does meanwhile would make a plan out of date.
+pub struct Lock {
+    _held: File,
+}
+
+impl Lock {
+    /// Takes the lock and writes nothing. Fails with [`Kind::Busy`] if another unaufs holds it or, unless `docker_may_run`, a Docker
+    /// runs on ROOT. The kernel drops it with the process, so there is no stale one.
+    pub fn take(root: &Dir, docker_may_run: bool) -> Result<Lock> {
+        let lock = root.lock()?;
+        if !docker_may_run && let Some(who) = crate::plan::host::docker_on(root)? {
+            return Err(Error::new(Kind::Busy, who)
+                .hint("systemctl stop docker docker.socket; then run unaufs again")
+                .loss("nothing; nothing was changed"));
+        }
+        Ok(Lock { _held: lock })
+    }
+}
 
 /// The right to change a root: ROOT is open and locked, and nothing else uses it.
 pub struct Locked {
@@ -33,24 +56,23 @@ pub struct Locked {
     pub state: Dir,
     /// The journal in it.
     pub journal: Journal,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Locked {
-    /// Takes the lock. Fails with [`Kind::Busy`] if another unaufs holds it or, unless `docker_may_run`, a Docker runs on ROOT.
-    pub fn take(root: Dir, state: Option<&std::path::Path>, docker_may_run: bool) -> Result<Locked> {
-        let lock = root.lock()?;
-        if !docker_may_run && let Some(who) = crate::plan::host::docker_on(&root)? {
-            return Err(Error::new(Kind::Busy, who)
-                .hint("systemctl stop docker docker.socket; then run unaufs again")
-                .loss("nothing; nothing was changed"));
-        }
+    /// Opens the state folder and the journal, making both where they are missing. Their names are durable then: no effect may outlive
+    /// the journal that tells of it.
+    pub fn open(root: Dir, lock: Lock, state: Option<&std::path::Path>) -> Result<Locked> {
         let state = match state {
             Some(path) => {
                 std::fs::create_dir_all(path).map_err(|e| Error::io(format!("make {}", path.display()), e))?;
                 Dir::open_named(path)?
             }
-            None => root.ensure(STATE, 0o700)?,
+            None => {
+                let state = root.ensure(STATE, 0o700)?;
+                root.sync()?;
+                state
+            }
         };
         let journal = Journal::open(&state)?;
         Ok(Locked { root, state, journal, _lock: lock })
@@ -80,7 +102,7 @@ pub struct Outcome {
     /// Layers that an earlier call had built.
     pub found_done: usize,
     /// What failed while running, with `--keep-going`.
-    pub failed: std::collections::BTreeMap<crate::ids::LayerId, String>,
+    pub failed: BTreeMap<LayerId, String>,
     /// Was it compared?
     pub verified: bool,
     /// What was really done, in sums.
@@ -110,6 +132,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         tally: stage::Sums::default(),
     };
     if state == State::Building {
+        reserve::make(&at.state)?;
         let which = if how.prepare { stage::Which::Images } else { stage::Which::All };
         stage::build(at, plan, id, which, how.keep_going, progress, &mut outcome)?;
         if !outcome.failed.is_empty() {
@@ -143,10 +166,71 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         switch::forward(&at.root, plan, progress)?;
         at.journal.set_state(id, State::Switched, &now())?;
         state = State::Switched;
-        stage::clear(&at.root)?;
     }
     outcome.state = state;
     Ok(outcome)
+}
+
+/// Puts the old store back, from every state. Needs no free space.
+pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progress) -> Result<switch::Undone> {
+    reserve::release(&at.state)?;
+    let switched = at.journal.has_switched(run.id)?;
+    at.journal.set_state(run.id, State::Undoing, &now())?;
+    // before its renames a run has nothing outside the state folder: an overlay2/ in ROOT is somebody else's
+    let undone = match switched {
+        true => switch::backward(&at.root, &run.plan, progress)?,
+        false => switch::Undone::default(),
+    };
+    if switched && !drop_new {
+        switch::keep_undone(&at.root)?;
+    } else {
+        stage::clear(&at.root)?;
+    }
+    if let Some(state) = at.root.open_opt(STATE)? {
+        // folders only: had something not gone back, it would stay here
+        state.remove_empty(b"old")?;
+    }
+    // a new migration clears the stage: `undone` must be durable before
+    at.root.sync_fs()?;
+    at.journal.set_state(run.id, State::Undone, &now())?;
+    Ok(undone)
+}
+
+/// Removes everything that unaufs made in ROOT, the journal last. Only after the old store is back.
+pub fn drop_state(at: Locked, elsewhere: bool) -> Result<()> {
+    let Locked { root, state, journal, _lock } = at;
+    drop(journal);
+    let is_journal = |name: &[u8]| name.starts_with(journal::FILE.as_bytes());
+    if let Some(dir) = root.open_opt(STATE)? {
+        dir.remove_empty(b"old")?;
+        if dir.has("old")? {
+            return Err(Error::corrupt("the old store is still parked").hint("run `unaufs rollback` again"));
+        }
+        for (name, _) in dir.list()?.into_iter().filter(|(n, _)| !is_journal(n)) {
+            dir.remove_tree(&name)?;
+        }
+        dir.sync_fs()?;
+    }
+    if elsewhere {
+        for name in [reserve::FILE, journal::FILE, journal::ROLLBACK_FILE] {
+            state.remove_tree(name.as_bytes())?;
+        }
+    }
+    root.remove_tree(STATE.as_bytes())?;
+    root.sync_fs()
+}
+
+/// Deletes the old store; what else unaufs keeps goes first, so that as long as something is left, `old` is.
+pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
+    at.journal.set_state(run.id, State::Cleaned, &now())?;
+    if let Some(state) = at.root.open_opt(STATE)? {
+        let kept = |n: &[u8]| n == b"old" || n.starts_with(journal::FILE.as_bytes());
+        for (name, _) in state.list()?.into_iter().filter(|(n, _)| !kept(n)) {
+            state.remove_tree(&name)?;
+        }
+        state.remove_tree(b"old")?;
+    }
+    at.root.sync_fs()
 }
 
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not

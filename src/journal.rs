@@ -1,24 +1,33 @@
 //! The journal: what was planned and how far it is, durable before each effect.
 //!
 //! ```text
-//! ROOT/.unaufs/journal.db      SQLite; schema in migrations/NNNN_*.sql, applied on open
+//! ROOT/.unaufs/journal.db            SQLite; schema in migrations/NNNN_*.sql, applied on open
+//! ROOT/.unaufs/journal.db-journal    SQLite's rollback journal: empty between two transactions
 //! ```
 //!
 //! SQLite with a rollback journal and `synchronous=FULL`: after a power cut a committed line is there, an uncommitted one is not.
-//! WAL is off: its shared memory would be a second file to lose.
+//! WAL is off: its shared memory would be a second file to lose. The rollback journal is truncated, never removed: the commit is then
+//! durable without a sync of the folder, which `FULL` leaves out after a removal, and a commit needs no free inode.
 
 use crate::disk::{Dir, fault};
 use crate::error::{Error, Kind, Result};
+use crate::ids::LayerId;
 use crate::plan::Plan;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The file's name in the state folder.
 pub const FILE: &str = "journal.db";
 
+/// SQLite's own, beside it.
+pub const ROLLBACK_FILE: &str = "journal.db-journal";
+
 /// In their order; the number is SQLite's `user_version` afterwards.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001_journal.sql"), include_str!("../migrations/0002_prepare.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_journal.sql"),
+    include_str!("../migrations/0002_prepare.sql"),
+    include_str!("../migrations/0003_plan_apart.sql"),
+];
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -99,9 +108,17 @@ fn sql(e: rusqlite::Error) -> Error {
 }
 
 impl Journal {
-    /// Opens the journal in the state folder, making it if needed.
+    /// Opens the journal in the state folder, making it if needed; its name is durable then.
     pub fn open(state: &Dir) -> Result<Journal> {
-        Journal::open_with(state, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+        // made here and not by SQLite, which calls every failure to make a file "unable to open", also a full disk
+        for name in [FILE, ROLLBACK_FILE] {
+            if state.stat_opt(name)?.is_none() {
+                state.create(name)?;
+            }
+        }
+        let journal = Journal::open_with(state, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        state.sync()?;
+        Ok(journal)
     }
 
     /// Opens the journal if there is one, for reading; a journal that a crash left in the middle of a commit is repaired by the next writer.
@@ -120,7 +137,7 @@ impl Journal {
         }
         let path = state.label().join(FILE);
         let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql)?;
-        db.pragma_update(None, "journal_mode", "DELETE").map_err(sql)?;
+        db.pragma_update(None, "journal_mode", "TRUNCATE").map_err(sql)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(sql)?;
         db.pragma_update(None, "foreign_keys", true).map_err(sql)?;
         let mut journal = Journal { db };
@@ -151,7 +168,7 @@ impl Journal {
         let row = self
             .db
             .query_row(
-                "SELECT id, state, plan, started, verified, prepared FROM run ORDER BY id DESC LIMIT 1",
+                "SELECT id, state, text, started, verified, prepared FROM run JOIN plan ON run = id ORDER BY id DESC LIMIT 1",
                 [],
                 |r| {
                     Ok((
@@ -179,11 +196,12 @@ impl Journal {
         let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
         let t = self.db.transaction().map_err(sql)?;
         t.execute(
-            "INSERT INTO run (plan, fingerprint, started, state, prepared) VALUES (?1, ?2, ?3, 'building', ?4)",
-            params![text, print, now, prepared],
+            "INSERT INTO run (fingerprint, started, state, prepared) VALUES (?1, ?2, 'building', ?3)",
+            params![print, now, prepared],
         )
         .map_err(sql)?;
         let id = t.last_insert_rowid();
+        t.execute("INSERT INTO plan (run, text) VALUES (?1, ?2)", params![id, text]).map_err(sql)?;
         {
             let mut unit =
                 t.prepare("INSERT INTO unit (run, kind, name, state) VALUES (?1, ?2, ?3, 'intent')").map_err(sql)?;
@@ -235,18 +253,24 @@ impl Journal {
     }
 
     /// Gives a run that is being built another plan. Layers that are in both and done stay done; what the stage has of others must
-    /// have been removed before.
-    pub fn replan(&mut self, run: i64, plan: &Plan, prepared: bool) -> Result<()> {
+    /// have been removed before. `lost` are the layers that failed and that the plan leaves out.
+    pub fn replan(&mut self, run: i64, plan: &Plan, prepared: bool, lost: &BTreeMap<LayerId, String>) -> Result<()> {
         fault::effect("journal replan");
         let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
         let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
         let known = self.done(run, "layer")?;
         let t = self.db.transaction().map_err(sql)?;
-        t.execute(
-            "UPDATE run SET plan = ?2, fingerprint = ?3, prepared = ?4 WHERE id = ?1",
-            params![run, text, print, prepared],
-        )
-        .map_err(sql)?;
+        t.execute("UPDATE run SET fingerprint = ?2, prepared = ?3 WHERE id = ?1", params![run, print, prepared])
+            .map_err(sql)?;
+        t.execute("UPDATE plan SET text = ?2 WHERE run = ?1", params![run, text]).map_err(sql)?;
+        t.execute("DELETE FROM lost WHERE run = ?1", [run]).map_err(sql)?;
+        for (layer, reason) in lost {
+            t.execute(
+                "INSERT INTO lost (run, layer, reason) VALUES (?1, ?2, ?3)",
+                params![run, layer.as_str(), reason],
+            )
+            .map_err(sql)?;
+        }
         t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'intent'", [run]).map_err(sql)?;
         for l in plan.layers.iter().filter(|l| !known.contains(l.id.as_str())) {
             t.execute(
@@ -256,6 +280,28 @@ impl Journal {
             .map_err(sql)?;
         }
         t.commit().map_err(sql)
+    }
+
+    /// The layers that failed while running and were left out, and why.
+    pub fn lost(&self, run: i64) -> Result<BTreeMap<LayerId, String>> {
+        let mut q = self.db.prepare("SELECT layer, reason FROM lost WHERE run = ?1").map_err(sql)?;
+        let rows = q.query_map([run], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))).map_err(sql)?;
+        rows.map(|row| {
+            let (layer, reason) = row.map_err(sql)?;
+            Ok((LayerId::parse(&layer)?, reason))
+        })
+        .collect()
+    }
+
+    /// Did a run ever begin its renames? Before that, nothing outside the state folder is its own.
+    pub fn has_switched(&self, run: i64) -> Result<bool> {
+        self.db
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM event WHERE run = ?1 AND what = ?2)",
+                params![run, State::Switching.name()],
+                |r| r.get(0),
+            )
+            .map_err(sql)
     }
 
     /// The units of a kind that are done.

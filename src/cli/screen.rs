@@ -3,7 +3,7 @@
 use super::args::{Global, ProgressWhen};
 use crate::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -61,8 +61,12 @@ impl Progress for Bars {
 
     fn warn(&self, text: &str) {
         self.with(|b| match b {
-            Some(bar) => bar.suspend(|| eprintln!("warning: {text}")),
-            None => eprintln!("warning: {text}"),
+            Some(bar) => bar.suspend(|| {
+                let _ = writeln!(std::io::stderr(), "warning: {text}");
+            }),
+            None => {
+                let _ = writeln!(std::io::stderr(), "warning: {text}");
+            }
         });
     }
 }
@@ -100,14 +104,15 @@ impl Lines {
 
     fn say(&self, kind: &str, text: &str, n: &Now) {
         if !self.json {
-            eprintln!("{text}");
+            // a terminal that is gone is no reason to end a migration
+            let _ = writeln!(std::io::stderr(), "{text}");
             return;
         }
         let line = serde_json::json!({
             "message_type": kind, "phase": n.phase, "done": n.done, "steps": n.steps,
             "seconds": n.began.elapsed().as_secs(), "text": text,
         });
-        if self.stdout { println!("{line}") } else { eprintln!("{line}") }
+        let _ = if self.stdout { writeln!(std::io::stdout(), "{line}") } else { writeln!(std::io::stderr(), "{line}") };
     }
 }
 

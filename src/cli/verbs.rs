@@ -4,7 +4,7 @@ use super::args::{CleanupArgs, Global, MigrateArgs, PlanArgs, RollbackArgs, Veri
 use super::{Done, Ending, screen};
 use crate::checks::{self, Level};
 use crate::disk::Dir;
-use crate::engine::{self, How, Locked, stage, switch};
+use crate::engine::{self, How, Lock, Locked, stage};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Journal, Run, State};
 use crate::plan::switch::{OLD, STATE};
@@ -110,6 +110,8 @@ fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
 /// `unaufs migrate`.
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let root = root(g)?;
+    // before the journal is read: what another unaufs does meanwhile would make the plan out of date
+    let lock = if a.dry_run { None } else { Some(Lock::take(&root, a.prepare)?) };
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
     let last = match journal(g, &root)? {
         Some(j) => j.last()?,
@@ -125,8 +127,8 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
             }
             finished(g, &run)
         }
-        Some(run) if !run.state.over() => resume(g, a, root, run, how),
-        _ => begin(g, a, root, how),
+        Some(run) if !run.state.over() => resume(g, a, root, lock, run, how),
+        _ => begin(g, a, root, lock, how),
     }
 }
 
@@ -142,7 +144,7 @@ fn finished(g: &Global, run: &Run) -> Done {
     Ok(Ending::Fine)
 }
 
-fn begin(g: &Global, a: &MigrateArgs, root: Dir, how: How) -> Done {
+fn begin(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, how: How) -> Done {
     let saved = match &a.plan {
         Some(file) => Some(load(file)?),
         None => None,
@@ -154,22 +156,22 @@ fn begin(g: &Global, a: &MigrateArgs, root: Dir, how: How) -> Done {
     if let Some(saved) = &saved {
         stale(saved, &plan)?;
     }
-    if a.dry_run {
+    let Some(lock) = lock else {
         say(&report::plan::text(&plan))?;
         return Ok(Ending::Fine);
-    }
-    blockers(&plan, a.prepare)?;
+    };
+    blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
         say(&report::plan::text(&plan))?;
     }
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;
     }
-    let mut locked = Locked::take(root, g.state.as_deref(), a.prepare)?;
+    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
     work(g, &mut locked, plan, None, how)
 }
 
-fn resume(g: &Global, a: &MigrateArgs, root: Dir, run: Run, how: How) -> Done {
+fn resume(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, how: How) -> Done {
     if let Some(file) = &a.plan {
         let saved = load(file)?;
         if saved.fingerprint.digest != run.plan.fingerprint.digest {
@@ -178,36 +180,47 @@ fn resume(g: &Global, a: &MigrateArgs, root: Dir, run: Run, how: How) -> Done {
         }
     }
     if run.prepared && run.state == State::Building {
-        return after_prepare(g, a, root, run, how);
+        return after_prepare(g, a, root, lock, run, how);
     }
     if matches!(run.state, State::Building | State::Built | State::Verified) {
         let progress = screen::progress(g);
-        let fresh = make::make(&root, &run.plan.options, &make::Known::default(), &*progress)?;
-        blockers(&fresh, false)?;
+        let lost = match journal(g, &root)? {
+            Some(j) => j.lost(run.id)?,
+            None => BTreeMap::new(),
+        };
+        let known = make::Known { lost, ..make::Known::default() };
+        let fresh = make::make(&root, &run.plan.options, &known, &*progress)?;
+        blockers(&fresh, &ROOM)?;
         stale(&run.plan, &fresh)?;
     }
+    let Some(lock) = lock else {
+        say(&format!("a migration stands at '{}'; `unaufs migrate` goes on with it", run.state.name()))?;
+        return Ok(Ending::Fine);
+    };
     confirm(a.yes, &format!("A migration stands at '{}'. Go on?", run.state.name()))?;
-    let mut locked = Locked::take(root, g.state.as_deref(), false)?;
+    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
     let plan = run.plan.clone();
     work(g, &mut locked, plan, Some(run), how)
 }
 
 /// Image layers were built while Docker ran. The plan is made anew, and what has changed since is built anew.
-fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, run: Run, how: How) -> Done {
+fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, how: How) -> Done {
     let progress = screen::progress(g);
     let fresh = make::make(&root, &run.plan.options, &make::Known::of(&run.plan), &*progress)?;
     drop(progress);
-    blockers(&fresh, a.prepare)?;
-    if a.dry_run {
+    let settled = if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() };
+    blockers(&fresh, &settled)?;
+    let Some(lock) = lock else {
         say(&report::plan::text(&fresh))?;
         return Ok(Ending::Fine);
-    }
+    };
     let saved = a.plan.is_some();
     if !saved {
         confirm(a.yes, "The image layers are prepared. Migrate now?")?;
     }
-    let mut locked = Locked::take(root, g.state.as_deref(), a.prepare)?;
-    stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare)?;
+    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
+    // what failed before is tried again
+    stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare, &BTreeMap::new())?;
     let run = locked.journal.last()?;
     work(g, &mut locked, fresh, run, how)
 }
@@ -215,7 +228,10 @@ fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, run: Run, how: How) -> 
 /// Runs the engine; with `--keep-going` plans anew without what failed, as often as something fails.
 fn work(g: &Global, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
     let progress = screen::progress(g);
-    let mut failed = BTreeMap::new();
+    let mut failed = match &run {
+        Some(r) => locked.journal.lost(r.id)?,
+        None => BTreeMap::new(),
+    };
     let prepared = how.prepare;
     let outcome = loop {
         let outcome = engine::migrate(locked, &plan, run.take(), how, &*progress)?;
@@ -228,7 +244,7 @@ fn work(g: &Global, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, h
         let Some(last) = locked.journal.last()? else {
             return Err(Error::corrupt("the journal lost its run"));
         };
-        stage::reconcile(locked, last.id, &last.plan, &fresh, prepared)?;
+        stage::reconcile(locked, last.id, &last.plan, &fresh, prepared, &failed)?;
         plan = fresh;
         run = locked.journal.last()?;
     };
@@ -280,11 +296,15 @@ fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     .loss("nothing; nothing was changed"))
 }
 
-/// The first blocking check as an error, with the exit code of its kind.
 /// A running Docker and its mounts do not matter while only image layers are prepared.
-fn blockers(plan: &Plan, preparing: bool) -> Result<()> {
-    let harmless = |id: &str| preparing && matches!(id, "H01" | "H02");
-    let blocks: Vec<_> = plan.checks.iter().filter(|c| c.level == Level::Block && !harmless(&c.id)).collect();
+const IN_USE: [&str; 2] = ["H01", "H02"];
+/// When a run goes on, part of the new store is there already: whether the rest fits shows when it is built.
+const ROOM: [&str; 2] = ["H05", "H06"];
+
+/// The first blocking check as an error, with the exit code of its kind; `settled` are ids that do not count now.
+fn blockers(plan: &Plan, settled: &[&str]) -> Result<()> {
+    let counts = |id: &str| !settled.contains(&id);
+    let blocks: Vec<_> = plan.checks.iter().filter(|c| c.level == Level::Block && counts(&c.id)).collect();
     let Some(first) = blocks.first() else { return Ok(()) };
     let kind = match first.id.as_str() {
         "H01" | "H02" => Kind::Busy,
@@ -379,17 +399,17 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
 /// `unaufs rollback`.
 pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     let root = root(g)?;
+    let lock = Lock::take(&root, false)?;
     let run = last_run(g, &root)?.filter(|r| !r.state.over());
     let Some(run) = run else {
         if a.drop_new && root.has(STATE)? {
-            let locked = Locked::take(root, g.state.as_deref(), false)?;
-            drop_state(locked, g)?;
+            engine::drop_state(Locked::open(root, lock, g.state.as_deref())?, g.state.is_some())?;
         }
         say("nothing to do: no migration is under way or in force")?;
         return Ok(Ending::Fine);
     };
     confirm(a.yes, "Put the old store back?")?;
-    let mut locked = Locked::take(root, g.state.as_deref(), false)?;
+    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
     if let Some(m) = crate::disk::mounts::below(locked.root.label())?.first() {
         return Err(Error::new(Kind::Busy, format!("{} is mounted", crate::show::path(&m.point)))
             .hint(format!("umount {}", crate::show::path(&m.point)))
@@ -397,19 +417,13 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     }
     let progress = screen::progress(g);
     progress.phase("rollback", run.plan.switch.len() as u64);
-    locked.journal.set_state(run.id, State::Undoing, &engine::now())?;
-    let undone = switch::backward(&locked.root, &run.plan, &*progress)?;
-    stage::clear(&locked.root)?;
+    let undone = engine::rollback(&mut locked, &run, a.drop_new, &*progress)?;
     drop(progress);
     let added = report::rollback::added_meanwhile(&locked.root, &run.plan)?;
-    locked.journal.set_state(run.id, State::Undone, &engine::now())?;
     let doc =
         report::rollback::Document { schema: "unaufs.rollback/1", dropped: a.drop_new, undone: &undone, added: &added };
     if a.drop_new {
-        drop_state(locked, g)?;
-    } else if let Some(state) = locked.root.open_opt(STATE)? {
-        // folders only: had something not gone back, it would stay here
-        state.remove_empty(b"old")?;
+        engine::drop_state(locked, g.state.is_some())?;
     }
     if g.json || g.jsonl {
         say_json(&doc)?
@@ -419,26 +433,10 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     Ok(Ending::Fine)
 }
 
-/// Removes everything that unaufs made in ROOT. Only after the old store is back: `old/` holds nothing then but empty folders.
-fn drop_state(locked: Locked, g: &Global) -> Result<()> {
-    let Locked { root, state, journal, .. } = locked;
-    drop(journal);
-    if let Some(dir) = root.open_opt(STATE)? {
-        dir.remove_empty(b"old")?;
-    }
-    if root.has(OLD)? {
-        return Err(Error::corrupt("the old store is still parked").hint("run `unaufs rollback` again"));
-    }
-    if g.state.is_some() {
-        state.remove_tree(crate::journal::FILE.as_bytes())?;
-    }
-    root.remove_tree(STATE.as_bytes())?;
-    root.sync_fs()
-}
-
 /// `unaufs cleanup`.
 pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
     let root = root(g)?;
+    let lock = Lock::take(&root, false)?;
     let Some(run) = last_run(g, &root)? else {
         return Err(Error::new(Kind::NoStore, "no migration has been made here"));
     };
@@ -466,14 +464,8 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         say(&report::cleanup_warning(&run.plan))?;
     }
     confirm(a.yes, "Delete the old store for good?")?;
-    let mut locked = Locked::take(root, g.state.as_deref(), false)?;
-    locked.journal.set_state(run.id, State::Cleaned, &engine::now())?;
-    if let Some(state) = locked.root.open_opt(STATE)? {
-        for part in [&b"old"[..], b"new", b"undone"] {
-            state.remove_tree(part)?;
-        }
-    }
-    locked.root.sync_fs()?;
+    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
+    engine::cleanup(&mut locked, &run)?;
     if g.json || g.jsonl {
         say_json(&serde_json::json!({"schema": "unaufs.cleanup/1", "state": "cleaned"}))?;
     } else {

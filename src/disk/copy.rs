@@ -71,7 +71,7 @@ pub fn copy_object(
             }
             let dst = to.create(new)?;
             used = copy_content(&src, &dst, m, ability)
-                .map_err(|e| Error::io(format!("copy {} to {}", from.show(name), to.show(new)), e))?;
+                .map_err(|e| e.named(|| format!("copy {} to {}", from.show(name), to.show(new))))?;
             let after = Meta::from_stat(&rustix::fs::fstat(&src).on(|| format!("stat {}", from.show(name)))?);
             if (after.size, after.mtime) != (m.size, m.mtime) {
                 return Err(changed(from, name));
@@ -109,7 +109,29 @@ fn finish_file(from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], dst: &Fi
     rustix::fs::futimens(dst, &Times::from(m).stamps()).on(what)
 }
 
-fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<Transfer, std::io::Error> {
+/// Why a content was not copied.
+enum Failure {
+    Io(std::io::Error),
+    /// Somebody asked us to stop.
+    Stopped(Error),
+}
+
+impl Failure {
+    fn named(self, what: impl FnOnce() -> String) -> Error {
+        match self {
+            Failure::Io(e) => Error::io(what(), e),
+            Failure::Stopped(e) => e,
+        }
+    }
+}
+
+impl<E: Into<std::io::Error>> From<E> for Failure {
+    fn from(e: E) -> Failure {
+        Failure::Io(e.into())
+    }
+}
+
+fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<Transfer, Failure> {
     if m.size == 0 {
         return Ok(Transfer::Copy);
     }
@@ -133,6 +155,25 @@ fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<T
     Ok(Transfer::Copy)
 }
 
+/// Gives a new file blocks of its own, also where the file system cannot promise any without writing.
+pub fn allocate(file: &File, bytes: u64) -> Result<(), std::io::Error> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            let zeros = [0u8; 64 * 1024];
+            let mut left = bytes;
+            while left > 0 {
+                let n = zeros.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let mut f = file;
+                f.write_all(&zeros[..n])?;
+                left -= n as u64;
+            }
+            Ok(())
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// The next stretch of data at or after `pos`; `None` behind the last one.
 fn next_data(src: &File, pos: u64, size: u64) -> Result<Option<(u64, u64)>, std::io::Error> {
     if pos >= size {
@@ -149,11 +190,15 @@ fn next_data(src: &File, pos: u64, size: u64) -> Result<Option<(u64, u64)>, std:
     Ok(if start >= end { None } else { Some((start, end)) })
 }
 
-fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -> Result<(), std::io::Error> {
+/// So much is copied between two looks at [`crate::stop`].
+const STRETCH: u64 = 16 << 20;
+
+fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -> Result<(), Failure> {
     let mut pos = start;
     while pos < end && ability.step.load(Ordering::Relaxed) <= 1 {
         let (mut a, mut b) = (pos, pos);
-        let want = usize::try_from(end - pos).unwrap_or(usize::MAX).min(1 << 30);
+        crate::stop::check().map_err(Failure::Stopped)?;
+        let want = usize::try_from((end - pos).min(STRETCH)).unwrap_or(usize::MAX);
         match rustix::fs::copy_file_range(src, Some(&mut a), dst, Some(&mut b), want) {
             Ok(0) => break,
             Ok(n) => pos += n as u64,
@@ -170,6 +215,7 @@ fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -
     let mut buf = vec![0u8; 256 * 1024];
     let (mut reader, mut writer) = (src.take(end - pos), dst);
     loop {
+        crate::stop::check().map_err(Failure::Stopped)?;
         let n = reader.read(&mut buf)?;
         if n == 0 {
             break;
@@ -177,5 +223,5 @@ fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -
         writer.write_all(&buf[..n])?;
         pos += n as u64;
     }
-    if pos == end { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    if pos == end { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()) }
 }

@@ -103,8 +103,16 @@ pub enum Which {
     All,
 }
 
-/// Brings the stage of a prepared run up to a fresh plan: layers that are gone or have changed are removed from it.
-pub fn reconcile(at: &mut Locked, run: i64, was: &Plan, fresh: &Plan, prepared: bool) -> Result<()> {
+/// Brings the stage up to a fresh plan: layers that are gone or have changed are removed from it, or they would be installed with the rest.
+/// The journal takes back "done" before and gets the plan after, so that a crash in between only costs time.
+pub fn reconcile(
+    at: &mut Locked,
+    run: i64,
+    was: &Plan,
+    fresh: &Plan,
+    prepared: bool,
+    lost: &BTreeMap<LayerId, String>,
+) -> Result<()> {
     let key = |l: &PlanLayer| format!("layer {}", l.id);
     let state = |p: &Plan, l: &PlanLayer| p.fingerprint.objects.get(&key(l)).cloned();
     let stale: Vec<&PlanLayer> = was.layers.iter().filter(|l| state(was, l) != state(fresh, l)).collect();
@@ -120,7 +128,7 @@ pub fn reconcile(at: &mut Locked, run: i64, was: &Plan, fresh: &Plan, prepared: 
         to.refresh(&new, l)?;
     }
     new.sync_fs()?;
-    at.journal.replan(run, fresh, prepared)
+    at.journal.replan(run, fresh, prepared, lost)
 }
 
 /// Builds what is not done yet.
@@ -239,7 +247,8 @@ fn build_level(
                 since = Instant::now();
             }
         }
-        if !batch.is_empty() {
+        // a sync may take long: who asked for a stop does not wait for it, and these few layers are built anew
+        if !batch.is_empty() && crate::stop::check().is_ok() {
             new.sync_fs()?;
             journal.finish(run, "layer", &batch)?;
         }

@@ -1,11 +1,12 @@
 //! The switch, forwards and backwards: the plan's renames, each atomic, each recognisable as done by looking.
 //!
 //! Forwards, a rename is done when its source is gone and its target is there. Backwards, Docker may have run on the new store meanwhile:
-//! it may have removed a container's folder, or made a new `buildkit/`. What is in the way goes to `.unaufs/undone`, never away.
+//! it may have removed a container's folder, or made a new `buildkit/`. What is in the way goes to the stage, never away, and the stage
+//! becomes `.unaufs/undone`. The stage's folders stay after the switch: the way back then makes none, on a disk that may be full.
 
 use crate::disk::Dir;
 use crate::error::{Error, Result};
-use crate::plan::switch::{NEW, OLD, UNDONE};
+use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Move, Plan, Why};
 use crate::progress::Progress;
 
@@ -41,13 +42,13 @@ fn installed_later(plan: &Plan, m: &Move) -> bool {
 pub struct Undone {
     /// Old things that are back.
     pub restored: Vec<String>,
-    /// New things that are now below `.unaufs/undone`.
+    /// New things that left their places; without `--drop-new` they are below `.unaufs/undone`.
     pub kept: Vec<String>,
     /// Folders that Docker had removed and that were made again.
     pub remade: Vec<String>,
 }
 
-/// Puts the old store back. Needs no space: renames only, and a few folders. May be repeated at any point.
+/// Puts the old store back. Needs no space: renames only, into folders that are there. May be repeated at any point.
 pub fn backward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<Undone> {
     let mut out = Undone::default();
     for m in plan.switch.iter().rev() {
@@ -67,34 +68,49 @@ pub fn backward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<Undo
     Ok(out)
 }
 
-/// A new object leaves its place, unless the old one stands there again already.
+/// A new object goes back to the stage, whose folders are still there, unless the old one stands in its place again already.
 fn take_out(root: &Dir, plan: &Plan, m: &Move, out: &mut Undone) -> Result<()> {
     let replaced = plan.switch.iter().any(|p| p.why == Why::Park && p.from == m.to);
     if replaced && !root.has(format!("{OLD}/{}", m.to))? {
         return Ok(());
     }
-    // still in the stage: the switch never got here
+    // still in the stage: the switch never got here, or an earlier rollback did
     if root.has(&m.from)? || !root.has(&m.to)? {
         return Ok(());
     }
-    set_aside(root, &m.to)?;
+    let (dir, _) = crate::disk::split(m.from.as_bytes());
+    root.ensure(dir, 0o700)?;
+    root.rename_new(&m.to, root, &m.from)?;
     out.kept.push(m.to.clone());
     Ok(())
 }
 
-/// Moves something out of the way, to the same path below `.unaufs/undone`.
+/// Moves something that stands where an old object belongs to the same path in the stage.
 fn set_aside(root: &Dir, path: &str) -> Result<()> {
-    let to = format!("{UNDONE}/{path}");
+    let to = format!("{NEW}/{path}");
     let (dir, name) = crate::disk::split(to.as_bytes());
     let dir = root.ensure(dir, 0o700)?;
-    // an earlier rollback may have left something of this name
+    root.rename_new(path, &dir, free_name(&dir, name)?)
+}
+
+/// `name`, or `name.2`, `name.3` … if that is taken.
+fn free_name(dir: &Dir, name: &[u8]) -> Result<Vec<u8>> {
     let mut free = name.to_vec();
     let mut n = 1;
     while dir.has(&free)? {
         n += 1;
         free = [name, format!(".{n}").as_bytes()].concat();
     }
-    root.rename_new(path, &dir, &free)
+    Ok(free)
+}
+
+/// What Docker may have run on is not deleted unasked: the stage, with everything new in it again, becomes `.unaufs/undone`. One rename.
+pub fn keep_undone(root: &Dir) -> Result<()> {
+    let state = root.open(STATE)?;
+    if !state.has("new")? {
+        return Ok(());
+    }
+    state.rename_new("new", &state, free_name(&state, b"undone")?)
 }
 
 fn put_back(root: &Dir, plan: &Plan, m: &Move, out: &mut Undone) -> Result<()> {
@@ -118,15 +134,4 @@ fn put_back(root: &Dir, plan: &Plan, m: &Move, out: &mut Undone) -> Result<()> {
     root.rename_new(&m.to, root, &m.from)?;
     out.restored.push(m.from.clone());
     Ok(())
-}
-
-/// Is anything of the stage or of the parked store left?
-pub fn traces(root: &Dir) -> Result<Vec<&'static str>> {
-    let mut out = Vec::new();
-    for path in [NEW, OLD, UNDONE] {
-        if root.has(path)? {
-            out.push(path);
-        }
-    }
-    Ok(out)
 }

@@ -20,8 +20,6 @@ pub const STATE: &str = ".unaufs";
 pub const NEW: &str = ".unaufs/new";
 /// What was parked.
 pub const OLD: &str = ".unaufs/old";
-/// What a rollback took out of the way.
-pub const UNDONE: &str = ".unaufs/undone";
 
 /// All renames, in their order.
 pub fn moves(root: &Dir, store: &Store, to: Target, containers: &[PlanContainer]) -> Result<Vec<Move>> {

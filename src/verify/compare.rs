@@ -191,6 +191,7 @@ impl Pair<'_> {
         let (mut a, mut b) = (old.open_file(name)?, new.open_file(name)?);
         let (mut x, mut y) = (vec![0u8; 128 * 1024], vec![0u8; 128 * 1024]);
         loop {
+            crate::stop::check()?;
             let n = a.read(&mut x).on(what)?;
             if n == 0 {
                 break;
