@@ -1,0 +1,23 @@
+//! Killed, interrupted, out of space, without power: the promise that no half state is left (docs/safety.md).
+//!
+//! ```text
+//! points    dies before each effect on the disk, then goes on or back          (feature fault-points)
+//! random    kill -9 at random instants
+//! signals   SIGINT, SIGTERM, SIGHUP; two runs at once; journals of other schemas
+//! full      no blocks, no inodes
+//! power     an image of the disk taken while it runs, as a power cut would leave it
+//! calls     errors injected into system calls with strace
+//! ```
+//!
+//! A plain run is short. `run.sh N` makes it long: `UNAUFS_CRASH_LONG=1`, `UNAUFS_CRASH_ROUNDS=N`. Other variables: `UNAUFS_CRASH_DIR`, where
+//! the copies lie; `UNAUFS_CRASH_BIN`, another binary for the tests that need no fault points.
+
+mod bed;
+mod calls;
+mod full;
+#[cfg(feature = "fault-points")]
+mod points;
+mod power;
+mod random;
+mod signals;
+mod tree;

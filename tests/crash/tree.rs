@@ -1,0 +1,103 @@
+//! A tree with everything that can be told of it, for comparing: names, types, modes, owners, sizes, times, contents, links, attributes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// What one name is.
+#[derive(PartialEq, Eq)]
+struct Object {
+    facts: String,
+    content: Vec<u8>,
+}
+
+/// A tree below a folder; the folder itself is left out, as ROOT's own times may change.
+pub struct Tree(BTreeMap<PathBuf, Object>);
+
+impl Tree {
+    /// Reads a tree. Times from `fresh` on are taken as one: what is made by a run has the time of that run.
+    pub fn of(root: &Path, fresh: Option<i64>) -> Tree {
+        Tree::without(root, fresh, &[".unaufs/journal.db", ".unaufs/journal.db-journal"])
+    }
+
+    /// Reads a tree without what lies at and below some paths. The journal holds times and is no part of the store.
+    pub fn without(root: &Path, fresh: Option<i64>, skip: &[&str]) -> Tree {
+        let mut out = BTreeMap::new();
+        let mut groups: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();
+        let mut todo = vec![PathBuf::new()];
+        while let Some(rel) = todo.pop() {
+            for entry in fs::read_dir(root.join(&rel)).unwrap_or_else(|e| panic!("list {}: {e}", rel.display())) {
+                let path = rel.join(entry.expect("entry").file_name());
+                if skip.iter().any(|s| path.starts_with(s)) {
+                    continue;
+                }
+                let m = fs::symlink_metadata(root.join(&path)).expect("stat");
+                if m.is_dir() {
+                    todo.push(path.clone());
+                } else {
+                    groups.entry((m.dev(), m.ino())).or_default().push(path.clone());
+                }
+                out.insert(path.clone(), Object::of(&root.join(&path), &m, fresh));
+            }
+        }
+        for mut names in groups.into_values().filter(|n| n.len() > 1) {
+            names.sort();
+            for n in &names {
+                let object = out.get_mut(n).expect("listed");
+                object.facts.push_str(&format!(" one file with {}", names[0].display()));
+            }
+        }
+        Tree(out)
+    }
+
+    /// What differs, one line each.
+    pub fn differences(&self, is: &Tree) -> Vec<String> {
+        let mut out = Vec::new();
+        for (path, was) in &self.0 {
+            match is.0.get(path) {
+                None => out.push(format!("{}: missing", path.display())),
+                Some(is) if is.facts != was.facts => {
+                    out.push(format!("{}: {} instead of {}", path.display(), is.facts, was.facts));
+                }
+                Some(is) if is.content != was.content => out.push(format!("{}: other content", path.display())),
+                Some(_) => {}
+            }
+        }
+        out.extend(is.0.keys().filter(|p| !self.0.contains_key(*p)).map(|p| format!("{}: new", p.display())));
+        out
+    }
+}
+
+impl Object {
+    fn of(path: &Path, m: &fs::Metadata, fresh: Option<i64>) -> Object {
+        let t = m.file_type();
+        let kind = match () {
+            () if t.is_dir() => "folder",
+            () if t.is_file() => "file",
+            () if t.is_symlink() => "symlink",
+            () if t.is_char_device() => "char device",
+            () if t.is_block_device() => "block device",
+            () if t.is_fifo() => "fifo",
+            () => "socket",
+        };
+        let size = if t.is_file() { m.size() } else { 0 };
+        let time = match fresh {
+            Some(f) if m.mtime() >= f => "fresh".to_owned(),
+            _ => format!("{}.{:09}", m.mtime(), m.mtime_nsec()),
+        };
+        let mut attributes: Vec<(OsString, Option<Vec<u8>>)> = xattr::list(path)
+            .map(|names| names.map(|n| (n.clone(), xattr::get(path, n).ok().flatten())).collect())
+            .unwrap_or_default();
+        attributes.retain(|(n, _)| n != "security.selinux");
+        attributes.sort();
+        let content = match () {
+            () if t.is_file() => fs::read(path).expect("read"),
+            () if t.is_symlink() => fs::read_link(path).expect("read link").into_os_string().into_encoded_bytes(),
+            () => Vec::new(),
+        };
+        let (mode, uid, gid, rdev) = (m.mode() & 0o7777, m.uid(), m.gid(), m.rdev());
+        Object { facts: format!("{kind} {mode:04o} {uid}:{gid} {size} {time} {rdev:x} {attributes:?}"), content }
+    }
+}
