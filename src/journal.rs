@@ -25,8 +25,8 @@ pub const ROLLBACK_FILE: &str = "journal.db-journal";
 /// In their order; the number is SQLite's `user_version` afterwards.
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_journal.sql"),
-    include_str!("../migrations/0002_plan_apart.sql"),
-    include_str!("../migrations/0003_prepare.sql"),
+    include_str!("../migrations/0002_prepare.sql"),
+    include_str!("../migrations/0003_plan_apart.sql"),
 ];
 
 /// Where a run stands.
@@ -252,8 +252,8 @@ impl Journal {
         rows.collect::<std::result::Result<_, _>>().map_err(sql)
     }
 
-    /// Gives a run that is being built another plan, and notes what was left out. Layers that are in both and done stay done; what the
-    /// stage has of others must have been removed before.
+    /// Gives a run that is being built another plan. Layers that are in both and done stay done; what the stage has of others must
+    /// have been removed before. `lost` are the layers that failed and that the plan leaves out.
     pub fn replan(&mut self, run: i64, plan: &Plan, prepared: bool, lost: &BTreeMap<LayerId, String>) -> Result<()> {
         fault::effect("journal replan");
         let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
@@ -263,18 +263,19 @@ impl Journal {
         t.execute("UPDATE run SET fingerprint = ?2, prepared = ?3 WHERE id = ?1", params![run, print, prepared])
             .map_err(sql)?;
         t.execute("UPDATE plan SET text = ?2 WHERE run = ?1", params![run, text]).map_err(sql)?;
+        t.execute("DELETE FROM lost WHERE run = ?1", [run]).map_err(sql)?;
+        for (layer, reason) in lost {
+            t.execute(
+                "INSERT INTO lost (run, layer, reason) VALUES (?1, ?2, ?3)",
+                params![run, layer.as_str(), reason],
+            )
+            .map_err(sql)?;
+        }
         t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'intent'", [run]).map_err(sql)?;
         for l in plan.layers.iter().filter(|l| !known.contains(l.id.as_str())) {
             t.execute(
                 "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'layer', ?2, 'intent')",
                 params![run, l.id.as_str()],
-            )
-            .map_err(sql)?;
-        }
-        for (layer, reason) in lost {
-            t.execute(
-                "INSERT OR REPLACE INTO lost (run, layer, reason) VALUES (?1, ?2, ?3)",
-                params![run, layer.as_str(), reason],
             )
             .map_err(sql)?;
         }

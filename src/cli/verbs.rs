@@ -4,8 +4,7 @@ use super::args::{CleanupArgs, Global, MigrateArgs, PlanArgs, RollbackArgs, Veri
 use super::{Done, Ending, screen};
 use crate::checks::{self, Level};
 use crate::disk::Dir;
-use crate::engine::stage;
-use crate::engine::{self, How, Lock, Locked};
+use crate::engine::{self, How, Lock, Locked, stage};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Journal, Run, State};
 use crate::plan::switch::{OLD, STATE};
@@ -161,7 +160,7 @@ fn begin(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, how: How) -
         say(&report::plan::text(&plan))?;
         return Ok(Ending::Fine);
     };
-    blockers(&plan, if a.prepare { PREPARING } else { &[] })?;
+    blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
         say(&report::plan::text(&plan))?;
     }
@@ -191,8 +190,7 @@ fn resume(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, 
         };
         let known = make::Known { lost, ..make::Known::default() };
         let fresh = make::make(&root, &run.plan.options, &known, &*progress)?;
-        // part of the new store is there already: whether the rest fits shows when it is built
-        blockers(&fresh, &["H05", "H06"])?;
+        blockers(&fresh, &ROOM)?;
         stale(&run.plan, &fresh)?;
     }
     let Some(lock) = lock else {
@@ -210,15 +208,18 @@ fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run
     let progress = screen::progress(g);
     let fresh = make::make(&root, &run.plan.options, &make::Known::of(&run.plan), &*progress)?;
     drop(progress);
+    let settled = if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() };
+    blockers(&fresh, &settled)?;
     let Some(lock) = lock else {
         say(&report::plan::text(&fresh))?;
         return Ok(Ending::Fine);
     };
-    blockers(&fresh, if a.prepare { PREPARING } else { &["H05", "H06"] })?;
-    if a.plan.is_none() {
-        confirm(a.yes, "The image layers are prepared. Go on?")?;
+    let saved = a.plan.is_some();
+    if !saved {
+        confirm(a.yes, "The image layers are prepared. Migrate now?")?;
     }
     let mut locked = Locked::open(root, lock, g.state.as_deref())?;
+    // what failed before is tried again
     stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare, &BTreeMap::new())?;
     let run = locked.journal.last()?;
     work(g, &mut locked, fresh, run, how)
@@ -295,10 +296,12 @@ fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     .loss("nothing; nothing was changed"))
 }
 
-/// What does not matter while only image layers are prepared: Docker may run, with its mounts.
-const PREPARING: &[&str] = &["H01", "H02"];
+/// A running Docker and its mounts do not matter while only image layers are prepared.
+const IN_USE: [&str; 2] = ["H01", "H02"];
+/// When a run goes on, part of the new store is there already: whether the rest fits shows when it is built.
+const ROOM: [&str; 2] = ["H05", "H06"];
 
-/// The first blocking check as an error, with the exit code of its kind; `settled` are ids that do not count any more.
+/// The first blocking check as an error, with the exit code of its kind; `settled` are ids that do not count now.
 fn blockers(plan: &Plan, settled: &[&str]) -> Result<()> {
     let counts = |id: &str| !settled.contains(&id);
     let blocks: Vec<_> = plan.checks.iter().filter(|c| c.level == Level::Block && counts(&c.id)).collect();

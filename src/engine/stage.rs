@@ -103,7 +103,8 @@ pub enum Which {
     All,
 }
 
-/// Brings the stage of a prepared run up to a fresh plan: layers that are gone or have changed are removed from it.
+/// Brings the stage up to a fresh plan: layers that are gone or have changed are removed from it, or they would be installed with the rest.
+/// The journal takes back "done" before and gets the plan after, so that a crash in between only costs time.
 pub fn reconcile(
     at: &mut Locked,
     run: i64,
