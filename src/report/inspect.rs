@@ -116,8 +116,16 @@ impl Inspection {
             let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
             let name = if names.is_empty() { "<none>".to_owned() } else { names.join(", ") };
             let layers = crate::show::plural(i.layers, "layer");
-            let _ =
-                writeln!(out, "  {}  {}  {layers}{}", super::short(&i.id), crate::show::text(&name), broken(&i.broken));
+            // an image that cannot be converted has no other id than its old one
+            let old = i.old_id.as_deref().filter(|_| i.broken.is_none());
+            let old = old.map(|o| format!("  was {}", super::short(o))).unwrap_or_default();
+            let _ = writeln!(
+                out,
+                "  {}  {}  {layers}{old}{}",
+                super::short(&i.id),
+                crate::show::text(&name),
+                broken(&i.broken)
+            );
         }
         let _ = writeln!(out, "\nCONTAINERS ({})", self.containers.len());
         for c in &self.containers {

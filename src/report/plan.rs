@@ -47,6 +47,7 @@ pub fn text(p: &Plan) -> String {
         out,
         "WAY BACK   `unaufs rollback`, until `unaufs cleanup`. Afterwards Docker's changes on the new store are set aside."
     );
+    new_ids(p, &mut out);
     left(p, &mut out);
     checks(p, &mut out);
     let _ = writeln!(out, "SPACE BY TARGET            new bytes     inodes       time   fits");
@@ -64,6 +65,29 @@ pub fn text(p: &Plan) -> String {
     }
     let _ = writeln!(out, "Next: systemctl stop docker docker.socket ;  unaufs migrate");
     out
+}
+
+/// The ids that images of a Docker up to 1.9 get, for each one with a name.
+fn new_ids(p: &Plan, out: &mut String) {
+    let named = p.images.iter().filter(|i| !(i.tags.is_empty() && i.digests.is_empty()));
+    let changed: Vec<_> = named.filter_map(|i| i.old_id.as_ref().map(|old| (old, i))).collect();
+    if changed.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "NEW IDS ({})   as Docker 1.10 gave them; names stay", changed.len());
+    for (old, i) in changed.iter().take(12) {
+        let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
+        let _ = writeln!(
+            out,
+            "  {} -> {}   {}",
+            super::short(old),
+            super::short(&i.id.to_string()),
+            show::text(&names.join(", "))
+        );
+    }
+    if changed.len() > 12 {
+        let _ = writeln!(out, "  and {} more: --itemize", changed.len() - 12);
+    }
 }
 
 fn left(p: &Plan, out: &mut String) {
