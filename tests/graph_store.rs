@@ -104,3 +104,77 @@ fn docker_1_9_is_read_as_docker_1_10_converted_it() {
         assert!(text(&store, &format!("layerdb/mounts/{id}/parent")).is_some());
     }
 }
+
+/// Every path below `at` but the state folder: type and mode, owner, size, time, content.
+fn listing(at: &std::path::Path) -> BTreeMap<PathBuf, String> {
+    use std::os::unix::fs::MetadataExt;
+    let mut out = BTreeMap::new();
+    let mut todo = vec![at.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(&dir).expect("list").flatten() {
+            let path = entry.path();
+            let m = std::fs::symlink_metadata(&path).expect("stat");
+            if path == at.join(".unaufs") {
+                continue;
+            }
+            let content = match m.file_type() {
+                t if t.is_file() => unaufs::ids::Sha256::of(&std::fs::read(&path).expect("read")).hex(),
+                t if t.is_symlink() => format!("{:?}", std::fs::read_link(&path).expect("link")),
+                _ => String::new(),
+            };
+            let size = if m.is_dir() { 0 } else { m.size() };
+            let attrs = (m.mode(), m.uid(), m.gid(), size, m.mtime(), m.mtime_nsec());
+            out.insert(path.clone(), format!("{attrs:?} {content}"));
+            if m.is_dir() {
+                todo.push(path);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn there_and_back() {
+    let Some((_at, root, truth)) = real("docker19-aufs") else {
+        assert!(std::env::var_os("CI").is_none(), "no real stores");
+        eprintln!("not run: UNAUFS_STORES names no folder with real stores");
+        return;
+    };
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "not root");
+        eprintln!("not run: migrating needs root");
+        return;
+    }
+    // half of the layers as a Docker up to 1.7 left them
+    for (i, folder) in std::fs::read_dir(root.join("graph")).expect("graph").flatten().enumerate() {
+        if i % 2 == 0 {
+            let _ = std::fs::remove_file(folder.path().join("tar-data.json.gz"));
+        }
+    }
+    let before = listing(&root);
+    let run = |args: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("unaufs").expect("the program");
+        command.arg("--root").arg(&root).args(args).assert().success();
+    };
+    run(&["migrate", "--yes"]);
+    assert!(!root.join("graph").exists() && root.join("linkgraph.db").exists());
+    let layers = std::fs::read_dir(root.join("image/overlay2/layerdb/sha256")).expect("layerdb").flatten();
+    let mut splits = 0;
+    for layer in layers {
+        let id = std::fs::read_to_string(layer.path().join("cache-id")).expect("cache-id");
+        assert!(root.join("overlay2").join(id).join("diff").is_dir());
+        splits += usize::from(layer.path().join("tar-split.json.gz").is_file());
+    }
+    assert_eq!(splits, truth["images"].as_array().expect("images").len());
+    for c in truth["containers"].as_array().expect("containers") {
+        let folder = root.join("containers").join(c["id"].as_str().expect("id"));
+        let config = std::fs::read(folder.join("config.v2.json")).expect("config.v2.json");
+        let config: Value = serde_json::from_slice(&config).expect("JSON");
+        assert_eq!(config["Driver"], "overlay2");
+        let image = config["Image"].as_str().and_then(|i| i.strip_prefix("sha256:")).expect("an image id");
+        assert!(root.join("image/overlay2/imagedb/content/sha256").join(image).is_file());
+    }
+    run(&["verify"]);
+    run(&["rollback", "--yes", "--drop-new"]);
+    assert_eq!(listing(&root), before);
+}
