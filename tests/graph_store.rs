@@ -6,17 +6,20 @@ use std::path::PathBuf;
 use unaufs::disk::Dir;
 use unaufs::store::{self, Content, Store};
 
-/// An unpacked copy of a real store and the truth recorded with it. `UNAUFS_STORES` names the folder of the stores.
-fn real(name: &str) -> Option<(tempfile::TempDir, PathBuf, Value)> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/stores");
-    let store = std::env::var_os("UNAUFS_STORES").map_or_else(|| PathBuf::from(beside), PathBuf::from).join(name);
-    let truth = std::fs::read_to_string(store.join("truth/truth.json")).ok()?;
-    let path = std::fs::read_to_string(store.join("root.path")).ok()?;
-    let at = tempfile::tempdir().expect("temp dir");
+/// Unpacks the project's own graph store: its root and the truth recorded with it. Needs root, for the devices in it.
+fn real() -> Option<(tempfile::TempDir, PathBuf, Value)> {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "not root");
+        eprintln!("not run: a real store can only be unpacked by root");
+        return None;
+    }
+    let at = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temp dir");
     let mut tar = std::process::Command::new("tar");
-    tar.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]).arg(store.join("root.tar.xz"));
+    tar.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]);
+    tar.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stores/docker19-aufs.tar.xz"));
     assert!(tar.arg("-C").arg(at.path()).status().expect("tar").success());
-    let root = at.path().join(path.trim());
+    let truth = std::fs::read_to_string(at.path().join("truth/truth.json")).expect("truth.json");
+    let root = at.path().join("root");
     Some((at, root, serde_json::from_str(&truth).expect("truth.json")))
 }
 
@@ -34,12 +37,7 @@ fn text<'s>(store: &'s Store, path: &str) -> Option<&'s str> {
 
 #[test]
 fn docker_1_9_is_read_as_docker_1_10_converted_it() {
-    let Some((_at, root, truth)) = real("docker19-aufs") else {
-        // a fresh clone has none
-        assert!(std::env::var_os("UNAUFS_STORES").is_none(), "UNAUFS_STORES names no folder with real stores");
-        eprintln!("not run: there is no folder with real stores");
-        return;
-    };
+    let Some((_at, root, truth)) = real() else { return };
     let (store, findings) = store::open(&Dir::open_named(&root).expect("root")).expect("store");
     for f in &findings {
         eprintln!("{} {}: {}", f.id, f.subject, f.message);
@@ -135,16 +133,7 @@ fn listing(at: &std::path::Path) -> BTreeMap<PathBuf, String> {
 
 #[test]
 fn there_and_back() {
-    let Some((_at, root, truth)) = real("docker19-aufs") else {
-        assert!(std::env::var_os("CI").is_none(), "no real stores");
-        eprintln!("not run: UNAUFS_STORES names no folder with real stores");
-        return;
-    };
-    if !rustix::process::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "not root");
-        eprintln!("not run: migrating needs root");
-        return;
-    }
+    let Some((_at, root, truth)) = real() else { return };
     // half of the layers as a Docker up to 1.7 left them
     for (i, folder) in std::fs::read_dir(root.join("graph")).expect("graph").flatten().enumerate() {
         if i % 2 == 0 {
