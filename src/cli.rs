@@ -5,7 +5,7 @@ pub mod screen;
 pub mod verbs;
 
 use crate::error::{Error, Kind, Result};
-use args::{Args, ColorWhen, Verb};
+use args::{Args, ReportVerb, Verb};
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -57,13 +57,14 @@ fn prepare(args: &Args) -> Result<()> {
 fn dispatch(args: Args) -> Done {
     let g = args.global;
     match args.verb {
-        Verb::Inspect => verbs::inspect(&g),
+        Verb::Inspect(a) => verbs::inspect(&g, &a),
         Verb::Plan(a) => verbs::plan(&g, &a),
         Verb::Migrate(a) => verbs::migrate(&g, &a),
         Verb::Status => verbs::status(&g),
         Verb::Verify(a) => verbs::verify(&g, &a),
         Verb::Rollback(a) => verbs::rollback(&g, &a),
         Verb::Cleanup(a) => verbs::cleanup(&g, &a),
+        Verb::Report { what: ReportVerb::Merge { files, html } } => verbs::merge_reports(&g, &files, html.as_deref()),
         Verb::Explain { id } => verbs::explain(&g, &id),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut std::io::stdout());
@@ -114,11 +115,7 @@ fn complain(e: &Error, g: &args::Global) {
         let _ = writeln!(std::io::stdout(), "{doc}");
         return;
     }
-    let colour = match g.color {
-        ColorWhen::Always => true,
-        ColorWhen::Never => false,
-        ColorWhen::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-    };
+    let colour = g.color.wanted(std::io::stderr().is_terminal());
     let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
     mutter(&format!("{word}: {}", e.chain()));
     if let Some(h) = e.hint_text() {

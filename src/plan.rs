@@ -179,6 +179,9 @@ pub struct Estimate {
     /// Bytes of disk that the new store shares with the old one until `cleanup`.
     #[serde(default)]
     pub shared_bytes: u64,
+    /// Bytes of content that are read and written.
+    #[serde(default)]
+    pub written_bytes: u64,
     /// At least so long.
     pub seconds_min: u64,
     /// At most so long.

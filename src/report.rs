@@ -1,7 +1,10 @@
 //! What people and machines read: each document is one struct, rendered as text and as JSON.
 
+pub mod fleet;
+pub mod html;
 pub mod inspect;
 pub mod migrate;
+pub mod page;
 pub mod plan;
 pub mod rollback;
 pub mod status;

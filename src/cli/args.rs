@@ -79,6 +79,17 @@ pub enum ColorWhen {
     Never,
 }
 
+impl ColorWhen {
+    /// With colours, where the stream is a terminal or not?
+    pub fn wanted(self, terminal: bool) -> bool {
+        match self {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        }
+    }
+}
+
 /// How to show progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressWhen {
@@ -98,7 +109,7 @@ pub enum ProgressWhen {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// What is in the store: images, tags, layer tree, containers, problems
-    Inspect,
+    Inspect(InspectArgs),
     /// The dry run: checks, steps, space and time; never writes inside ROOT
     #[command(visible_alias = "check")]
     Plan(PlanArgs),
@@ -113,6 +124,12 @@ pub enum Verb {
     Rollback(RollbackArgs),
     /// Delete the old store; asks; refuses unless the new one was verified
     Cleanup(CleanupArgs),
+    /// Reports of many hosts
+    Report {
+        /// What to do with them
+        #[command(subcommand)]
+        what: ReportVerb,
+    },
     /// What a check id means, and what to do
     Explain {
         /// For example D01
@@ -128,6 +145,28 @@ pub enum Verb {
         /// The folder
         dir: PathBuf,
     },
+}
+
+/// What to do with reports.
+#[derive(Debug, Subcommand)]
+pub enum ReportVerb {
+    /// One table of many plans, the worst first
+    Merge {
+        /// What `plan --json` or `plan --out` wrote
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The table as a page to look at
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+}
+
+/// Options of `inspect`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InspectArgs {
+    /// Everything, nothing folded
+    #[arg(long, env = "UNAUFS_ITEMIZE")]
+    pub itemize: bool,
 }
 
 /// What `plan` and `migrate` share.
@@ -191,6 +230,9 @@ pub struct PlanArgs {
     /// Save the plan, for `migrate PLAN`
     #[arg(long, env = "UNAUFS_OUT", value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// The same as a page to look at
+    #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// A line for each object
     #[arg(long, env = "UNAUFS_ITEMIZE")]
     pub itemize: bool,
@@ -222,6 +264,9 @@ pub struct MigrateArgs {
     /// Build and verify the image layers while Docker runs; a later `migrate` does the rest in seconds
     #[arg(long, env = "UNAUFS_PREPARE", conflicts_with_all = ["no_switch", "dry_run"])]
     pub prepare: bool,
+    /// The record of the migration as a page to look at
+    #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Build and verify, do not switch
     #[arg(long, env = "UNAUFS_NO_SWITCH")]
     pub no_switch: bool,

@@ -2,10 +2,20 @@
 
 use super::args::{Global, ProgressWhen};
 use crate::progress::Progress;
+use crate::report::page::Look;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+/// The layout of stdout: as wide as the terminal, up to 120 columns; elsewhere `COLUMNS`, or 100.
+pub fn look(g: &Global) -> Look {
+    let stdout = std::io::stdout();
+    let columns = || std::env::var("COLUMNS").ok().and_then(|c| c.parse::<usize>().ok()).filter(|c| *c > 0);
+    let terminal = terminal_size::terminal_size_of(&stdout).map(|(w, _)| usize::from(w.0));
+    let width = terminal.or_else(columns).unwrap_or(100).min(120);
+    Look { width, colour: g.color.wanted(stdout.is_terminal()) }
+}
 
 /// Draws, or says nothing, as the options want it.
 pub fn progress(g: &Global) -> Box<dyn Progress> {

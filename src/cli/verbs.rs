@@ -1,6 +1,6 @@
 //! The verbs: each opens what it needs, calls the library, and shows what came of it.
 
-use super::args::{CleanupArgs, Global, MigrateArgs, PlanArgs, RollbackArgs, VerifyArgs};
+use super::args::{CleanupArgs, Global, InspectArgs, MigrateArgs, PlanArgs, RollbackArgs, VerifyArgs};
 use super::{Done, Ending, screen};
 use crate::checks::{self, Level};
 use crate::disk::Dir;
@@ -12,7 +12,7 @@ use crate::plan::{Plan, make};
 use crate::report;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn root(g: &Global) -> Result<Dir> {
     Dir::open_named(&g.root).map_err(|e| {
@@ -53,14 +53,15 @@ fn say_json(value: &impl serde::Serialize) -> Result<()> {
 }
 
 /// `unaufs inspect`.
-pub fn inspect(g: &Global) -> Done {
+pub fn inspect(g: &Global, a: &InspectArgs) -> Done {
     let root = root(g)?;
     let (store, findings) = crate::store::open(&root)?;
     let doc = report::inspect::Inspection::of(&root, &store, findings);
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {
-        say(&doc.text())?
+        let fold = if a.itemize { usize::MAX } else { report::inspect::FOLD };
+        say(&doc.text(screen::look(g), fold))?
     }
     Ok(Ending::Fine)
 }
@@ -75,36 +76,70 @@ pub fn plan(g: &Global, a: &PlanArgs) -> Done {
     if let Some(file) = &a.out {
         save(&root, file, &plan)?;
     }
-    if g.json || g.jsonl {
-        say_json(&plan)?;
-    } else if a.itemize {
-        say(&report::plan::itemize(&plan))?;
-    } else {
-        say(&report::plan::text(&plan))?;
+    if let Some(file) = &a.html {
+        write_outside(&root, file, report::html::page(&plan, None)?.as_bytes())?;
     }
     let blocked = checks::plan_is_blocked(&plan.checks);
-    Ok(match (blocked, a.detailed_exitcode) {
+    let ending = match (blocked, a.detailed_exitcode) {
         (true, _) => Ending::Code(Kind::Blocked),
         (false, true) => Ending::Code(Kind::WorkToDo),
         (false, false) => Ending::Fine,
-    })
+    };
+    if g.json || g.jsonl {
+        let code = match ending {
+            Ending::Fine => 0,
+            Ending::Code(kind) => kind.exit_code(),
+        };
+        say_json(&report::plan::document(&plan, code)?)?;
+    } else if a.itemize {
+        say(&report::plan::itemize(&plan))?;
+    } else {
+        say(&report::plan::text(&plan, screen::look(g)))?;
+    }
+    Ok(ending)
+}
+
+/// `unaufs report merge`.
+pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done {
+    let plans = files.iter().map(|f| load(f)).collect::<Result<Vec<_>>>()?;
+    let fleet = report::fleet::Fleet::of(&plans);
+    if let Some(file) = html {
+        let (dir, name) = folder_of(file)?;
+        dir.write_atomic(&name, fleet.html()?.as_bytes(), 0o644)?;
+    }
+    if g.json || g.jsonl {
+        say_json(&fleet)?
+    } else {
+        say(&fleet.text())?
+    }
+    Ok(Ending::Fine)
 }
 
 /// Saves a plan; never inside ROOT.
 fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
+    let text =
+        serde_json::to_vec_pretty(plan).map_err(|e| Error::new(Kind::Failed, "write the plan").with_source(e))?;
+    write_outside(root, file, &text)
+}
+
+/// Writes a file that the user named; never inside ROOT.
+fn write_outside(root: &Dir, file: &Path, bytes: &[u8]) -> Result<()> {
+    let (dir, name) = folder_of(file)?;
+    if dir.label().starts_with(root.label()) {
+        let what = format!("{} would be written inside ROOT", file.display());
+        return Err(Error::new(Kind::Usage, what).hint("name a file elsewhere"));
+    }
+    dir.write_atomic(&name, bytes, 0o600)
+}
+
+fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
+    use std::os::unix::ffi::OsStrExt;
     let parent = match file.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    let dir = Dir::open_named(parent)?;
-    if dir.label().starts_with(root.label()) {
-        return Err(Error::new(Kind::Usage, "the plan would be saved inside ROOT").hint("name a file elsewhere"));
-    }
-    use std::os::unix::ffi::OsStrExt;
-    let name = file.file_name().ok_or_else(|| Error::new(Kind::Usage, "--out needs a file name"))?;
-    let text =
-        serde_json::to_vec_pretty(plan).map_err(|e| Error::new(Kind::Failed, "write the plan").with_source(e))?;
-    dir.write_atomic(name.as_bytes(), &text, 0o600)
+    let name = file.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} names no file", file.display())))?;
+    Ok((Dir::open_named(parent)?, name.as_bytes().to_vec()))
 }
 
 /// `unaufs migrate`.
@@ -157,18 +192,18 @@ fn begin(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, how: How) -
         stale(saved, &plan)?;
     }
     let Some(lock) = lock else {
-        say(&report::plan::text(&plan))?;
+        say(&report::plan::text(&plan, screen::look(g)))?;
         return Ok(Ending::Fine);
     };
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
-        say(&report::plan::text(&plan))?;
+        say(&report::plan::text(&plan, screen::look(g)))?;
     }
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;
     }
     let mut locked = Locked::open(root, lock, g.state.as_deref())?;
-    work(g, &mut locked, plan, None, how)
+    work(g, a, &mut locked, plan, None, how)
 }
 
 fn resume(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, how: How) -> Done {
@@ -200,7 +235,7 @@ fn resume(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, 
     confirm(a.yes, &format!("A migration stands at '{}'. Go on?", run.state.name()))?;
     let mut locked = Locked::open(root, lock, g.state.as_deref())?;
     let plan = run.plan.clone();
-    work(g, &mut locked, plan, Some(run), how)
+    work(g, a, &mut locked, plan, Some(run), how)
 }
 
 /// Image layers were built while Docker ran. The plan is made anew, and what has changed since is built anew.
@@ -211,7 +246,7 @@ fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run
     let settled = if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() };
     blockers(&fresh, &settled)?;
     let Some(lock) = lock else {
-        say(&report::plan::text(&fresh))?;
+        say(&report::plan::text(&fresh, screen::look(g)))?;
         return Ok(Ending::Fine);
     };
     let saved = a.plan.is_some();
@@ -222,11 +257,11 @@ fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run
     // what failed before is tried again
     stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare, &BTreeMap::new())?;
     let run = locked.journal.last()?;
-    work(g, &mut locked, fresh, run, how)
+    work(g, a, &mut locked, fresh, run, how)
 }
 
 /// Runs the engine; with `--keep-going` plans anew without what failed, as often as something fails.
-fn work(g: &Global, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
+fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
     let progress = screen::progress(g);
     let prepared = how.prepare;
     let mut failed = match &run {
@@ -249,6 +284,9 @@ fn work(g: &Global, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, h
         run = locked.journal.last()?;
     };
     drop(progress);
+    if let Some(file) = &a.html {
+        record(locked, file)?;
+    }
     let doc = report::migrate::Summary {
         schema: "unaufs.migrate/1",
         message_type: "summary",
@@ -265,6 +303,25 @@ fn work(g: &Global, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, h
         say(&report::migrate::text(&doc, &plan))?;
     }
     Ok(if plan.partial() || !failed.is_empty() { Ending::Code(Kind::Partial) } else { Ending::Fine })
+}
+
+/// The page that records a run, from the journal: what earlier calls did is in it too.
+fn record(locked: &Locked, file: &Path) -> Result<()> {
+    let Some(run) = locked.journal.last()? else { return Err(Error::corrupt("the journal lost its run")) };
+    let mut sums = stage::Sums::default();
+    for (_, tally) in locked.journal.tallies(run.id)? {
+        if let Ok(t) = serde_json::from_str::<stage::Sums>(&tally) {
+            sums.add(t);
+        }
+    }
+    let record = report::html::Record {
+        state: run.state.name().to_owned(),
+        started: run.started.clone(),
+        events: locked.journal.events(run.id)?,
+        verified: run.verified.clone(),
+        sums,
+    };
+    write_outside(&locked.root, file, report::html::page(&run.plan, Some(&record))?.as_bytes())
 }
 
 fn load(file: &Path) -> Result<Plan> {

@@ -54,7 +54,8 @@ impl Sums {
         }
     }
 
-    fn add(&mut self, o: Sums) {
+    /// Adds the numbers of another.
+    pub fn add(&mut self, o: Sums) {
         self.linked += o.linked;
         self.cloned += o.cloned;
         self.copied += o.copied;

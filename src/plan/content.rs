@@ -130,13 +130,14 @@ mod tests {
         let why_not = (!fits).then(|| why.to_owned());
         let (driver, mode) = (Target::Overlay2, crate::plan::Mode::Copy);
         let (seconds_min, seconds_max) = (0, 1);
-        let (new_bytes, new_inodes, shared_bytes) = (1, 1, 0);
+        let (new_bytes, new_inodes, shared_bytes, written_bytes) = (1, 1, 0, 1);
         Estimate {
             driver,
             mode,
             new_bytes,
             new_inodes,
             shared_bytes,
+            written_bytes,
             seconds_min,
             seconds_max,
             possible,

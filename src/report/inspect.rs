@@ -1,10 +1,13 @@
 //! What is in the store.
 
+use super::page::{Look, Page, Style};
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::store::{Generation, Role, Store};
 use serde::Serialize;
-use std::fmt::Write;
+
+/// As many entries of a list are shown unless everything is asked for.
+pub const FOLD: usize = 8;
 
 /// `unaufs.inspect/1`.
 #[derive(Debug, Serialize)]
@@ -103,66 +106,64 @@ impl Inspection {
         }
     }
 
-    /// For people.
-    pub fn text(&self) -> String {
-        let mut out = String::new();
+    /// For people. Lists are cut at `fold` entries.
+    pub fn text(&self, look: Look, fold: usize) -> String {
+        let mut out = Page::new(look);
         let generation = match self.generation {
             Generation::Content => "Docker 1.10 or later",
             Generation::Graph => "Docker before 1.10",
         };
-        let _ = writeln!(out, "unaufs inspect   root {}   written by {generation}\n", crate::show::text(&self.root));
-        let _ = writeln!(out, "IMAGES ({})", self.images.len());
-        for i in &self.images {
+        let head = format!("  root {}   written by {generation}", crate::show::text(&self.root));
+        out.flow(2, &[(Style::Bold, "unaufs inspect"), (Style::Plain, &head)]);
+        out.flow(0, &[(Style::Bold, &format!("IMAGES ({})", self.images.len()))]);
+        for i in self.images.iter().take(fold) {
             let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
             let name = if names.is_empty() { "<none>".to_owned() } else { names.join(", ") };
             let layers = crate::show::plural(i.layers, "layer");
             // an image that cannot be converted has no other id than its old one
             let old = i.old_id.as_deref().filter(|_| i.broken.is_none());
             let old = old.map(|o| format!("  was {}", super::short(o))).unwrap_or_default();
-            let _ = writeln!(
-                out,
-                "  {}  {}  {layers}{old}{}",
-                super::short(&i.id),
-                crate::show::text(&name),
-                broken(&i.broken)
-            );
+            let line = format!("  {}  {}  {layers}{old}", super::short(&i.id), crate::show::text(&name));
+            out.flow(4, &[(Style::Plain, &line), (Style::Warn, &broken(&i.broken))]);
         }
-        let _ = writeln!(out, "\nCONTAINERS ({})", self.containers.len());
-        for c in &self.containers {
+        more(self.images.len(), fold, &mut out);
+        out.flow(0, &[(Style::Bold, &format!("CONTAINERS ({})", self.containers.len()))]);
+        for c in self.containers.iter().take(fold) {
             let state = if c.running { "  marked as running" } else { "" };
-            let image = super::short(&c.image);
-            let name = crate::show::text(&c.name);
-            let _ = writeln!(
-                out,
-                "  {}  {name}  of {}{state}{}",
-                super::short(&c.id),
-                crate::show::text(image),
-                broken(&c.broken)
-            );
+            let image = crate::show::text(super::short(&c.image));
+            let line = format!("  {}  {}  of {image}{state}", super::short(&c.id), crate::show::text(&c.name));
+            out.flow(4, &[(Style::Plain, &line), (Style::Warn, &broken(&c.broken))]);
         }
-        let _ = writeln!(out, "\nLAYERS ({})", self.layers.len());
-        self.tree(&mut out);
-        let _ = writeln!(out, "\nPROBLEMS ({})", self.problems.len());
-        for p in &self.problems {
-            let _ = writeln!(out, "  {} {}: {}", p.id, p.subject, crate::show::text(&p.message));
+        more(self.containers.len(), fold, &mut out);
+        out.flow(0, &[(Style::Bold, &format!("LAYERS ({})", self.layers.len()))]);
+        self.tree(fold, &mut out);
+        more(self.layers.len(), fold, &mut out);
+        out.flow(0, &[(Style::Bold, &format!("PROBLEMS ({})", self.problems.len()))]);
+        for p in self.problems.iter().take(fold) {
+            let line = format!("  {} {}: {}", p.id, p.subject, crate::show::text(&p.message));
+            out.flow(6, &[(Style::of(p.level), &line)]);
         }
-        out
+        more(self.problems.len(), fold, &mut out);
+        out.finish()
     }
 
     /// The layer tree, indented by depth; a chain of single children stays in one column.
-    fn tree(&self, out: &mut String) {
+    fn tree(&self, fold: usize, out: &mut Page) {
+        let mut shown = 0;
         let mut children: std::collections::BTreeMap<&str, Vec<&Layer>> = std::collections::BTreeMap::new();
         for l in &self.layers {
             children.entry(l.parent.as_deref().unwrap_or("")).or_default().push(l);
         }
         let mut todo: Vec<(&Layer, usize)> = children.get("").into_iter().flatten().rev().map(|l| (*l, 0)).collect();
-        while let Some((l, depth)) = todo.pop() {
+        while let Some((l, depth)) = todo.pop().filter(|_| shown < fold) {
+            shown += 1;
             let role = match l.role {
                 Role::Image => "",
                 Role::Init => "  init",
                 Role::Container => "  container",
             };
-            let _ = writeln!(out, "  {}{}{role}{}", "  ".repeat(depth.min(30)), super::short(&l.id), broken(&l.broken));
+            let line = format!("  {}{}{role}", "  ".repeat(depth.min(20)), super::short(&l.id));
+            out.flow(4, &[(Style::Plain, &line), (Style::Warn, &broken(&l.broken))]);
             let below = children.get(l.id.as_str());
             let step = usize::from(below.is_some_and(|b| b.len() > 1) || depth == 0);
             todo.extend(below.into_iter().flatten().rev().map(|c| (*c, depth + step)));
@@ -172,4 +173,10 @@ impl Inspection {
 
 fn broken(why: &Option<String>) -> String {
     why.as_ref().map(|w| format!("  STAYS BEHIND: {}", crate::show::text(w))).unwrap_or_default()
+}
+
+fn more(all: usize, shown: usize, out: &mut Page) {
+    if all > shown {
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", crate::show::count((all - shown) as u64)))]);
+    }
 }

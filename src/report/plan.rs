@@ -1,27 +1,48 @@
 //! The plan for people: one screen, or a line for each object.
 
-use crate::checks::Level;
+use super::page::{Look, Page, Style};
+use crate::checks::{Finding, Level};
 use crate::plan::{Estimate, Mode, Plan};
 use crate::show;
 use std::fmt::Write;
 
-/// One screen.
-pub fn text(p: &Plan) -> String {
-    let mut out = String::new();
-    let s = &p.summary;
-    let r = &p.root;
-    let _ = writeln!(
-        out,
-        "unaufs plan   host {}   root {} ({}, {} free of {})",
-        show::text(&p.host),
-        show::text(&r.path),
-        r.fs,
-        show::size(r.room.free_bytes),
-        show::size(r.room.total_bytes)
-    );
-    let _ = writeln!(
-        out,
-        "FOUND      {} ({})  {}  {}  {} files | {} (own data {})  {} (untouched)",
+/// As many lines has a screen.
+const SCREEN: usize = 45;
+
+/// One screen: lists are cut until it fits.
+pub fn text(p: &Plan, look: Look) -> String {
+    let mut limit = 8;
+    loop {
+        let page = page(p, look, limit);
+        if page.lines() <= SCREEN || limit == 0 {
+            return page.finish();
+        }
+        limit -= 1;
+    }
+}
+
+fn page(p: &Plan, look: Look, limit: usize) -> Page {
+    let mut out = Page::new(look);
+    head(p, &mut out);
+    new_ids(p, limit, &mut out);
+    left(p, limit, &mut out);
+    checks(p, limit, &mut out);
+    space(p, limit, &mut out);
+    largest(p, limit.min(3), &mut out);
+    let steps = next(p);
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    out.flow(6, &[(Style::Bold, "Next:"), (Style::Plain, &steps.join(" ;  "))]);
+    out
+}
+
+fn head(p: &Plan, out: &mut Page) {
+    let (s, r) = (&p.summary, &p.root);
+    let room = format!("{} free of {}", show::size(r.room.free_bytes), show::size(r.room.total_bytes));
+    let root =
+        format!("  host {}   root {} ({}, {room})   {}", show::text(&p.host), show::text(&r.path), r.fs, docker(p));
+    out.flow(2, &[(Style::Bold, "unaufs plan"), (Style::Plain, &root)]);
+    let found = format!(
+        "     {} ({})  {}  {}  {} files | {} (own data {})  {} (untouched)",
         show::plural(s.images, "image"),
         show::plural(s.tags, "name"),
         show::plural(s.layers, "layer"),
@@ -31,90 +52,251 @@ pub fn text(p: &Plan) -> String {
         show::size(s.writable_bytes),
         show::plural(s.volumes, "volume")
     );
+    out.flow(11, &[(Style::Bold, "FOUND"), (Style::Plain, &found)]);
     if let Some(e) = p.estimates.iter().find(|e| e.chosen) {
-        let fits = if e.fits { "fits" } else { "DOES NOT FIT" };
-        let _ = writeln!(
-            out,
-            "TARGET     {}, mode {}   needs {} and {} inodes: {fits}   about {}",
+        let needs = format!(
+            "    {}, mode {}{}   needs {} and {} inodes:",
             p.options.to,
-            mode(p.options.mode),
+            mode(e.mode),
+            if p.options.mode == Mode::Auto { " (auto)" } else { "" },
             show::size(e.new_bytes),
-            show::count(e.new_inodes),
-            seconds(e)
+            show::count(e.new_inodes)
         );
+        let fits = if e.fits { (Style::Good, "fits") } else { (Style::Bad, "DOES NOT FIT") };
+        let time = format!("  about {}, by the pace of this scan", seconds(e));
+        out.flow(11, &[(Style::Bold, "TARGET"), (Style::Plain, &needs), fits, (Style::Plain, &time)]);
     }
-    let _ = writeln!(
-        out,
-        "WAY BACK   `unaufs rollback`, until `unaufs cleanup`. Afterwards Docker's changes on the new store are set aside."
-    );
-    new_ids(p, &mut out);
-    left(p, &mut out);
-    checks(p, &mut out);
-    let _ = writeln!(out, "SPACE BY TARGET            new bytes     inodes       time   fits");
-    for e in &p.estimates {
-        let chosen = if e.chosen { "  <- chosen" } else { "" };
-        let fits = e.why_not.as_deref().unwrap_or("yes");
-        let name = format!("{} {}", e.driver, mode(e.mode));
-        let _ = writeln!(
-            out,
-            "  {name:<22} {:>11} {:>10} {:>10}   {fits}{chosen}",
-            show::size(e.new_bytes),
-            show::count(e.new_inodes),
-            seconds(e)
-        );
+    let back = "  `unaufs rollback`, until `unaufs cleanup`. Once Docker has run on the new store: what images, containers and their own \
+                layers gained since is set aside; logs, networks and volumes keep it.";
+    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, back)]);
+}
+
+/// Docker in a few words.
+pub fn docker(p: &Plan) -> String {
+    match (&p.docker.version, p.docker.running) {
+        (Some(v), true) => format!("Docker {v}, running (fine for plan)"),
+        (Some(v), false) => format!("Docker {v}, stopped"),
+        (None, true) => "Docker is running (fine for plan)".to_owned(),
+        (None, false) => "no Docker seen".to_owned(),
     }
-    let _ = writeln!(out, "Next: systemctl stop docker docker.socket ;  unaufs migrate");
-    out
 }
 
 /// The ids that images of a Docker up to 1.9 get, for each one with a name.
-fn new_ids(p: &Plan, out: &mut String) {
+fn new_ids(p: &Plan, limit: usize, out: &mut Page) {
     let named = p.images.iter().filter(|i| !(i.tags.is_empty() && i.digests.is_empty()));
     let changed: Vec<_> = named.filter_map(|i| i.old_id.as_ref().map(|old| (old, i))).collect();
     if changed.is_empty() {
         return;
     }
-    let _ = writeln!(out, "NEW IDS ({})   as Docker 1.10 gave them; names stay", changed.len());
-    for (old, i) in changed.iter().take(12) {
+    let title = format!("({})   as Docker 1.10 gave them; names stay", changed.len());
+    out.flow(2, &[(Style::Bold, "NEW IDS"), (Style::Plain, &title)]);
+    for (old, i) in changed.iter().take(limit) {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
-        let _ = writeln!(
-            out,
-            "  {} -> {}   {}",
-            super::short(old),
-            super::short(&i.id.to_string()),
-            show::text(&names.join(", "))
-        );
+        let id = i.id.to_string();
+        let line = format!("  {} -> {}   {}", super::short(old), super::short(&id), show::text(&names.join(", ")));
+        out.flow(4, &[(Style::Plain, &line)]);
     }
-    if changed.len() > 12 {
-        let _ = writeln!(out, "  and {} more: --itemize", changed.len() - 12);
-    }
+    more(changed.len(), limit, out);
 }
 
-fn left(p: &Plan, out: &mut String) {
+fn left(p: &Plan, limit: usize, out: &mut Page) {
     if p.left_behind.is_empty() {
         return;
     }
-    let _ = writeln!(out, "STAYS BEHIND ({})   nothing of it is deleted", p.left_behind.len());
-    for l in p.left_behind.iter().take(8) {
+    let title = format!("({})", p.left_behind.len());
+    out.flow(2, &[(Style::Bold, "STAYS BEHIND"), (Style::Plain, &title), (Style::Plain, "  nothing of it is deleted")]);
+    for l in p.left_behind.iter().take(limit) {
         let name = if l.name.is_empty() { String::new() } else { format!(" {}", show::text(&l.name)) };
-        let _ = writeln!(out, "  {} {}{name}: {}", l.kind, super::short(&l.id), show::text(&l.reason));
+        let line = format!("  {} {}{name}: {}", l.kind, super::short(&l.id), show::text(&l.reason));
+        out.flow(4, &[(Style::Warn, &line)]);
     }
-    if p.left_behind.len() > 8 {
-        let _ = writeln!(out, "  and {} more: --itemize", p.left_behind.len() - 8);
+    more(p.left_behind.len(), limit, out);
+}
+
+fn more(all: usize, shown: usize, out: &mut Page) {
+    if all > shown {
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", show::count((all - shown) as u64)))]);
     }
 }
 
-fn checks(p: &Plan, out: &mut String) {
-    let n = |l: Level| p.checks.iter().filter(|c| c.level == l).count();
-    let _ = writeln!(out, "CHECKS     block {}   warn {}   info {}", n(Level::Block), n(Level::Warn), n(Level::Info));
-    for c in p.checks.iter().filter(|c| c.level >= Level::Warn).take(12) {
-        let level = if c.level == Level::Block { "BLOCK" } else { "warn " };
-        let fix = c.fix.as_ref().map(|f| format!("   fix: {f}")).unwrap_or_default();
-        let _ = writeln!(out, "  {level} {} {}: {}{fix}", c.id, c.subject, c.message);
+/// Findings of one id and level, which are told together.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    /// The first of them.
+    pub first: &'a Finding,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// Worst first.
+pub fn groups(checks: &[Finding]) -> Vec<Group<'_>> {
+    let mut out: Vec<Group<'_>> = Vec::new();
+    for f in checks {
+        match out.iter_mut().find(|g| g.first.id == f.id && g.first.level == f.level) {
+            Some(g) => g.count += 1,
+            None => out.push(Group { first: f, count: 1 }),
+        }
+    }
+    out.sort_by(|a, b| b.first.level.cmp(&a.first.level).then_with(|| a.first.id.cmp(&b.first.id)));
+    out
+}
+
+fn checks(p: &Plan, limit: usize, out: &mut Page) {
+    let groups = groups(&p.checks);
+    let n = |l: Level| groups.iter().filter(|g| g.first.level == l).count();
+    let counts: Vec<(Style, String)> =
+        [(Level::Ok, "ok"), (Level::Info, "info"), (Level::Warn, "warn"), (Level::Block, "block")]
+            .map(|(l, name)| (if n(l) > 0 { Style::of(l) } else { Style::Plain }, format!("{name} {}  ", n(l))))
+            .into();
+    let mut spans = vec![(Style::Bold, "CHECKS"), (Style::Plain, "   ")];
+    spans.extend(counts.iter().map(|(s, t)| (*s, t.as_str())));
+    out.flow(11, &spans);
+    let serious: Vec<&Group<'_>> = groups.iter().filter(|g| g.first.level >= Level::Warn).collect();
+    for g in serious.iter().take(limit) {
+        let f = g.first;
+        let level = if f.level == Level::Block { "BLOCK" } else { "warn " };
+        let again =
+            if g.count > 1 { format!(" (and {} more)", show::count(g.count as u64 - 1)) } else { String::new() };
+        let what = format!("{}: {}{again}", f.subject, f.message);
+        let advice = match (&f.fix, &f.effect) {
+            (Some(fix), _) => format!("  fix: {fix}"),
+            (None, Some(effect)) => format!("  effect: {effect}"),
+            (None, None) => String::new(),
+        };
+        let head = format!("  {level} {}", f.id);
+        out.flow(12, &[(Style::of(f.level), &head), (Style::Plain, &what), (Style::Dim, &advice)]);
+    }
+    more(serious.len(), limit, out);
+    let info: Vec<String> =
+        groups
+            .iter()
+            .filter(|g| g.first.level == Level::Info)
+            .map(|g| {
+                if g.count > 1 {
+                    format!("{} ×{}", g.first.id, show::count(g.count as u64))
+                } else {
+                    g.first.id.clone()
+                }
+            })
+            .collect();
+    if !info.is_empty() {
+        out.flow(
+            12,
+            &[(Style::Plain, &format!("  info  {}", info.join(", "))), (Style::Dim, "  (--itemize, explain ID)")],
+        );
     }
 }
 
-fn mode(m: Mode) -> &'static str {
+fn space(p: &Plan, limit: usize, out: &mut Page) {
+    let head = format!(
+        "{:<21} {:>11} {:>11} {:>10} {:>9}  fits",
+        "SPACE BY TARGET", "new bytes", "free after", "inodes", "time"
+    );
+    out.row(Style::Bold, &head);
+    // a driver that cannot be used in any mode is one line, a mode that cannot be used is none
+    let never = |e: &Estimate| p.estimates.iter().all(|o| o.driver != e.driver || !o.possible);
+    let rows = p.estimates.iter().filter(|e| e.possible || e.chosen || (never(e) && e.mode == Mode::Copy));
+    for e in rows.filter(|e| limit > 2 || e.chosen || e.mode == Mode::Link) {
+        let why = e.why_not.as_deref().map_or("yes".to_owned(), |w| format!("NO: {w}"));
+        let style = if e.chosen {
+            Style::Bold
+        } else if e.fits {
+            Style::Plain
+        } else {
+            Style::Dim
+        };
+        if !e.possible && !e.chosen {
+            out.row(style, &format!("  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}", e.driver.name(), "-", "-", "-", "-"));
+            continue;
+        }
+        let bound = if e.counted { "" } else { "<" };
+        let row = format!(
+            "  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}{}",
+            format!("{} {}", e.driver, mode(e.mode)),
+            format!("{bound}{}", show::size(e.new_bytes)),
+            after(p.root.room.free_bytes, e.new_bytes),
+            format!("{bound}+{}", show::count(e.new_inodes)),
+            seconds(e),
+            if e.chosen { "  <- chosen" } else { "" }
+        );
+        out.row(style, &row);
+    }
+}
+
+fn after(free: u64, new: u64) -> String {
+    if new <= free { show::size(free - new) } else { format!("-{}", show::size(new - free)) }
+}
+
+/// The largest images; the bar is unique (#) and shared (=) bytes.
+fn largest(p: &Plan, limit: usize, out: &mut Page) {
+    const BAR: u64 = 20;
+    let mut images: Vec<_> = p.images.iter().collect();
+    images.sort_by(|a, b| b.bytes_total.cmp(&a.bytes_total).then_with(|| a.id.cmp(&b.id)));
+    let Some(most) = images.first().map(|i| i.bytes_total.max(1)).filter(|_| limit > 0) else { return };
+    let width = out.width().saturating_sub(62).clamp(18, 40);
+    out.row(
+        Style::Bold,
+        &format!("{:<width$} {:>11} {:>11} {:>11}   # unique  = shared", "LARGEST", "total", "unique", "shared"),
+    );
+    for i in images.iter().take(limit) {
+        let part = |b: u64| usize::try_from((u128::from(b) * u128::from(BAR)).div_ceil(u128::from(most))).unwrap_or(0);
+        let (unique, shared) = (part(i.bytes_unique), part(i.bytes_shared));
+        let name = i.tags.first().map_or_else(|| super::short(&i.id.to_string()).to_owned(), |t| show::text(t));
+        let row = format!(
+            "  {:<w$} {:>11} {:>11} {:>11}   {}{}",
+            fitted(&name, width - 2),
+            show::size(i.bytes_total),
+            show::size(i.bytes_unique),
+            show::size(i.bytes_shared),
+            "#".repeat(unique),
+            "=".repeat(shared.min(20usize.saturating_sub(unique))),
+            w = width - 2
+        );
+        out.row(Style::Plain, &row);
+    }
+}
+
+/// The end of a name says more than its beginning.
+fn fitted(name: &str, width: usize) -> String {
+    let n = name.chars().count();
+    if n <= width { name.to_owned() } else { format!("…{}", name.chars().skip(n - width + 1).collect::<String>()) }
+}
+
+/// What to type next.
+pub fn next(p: &Plan) -> Vec<String> {
+    let root =
+        if p.root.path == "/var/lib/docker" { String::new() } else { format!(" --root {}", quoted(&p.root.path)) };
+    if crate::checks::plan_is_blocked(&p.checks) {
+        return vec!["do what the BLOCK lines say".to_owned(), format!("unaufs{root} plan")];
+    }
+    let mut what = String::new();
+    if p.options.to != crate::target::Target::Overlay2 {
+        let _ = write!(what, " --to {}", p.options.to);
+    }
+    if p.options.mode != Mode::Auto {
+        let _ = write!(what, " --mode {}", mode(p.options.mode));
+    }
+    let host = quoted(&p.host);
+    let mut out = vec![format!("unaufs{root} plan{what} --out {host}.plan --html {host}.html")];
+    if p.docker.running {
+        out.push("systemctl stop docker docker.socket".to_owned());
+    }
+    out.push(format!("unaufs{root} migrate {host}.plan"));
+    out
+}
+
+/// For a shell, where that is needed.
+fn quoted(s: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if !s.is_empty() && s.chars().all(plain) {
+        s.to_owned()
+    } else {
+        format!("'{}'", show::text(s).replace('\'', "'\\''"))
+    }
+}
+
+/// A mode's name.
+pub fn mode(m: Mode) -> &'static str {
     match m {
         Mode::Auto => "auto",
         Mode::Link => "link",
@@ -124,10 +306,12 @@ fn mode(m: Mode) -> &'static str {
     }
 }
 
-fn seconds(e: &Estimate) -> String {
+/// From, to.
+pub fn seconds(e: &Estimate) -> String {
     match (e.seconds_min, e.seconds_max) {
-        (_, max) if max < 120 => format!("{}-{max} s", e.seconds_min),
-        (min, max) => format!("{}-{} min", min / 60, max.div_ceil(60)),
+        (min, max) if max < 120 => format!("{min}-{max} s"),
+        (min, max) if max < 7200 => format!("{}-{} min", min / 60, max.div_ceil(60)),
+        (min, max) => format!("{}-{} h", min / 3600, max.div_ceil(3600)),
     }
 }
 
@@ -171,6 +355,18 @@ pub fn itemize(p: &Plan) -> String {
         let level = serde_json::json!(c.level);
         let _ = writeln!(out, "check {} {} {}: {}", c.id, level.as_str().unwrap_or(""), c.subject, c.message);
     }
+    for e in &p.estimates {
+        let why = e.why_not.as_deref().map(|w| format!(" {w}")).unwrap_or_default();
+        let fits = if e.fits { "yes" } else { "no" };
+        let _ = writeln!(
+            out,
+            "estimate {} {} bytes={} inodes={} fits={fits}{why}",
+            e.driver,
+            mode(e.mode),
+            e.new_bytes,
+            e.new_inodes
+        );
+    }
     for q in &p.quirks {
         let reason = if q.id == "L07" { "listed by aufs, lookup fails" } else { "shown by aufs only" };
         let _ = writeln!(out, "quirk {} {} {reason}: {}", q.id, q.layer, show::bytes(&q.path));
@@ -179,6 +375,35 @@ pub fn itemize(p: &Plan) -> String {
         let _ = writeln!(out, "rename {} -> {}", m.from, m.to);
     }
     out
+}
+
+/// The plan as one JSON document: what was saved, and what readers would otherwise have to work out of it.
+pub fn document(p: &Plan, exit_code: u8) -> crate::error::Result<serde_json::Value> {
+    use serde_json::json;
+    let fail = |e| crate::error::Error::new(crate::error::Kind::Failed, "write the plan as JSON").with_source(e);
+    let mut doc = serde_json::to_value(p).map_err(fail)?;
+    let lines = doc.get_mut("layers").and_then(|l| l.as_array_mut()).into_iter().flatten();
+    for (line, l) in lines.zip(&p.layers) {
+        let Some(line) = line.as_object_mut() else { continue };
+        let f = &l.facts;
+        line.insert("cache_id".to_owned(), json!(l.id));
+        line.insert("parent".to_owned(), json!(l.lowers.first()));
+        for (name, value) in [
+            ("bytes", f.bytes),
+            ("files", f.files),
+            ("whiteouts", f.whiteouts),
+            ("opaque", f.opaque.count),
+            ("hardlinks", f.hardlinks),
+            ("xattrs", f.xattrs),
+            ("devices", f.devices),
+        ] {
+            line.insert(name.to_owned(), json!(value));
+        }
+    }
+    if let Some(doc) = doc.as_object_mut() {
+        doc.insert("exit_code".to_owned(), json!(exit_code));
+    }
+    Ok(doc)
 }
 
 /// What changed between the plan and now.

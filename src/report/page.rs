@@ -1,0 +1,176 @@
+//! Lays text out for a terminal: wraps at the width with a hanging indent, colours words when asked.
+
+use crate::checks::Level;
+
+/// What a text is laid out for.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Columns.
+    pub width: usize,
+    /// With colours?
+    pub colour: bool,
+}
+
+impl Default for Look {
+    fn default() -> Look {
+        Look { width: 100, colour: false }
+    }
+}
+
+/// How a word looks. Without colours all look the same, so no meaning may rest on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// As it is.
+    Plain,
+    /// A heading.
+    Bold,
+    /// Less important.
+    Dim,
+    /// Fine.
+    Good,
+    /// Look here.
+    Warn,
+    /// This blocks.
+    Bad,
+}
+
+impl Style {
+    fn code(self) -> &'static str {
+        match self {
+            Style::Plain => "",
+            Style::Bold => "\x1b[1m",
+            Style::Dim => "\x1b[2m",
+            Style::Good => "\x1b[32m",
+            Style::Warn => "\x1b[33m",
+            Style::Bad => "\x1b[1;31m",
+        }
+    }
+
+    /// That of a check's level.
+    pub fn of(level: Level) -> Style {
+        match level {
+            Level::Ok => Style::Good,
+            Level::Info => Style::Plain,
+            Level::Warn => Style::Warn,
+            Level::Block => Style::Bad,
+        }
+    }
+}
+
+/// A text in the making.
+#[derive(Debug)]
+pub struct Page {
+    out: String,
+    look: Look,
+}
+
+impl Page {
+    /// An empty one.
+    pub fn new(look: Look) -> Page {
+        Page { out: String::new(), look: Look { width: look.width.max(40), ..look } }
+    }
+
+    /// Columns.
+    pub fn width(&self) -> usize {
+        self.look.width
+    }
+
+    /// A paragraph: wrapped lines start at column `hang`. Runs of blanks within a line are kept.
+    pub fn flow(&mut self, hang: usize, spans: &[(Style, &str)]) {
+        let mut column = 0;
+        let mut at_start = true;
+        let words = spans.iter().flat_map(|(style, text)| text.split(' ').map(|w| (*style, w)));
+        for (style, mut word) in words {
+            let length = word.chars().count();
+            let room = self.look.width.saturating_sub(column + usize::from(!at_start));
+            if length > room && column > hang {
+                self.out.truncate(self.out.trim_end_matches(' ').len());
+                self.out.push('\n');
+                self.out.push_str(&" ".repeat(hang));
+                (column, at_start) = (hang, true);
+            }
+            if at_start && column == hang && hang > 0 && word.is_empty() {
+                continue;
+            }
+            if !at_start {
+                self.out.push(' ');
+                column += 1;
+            }
+            // a word longer than a line is broken
+            while word.chars().count() > self.look.width - column {
+                let cut = word.char_indices().nth(self.look.width - column).map_or(word.len(), |(i, _)| i);
+                let (head, tail) = word.split_at(cut);
+                self.put(style, head);
+                self.out.push('\n');
+                self.out.push_str(&" ".repeat(hang));
+                (column, word) = (hang, tail);
+            }
+            self.put(style, word);
+            column += word.chars().count();
+            at_start = false;
+        }
+        self.out.truncate(self.out.trim_end_matches(' ').len());
+        self.out.push('\n');
+    }
+
+    /// One line that is cut rather than wrapped: a row of a table.
+    pub fn row(&mut self, style: Style, text: &str) {
+        let cut = if text.chars().count() > self.look.width {
+            format!("{}…", text.chars().take(self.look.width - 1).collect::<String>())
+        } else {
+            text.to_owned()
+        };
+        self.put(style, cut.trim_end());
+        self.out.push('\n');
+    }
+
+    fn put(&mut self, style: Style, text: &str) {
+        let code = style.code();
+        if self.look.colour && !code.is_empty() && !text.is_empty() {
+            self.out.push_str(&format!("{code}{text}\x1b[0m"));
+        } else {
+            self.out.push_str(text);
+        }
+    }
+
+    /// How many lines there are.
+    pub fn lines(&self) -> usize {
+        self.out.lines().count()
+    }
+
+    /// The text.
+    pub fn finish(self) -> String {
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flowed(width: usize, hang: usize, text: &str) -> String {
+        let mut p = Page::new(Look { width, colour: false });
+        p.flow(hang, &[(Style::Plain, text)]);
+        p.finish()
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_page() {
+        let long = format!("WORDS      one two   three {} end", "x".repeat(150));
+        for width in [40, 80, 100] {
+            let out = flowed(width, 11, &long);
+            assert!(out.lines().all(|l| l.chars().count() <= width), "{out}");
+            assert_eq!(out.matches('x').count(), 150);
+        }
+        assert_eq!(flowed(80, 4, "a   b"), "a   b\n");
+        let wrapped = flowed(40, 4, &format!("{} {}", "a".repeat(30), "b".repeat(20)));
+        assert_eq!(wrapped, format!("{}\n    {}\n", "a".repeat(30), "b".repeat(20)));
+    }
+
+    #[test]
+    fn colours_only_when_asked() {
+        let mut p = Page::new(Look { width: 80, colour: true });
+        p.flow(0, &[(Style::Bad, "BLOCK"), (Style::Plain, "x")]);
+        assert_eq!(p.finish(), "\x1b[1;31mBLOCK\x1b[0m x\n");
+    }
+}
