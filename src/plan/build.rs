@@ -344,7 +344,8 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted) -> Vec<LeftBehind> {
         let foreign = c.foreign.then(|| format!("it belongs to the driver {}", c.driver));
         let reason = c.broken.as_ref().or(excluded).or(damaged).or(foreign.as_ref()).cloned().unwrap_or_default();
         let lost = if c.foreign { "nothing; it is not touched" } else { "nothing; it stays in the old store" };
-        push("container", c.id.to_string(), c.name.clone(), reason, lost, excluded.is_none());
+        // what is not ours to move does not stay behind
+        push("container", c.id.to_string(), c.name.clone(), reason, lost, excluded.is_none() && !c.foreign);
     }
     for l in store.layers.values().filter(|l| !wanted.layers.contains(&l.id)) {
         let reason = l.broken.as_ref().or_else(|| wanted.damaged.get(&l.id)).cloned();

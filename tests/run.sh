@@ -1,0 +1,90 @@
+#!/bin/bash
+# Runs everything that says whether unaufs is sound: format, lints, documentation, licences, all tests.
+#
+#   ./tests/run.sh            everything; as root on Debian it installs what is missing
+#   ./tests/run.sh --quick    without cargo deny and without the tests that end the process at each step
+#
+# The last line is `N passed, N failed`; the exit code is 1 if something failed. UNAUFS_STORES may name a folder with more real stores.
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+quick=no
+for a in "$@"; do
+  case $a in
+    --quick) quick=yes ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  esac
+done
+logs=$(mktemp -d) || exit 1
+trap 'rm -rf "$logs"' EXIT
+passed=0 failed=0
+report=()
+
+# --- what the tests need: command -> Debian package
+declare -A package=(
+  [/usr/sbin/dockerd]=docker.io [/usr/bin/docker]=docker.io [/usr/bin/python3]=python3-minimal [/usr/bin/unshare]=util-linux
+  [/usr/bin/xz]=xz-utils [/usr/bin/strace]=strace [/usr/bin/jq]=jq [/bin/busybox]=busybox-static [/usr/bin/setfattr]=attr
+  [/usr/bin/setfacl]=acl [/sbin/setcap]=libcap2-bin [/sbin/mkfs.ext4]=e2fsprogs [/sbin/mkfs.btrfs]=btrfs-progs
+  [/sbin/mkfs.xfs]=xfsprogs [/sbin/ip]=iproute2 [/usr/bin/cc]=gcc
+)
+missing=()
+for program in "${!package[@]}"; do
+  [ -e "$program" ] || missing+=("${package[$program]}")
+done
+# json, tarfile and hashlib are not in python3-minimal
+/usr/bin/python3 -c 'import json, tarfile, hashlib' 2>/dev/null || missing+=(python3)
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing: ${missing[*]}"
+    # docker.io starts its daemon when it is installed; the tests want none
+    policy=/usr/sbin/policy-rc.d
+    [ -e $policy ] && policy= || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; }
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"; } >"$logs/apt" 2>&1 \
+      || { tail -5 "$logs/apt"; echo "could not install: ${missing[*]}"; }
+    [ -n "$policy" ] && rm -f "$policy"
+  else
+    echo "missing: ${missing[*]} (as root on Debian this script installs them); some tests will not run"
+  fi
+fi
+modprobe -q overlay 2>/dev/null || true
+
+# --- one step: a name and a command; its output is shown only if it fails
+step() {
+  local name=$1 begin=$SECONDS p f; shift
+  printf '%-34s' "$name"
+  if "$@" >"$logs/step" 2>&1; then rc=0; else rc=$?; fi
+  p=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$logs/step")
+  f=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$logs/step")
+  if [ $rc = 0 ]; then
+    [ "$p" = 0 ] && p=1
+    printf 'ok      %4d passed  %4d s\n' "$p" $((SECONDS - begin))
+  else
+    [ "$f" = 0 ] && f=1
+    printf 'FAILED  %4d failed  %4d s\n' "$f" $((SECONDS - begin))
+    # what was not run is said, with the reasons of what failed
+    grep -vE '^ +(Compiling|Downloaded|Downloading|Fresh)|^test .* \.\.\. ok$' "$logs/step" | tail -120
+    report+=("$name")
+  fi
+  grep -h '^not run: ' "$logs/step" | sort | uniq -c | sed 's/^/    /'
+  passed=$((passed + p)) failed=$((failed + f))
+}
+
+deny() {
+  command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny || return 1
+  cargo deny --config .config/deny.toml check licenses bans sources
+}
+
+step 'format' cargo fmt --check
+step 'clippy' cargo clippy --locked --all-targets -- -D warnings
+step 'clippy, with fault points' cargo clippy --locked --all-targets --features fault-points -- -D warnings
+RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
+[ $quick = no ] && step 'licences, bans, sources' deny
+step 'tests' cargo test --locked --no-fail-fast -- --show-output
+# the tests that end the process at every step want a build that can do so
+if [ $quick = no ] && [ -e tests/crash.rs ]; then
+  step 'tests that kill' cargo test --locked --no-fail-fast --features fault-points --test crash -- --show-output
+fi
+
+for name in "${report[@]}"; do echo "failed: $name"; done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
