@@ -97,8 +97,10 @@ impl Page {
                 column += 1;
             }
             // a word longer than a line is broken
-            while word.chars().count() > self.look.width - column {
-                let cut = word.char_indices().nth(self.look.width - column).map_or(word.len(), |(i, _)| i);
+            while word.chars().count() > self.look.width.saturating_sub(column) && column > 0 || word.chars().count() > self.look.width {
+                // earlier pieces may have gone past the edge: then nothing of this word fits here
+                let room = self.look.width.saturating_sub(column);
+                let cut = word.char_indices().nth(room).map_or(word.len(), |(i, _)| i);
                 let (head, tail) = word.split_at(cut);
                 self.put(style, head);
                 self.out.push('\n');
