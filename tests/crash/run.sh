@@ -30,7 +30,7 @@ cp "$target/release/unaufs" "$here/unaufs"
 status=0
 # the released program; then a release build with fault points
 UNAUFS_CRASH_BIN=$here/unaufs cargo test --release --quiet --test crash "${CRASH_ONLY:-}" -- --nocapture --test-threads=1 \
-    2>&1 | tee "$here/log" || status=1
+    2>&1 | tee -a "$here/log" || status=1
 cargo test --release --quiet --features fault-points --test crash "${CRASH_ONLY:-}" -- --nocapture --test-threads=1 \
     --skip random:: --skip signals:: --skip full:: --skip calls:: --skip power::power 2>&1 | tee -a "$here/log" || status=1
 

@@ -44,6 +44,8 @@ fn stops_inside_a_huge_file() {
     let size = || fs::metadata(&copy).map_or(0, |m| m.len());
     let migrate = ["migrate", "--yes", "--mode", "copy"];
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 143)] {
+        // what the run before left would look like this one's
+        let _ = fs::remove_file(&copy);
         let mut child = spawn(&bed, &migrate);
         if signal == "HUP" {
             // the terminal is gone
@@ -65,6 +67,7 @@ fn stops_inside_a_huge_file() {
         ran.expect(&[code]);
     }
     // both signals at once: whichever comes second ends it
+    let _ = fs::remove_file(&copy);
     let mut child = spawn(&bed, &migrate);
     wait_for(&mut child, "the huge file", || size() > 0 && size() < HUGE / 2);
     send(&child, "INT");
