@@ -223,7 +223,10 @@ impl Dir {
 
     /// `lstat` of a name, with the plain errno.
     pub fn try_stat(&self, name: &[u8]) -> Result<Meta, Errno> {
-        Ok(Meta::from_stat(&rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?))
+        // many callers only ask whether a name is there
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .inspect_err(|e| crate::error::note_failing_disk(&(*e).into(), || format!("stat {}", self.show(name))))?;
+        Ok(Meta::from_stat(&stat))
     }
 
     /// `lstat` of a name in this folder.

@@ -158,6 +158,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         crate::stop::check()?;
     }
     if matches!(state, State::Built | State::Verified) && !how.no_switch {
+        crate::error::check_disk(how.keep_going)?;
         at.journal.set_state(id, State::Switching, &now())?;
         state = State::Switching;
     }

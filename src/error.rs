@@ -3,6 +3,7 @@
 //! The kind decides the exit code, in [`Kind::exit_code`] and nowhere else (DESIGN section 3).
 
 use std::fmt;
+use std::sync::OnceLock;
 
 /// Why a verb did not do what was asked. Decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -86,7 +87,8 @@ impl Error {
 
     /// An I/O error on an object. A full disk or a full inode table becomes [`Kind::Space`].
     pub fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Error {
-        let source = source.into();
+        let (what, source) = (what.into(), source.into());
+        note_failing_disk(&source, || what.clone());
         let kind = match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::Space,
             _ => Kind::Failed,
@@ -175,6 +177,29 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|e| e as _)
+    }
+}
+
+/// The first time that a disk failed, as opposed to a store that is damaged. A damaged image is left behind and named; an image that the disk
+/// cannot read at this moment would be left behind too, perhaps with all that stands on it, and might be whole when it is read again.
+static FAILING_DISK: OnceLock<String> = OnceLock::new();
+
+/// Notes an error that only a failing disk, cable or network gives.
+pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
+    use rustix::io::Errno;
+    const DISK: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODEV, Errno::REMOTEIO, Errno::TIMEDOUT];
+    if e.raw_os_error().is_some_and(|n| DISK.iter().any(|d| d.raw_os_error() == n)) {
+        let _ = FAILING_DISK.set(format!("{}: {e}", what()));
+    }
+}
+
+/// An error if the disk has failed since the program began: with `keep_going` the user wants what can be read.
+pub fn check_disk(keep_going: bool) -> Result<()> {
+    match FAILING_DISK.get() {
+        Some(what) if !keep_going => Err(Error::new(Kind::Failed, format!("the disk failed: {what}"))
+            .hint("look at the kernel's log; try again, or leave out what cannot be read with --keep-going")
+            .loss("nothing: the old store is untouched")),
+        _ => Ok(()),
     }
 }
 

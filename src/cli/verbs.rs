@@ -188,6 +188,7 @@ fn begin(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, how: How) -
     let progress = screen::progress(g);
     let plan = make::make(&root, &options, &make::Known::default(), &*progress)?;
     drop(progress);
+    crate::error::check_disk(a.keep_going)?;
     if let Some(saved) = &saved {
         stale(saved, &plan)?;
     }
@@ -225,6 +226,7 @@ fn resume(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, 
         };
         let known = make::Known { lost, ..make::Known::default() };
         let fresh = make::make(&root, &run.plan.options, &known, &*progress)?;
+        crate::error::check_disk(a.keep_going)?;
         blockers(&fresh, &ROOM)?;
         stale(&run.plan, &fresh)?;
     }
@@ -244,6 +246,7 @@ fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run
     let fresh = make::make(&root, &run.plan.options, &make::Known::of(&run.plan), &*progress)?;
     drop(progress);
     let settled = if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() };
+    crate::error::check_disk(a.keep_going)?;
     blockers(&fresh, &settled)?;
     let Some(lock) = lock else {
         say(&report::plan::text(&fresh, screen::look(g)))?;

@@ -8,8 +8,11 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A small content-addressable store, written by a real Docker.
-pub const STORE: &str = "docker20-aufs-leftovers";
+/// A content-addressable store, written by a real Docker: the smaller one, or that of the project.
+pub fn store() -> &'static str {
+    const SMALL: &str = "docker20-aufs-leftovers";
+    if archive(SMALL).is_some() { SMALL } else { "docker20-aufs" }
+}
 
 /// Is this the long run?
 pub fn long() -> bool {
@@ -33,11 +36,16 @@ pub fn may_run() -> bool {
         cannot("not root");
         return false;
     }
-    if source(STORE).is_none() {
-        cannot("no store docker20-aufs-leftovers in $UNAUFS_STORES, tests/stores or ../shared/stores");
-        return false;
-    }
     true
+}
+
+/// May the test run, and are these programs there?
+pub fn may_run_with(programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|p| !has_program(p));
+    if let Some(m) = missing {
+        cannot(&format!("{m} is missing"));
+    }
+    may_run() && missing.is_none()
 }
 
 /// Is a program there?
@@ -65,39 +73,44 @@ pub fn base() -> PathBuf {
     base
 }
 
-fn archive(name: &str) -> Option<PathBuf> {
+/// An archive and the root in it: the project's own in `tests/stores`, others where `UNAUFS_STORES` says or beside the checkout.
+fn archive(name: &str) -> Option<(PathBuf, PathBuf)> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let places = std::env::var_os("UNAUFS_STORES").map(PathBuf::from).into_iter();
-    places
-        .chain([here.join("tests/stores"), here.join("../shared/stores")])
-        .map(|p| p.join(name))
-        .find(|p| p.join("root.tar.xz").is_file())
+    let own = here.join(format!("tests/stores/{name}.tar.xz"));
+    if own.is_file() {
+        return Some((own, "root".into()));
+    }
+    let beside = std::env::var_os("UNAUFS_STORES").map_or_else(|| here.join("../shared/stores"), PathBuf::from);
+    let root = fs::read_to_string(beside.join(name).join("root.path")).ok()?;
+    Some((beside.join(name).join("root.tar.xz"), root.trim().into()))
 }
 
 /// The unpacked store; never to be changed.
 pub fn source(name: &str) -> Option<PathBuf> {
     static UNPACKED: Mutex<()> = Mutex::new(());
-    let from = archive(name)?;
+    let (archive, inner) = archive(name)?;
     let to = base().join("stores").join(name);
-    let inner = fs::read_to_string(from.join("root.path")).expect("root.path");
     let _one = UNPACKED.lock().unwrap_or_else(|e| e.into_inner());
     if !to.exists() {
         let fresh = base().join("stores").join(format!(".{name}.{}", std::process::id()));
         fs::create_dir_all(&fresh).expect("make folder");
         let options = ["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"];
-        let archive = from.join("root.tar.xz");
         sh("tar", &[&options[..], &[path(&archive), "-C", path(&fresh)]].concat());
         // another process may have been faster
         if fs::rename(&fresh, &to).is_err() {
             fs::remove_dir_all(&fresh).expect("remove folder");
         }
     }
-    Some(to.join(inner.trim()))
+    Some(to.join(inner))
 }
 
 /// A folder of its own, removed at the end.
 pub fn temp() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("crash-").tempdir_in(base()).expect("temporary folder")
+    temp_in(&base())
+}
+
+fn temp_in(dir: &Path) -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("crash-").tempdir_in(dir).expect("temporary folder")
 }
 
 /// The time in seconds.
@@ -110,33 +123,50 @@ pub fn now() -> i64 {
 pub struct Bed {
     /// ROOT.
     pub root: PathBuf,
-    /// Before it: nothing in the original is younger.
+    /// Nothing in the original is younger.
     pub since: i64,
+    /// Where copies of it are made.
+    home: PathBuf,
     _dir: Option<tempfile::TempDir>,
 }
 
 impl Bed {
-    /// A copy of a root, links and times and all.
-    pub fn copy_of(root: &Path, since: i64) -> Bed {
-        let dir = temp();
-        let to = dir.path().join("root");
-        copy(root, &to);
-        Bed { root: to, since, _dir: Some(dir) }
-    }
-
     /// A copy of a store.
     pub fn new(store: &str) -> Bed {
-        Bed::copy_of(&source(store).expect("the store"), now())
+        Bed::new_in(store, &base())
+    }
+
+    /// A copy of a store in a folder, where its own copies will be too.
+    pub fn new_in(store: &str, home: &Path) -> Bed {
+        Bed::copy_of(&source(store).expect("the store"), now(), home)
+    }
+
+    fn copy_of(root: &Path, since: i64, home: &Path) -> Bed {
+        let dir = temp_in(home);
+        let to = dir.path().join("root");
+        copy(root, &to);
+        Bed { root: to, since, home: home.to_owned(), _dir: Some(dir) }
     }
 
     /// A root in a folder that the caller keeps.
     pub fn at(root: PathBuf) -> Bed {
-        Bed { root, since: now(), _dir: None }
+        Bed { root, since: now(), home: base(), _dir: None }
     }
 
     /// A copy of this one as it stands.
     pub fn fork(&self) -> Bed {
-        Bed::copy_of(&self.root, self.since)
+        Bed::copy_of(&self.root, self.since, &self.home)
+    }
+
+    /// The folder of a container's writable layer.
+    pub fn writable_layer(&self) -> (String, PathBuf) {
+        let mounts = fs::read_dir(self.root.join("image/aufs/layerdb/mounts")).expect("mounts");
+        let mut ids: Vec<String> =
+            mounts.filter_map(|m| fs::read_to_string(m.expect("entry").path().join("mount-id")).ok()).collect();
+        ids.sort();
+        let there = |id: &String| self.root.join("aufs/diff").join(id);
+        let id = ids.into_iter().find(|id| there(id).is_dir()).expect("a container");
+        (id.clone(), there(&id))
     }
 
     /// A command of the program on this root.

@@ -2,7 +2,7 @@
 //!
 //! Short: a spread of the points. Long: all of them.
 
-use crate::bed::{self, Bed, Reference, STORE, assert_same};
+use crate::bed::{self, Bed, Mounted, Reference, assert_same, store};
 use crate::tree::Tree;
 use rayon::prelude::*;
 use std::path::Path;
@@ -42,10 +42,13 @@ fn migrate<'a>(options: &[&'a str]) -> Vec<&'a str> {
 }
 
 fn every_point(store: &str, options: &[&str], short: u64) {
-    if !bed::may_run() || bed::source(store).is_none() {
-        return;
+    if bed::may_run() {
+        every_point_in(&bed::base(), store, options, short);
     }
-    let (base, command) = (Bed::new(store), migrate(options));
+}
+
+fn every_point_in(home: &Path, store: &str, options: &[&str], short: u64) {
+    let (base, command) = (Bed::new_in(store, home), migrate(options));
     let Some(reference) = Reference::of(&base, &command) else { return };
     let case = format!("{store} {}", options.join(" "));
     let total = count(&base.fork(), &command);
@@ -112,7 +115,7 @@ fn killed_twice() {
     if !bed::may_run() {
         return;
     }
-    let (base, command) = (Bed::new(STORE), migrate(&[]));
+    let (base, command) = (Bed::new(store()), migrate(&[]));
     let Some(reference) = Reference::of(&base, &command) else { return };
     let total = count(&base.fork(), &command);
     let back = &["rollback", "--yes", "--drop-new"][..];
@@ -132,45 +135,53 @@ fn killed_twice() {
         die(&bed, back, j);
         reference.rollback(&bed, &format!("died at {k} of migrate, then at {j} of rollback"));
     });
-    bed::report("killed in migrate, then in rollback", STORE, pairs.len());
+    bed::report("killed in migrate, then in rollback", store(), pairs.len());
 }
 
 #[test]
 fn overlay2_link() {
-    every_point(STORE, &["--mode", "link"], 18);
+    every_point(store(), &["--mode", "link"], 18);
 }
 
 #[test]
 fn overlay2_copy() {
-    every_point(STORE, &["--mode", "copy"], 12);
+    every_point(store(), &["--mode", "copy"], 12);
 }
 
 #[test]
 fn overlay2_clone() {
-    every_point(STORE, &["--mode", "clone"], 6);
+    every_point(store(), &["--mode", "clone"], 6);
 }
 
 #[test]
 fn overlay2_move() {
-    every_point(STORE, &["--mode", "move"], 18);
+    every_point(store(), &["--mode", "move"], 18);
 }
 
 #[test]
 fn overlay() {
-    every_point(STORE, &["--to", "overlay"], 6);
+    every_point(store(), &["--to", "overlay"], 6);
 }
 
 #[test]
 fn vfs() {
-    every_point(STORE, &["--to", "vfs"], 6);
+    every_point(store(), &["--to", "vfs"], 6);
 }
 
+/// On a file system of its own.
 #[test]
 fn btrfs() {
-    every_point(STORE, &["--to", "btrfs"], 6);
+    if bed::may_run_with(&["mkfs.btrfs"]) {
+        let dir = bed::temp();
+        let fs = Mounted::new(dir.path(), "btrfs", 2 << 30, &["mkfs.btrfs", "-q"]);
+        every_point_in(&fs.at, store(), &["--to", "btrfs"], 6);
+    }
 }
 
+/// A store of before Docker 1.10; it is not part of the project.
 #[test]
 fn graph() {
-    every_point("docker19-aufs", &[], if bed::long() { 0 } else { 4 });
+    if bed::may_run() && bed::source("docker19-aufs").is_some() {
+        every_point("docker19-aufs", &[], 4);
+    }
 }
