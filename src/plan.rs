@@ -11,8 +11,10 @@
 pub mod build;
 pub mod content;
 pub mod estimate;
+pub mod existing;
 pub mod host;
 pub mod make;
+pub mod merge;
 pub mod quirks;
 pub mod scan;
 pub mod shown;
@@ -111,6 +113,9 @@ pub struct Plan {
     pub style: Style,
     /// Files of `image/<driver>`.
     pub metadata: Vec<PlanFile>,
+    /// The target's own store, where there is one to which ours is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<merge::Merge>,
     /// The renames, in their order.
     pub switch: Vec<Move>,
     /// Folders whose times the switch changes and rollback puts back.
@@ -359,6 +364,11 @@ impl Plan {
     /// Does something that counts stay behind?
     pub fn partial(&self) -> bool {
         self.left_behind.iter().any(|l| l.counts)
+    }
+
+    /// Layers that the target's own store has too.
+    pub fn kept(&self) -> &[merge::Kept] {
+        self.merge.as_ref().map_or(&[], |m| &m.kept)
     }
 
     /// A layer of the plan.

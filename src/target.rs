@@ -11,6 +11,7 @@ pub mod vfs;
 use crate::disk::Dir;
 use crate::disk::attrs::XattrScope;
 use crate::error::Result;
+use crate::ids::LayerId;
 use crate::place::Tally;
 use crate::plan::PlanLayer;
 use crate::view::Chain;
@@ -41,6 +42,16 @@ impl Target {
             Target::Overlay => "overlay",
             Target::Vfs => "vfs",
             Target::Btrfs => "btrfs",
+        }
+    }
+
+    /// Where the folders of layers lie, below ROOT.
+    pub fn home(self) -> &'static str {
+        match self {
+            Target::Overlay2 => "overlay2",
+            Target::Overlay => "overlay",
+            Target::Vfs => "vfs/dir",
+            Target::Btrfs => "btrfs/subvolumes",
         }
     }
 
@@ -102,9 +113,9 @@ impl Target {
     }
 
     /// The view of a layer in the new store, for comparing. `at` stands for ROOT.
-    pub fn view(self, at: &Dir, layer: &PlanLayer) -> Result<Chain> {
+    pub fn view(self, at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
         match self {
-            Target::Overlay2 => overlay2::view(at, layer),
+            Target::Overlay2 => overlay2::view(at, layer, theirs),
             Target::Overlay => overlay::view(at, layer),
             Target::Vfs => vfs::view(at, layer),
             Target::Btrfs => btrfs::view(at, layer),
@@ -138,6 +149,15 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Layers of ours that the target's own store has too and keeps: our id, its id, and where that store lies.
+#[derive(Debug)]
+pub struct Theirs<'a> {
+    /// Stands for ROOT.
+    pub at: &'a Dir,
+    /// Ours, the target's.
+    pub ids: std::collections::HashMap<&'a LayerId, &'a LayerId>,
 }
 
 /// overlay2's short names of all layers.

@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, PlanLayer};
 use crate::progress::Progress;
 use crate::store::Role;
+use crate::target::Theirs;
 use crate::view::Chain;
 use serde::Serialize;
 use std::sync::Mutex;
@@ -187,6 +188,12 @@ fn views_of_one_depth(
 ) -> Result<()> {
     let to = plan.options.to;
     let sources = stage::sources(plan);
+    // before the switch the target's own store lies beside the old one, afterwards it holds the new one
+    let at = match plan.kept().first() {
+        Some(k) if !new.has(format!("{}/{}/diff", to.home(), k.theirs))? => old,
+        _ => new,
+    };
+    let theirs = Theirs { at, ids: plan.kept().iter().map(|k| (&k.id, &k.theirs)).collect() };
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     std::thread::scope(|s| {
@@ -196,8 +203,8 @@ fn views_of_one_depth(
                     let one = || -> Result<()> {
                         crate::stop::check()?;
                         let was = stage::old_chain(old, layer, &sources)?;
-                        let is = to.view(new, layer)?;
-                        compare::views(layer, &was, &is, to, level == Level::Full, seen)
+                        let is = to.view(new, layer, &theirs)?;
+                        compare::views(layer, &was, &is, to, level == Level::Full, &theirs, seen)
                     };
                     if let Err(e) = one() {
                         if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) {

@@ -87,12 +87,14 @@ pub fn old_chain(base: &Dir, layer: &PlanLayer, sources: &BTreeMap<&LayerId, &st
 
 /// The folder of each layer of the plan.
 pub fn sources(plan: &Plan) -> BTreeMap<&LayerId, &str> {
-    plan.layers.iter().map(|l| (&l.id, l.source.as_str())).collect()
+    let kept = plan.kept().iter().map(|k| (&k.id, k.source.as_str()));
+    plan.layers.iter().map(|l| (&l.id, l.source.as_str())).chain(kept).collect()
 }
 
 /// overlay2's short names.
 pub fn links(plan: &Plan) -> Links<'_> {
-    plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).collect()
+    let kept = plan.kept().iter().map(|k| (k.id.as_str(), k.link.as_str()));
+    plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).chain(kept).collect()
 }
 
 /// What to build.
@@ -287,13 +289,20 @@ fn metadata(root: &Dir, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Resu
     let driver = plan.options.to.name();
     progress.phase("metadata", (plan.metadata.len() + plan.containers.len()) as u64);
     let image = new.ensure(format!("image/{driver}"), 0o700)?;
-    like_old(root, "image/aufs", new, &format!("image/{driver}"))?;
+    let olds = [format!("image/{driver}"), "image/aufs".to_owned()];
+    like_old(root, &olds, "", new, &format!("image/{driver}"))?;
     for f in &plan.metadata {
         crate::stop::check()?;
         let (dir, _) = crate::disk::split(f.path.as_bytes());
-        folders(root, "image/aufs", &image, &String::from_utf8_lossy(dir))?;
+        folders(root, &olds, &image, &String::from_utf8_lossy(dir))?;
         write(root, &image, f, plan)?;
         progress.step("");
+    }
+    for k in plan.kept().iter().filter(|k| k.commit) {
+        let folder = format!("{}/{}", plan.options.to.home(), k.theirs);
+        let at = new.ensure(&folder, 0o700)?;
+        at.remove_tree(b"committed")?;
+        at.write_new("committed", b"", 0o600)?;
     }
     for c in &plan.containers {
         let at = new.ensure(format!("containers/{}", c.id), 0o700)?;
@@ -312,8 +321,8 @@ fn metadata(root: &Dir, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Resu
     Ok(())
 }
 
-/// Makes the folders on the way to a file with the attributes that they have in the old store.
-fn folders(root: &Dir, old: &str, new: &Dir, path: &str) -> Result<()> {
+/// Makes the folders on the way to a file with the attributes that they have in the target's own store, or in the old one.
+fn folders(root: &Dir, olds: &[String], new: &Dir, path: &str) -> Result<()> {
     let mut at = String::new();
     for part in path.split('/').filter(|p| !p.is_empty()) {
         if !at.is_empty() {
@@ -322,18 +331,20 @@ fn folders(root: &Dir, old: &str, new: &Dir, path: &str) -> Result<()> {
         at.push_str(part);
         if !new.has(&at)? {
             new.ensure(&at, 0o700)?;
-            like_old(root, &format!("{old}/{at}"), new, &at)?;
+            like_old(root, olds, &format!("/{at}"), new, &at)?;
         }
     }
     Ok(())
 }
 
-/// Gives a new folder the owner and mode of an old one, if there is one.
-fn like_old(root: &Dir, old: &str, new: &Dir, path: &str) -> Result<()> {
-    if let Some(m) = root.stat_opt(old)? {
-        let (dir, name) = new.parent_of(path.as_bytes())?;
-        dir.set_owner(name, m.uid, m.gid)?;
-        dir.set_mode(name, m.mode)?;
+/// Gives a new folder the owner and mode of the first of the old ones that is there.
+fn like_old(root: &Dir, olds: &[String], below: &str, new: &Dir, path: &str) -> Result<()> {
+    for old in olds {
+        if let Some(m) = root.stat_opt(format!("{old}{below}"))? {
+            let (dir, name) = new.parent_of(path.as_bytes())?;
+            dir.set_owner(name, m.uid, m.gid)?;
+            return dir.set_mode(name, m.mode);
+        }
     }
     Ok(())
 }

@@ -6,18 +6,24 @@
 
 use crate::disk::Dir;
 use crate::error::{Error, Result};
+use crate::plan::existing;
+use crate::plan::merge::Merge;
 use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Move, Plan, Why};
 use crate::progress::Progress;
+use crate::target::Target;
+use std::collections::{BTreeSet, HashSet};
 
 /// Does the renames that are not done yet, then makes them durable.
 pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
+    let installed: HashSet<&str> =
+        plan.switch.iter().filter(|m| m.why == Why::Install).map(|m| m.to.as_str()).collect();
     for m in &plan.switch {
         match (root.has(&m.from)?, root.has(&m.to)?) {
             (true, false) => root.rename_new(&m.from, root, &m.to)?,
             (false, true) => {}
-            // a park whose place an install has taken already
-            (true, true) if installed_later(plan, m) => {}
+            // a parked path is free for the new object: `config.v2.json` is there again once it is installed
+            (true, true) if m.why == Why::Park && installed.contains(m.from.as_str()) => {}
             (true, true) => {
                 return Err(Error::corrupt(format!("both {} and {} are there", m.from, m.to))
                     .hint("something made a file where the switch wants to put one; move it away and run `unaufs migrate` again"));
@@ -32,11 +38,6 @@ pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
     root.sync_fs()
 }
 
-/// A parked path is free for the new object: `containers/<id>/config.v2.json` is there again once it is installed.
-fn installed_later(plan: &Plan, m: &Move) -> bool {
-    m.why == Why::Park && plan.switch.iter().any(|i| i.why == Why::Install && i.to == m.from)
-}
-
 /// What a rollback met.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Undone {
@@ -46,14 +47,23 @@ pub struct Undone {
     pub kept: Vec<String>,
     /// Folders that Docker had removed and that were made again.
     pub remade: Vec<String>,
+    /// Layers of the target's own store that Docker has deleted since: no rollback brings them back.
+    pub lost: Vec<String>,
 }
 
 /// Puts the old store back. Needs no space: renames only, into folders that are there. May be repeated at any point.
 pub fn backward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<Undone> {
     let mut out = Undone::default();
+    let parked: HashSet<&str> = plan.switch.iter().filter(|m| m.why == Why::Park).map(|m| m.from.as_str()).collect();
+    // the metadata are the last to come and the first to go: while they are in force, Docker may have added to the target's own store
+    if let (Some(merge), Some(last)) = (&plan.merge, plan.switch.last())
+        && installed(root, &parked, last)?
+    {
+        leave_as_was(root, plan, merge, &mut out)?;
+    }
     for m in plan.switch.iter().rev() {
         match m.why {
-            Why::Install => take_out(root, plan, m, &mut out)?,
+            Why::Install => take_out(root, &parked, m, &mut out)?,
             Why::Park => put_back(root, plan, m, &mut out)?,
         }
         progress.step(&m.to);
@@ -68,20 +78,49 @@ pub fn backward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<Undo
     Ok(out)
 }
 
-/// A new object goes back to the stage, whose folders are still there, unless the old one stands in its place again already.
-fn take_out(root: &Dir, plan: &Plan, m: &Move, out: &mut Undone) -> Result<()> {
-    let replaced = plan.switch.iter().any(|p| p.why == Why::Park && p.from == m.to);
-    if replaced && !root.has(format!("{OLD}/{}", m.to))? {
-        return Ok(());
+/// Does the new object stand in its place?
+fn installed(root: &Dir, parked: &HashSet<&str>, m: &Move) -> Result<bool> {
+    if parked.contains(m.to.as_str()) && !root.has(format!("{OLD}/{}", m.to))? {
+        return Ok(false);
     }
     // still in the stage: the switch never got here, or an earlier rollback did
-    if root.has(&m.from)? || !root.has(&m.to)? {
+    Ok(!root.has(&m.from)? && root.has(&m.to)?)
+}
+
+/// A new object goes back to the stage, whose folders are still there, unless the old one stands in its place again already.
+fn take_out(root: &Dir, parked: &HashSet<&str>, m: &Move, out: &mut Undone) -> Result<()> {
+    if !installed(root, parked, m)? {
         return Ok(());
     }
     let (dir, _) = crate::disk::split(m.from.as_bytes());
     root.ensure(dir, 0o700)?;
     root.rename_new(&m.to, root, &m.from)?;
     out.kept.push(m.to.clone());
+    Ok(())
+}
+
+/// Takes what Docker has added since to the target's own store out of it: the metadata that come back know nothing of it. Ours leave
+/// with the plan's renames.
+fn leave_as_was(root: &Dir, plan: &Plan, merge: &Merge, out: &mut Undone) -> Result<()> {
+    let to = plan.options.to;
+    let ours: HashSet<&str> = plan.layers.iter().flat_map(|l| [l.id.as_str(), l.link.as_str()]).collect();
+    for (home, known) in [(to.home(), &merge.folders), ("overlay2/l", &merge.links)] {
+        if home == "overlay2/l" && to != Target::Overlay2 {
+            continue;
+        }
+        let names = match root.open_opt(home)? {
+            Some(dir) => dir.list()?,
+            None => Vec::new(),
+        };
+        let names: BTreeSet<String> =
+            names.into_iter().map(|(n, _)| String::from_utf8_lossy(&n).into_owned()).collect();
+        let since = |n: &str| !known.contains(n) && !ours.contains(n) && !existing::is_drivers_own(n.as_bytes());
+        for name in names.iter().filter(|n| since(n)) {
+            set_aside(root, &format!("{home}/{name}"))?;
+            out.kept.push(format!("{home}/{name}"));
+        }
+        out.lost.extend(known.iter().filter(|n| !names.contains(*n)).map(|n| format!("{home}/{n}")));
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! [`plan`]: from what was read to what will be done. Pure.
 
 use super::estimate::Pace;
+use super::existing::Existing;
 use super::host::Host;
 use super::quirks::Quirk;
 use super::scan::Facts;
@@ -34,23 +35,28 @@ pub struct Found<'a> {
     pub sizes: BTreeMap<String, u64>,
     /// How fast the layers were read.
     pub pace: Pace,
+    /// The target's own store.
+    pub existing: Existing,
 }
 
 /// Decides everything.
 pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
     let store = found.store;
-    let wanted = select(&found, options);
+    let mut decided = merge::decide(store, &found.existing);
+    let wanted = select(&found, options, &decided);
+    decided.references.retain(|_, (id, _)| wanted.images.contains(id));
     let mut layers = plan_layers(&found, options, &wanted);
-    let images = plan_images(store, &layers, &wanted);
+    let images = plan_images(store, &layers, &wanted, &decided);
     let containers = plan_containers(store, &layers, &wanted);
     mark_children(&mut layers);
     let mut checks = found.findings.clone();
     checks.extend(found.host.findings.clone());
+    checks.extend(merge::findings(options.to, &found.existing, &decided));
     content::layers(&layers, &found, &mut checks);
     content::quirks(&found.quirks, &mut checks);
     content::deep(store, options.to, &mut checks);
     content::to_stop(&containers, found.host.docker.running, &mut checks);
-    let metadata = plan_metadata(store, &wanted, &images);
+    let metadata = plan_metadata(&found, &wanted, &images, options.to);
     let paper = estimate::paper(&found, &metadata, &containers, &(&layers, &images));
     let estimates = estimate::all(&layers, &found, options, &paper);
     content::space(&estimates, &mut checks);
@@ -67,7 +73,8 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
         writable_bytes: layers.iter().filter(|l| l.role.writable()).map(|l| l.facts.bytes).sum(),
         files: layers.iter().map(|l| l.facts.files + l.facts.folders).sum(),
     };
-    let a = &found.host.aufs;
+    let a = found.existing.top.as_ref().unwrap_or(&found.host.aufs);
+    let parents = layers.iter().filter_map(|l| l.lowers.first().cloned()).collect();
     let mut plan = Plan {
         schema: SCHEMA.to_owned(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -80,10 +87,11 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
         summary,
         checks,
         estimates,
-        left_behind: left_behind(&found, &wanted),
+        left_behind: left_behind(&found, &wanted, &decided, options.to),
         quirks: found.quirks.clone(),
         style: Style::of(a.mode, (a.uid, a.gid), found.host.container_root),
         metadata,
+        merge: merge::merge(store, &found.existing, &decided, &parents),
         switch: Vec::new(),
         touched: Vec::new(),
         rollback: way_back(options),
@@ -103,18 +111,21 @@ struct Wanted {
     layers: BTreeSet<LayerId>,
     /// Why something sound does not.
     excluded: HashMap<String, String>,
+    /// Containers for which the target's store has no room, and why.
+    clashing: BTreeMap<String, String>,
     /// Layers that turned out unreadable or too deep, and all above them.
     damaged: BTreeMap<LayerId, String>,
 }
 
-fn select(found: &Found<'_>, options: &Options) -> Wanted {
+fn select(found: &Found<'_>, options: &Options, decided: &merge::Decisions) -> Wanted {
     let store = found.store;
-    let damaged = damage(found, options);
+    let damaged = damage(found, options, &decided.refused);
     let mut w = Wanted {
         images: BTreeSet::new(),
         containers: BTreeSet::new(),
         layers: BTreeSet::new(),
         excluded: HashMap::new(),
+        clashing: decided.containers.clone(),
         damaged,
     };
     let sound = |id: &LayerId, w: &Wanted| {
@@ -143,6 +154,9 @@ fn select(found: &Found<'_>, options: &Options) -> Wanted {
             w.excluded.insert(c.id.to_string(), why);
             continue;
         }
+        if w.clashing.contains_key(c.id.as_str()) {
+            continue;
+        }
         w.containers.insert(c.id.clone());
         for l in own.into_iter().flatten() {
             w.layers.insert(l.clone());
@@ -155,12 +169,14 @@ fn select(found: &Found<'_>, options: &Options) -> Wanted {
         let rest: Vec<LayerId> = rest.collect();
         w.layers.extend(rest);
     }
+    w.layers.retain(|l| !decided.kept.contains_key(l));
     w
 }
 
 /// Layers that cannot move although their metadata are sound, and all that stand on them.
-fn damage(found: &Found<'_>, options: &Options) -> BTreeMap<LayerId, String> {
+fn damage(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, String>) -> BTreeMap<LayerId, String> {
     let mut out = found.unreadable.clone();
+    out.extend(refused.clone());
     for l in found.store.layers.values() {
         if options.to == Target::Overlay2 && l.lowers.len() > overlay2::MAX_LOWERS {
             out.insert(l.id.clone(), format!("{} layers below it: overlay2 takes at most 128", l.lowers.len()));
@@ -210,7 +226,7 @@ fn plan_layers(found: &Found<'_>, options: &Options, wanted: &Wanted) -> Vec<Pla
             source: l.source(),
             tar_split: l.tar_split,
             transfer: transfer(options.mode, l.role, options.to),
-            link: overlay2::link_of(&l.id),
+            link: merge::free_link(&l.id, &found.existing),
             has_child: false,
             facts: found.facts.get(&l.id).cloned().unwrap_or_default(),
         })
@@ -242,7 +258,8 @@ fn mark_children(layers: &mut [PlanLayer]) {
     }
 }
 
-fn plan_images(store: &Store, layers: &[PlanLayer], wanted: &Wanted) -> Vec<PlanImage> {
+fn plan_images(store: &Store, layers: &[PlanLayer], wanted: &Wanted, decided: &merge::Decisions) -> Vec<PlanImage> {
+    let free = |all: &[String]| all.iter().filter(|r| !decided.references.contains_key(*r)).cloned().collect();
     let bytes: HashMap<&LayerId, u64> = layers.iter().map(|l| (&l.id, l.facts.bytes)).collect();
     let mut users: HashMap<&LayerId, usize> = HashMap::new();
     let moving = || store.images.values().filter(|i| wanted.images.contains(&i.id));
@@ -260,8 +277,8 @@ fn plan_images(store: &Store, layers: &[PlanLayer], wanted: &Wanted) -> Vec<Plan
             PlanImage {
                 id: i.id,
                 old_id: i.old_id.clone(),
-                tags: i.tags.clone(),
-                digests: i.digests.clone(),
+                tags: free(&i.tags),
+                digests: free(&i.digests),
                 bytes_total: unique + shared,
                 bytes_unique: unique,
                 bytes_shared: shared,
@@ -289,37 +306,28 @@ fn plan_containers(store: &Store, layers: &[PlanLayer], wanted: &Wanted) -> Vec<
 }
 
 /// The files of `image/<driver>` whose layer, image or container moves, and `repositories.json` without what stays.
-fn plan_metadata(store: &Store, wanted: &Wanted, images: &[PlanImage]) -> Vec<PlanFile> {
+fn plan_metadata(found: &Found<'_>, wanted: &Wanted, images: &[PlanImage], to: Target) -> Vec<PlanFile> {
+    let store = found.store;
     let moves = |f: &crate::store::MetaFile| {
         f.layer.as_ref().is_none_or(|l| wanted.layers.contains(l))
             && f.image.as_ref().is_none_or(|i| wanted.images.contains(i))
             && f.container.as_ref().is_none_or(|c| wanted.containers.contains(c))
     };
-    let mut out: Vec<PlanFile> = store
+    let ours: Vec<PlanFile> = store
         .metadata
         .iter()
         .filter(|f| moves(f))
         .map(|f| PlanFile { path: f.path.clone(), content: f.content.clone() })
         .collect();
-    let kept: BTreeSet<ImageId> = images.iter().map(|i| i.id).collect();
-    let text = repositories(&store.repositories, &kept);
-    out.push(PlanFile { path: "repositories.json".to_owned(), content: Content::Text(text) });
+    let mut out = merge::metadata(to, &found.existing, ours);
+    let moving: BTreeSet<ImageId> = images.iter().map(|i| i.id).collect();
+    if let Some(text) = merge::repositories(&store.repositories, &moving, &found.existing) {
+        out.push(PlanFile { path: "repositories.json".to_owned(), content: Content::Text(text) });
+    }
     out
 }
 
-/// `repositories.json` as Docker writes it: one object, keys sorted, compact (FORMATS 7). References to images that stay are left out,
-/// and so is a repository without any.
-fn repositories(all: &[(String, Vec<(String, ImageId)>)], kept: &BTreeSet<ImageId>) -> String {
-    let mut map: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
-    for (repo, refs) in all {
-        for (reference, id) in refs.iter().filter(|(_, id)| kept.contains(id)) {
-            map.entry(repo).or_default().insert(reference, id.to_string());
-        }
-    }
-    format!("{{\"Repositories\":{}}}", serde_json::json!(map))
-}
-
-fn left_behind(found: &Found<'_>, wanted: &Wanted) -> Vec<LeftBehind> {
+fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, to: Target) -> Vec<LeftBehind> {
     let store = found.store;
     let mut out = Vec::new();
     let mut push = |kind: &str, id: String, name: String, reason: String, lost: &str, counts: bool| {
@@ -338,11 +346,16 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted) -> Vec<LeftBehind> {
             excluded.is_none(),
         );
     }
-    for c in store.containers.values().filter(|c| !wanted.containers.contains(&c.id)) {
+    // the target's own containers stay what they are
+    let populated = found.existing.state == super::existing::State::Populated;
+    let theirs = |c: &crate::store::Container| populated && c.foreign && c.driver == to.name();
+    for c in store.containers.values().filter(|c| !wanted.containers.contains(&c.id) && !theirs(c)) {
         let excluded = wanted.excluded.get(c.id.as_str());
         let damaged = c.layer.as_ref().and_then(|l| wanted.damaged.get(l));
+        let clash = wanted.clashing.get(c.id.as_str());
         let foreign = c.foreign.then(|| format!("it belongs to the driver {}", c.driver));
-        let reason = c.broken.as_ref().or(excluded).or(damaged).or(foreign.as_ref()).cloned().unwrap_or_default();
+        let known = [c.broken.as_ref(), excluded, clash, damaged, foreign.as_ref()];
+        let reason = known.into_iter().flatten().next().cloned().unwrap_or_default();
         let lost = if c.foreign { "nothing; it is not touched" } else { "nothing; it stays in the old store" };
         // what is not ours to move does not stay behind
         push("container", c.id.to_string(), c.name.clone(), reason, lost, excluded.is_none() && !c.foreign);
@@ -353,6 +366,7 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted) -> Vec<LeftBehind> {
             push("layer", l.id.to_string(), String::new(), reason, "what is left of it stays in the old store", true);
         }
     }
+    out.extend(merge::left_references(decided));
     out
 }
 
@@ -389,6 +403,9 @@ pub fn fingerprint(plan: &Plan) -> Fingerprint {
     }
     for f in &plan.metadata {
         objects.insert(format!("file {}", f.path), digest(&serde_json::json!(f.content)));
+    }
+    if let Some(m) = &plan.merge {
+        objects.insert("the target's own store".to_owned(), digest(&serde_json::json!(m)));
     }
     let options = serde_json::json!(plan.options);
     objects.insert("options".to_owned(), digest(&options));

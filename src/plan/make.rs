@@ -3,7 +3,7 @@
 use super::build::{Found, plan};
 use super::quirks::Quirk;
 use super::scan::{self, Facts};
-use super::{Options, Plan, estimate::Pace, host, quirks, shown, switch};
+use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::Result;
@@ -46,9 +46,12 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     };
     let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
     let sizes = sizes(root, &store)?;
-    let found = Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace };
+    let existing = existing::read(root, options.to, &store)?;
+    let state = existing.state;
+    let found =
+        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing };
     let mut plan = plan(found, options, crate::engine::now());
-    plan.switch = switch::moves(root, &store, &plan)?;
+    plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     Ok(plan)
 }

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! ROOT/aufs, image/aufs, buildkit, containers/<id>/config.v2.json, an empty overlay2     ──Park──▶    ROOT/.unaufs/old/…
+//!       of a filled overlay2: image/overlay2
 //! ROOT/.unaufs/new/{overlay2, image/overlay2, containers/<id>/config.v2.json}            ──Install──▶ ROOT/…
+//!       beside a filled overlay2: overlay2/<id>, overlay2/l/<LINK>, image/overlay2 with both stores' metadata
 //! ```
 //!
 //! Each rename is atomic and can be told done from undone by looking; the same list backwards is the way back.
 
+use super::existing::State;
 use super::{Move, Plan, Touched, Why};
 use crate::disk::Dir;
 use crate::error::Result;
@@ -22,14 +25,13 @@ pub const NEW: &str = ".unaufs/new";
 pub const OLD: &str = ".unaufs/old";
 
 /// All renames, in their order.
-pub fn moves(root: &Dir, store: &Store, plan: &Plan) -> Result<Vec<Move>> {
+pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<Vec<Move>> {
     let to = plan.options.to;
-    // Docker up to 1.6 kept volumes in vfs/dir, whatever its driver was: then the layers go in between (FORMATS 8.6)
-    let among_volumes = to == Target::Vfs && root.has("vfs/dir")? && !root.has("image/vfs")?;
     let mut out = Vec::new();
     let park = |path: &str| Move { from: path.to_owned(), to: format!("{OLD}/{path}"), why: Why::Park };
     let install = |path: &str| Move { from: format!("{NEW}/{path}"), to: path.to_owned(), why: Why::Install };
-    for cache in &store.caches {
+    // beside a filled store of the target they are that store's by now: Docker has run on it last
+    for cache in store.caches.iter().filter(|_| existing != State::Populated) {
         out.push(park(cache));
     }
     let metadata: &[&str] = match store.generation {
@@ -42,11 +44,15 @@ pub fn moves(root: &Dir, store: &Store, plan: &Plan) -> Result<Vec<Move>> {
             out.push(park(path));
         }
     }
-    // an empty store of the target, as Docker 24 and 28 make one at their first start (FORMATS 11.30)
-    for path in [to.name().to_owned(), format!("image/{to}")] {
-        if root.has(&path)? && !(among_volumes && path == to.name()) {
-            out.push(park(&path));
-        }
+    let image = format!("image/{to}");
+    // an empty store of the target, as Docker 24 and 28 make one at their first start (FORMATS 11.30); of a filled one only the
+    // metadata, which are installed again with ours added
+    let home = root.has(to.home())?;
+    if (existing == State::Empty || !home) && root.has(to.name())? {
+        out.push(park(to.name()));
+    }
+    if root.has(&image)? {
+        out.push(park(&image));
     }
     for c in &plan.containers {
         for f in &c.files {
@@ -57,11 +63,33 @@ pub fn moves(root: &Dir, store: &Store, plan: &Plan) -> Result<Vec<Move>> {
             out.push(install(&path));
         }
     }
-    match among_volumes {
-        true => out.extend(plan.layers.iter().map(|l| install(&format!("vfs/dir/{}", l.id)))),
-        false => out.push(install(to.name())),
+    match existing {
+        State::Absent | State::Empty => out.push(install(to.name())),
+        State::Populated => out.extend(added(root, plan, home)?.iter().map(|p| install(p))),
     }
-    out.push(install(&if root.has("image")? { format!("image/{to}") } else { "image".to_owned() }));
+    out.push(install(if root.has("image")? { &image } else { "image" }));
+    Ok(out)
+}
+
+/// What is put into a filled store of the target: layer by layer, each before the name that leads to it.
+fn added(root: &Dir, plan: &Plan, home: bool) -> Result<Vec<String>> {
+    let to = plan.options.to;
+    // an image without layers leaves metadata only
+    if !home {
+        return Ok(vec![to.name().to_owned()]);
+    }
+    let mut out = Vec::new();
+    let links = root.has("overlay2/l")?;
+    for l in &plan.layers {
+        out.push(format!("{}/{}", to.home(), l.id));
+        if to == Target::Overlay2 && links {
+            out.push(format!("overlay2/l/{}", l.link));
+        }
+    }
+    if to == Target::Overlay2 && !links {
+        out.push("overlay2/l".to_owned());
+    }
+    out.extend(plan.kept().iter().filter(|k| k.commit).map(|k| format!("overlay2/{}/committed", k.theirs)));
     Ok(out)
 }
 

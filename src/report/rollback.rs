@@ -31,6 +31,9 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
             let id = String::from_utf8_lossy(&name).into_owned();
             let known =
                 plan.containers.iter().any(|c| c.id.as_str() == id) || plan.left_behind.iter().any(|l| l.id == id);
+            if plan.merge.as_ref().is_some_and(|m| m.containers.contains(&id)) {
+                continue;
+            }
             if !known {
                 out.push(format!("containers/{id} (made on the new store; the old Docker does not show it)"));
                 continue;
@@ -78,6 +81,9 @@ impl Document<'_> {
         }
         for d in &self.undone.remade {
             let _ = writeln!(out, "Docker had removed {d}; its configuration is back, its log is not");
+        }
+        for l in &self.undone.lost {
+            let _ = writeln!(out, "Docker has deleted {l} since; it was the target's own and cannot be brought back");
         }
         if !self.added.is_empty() {
             let _ =

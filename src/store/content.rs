@@ -130,6 +130,11 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
     Ok(chains)
 }
 
+/// The driver's id that a record of layerdb names; `dir` is `layerdb/sha256`.
+pub fn layer_of_record(dir: &Dir, chain: ChainId) -> Result<LayerId> {
+    read_entry(dir, chain).map(|e| e.cache_id)
+}
+
 fn read_entry(dir: &Dir, chain: ChainId) -> Result<Entry> {
     let sub = dir.open(chain.hex())?;
     let small = |name: &str| -> Result<String> { text_of(&sub.read(name, SMALL)?) };

@@ -13,7 +13,7 @@
 //! `merged/` is made by Docker itself at mount time only since 17.12, `committed` is read since 19.03.3: a layer with both, and the
 //! rest, works with every Docker from 1.12 on.
 
-use super::{Links, Style, overlay_diff};
+use super::{Links, Style, Theirs, overlay_diff};
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::{Error, Result};
@@ -26,9 +26,11 @@ use crate::view::Chain;
 pub const MAX_LOWERS: usize = 128;
 
 /// A layer's LINK: Docker draws 26 random characters of base32; ours come from the layer's id, so that a second run gives the same.
-pub fn link_of(id: &LayerId) -> String {
+/// `draw` is 0, or more where that name is taken.
+pub fn link_of(id: &LayerId, draw: u32) -> String {
     const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let digest = Sha256::of(format!("unaufs overlay2 link {id}").as_bytes());
+    let again = if draw == 0 { String::new() } else { format!(" {draw}") };
+    let digest = Sha256::of(format!("unaufs overlay2 link {id}{again}").as_bytes());
     let bits: Vec<u8> = digest.0.iter().flat_map(|b| (0..8).rev().map(move |i| b >> i & 1)).collect();
     let character = |five: &[u8]| BASE32[five.iter().fold(0, |v, b| v << 1 | usize::from(*b)) % 32] as char;
     bits.chunks_exact(5).take(26).map(character).collect()
@@ -98,9 +100,13 @@ pub(super) fn refresh(at: &Dir, layer: &PlanLayer) -> Result<()> {
     }
 }
 
-pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
+pub(super) fn view(at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
     let branch = |id: &LayerId| -> Result<Branch> {
-        Ok(Branch { id: id.clone(), dir: at.open(format!("overlay2/{id}/diff"))?, format: Format::Overlay })
+        let dir = match theirs.ids.get(id) {
+            Some(id) => theirs.at.open(format!("overlay2/{id}/diff"))?,
+            None => at.open(format!("overlay2/{id}/diff"))?,
+        };
+        Ok(Branch { id: id.clone(), dir, format: Format::Overlay })
     };
     let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
     Ok(Chain { branches })
@@ -148,8 +154,9 @@ mod tests {
 
     #[test]
     fn links_are_26_characters_of_base32() {
-        let a = link_of(&LayerId::parse(&"a".repeat(64)).expect("id"));
-        let b = link_of(&LayerId::parse(&"b".repeat(64)).expect("id"));
+        let a = link_of(&LayerId::parse(&"a".repeat(64)).expect("id"), 0);
+        let b = link_of(&LayerId::parse(&"b".repeat(64)).expect("id"), 0);
+        assert_ne!(b, link_of(&LayerId::parse(&"b".repeat(64)).expect("id"), 1));
         assert_ne!(a, b);
         assert_eq!(a.len(), 26);
         assert!(a.bytes().all(|c| c.is_ascii_uppercase() || (b'2'..=b'7').contains(&c)));

@@ -6,7 +6,7 @@ use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use crate::plan::PlanLayer;
 use crate::plan::scan::join;
-use crate::target::Target;
+use crate::target::{Target, Theirs};
 use crate::view::{Chain, Contributors, Node};
 use std::collections::HashMap;
 use std::io::Read;
@@ -21,6 +21,8 @@ struct Pair<'a> {
     content: bool,
     /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
     rests: bool,
+    /// Layers that are not ours.
+    theirs: &'a Theirs<'a>,
     seen: &'a Seen,
     /// Old inode to new inode and back, for files with several names: bounded by their number.
     groups: Mutex<Groups>,
@@ -34,9 +36,18 @@ struct Groups {
 }
 
 /// Compares what `old` and `new` show. With `content` also the bytes of files that the layer itself brings.
-pub fn views(layer: &PlanLayer, old: &Chain, new: &Chain, to: Target, content: bool, seen: &Seen) -> Result<()> {
+pub fn views(
+    layer: &PlanLayer,
+    old: &Chain,
+    new: &Chain,
+    to: Target,
+    content: bool,
+    theirs: &Theirs<'_>,
+    seen: &Seen,
+) -> Result<()> {
     let rests = to.stacks() && old.branches.len() == new.branches.len();
-    let pair = Pair { layer, old, new, to, content, rests, seen, groups: Mutex::default(), failed: Mutex::default() };
+    let pair =
+        Pair { layer, old, new, to, content, rests, theirs, seen, groups: Mutex::default(), failed: Mutex::default() };
     let (a, b) = (old.root(), new.root());
     rayon::scope(|s| folder(s, &pair, Vec::new(), a, b));
     match pair.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
@@ -76,7 +87,12 @@ impl Pair<'_> {
         };
         self.attributes(path, (o, b"."), (n, b"."), &o.meta()?, &n.meta()?)?;
         let (was, is) = (self.old.merge_open(&odirs, path.is_empty())?, self.new.merge_open(&ndirs, path.is_empty())?);
-        for (_, ghost) in &is.ghosts {
+        for (i, ghost) in &is.ghosts {
+            // Docker's own extraction of a layer makes them
+            let holder = &self.new.branch(*i)?.id;
+            if self.theirs.ids.values().any(|t| *t == holder) {
+                continue;
+            }
             self.differ(&join(path, ghost), "a whiteout that hides nothing would be listed here");
         }
         for name in is.names.keys().filter(|n| !was.names.contains_key(*n)) {

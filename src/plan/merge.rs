@@ -1,0 +1,274 @@
+//! What becomes of a store of the target that is there already: it stays as it is, and what aufs holds is added to it.
+//!
+//! | the same … in both        | what happens                                                                       |
+//! |---------------------------|------------------------------------------------------------------------------------|
+//! | chain id                  | one layer: the target's; our layers above it stand on the target's                 |
+//! | image id                  | one image: the target's; its free tags are added                                   |
+//! | tag, another image        | the target's; our image moves without that tag                                     |
+//! | container id or name      | the target's; ours stays behind                                                    |
+//! | folder, another layer     | the target's; ours stays behind, with what stands on it                            |
+//!
+//! Pure: [`super::existing`] has looked.
+
+use super::existing::{Existing, Layer, Repositories, State};
+use super::{LeftBehind, PlanFile};
+use crate::checks::Finding;
+use crate::ids::{ChainId, ImageId, LayerId};
+use crate::store::{Content, Store};
+use crate::target::{Target, overlay2};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The target's own store in a plan that adds to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    /// Its folders of layers. What else lies beside them at a rollback is ours, or was made by Docker since.
+    pub folders: BTreeSet<String>,
+    /// overlay2: its names in `l/`.
+    pub links: BTreeSet<String>,
+    /// Its containers.
+    pub containers: BTreeSet<String>,
+    /// Layers that both have.
+    pub kept: Vec<Kept>,
+}
+
+/// A layer that both have: the target's is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its folder in the old store.
+    pub id: LayerId,
+    /// Its place in layerdb, the same in both.
+    pub chain_id: ChainId,
+    /// The old folder below ROOT.
+    pub source: String,
+    /// The target's folder.
+    pub theirs: LayerId,
+    /// overlay2: the target's short name of it.
+    pub link: String,
+    /// overlay2: a layer of ours is the first that stands on it, so that it needs the mark `committed`. Rollback removes that.
+    pub commit: bool,
+}
+
+/// What was decided before anything of ours is selected.
+#[derive(Clone, Debug, Default)]
+pub struct Decisions {
+    /// Our layers that the target has too.
+    pub kept: BTreeMap<LayerId, (ChainId, Layer)>,
+    /// Our layers that cannot be added, and why.
+    pub refused: BTreeMap<LayerId, String>,
+    /// Our containers that cannot be added, by id, and why.
+    pub containers: BTreeMap<String, String>,
+    /// Our references that the target uses for another image, with that image.
+    pub references: BTreeMap<String, (ImageId, String)>,
+}
+
+/// Decides each clash.
+pub fn decide(store: &Store, existing: &Existing) -> Decisions {
+    let mut out = Decisions::default();
+    if existing.state != State::Populated {
+        return out;
+    }
+    for l in store.layers.values().filter(|l| l.broken.is_none()) {
+        match l.chain.and_then(|c| Some((c, existing.layers.get(&c)?))) {
+            Some((chain, Ok(theirs))) => drop(out.kept.insert(l.id.clone(), (chain, theirs.clone()))),
+            Some((_, Err(why))) => {
+                out.refused.insert(
+                    l.id.clone(),
+                    format!("the target's store has this layer too, and it is damaged there: {why}"),
+                );
+            }
+            None if existing.folders.contains(l.id.as_str()) => {
+                out.refused.insert(l.id.clone(), "the target's store has another layer under this id".to_owned());
+            }
+            None => {}
+        }
+    }
+    let doubtful: Vec<LayerId> = out
+        .kept
+        .iter()
+        .filter(|(id, (_, t))| !stands_alike(store, &out.kept, id, t))
+        .map(|(id, _)| id.clone())
+        .collect();
+    for id in doubtful {
+        out.kept.remove(&id);
+        out.refused.insert(id, "the target's store has this layer too, but on other layers".to_owned());
+    }
+    let names: BTreeMap<&str, &str> =
+        existing.containers.iter().filter(|(_, n)| !n.is_empty()).map(|(id, n)| (n.as_str(), id.short())).collect();
+    for c in store.containers.values().filter(|c| !c.foreign && c.broken.is_none()) {
+        if existing.mounts.contains(c.id.as_str()) {
+            out.containers.insert(c.id.to_string(), "the target's store has a container with this id".to_owned());
+        } else if let Some(other) = names.get(c.name.as_str()) {
+            out.containers
+                .insert(c.id.to_string(), format!("the target's store has a container with this name ({other})"));
+        }
+    }
+    for (repo, refs) in &store.repositories {
+        for (reference, id) in refs {
+            match &existing.repositories {
+                // unreadable: it is kept as it is, and nothing can be added
+                None => drop(out.references.insert(reference.clone(), (*id, "unknown".to_owned()))),
+                Some(all) => match all.get(repo).and_then(|r| r.get(reference)) {
+                    Some(theirs) if *theirs != id.to_string() => {
+                        drop(out.references.insert(reference.clone(), (*id, theirs.clone())))
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+    out
+}
+
+/// overlay2: does the target's layer stand on the target's own of the same layers as ours?
+fn stands_alike(store: &Store, kept: &BTreeMap<LayerId, (ChainId, Layer)>, id: &LayerId, theirs: &Layer) -> bool {
+    if theirs.link.is_empty() {
+        return true;
+    }
+    let Some(ours) = store.layers.get(id) else { return false };
+    let links: Option<Vec<String>> =
+        ours.lowers.iter().map(|l| kept.get(l).map(|(_, t)| format!("l/{}", t.link))).collect();
+    links.is_some_and(|l| l.join(":") == theirs.lower)
+}
+
+/// The part of the plan that says what is kept. `on` are the parents of the layers that move.
+pub fn merge(store: &Store, existing: &Existing, decided: &Decisions, on: &BTreeSet<LayerId>) -> Option<Merge> {
+    if existing.state != State::Populated {
+        return None;
+    }
+    let kept = decided.kept.iter().map(|(id, (chain, theirs))| Kept {
+        id: id.clone(),
+        chain_id: *chain,
+        source: store.layers.get(id).map(|l| l.source()).unwrap_or_default(),
+        theirs: theirs.id.clone(),
+        link: theirs.link.clone(),
+        commit: !theirs.committed && on.contains(id),
+    });
+    Some(Merge {
+        folders: existing.folders.clone(),
+        links: existing.links.clone(),
+        containers: existing.containers.keys().map(|c| c.to_string()).collect(),
+        kept: kept.collect(),
+    })
+}
+
+/// A short name for a layer of ours that the target does not use yet.
+pub fn free_link(id: &LayerId, existing: &Existing) -> String {
+    (0..).map(|n| overlay2::link_of(id, n)).find(|l| !existing.links.contains(l)).unwrap_or_default()
+}
+
+/// The target's metadata as they are, then ours where the target has none, `repositories.json` left out.
+pub fn metadata(to: Target, existing: &Existing, ours: Vec<PlanFile>) -> Vec<PlanFile> {
+    if existing.state != State::Populated {
+        return ours;
+    }
+    let readable = existing.repositories.is_some();
+    let theirs = existing.files.iter().filter(|f| *f != "repositories.json" || !readable);
+    let mut out: Vec<PlanFile> =
+        theirs.map(|f| PlanFile { path: f.clone(), content: Content::Same(format!("image/{to}/{f}")) }).collect();
+    let of_their_image = |path: &str| {
+        let id = path.strip_prefix("imagedb/metadata/sha256/").and_then(|p| p.split('/').next());
+        id.and_then(|id| ImageId::from_hex(id).ok()).is_some_and(|id| existing.images.contains(&id))
+    };
+    out.extend(ours.into_iter().filter(|f| !existing.files.contains(&f.path) && !of_their_image(&f.path)));
+    out
+}
+
+/// Both stores' references as Docker writes them: one object, keys sorted, compact (FORMATS 7). The target's win. `None`: the target's
+/// file cannot be read and is kept as it is. References of ours to images that stay are left out, and so is a repository without any.
+pub fn repositories(
+    ours: &[(String, Vec<(String, ImageId)>)],
+    moving: &BTreeSet<ImageId>,
+    existing: &Existing,
+) -> Option<String> {
+    let mut all: Repositories = match existing.state {
+        State::Populated => existing.repositories.clone()?,
+        _ => Repositories::new(),
+    };
+    for (repo, refs) in ours {
+        for (reference, id) in refs.iter().filter(|(_, id)| moving.contains(id)) {
+            all.entry(repo.clone()).or_default().entry(reference.clone()).or_insert_with(|| id.to_string());
+        }
+    }
+    Some(format!("{{\"Repositories\":{}}}", serde_json::json!(all)))
+}
+
+/// What the report says of the target's store.
+pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for name in &existing.strangers {
+        out.push(Finding::new("T07", format!("{name}/"), "it is not Docker's").effect("left alone"));
+    }
+    match existing.state {
+        State::Absent => {}
+        State::Empty => {
+            let dead = if existing.chains > 0 {
+                format!(
+                    "; its records name {} of which no folder is left",
+                    crate::show::plural(existing.chains, "layer")
+                )
+            } else {
+                String::new()
+            };
+            out.push(
+                Finding::new("T01", format!("{to}/"), format!("no layer is in it{dead}"))
+                    .effect("parked; it comes back with rollback"),
+            );
+        }
+        State::Populated => {
+            let text = format!(
+                "it holds {}, {} and {}",
+                crate::show::plural(existing.folders.len(), "layer"),
+                crate::show::plural(existing.images.len(), "image"),
+                crate::show::plural(existing.containers.len(), "container")
+            );
+            let effect = format!(
+                "all of it stays as it is and the old store is added; {} are in both and are kept as they are there",
+                crate::show::plural(decided.kept.len(), "layer")
+            );
+            out.push(Finding::new("T02", format!("{to}/"), text).effect(effect));
+            if to != Target::Overlay2 && !decided.kept.is_empty() {
+                out.push(
+                    Finding::new("T10", format!("{to}/"), "it has layers that the old store has too")
+                        .fix("choose --to overlay2, or move that store away and migrate again"),
+                );
+            }
+        }
+    }
+    for (id, why) in &decided.refused {
+        out.push(Finding::new("T03", format!("layer {}", id.short()), why.clone()).effect("it stays in the old store"));
+    }
+    for (id, why) in &decided.containers {
+        let short = id.get(..12).unwrap_or(id);
+        out.push(
+            Finding::new("T03", format!("container {short}"), why.clone()).effect("it stays behind, with its data"),
+        );
+    }
+    for (reference, (_, theirs)) in &decided.references {
+        let subject = format!("tag {}", crate::show::text(reference));
+        out.push(Finding::new("T03", subject, lost_reference(theirs)).effect("the old image moves without this name"));
+    }
+    out
+}
+
+fn lost_reference(theirs: &str) -> String {
+    match theirs {
+        "unknown" => "the target's repositories.json cannot be read".to_owned(),
+        id => format!(
+            "in the target's store it is the image {}",
+            id.trim_start_matches("sha256:").get(..12).unwrap_or(id)
+        ),
+    }
+}
+
+/// References that stay behind, each with the reason.
+pub fn left_references(decided: &Decisions) -> impl Iterator<Item = LeftBehind> {
+    decided.references.iter().map(|(reference, (_, theirs))| LeftBehind {
+        kind: "tag".to_owned(),
+        id: reference.clone(),
+        name: reference.clone(),
+        reason: lost_reference(theirs),
+        lost: "the name only; the old image moves under its id".to_owned(),
+        counts: true,
+    })
+}
