@@ -36,7 +36,7 @@ pub fn disassemble<W: Write>(tar: impl Read, packer: &mut Packer<W>, out: &mut d
         d.raw.clear();
         let crc = d.pass_content(&entry)?;
         packer.file(&entry.name, entry.size, crc)?;
-        d.read_raw(block::padding(entry.size))?;
+        d.read_raw(entry.padding)?;
     }
     if !d.raw.is_empty() {
         packer.segment(&d.raw)?;
@@ -56,6 +56,8 @@ pub fn disassemble<W: Write>(tar: impl Read, packer: &mut Packer<W>, out: &mut d
 struct TarEntry {
     name: Vec<u8>,
     size: u64,
+    /// Bytes up to the next block, which are part of the next segment.
+    padding: usize,
 }
 
 /// What extended headers say of the entry that follows them.
@@ -126,9 +128,8 @@ impl<R: Read> Passage<'_, R> {
                 }
                 // a global header is an entry for tar-split; it has no content but what stands in the segment
                 b'g' => {
-                    let records = self.special(size)?;
-                    pax(&records)?;
-                    return Ok(Some(TarEntry { name, size: 0 }));
+                    pax(&self.body(size)?)?;
+                    return Ok(Some(TarEntry { name, size: 0, padding: block::padding(size) }));
                 }
                 b'S' => return Err(sparse(&name)),
                 _ => {
@@ -138,7 +139,7 @@ impl<R: Read> Passage<'_, R> {
                     // size of a hard link's file there
                     let old_folder = kind == 0 && name.ends_with(b"/");
                     let size = if matches!(kind, b'1'..=b'6') || old_folder { 0 } else { size };
-                    return Ok(Some(TarEntry { name, size }));
+                    return Ok(Some(TarEntry { name, size, padding: block::padding(size) }));
                 }
             }
         }
@@ -146,18 +147,26 @@ impl<R: Read> Passage<'_, R> {
 
     /// The body of an extended header, padding passed too.
     fn special(&mut self, size: u64) -> Result<Vec<u8>> {
+        let body = self.body(size)?;
+        let padding = block::padding(size);
+        if self.read_raw(padding)? < padding {
+            return Err(cut_short());
+        }
+        Ok(body)
+    }
+
+    /// The body of an extended header.
+    fn body(&mut self, size: u64) -> Result<Vec<u8>> {
         if size > MAX_SPECIAL {
             return Err(Error::corrupt(format!(
-                "a name or attribute in a tar takes {} and may take {}",
-                show::size(size),
-                show::size(MAX_SPECIAL)
+                "a name or attribute in a tar takes {size} bytes and may take {MAX_SPECIAL}"
             )));
         }
         let (start, len) = (self.raw.len(), size as usize);
-        if self.read_raw(len)? < len || self.read_raw(block::padding(size))? < block::padding(size) {
+        if self.read_raw(len)? < len {
             return Err(cut_short());
         }
-        Ok(self.raw.get(start..start + len).unwrap_or_default().to_vec())
+        Ok(self.raw.get(start..).unwrap_or_default().to_vec())
     }
 
     /// Passes an entry's content on and sums it up.
@@ -247,6 +256,7 @@ fn number(field: &[u8]) -> Option<i64> {
 /// Path and size of PAX records: each `<length> <key>=<value>\n`. The last of equal keys counts, an empty value is none.
 fn pax(records: &[u8]) -> Result<(Option<Vec<u8>>, Option<u64>)> {
     let (mut path, mut size) = (None, None);
+    let (mut is_sparse, mut sparse_name) = (false, None);
     let mut rest = records;
     while !rest.is_empty() {
         let (key, value, after) = pax_record(rest).ok_or_else(|| Error::corrupt("a tar has a damaged PAX header"))?;
@@ -255,9 +265,12 @@ fn pax(records: &[u8]) -> Result<(Option<Vec<u8>>, Option<u64>)> {
             b"path" => path = Some(value.to_vec()).filter(|v| !v.is_empty()),
             b"size" if value.is_empty() => size = None,
             b"size" => size = Some(decimal(value).ok_or_else(|| Error::corrupt("a tar has a damaged size"))?),
-            _ if key.starts_with(b"GNU.sparse.") => return Err(sparse(path.as_deref().unwrap_or(b"an entry"))),
-            _ => {}
+            b"GNU.sparse.name" => sparse_name = Some(value.to_vec()),
+            _ => is_sparse |= key.starts_with(b"GNU.sparse."),
         }
+    }
+    if is_sparse {
+        return Err(sparse(&sparse_name.or(path).unwrap_or_default()));
     }
     Ok((path, size))
 }

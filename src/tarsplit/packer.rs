@@ -2,6 +2,7 @@
 
 use super::SEGMENT;
 use crate::error::{IoContext, Result};
+use crate::store::graph::gojson;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::write::GzEncoder;
@@ -13,7 +14,7 @@ pub struct Packer<W: Write> {
     gz: GzEncoder<W>,
     position: u64,
     /// The text of the current value; kept for its room.
-    line: String,
+    line: Vec<u8>,
 }
 
 impl<W: Write> Packer<W> {
@@ -21,7 +22,7 @@ impl<W: Write> Packer<W> {
     pub fn new(out: W) -> Packer<W> {
         // 255 is "unknown", which is what Go writes as the operating system
         let gz = GzBuilder::new().mtime(0).operating_system(255).write(out, Compression::default());
-        Packer { gz, position: 0, line: String::new() }
+        Packer { gz, position: 0, line: Vec::new() }
     }
 
     /// Bytes of the tar that are no file's content. An empty segment is recorded too: Docker ends with one.
@@ -30,9 +31,8 @@ impl<W: Write> Packer<W> {
         loop {
             let (now, later) = rest.split_at(rest.len().min(SEGMENT));
             self.line.clear();
-            self.line.push_str("{\"type\":2,\"payload\":\"");
-            STANDARD.encode_string(now, &mut self.line);
-            self.line.push('"');
+            self.line.extend_from_slice(b"{\"type\":2,\"payload\":");
+            self.base64(now);
             self.end_value()?;
             rest = later;
             if rest.is_empty() {
@@ -44,25 +44,23 @@ impl<W: Write> Packer<W> {
     /// An entry, its name as it stands in the tar. `crc` is that of its content and not recorded if there is none.
     pub fn file(&mut self, name: &[u8], size: u64, crc: [u8; 8]) -> Result<()> {
         self.line.clear();
-        self.line.push_str("{\"type\":1");
+        self.line.extend_from_slice(b"{\"type\":1");
         match std::str::from_utf8(name) {
             Ok("") => {}
             Ok(text) => {
-                self.line.push_str(",\"name\":");
-                quote(text, &mut self.line);
+                self.line.extend_from_slice(b",\"name\":");
+                gojson::quote(text, &mut self.line);
             }
             Err(_) => {
-                self.line.push_str(",\"name_raw\":\"");
-                STANDARD.encode_string(name, &mut self.line);
-                self.line.push('"');
+                self.line.extend_from_slice(b",\"name_raw\":");
+                self.base64(name);
             }
         }
         if size == 0 {
-            self.line.push_str(",\"payload\":null");
+            self.line.extend_from_slice(b",\"payload\":null");
         } else {
-            self.line.push_str(&format!(",\"size\":{size},\"payload\":\""));
-            STANDARD.encode_string(crc, &mut self.line);
-            self.line.push('"');
+            self.line.extend_from_slice(format!(",\"size\":{size},\"payload\":").as_bytes());
+            self.base64(&crc);
         }
         self.end_value()
     }
@@ -72,29 +70,17 @@ impl<W: Write> Packer<W> {
         self.gz.finish().on(|| "write tar-split data")
     }
 
-    fn end_value(&mut self) -> Result<()> {
-        self.line.push_str(&format!(",\"position\":{}}}\n", self.position));
-        self.position += 1;
-        self.gz.write_all(self.line.as_bytes()).on(|| "write tar-split data")
+    fn base64(&mut self, bytes: &[u8]) {
+        self.line.push(b'"');
+        self.line.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+        self.line.push(b'"');
     }
-}
 
-/// A string as Go's JSON encoder prints it: also `< > &` and U+2028, U+2029 are escaped.
-fn quote(s: &str, out: &mut String) {
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '<' | '>' | '&' | '\0'..'\u{20}' | '\u{2028}' | '\u{2029}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            _ => out.push(c),
-        }
+    fn end_value(&mut self) -> Result<()> {
+        self.line.extend_from_slice(format!(",\"position\":{}}}\n", self.position).as_bytes());
+        self.position += 1;
+        self.gz.write_all(&self.line).on(|| "write tar-split data")
     }
-    out.push('"');
 }
 
 #[cfg(test)]

@@ -195,6 +195,18 @@ fn an_empty_tar() {
 }
 
 #[test]
+fn the_padding_of_a_global_header_comes_after_its_entry() {
+    // as the library that Docker vendors cuts it
+    let global = special(USTAR, b'g', &record("comment", b"x"));
+    let body = record("comment", b"x").len();
+    let tar = [&global[..], &END].concat();
+    let file = Piece::File { name: b"special".into(), size: 0, crc: None };
+    let (first, second) = tar.split_at(BLOCK + body);
+    let expected = [Piece::Segment(first.into()), file, Piece::Segment(second.into()), Piece::Segment(vec![])];
+    assert_eq!(split(&tar).unwrap(), expected);
+}
+
+#[test]
 fn long_padding_is_cut_like_docker_cuts_it() {
     let lengths: Vec<usize> = split(&vec![0; SEGMENT + 5000])
         .unwrap()
@@ -233,10 +245,18 @@ fn bad_tars() {
         ("PAX garbage", pax(&[b' '; 1 << 20]), "damaged PAX"),
         ("PAX size no number", pax(&record("size", b"-6")), "damaged size"),
         ("PAX size too large", pax(&record("size", b"9223372036854775808")), "damaged size"),
-        ("long name too long", header(GNU, b'L', b"l", b"00020000001\0").into(), "may take 1.0 MiB"),
+        (
+            "long name too long",
+            header(GNU, b'L', b"l", b"00020000001\0").into(),
+            "takes 4194305 bytes and may take 1048576",
+        ),
         ("too many headers", many, "headers of one entry"),
         ("GNU sparse", header(GNU, b'S', b"hole", b"0\0").into(), "\"hole\" is stored as a sparse file"),
-        ("PAX sparse", pax(&record("GNU.sparse.major", b"1")), "sparse file"),
+        (
+            "PAX sparse",
+            pax(&[record("GNU.sparse.major", b"1"), record("GNU.sparse.name", b"hole")].concat()),
+            "\"hole\" is stored as a sparse file",
+        ),
     ] {
         let mut packer = Packer::new(Vec::new());
         let e = disassemble(&tar[..], &mut packer, &mut std::io::sink()).expect_err(what);
