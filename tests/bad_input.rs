@@ -104,9 +104,11 @@ fn damage() -> Damaged {
     // what aufs left in layers (FORMATS 1.4)
     let base = below(&root, &changed.layer).pop().expect("a base layer");
     for top in [&diff.join(&base), &diff.join(&changed.layer)] {
+        let modified = fs::metadata(top).and_then(|m| m.modified()).expect("a time");
         write(top.join(".wh..wh.plnk/1234.5678"), "a pseudo-link");
         write(top.join(".wh..wh.orph/0123abcd"), "an orphan");
         write(top.join(".wh..wh.some-folder.0a1b/in/here"), "a folder that was being removed");
+        fs::File::open(top).and_then(|f| f.set_modified(modified)).expect("set the time back");
     }
     write(diff.join(format!("{}-removing/left/over", "1".repeat(64))), "cut off");
     let orphan = "2".repeat(64);
@@ -115,7 +117,7 @@ fn damage() -> Damaged {
     // in the container's own layer: a whiteout beside the name, and very many whiteouts of what its init layer holds
     write(diff.join(&changed.layer).join("beside/foo"), "shown");
     write(diff.join(&changed.layer).join("beside/.wh.foo"), "");
-    let (shown, hidden) = (diff.join(&changed.init).join("many"), diff.join(&changed.layer).join("many"));
+    let (shown, hidden) = (diff.join(&changed.init).join("seventy-thousand"), diff.join(&changed.layer).join("seventy-thousand"));
     fs::create_dir_all(&shown).expect("a folder");
     fs::create_dir_all(&hidden).expect("a folder");
     for n in 0..WHITEOUTS {
@@ -244,7 +246,7 @@ fn sound_views_are_the_same(d: &Damaged) {
 fn the_changed_container_shows(root: &Path, m: &Mount) {
     let script = "set -e; cd \"$0/overlay2\"; mkdir -p ../.shown; \
                   mount -t overlay -o \"ro,lowerdir=l/$(cat $1/link):$(cat $1/lower)\" overlay ../.shown; \
-                  ls ../.shown/many; cat ../.shown/beside/foo";
+                  ls ../.shown/seventy-thousand; cat ../.shown/beside/foo";
     let mut shell = Command::new("unshare");
     shell.args(["-m", "sh", "-c", script]).arg(root).arg(&m.layer);
     let ran = Ran::of(shell.output().expect("unshare")).exits(0);

@@ -81,7 +81,7 @@ RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --d
 [ $quick = no ] && step 'licences, bans, sources' deny
 step 'tests' cargo test --locked --no-fail-fast -- --show-output
 # the tests that end the process at every step want a build that can do so
-if [ $quick = no ] && [ -e tests/crash/main.rs ]; then
+if [ $quick = no ] && [ -d tests/crash ]; then
   step 'tests that kill' cargo test --locked --no-fail-fast --features fault-points --test crash -- --show-output
 fi
 
