@@ -117,7 +117,8 @@ fn damage() -> Damaged {
     // in the container's own layer: a whiteout beside the name, and very many whiteouts of what its init layer holds
     write(diff.join(&changed.layer).join("beside/foo"), "shown");
     write(diff.join(&changed.layer).join("beside/.wh.foo"), "");
-    let (shown, hidden) = (diff.join(&changed.init).join("seventy-thousand"), diff.join(&changed.layer).join("seventy-thousand"));
+    let (shown, hidden) =
+        (diff.join(&changed.init).join("seventy-thousand"), diff.join(&changed.layer).join("seventy-thousand"));
     fs::create_dir_all(&shown).expect("a folder");
     fs::create_dir_all(&hidden).expect("a folder");
     for n in 0..WHITEOUTS {

@@ -97,7 +97,9 @@ impl Page {
                 column += 1;
             }
             // a word longer than a line is broken
-            while word.chars().count() > self.look.width.saturating_sub(column) && column > 0 || word.chars().count() > self.look.width {
+            while word.chars().count() > self.look.width.saturating_sub(column) && column > 0
+                || word.chars().count() > self.look.width
+            {
                 // earlier pieces may have gone past the edge: then nothing of this word fits here
                 let room = self.look.width.saturating_sub(column);
                 let cut = word.char_indices().nth(room).map_or(word.len(), |(i, _)| i);
