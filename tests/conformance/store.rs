@@ -44,6 +44,7 @@ pub enum Containers {
     /// Both.
     All,
     /// None: for stacks that are large.
+    #[allow(dead_code)]
     None,
 }
 
