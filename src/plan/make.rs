@@ -1,4 +1,4 @@
-//! Gathers what [`build::plan`] needs: reads the store, counts the layers, looks at the host.
+//! Gathers what [`super::build::plan`] needs: reads the store, counts the layers, looks at the host.
 
 use super::build::{Found, plan};
 use super::quirks::Quirk;

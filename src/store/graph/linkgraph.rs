@@ -52,7 +52,7 @@ pub fn read(bytes: &[u8]) -> Result<LinkGraph> {
     })
 }
 
-/// Tells apart what SQLite would only call "not a database" (file format: https://www.sqlite.org/fileformat.html).
+/// Tells apart what SQLite would only call "not a database" (file format: <https://www.sqlite.org/fileformat.html>).
 fn check_header(bytes: &[u8]) -> Result<()> {
     let what = match bytes {
         [] => "it is empty".to_owned(),
