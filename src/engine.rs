@@ -101,7 +101,8 @@ pub struct Outcome {
     pub built: usize,
     /// Layers that an earlier call had built.
     pub found_done: usize,
-    /// What failed while running, with `--keep-going`.
+    /// What failed while running, with `--keep-going`; the summary tells it, of all rounds.
+    #[serde(skip)]
     pub failed: BTreeMap<LayerId, String>,
     /// Was it compared?
     pub verified: bool,

@@ -31,7 +31,9 @@ fn migrate(store: &Store, also: &[&str]) {
     stays.sort_unstable();
     expected.sort_unstable();
     assert_eq!(stays, expected, "{}: what stays behind", store.name);
-    ran.exits(if expected.is_empty() { 0 } else { 3 });
+    // a container of another driver is named, but is not ours to move
+    let ours = expected.iter().filter(|n| !also.contains(n)).count();
+    ran.exits(if ours == 0 { 0 } else { 3 });
 }
 
 /// Every path of `quirks.tsv` is named in the plan with its reason, in the same words.
