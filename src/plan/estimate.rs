@@ -146,7 +146,7 @@ pub fn all(layers: &[PlanLayer], found: &Found<'_>, options: &Options, paper: &C
     let chosen = chosen(found, options);
     let mut out = Vec::new();
     for to in Target::ALL {
-        for mode in [Mode::Link, Mode::Clone, Mode::Copy, Mode::Move] {
+        for mode in [Mode::Link, Mode::Clone, Mode::Copy] {
             out.push(row(&sums, layers, found, options, to, mode, *paper, options.to == to && mode == chosen));
         }
     }

@@ -33,6 +33,11 @@ impl Known {
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
+    if options.mode == super::Mode::Move {
+        return Err(crate::error::Error::new(crate::error::Kind::Usage, "--mode move is not there yet")
+            .hint("--mode link needs next to no space either")
+            .loss("nothing; nothing was changed"));
+    }
     let (store, findings) = store::open(root)?;
     let began = std::time::Instant::now();
     let (facts, mut unreadable) = count(root, &store, known, progress)?;
