@@ -57,15 +57,17 @@ fn prepare(args: &Args) -> Result<()> {
 fn dispatch(args: Args) -> Done {
     let g = args.global;
     match args.verb {
-        Verb::Inspect(a) => verbs::inspect(&g, &a),
-        Verb::Plan(a) => verbs::plan(&g, &a),
-        Verb::Migrate(a) => verbs::migrate(&g, &a),
-        Verb::Status => verbs::status(&g),
-        Verb::Verify(a) => verbs::verify(&g, &a),
-        Verb::Rollback(a) => verbs::rollback(&g, &a),
-        Verb::Cleanup(a) => verbs::cleanup(&g, &a),
-        Verb::Report { what: ReportVerb::Merge { files, html } } => verbs::merge_reports(&g, &files, html.as_deref()),
-        Verb::Explain { id } => verbs::explain(&g, &id),
+        Verb::Inspect(a) => verbs::look::inspect(&g, &a),
+        Verb::Plan(a) => verbs::look::plan(&g, &a),
+        Verb::Migrate(a) => verbs::migrate::migrate(&g, &a),
+        Verb::Status => verbs::look::status(&g),
+        Verb::Verify(a) => verbs::verify::verify(&g, &a),
+        Verb::Rollback(a) => verbs::undo::rollback(&g, &a),
+        Verb::Cleanup(a) => verbs::undo::cleanup(&g, &a),
+        Verb::Report { what: ReportVerb::Merge { files, html } } => {
+            verbs::look::merge_reports(&g, &files, html.as_deref())
+        }
+        Verb::Explain { id } => verbs::look::explain(&g, &id),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut std::io::stdout());
             Ok(Ending::Fine)

@@ -1,0 +1,109 @@
+//! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
+
+use super::{folder_of, last_run, load, root, say, say_json, write_outside};
+use crate::checks;
+use crate::cli::args::{Global, InspectArgs, PlanArgs};
+use crate::cli::{Done, Ending, screen};
+use crate::disk::Dir;
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Plan, make};
+use crate::report;
+use std::path::{Path, PathBuf};
+
+/// `unaufs inspect`.
+pub fn inspect(g: &Global, a: &InspectArgs) -> Done {
+    let root = root(g)?;
+    let (store, findings) = crate::store::open(&root)?;
+    let doc = report::inspect::Inspection::of(&root, &store, findings);
+    if g.json || g.jsonl {
+        say_json(&doc)?
+    } else {
+        let fold = if a.itemize { usize::MAX } else { report::inspect::FOLD };
+        say(&doc.text(screen::look(g), fold))?
+    }
+    Ok(Ending::Fine)
+}
+
+/// `unaufs plan`.
+pub fn plan(g: &Global, a: &PlanArgs) -> Done {
+    let root = root(g)?;
+    let plan = {
+        let progress = screen::progress(g);
+        make::make(&root, &a.what.options(), &make::Known::default(), &*progress)?
+    };
+    if let Some(file) = &a.out {
+        save(&root, file, &plan)?;
+    }
+    if let Some(file) = &a.html {
+        write_outside(&root, file, report::html::page(&plan, None)?.as_bytes())?;
+    }
+    let blocked = checks::plan_is_blocked(&plan.checks);
+    let ending = match (blocked, a.detailed_exitcode) {
+        (true, _) => Ending::Code(Kind::Blocked),
+        (false, true) => Ending::Code(Kind::WorkToDo),
+        (false, false) => Ending::Fine,
+    };
+    if g.json || g.jsonl {
+        let code = match ending {
+            Ending::Fine => 0,
+            Ending::Code(kind) => kind.exit_code(),
+        };
+        say_json(&report::plan::document(&plan, code)?)?;
+    } else if a.itemize {
+        say(&report::plan::itemize(&plan))?;
+    } else {
+        say(&report::plan::text(&plan, screen::look(g)))?;
+    }
+    Ok(ending)
+}
+
+/// `unaufs report merge`.
+pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done {
+    let plans = files.iter().map(|f| load(f)).collect::<Result<Vec<_>>>()?;
+    let fleet = report::fleet::Fleet::of(&plans);
+    if let Some(file) = html {
+        let (dir, name) = folder_of(file)?;
+        dir.write_atomic(&name, fleet.html()?.as_bytes(), 0o644)?;
+    }
+    if g.json || g.jsonl {
+        say_json(&fleet)?
+    } else {
+        say(&fleet.text())?
+    }
+    Ok(Ending::Fine)
+}
+
+/// Saves a plan; never inside ROOT.
+fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
+    let text =
+        serde_json::to_vec_pretty(plan).map_err(|e| Error::new(Kind::Failed, "write the plan").with_source(e))?;
+    write_outside(root, file, &text)
+}
+
+/// `unaufs status`.
+pub fn status(g: &Global) -> Done {
+    let root = root(g)?;
+    let doc = report::status::Status::of(&root, last_run(g, &root)?)?;
+    if g.json || g.jsonl {
+        say_json(&doc)?
+    } else {
+        say(&doc.text())?
+    }
+    Ok(Ending::Fine)
+}
+
+/// `unaufs explain`.
+pub fn explain(g: &Global, id: &str) -> Done {
+    let Some(c) = checks::explain(id) else {
+        return Err(Error::new(Kind::Usage, format!("there is no check {}", crate::show::text(id)))
+            .hint(format!("the ids are {}", checks::TABLE.iter().map(|c| c.id).collect::<Vec<_>>().join(" "))));
+    };
+    if g.json || g.jsonl {
+        say_json(
+            &serde_json::json!({"schema": "unaufs.explain/1", "id": c.id, "level": c.level, "title": c.title, "explain": c.explain}),
+        )?;
+    } else {
+        say(&format!("{} {} ({:?})\n\n{}", c.id, c.title, c.level, c.explain))?;
+    }
+    Ok(Ending::Fine)
+}
