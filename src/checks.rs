@@ -148,7 +148,7 @@ pub fn add_fine(findings: &mut Vec<Finding>, generation: Generation, to: Target,
 }
 
 /// Checks that no `--allow` gets past: going on would damage something, or cannot work.
-const FIRM: [&str; 3] = ["H01", "H08", "H10"];
+const FIRM: [&str; 4] = ["H01", "H08", "H10", "N01"];
 
 /// May `--allow` name this id?
 pub fn allowable(id: &str) -> bool {
@@ -329,7 +329,22 @@ table! {
         "ext4 keeps all extended attributes of a file in one block, commonly 4 KiB, where the old file system allows more. A file whose attributes do not fit stops the migration with its name."
     "T10" Block "a store of the target that cannot be added to"
         "Both stores hold the same layers, and the layers of this driver cannot be shared between the two. overlay2 can: --to overlay2. Or move the target's store away, and migrate again."
+    "N01" Block "the folder for the new root is not free"
+        "--target DIR needs a folder that is absent, empty or left by unaufs, outside of the old root. With userns-remap the last part of its path is UID.GID, as that of the old root is."
+    "N02" Block "another driver's store would not go along"
+        "The old root has a store of another driver too. With --target only aufs layers move: images and containers of the other driver would be missing in the new root. Migrate without --target, where both are merged, or leave them behind with --allow N02."
+    "N03" Warn "Docker has to be told its new root"
+        "With --target the new root lies elsewhere, and Docker goes on with the old one until data-root in daemon.json (or --data-root on its command line; graph and -g before 17.05) names the new one. unaufs never edits that file."
+    "N04" Info "what goes along to the new root"
+        "Volumes, networks, swarm, plugins, logs and the rest of the old root are copied to the new one with all attributes. The old ones are never written to and never deleted, not by cleanup either; but what is written in the new root does not reach them. Hard links between two volumes become two files. `plan --itemize` lists each."
+    "N05" Warn "mount point or symlink among what goes along"
+        "What is mounted in the old root is not copied: an empty folder is made in its place. Mount it in the new root too, in /etc/fstab as well. A symlink goes along as it is: both roots then use the same place."
+    "N06" Warn "a container mounts a path in the old root"
+        "The user named a folder of the old root when the container was made. The container's configuration is changed to the same folder in the new root, so that it sees what other containers see there; whoever makes the container anew has to name the new path."
 }
+
+/// Checks of a migration with `--target`.
+pub const ELSEWHERE: [&str; 6] = ["N01", "N02", "N03", "N04", "N05", "N06"];
 
 /// The entry of an id.
 pub fn explain(id: &str) -> Option<&'static Check> {

@@ -81,6 +81,8 @@ pub struct Report {
     pub bytes: u64,
     /// Metadata files compared.
     pub metadata: u64,
+    /// What goes along to a root in another place: compared.
+    pub carried: u64,
     /// Layers whose digest was rebuilt and is right.
     pub digests: u64,
     /// Layers whose digest cannot be rebuilt, and why.
@@ -115,6 +117,44 @@ pub fn verify(plan: &Plan, old: &Dir, new: &Dir, level: Level, progress: &dyn Pr
     verify_stage(plan, old, new, level, stage::Which::All, &Default::default(), progress)
 }
 
+/// Compares what goes along to a new root in another place. Before the switch only: afterwards it is Docker's to change.
+pub fn carried(
+    plan: &Plan,
+    old: &Dir,
+    new: &Dir,
+    level: Level,
+    report: &mut Report,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let Some(e) = &plan.elsewhere else { return Ok(()) };
+    let seen = Seen::default();
+    progress.phase("verify other files", e.carried.len() as u64);
+    for c in &e.carried {
+        crate::stop::check()?;
+        let name = c.name();
+        let one = || -> Result<()> {
+            let ((from, last), (to, _)) = (old.parent_of(&c.path)?, new.parent_of(&c.path)?);
+            let leave = c.leave.iter().cloned().collect();
+            let (from, to, file) = match from.stat(last)?.is_dir() {
+                true if c.mount => return Ok(()),
+                true => (from.open(last)?, to.open(last)?, None),
+                false => (from, to, Some(last)),
+            };
+            compare::carried(&name, from, to, file, &leave, level == Level::Full, &seen)
+        };
+        match one() {
+            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => return Err(e),
+            Err(e) => seen.differ("carried", &name, b"", e.chain()),
+            Ok(()) => report.carried += 1,
+        }
+        progress.step(&name);
+    }
+    report.names += seen.names.into_inner();
+    report.bytes += seen.bytes.into_inner();
+    report.differences.extend(seen.differences.into_inner().unwrap_or_else(|e| e.into_inner()));
+    Ok(())
+}
+
 /// Compares a part: only image layers, or without what was `proved` before.
 pub fn verify_stage(
     plan: &Plan,
@@ -141,6 +181,7 @@ pub fn verify_stage(
     let mut differences = seen.differences.into_inner().unwrap_or_else(|e| e.into_inner());
     differences.sort();
     Ok(Report {
+        carried: 0,
         views,
         names: seen.names.into_inner(),
         bytes: seen.bytes.into_inner(),
@@ -253,6 +294,6 @@ fn metadata(plan: &Plan, old: &Dir, new: &Dir, seen: &Seen) -> Result<u64> {
 }
 
 /// A complete tree as a stack of one.
-pub fn plain(id: &crate::ids::LayerId, dir: Dir) -> Chain {
-    Chain { branches: vec![Branch { id: id.clone(), dir, format: Format::Plain }] }
+pub fn plain(id: Option<&crate::ids::LayerId>, dir: Dir) -> Chain {
+    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
 }

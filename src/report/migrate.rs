@@ -46,6 +46,17 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         show::count(t.whiteouts),
         show::count(t.opaque)
     );
+    if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
+        let _ = writeln!(
+            out,
+            "along      to {}: {} cloned, {} copied ({}), {} folders",
+            show::text(&e.path),
+            show::count(t.cloned),
+            show::count(t.copied),
+            show::size(t.bytes),
+            show::count(t.folders)
+        );
+    }
     let _ = writeln!(
         out,
         "verified   {}",
@@ -53,8 +64,19 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     );
     if s.outcome.state == State::Switched {
         let _ = writeln!(out, "switched   Docker will start on {}. {}", s.driver, pinned(s.driver));
-        let _ = writeln!(out, "           The old store is in {}/.unaufs/old.", show::text(&p.root.path));
-        let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
+        match &p.elsewhere {
+            None => {
+                let _ = writeln!(out, "           The old store is in {}/.unaufs/old.", show::text(&p.root.path));
+                let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
+            }
+            Some(e) => {
+                let n03 = p.checks.iter().find(|c| c.id == "N03").and_then(|c| c.fix.as_deref());
+                let _ = writeln!(out, "do now     {}", n03.unwrap_or("set \"data-root\" in daemon.json"));
+                let _ = writeln!(out, "           The old root {} was not touched.", show::text(&p.root.path));
+                let dir = super::plan::quoted(&e.path);
+                let _ = writeln!(out, "way back   `unaufs rollback --root {dir}`, and \"data-root\" back.");
+            }
+        }
     } else if s.outcome.state == State::Building {
         let _ = writeln!(out, "prepared   The image layers are ready; Docker may go on. Stop it, then: unaufs migrate");
     } else {

@@ -20,6 +20,11 @@ pub struct Document<'a> {
     pub undone: &'a Undone,
     /// What Docker made meanwhile in places that all drivers share; it stays.
     pub added: &'a [String],
+    /// The new root, where it was in another place: all of `added` left with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<&'a str>,
+    /// The old root.
+    pub root: &'a str,
 }
 
 /// Containers made on the new store, and files of shared places that are newer than the plan: logs, networks, volumes.
@@ -74,6 +79,9 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
 impl Document<'_> {
     /// For people.
     pub fn text(&self) -> String {
+        if let Some(dir) = self.elsewhere {
+            return self.of_elsewhere(&show::text(dir));
+        }
         let mut out = format!("the old store is back: {} moved\n", show::plural(self.undone.restored.len(), "object"));
         if !self.undone.kept.is_empty() {
             let what = if self.dropped { "was deleted" } else { "is kept in .unaufs/undone" };
@@ -88,12 +96,30 @@ impl Document<'_> {
         if !self.added.is_empty() {
             let _ =
                 writeln!(out, "written meanwhile in places that all drivers share; it stays ({}):", self.added.len());
-            for a in self.added.iter().take(20) {
-                let _ = writeln!(out, "  {a}");
-            }
-            if self.added.len() > 20 {
-                let _ = writeln!(out, "  and {} more: --json has all", self.added.len() - 20);
-            }
+            self.list(&mut out);
+        }
+        out
+    }
+
+    fn list(&self, out: &mut String) {
+        for a in self.added.iter().take(20) {
+            let _ = writeln!(out, "  {a}");
+        }
+        if self.added.len() > 20 {
+            let _ = writeln!(out, "  and {} more: --json has all", self.added.len() - 20);
+        }
+    }
+
+    fn of_elsewhere(&self, dir: &str) -> String {
+        let root = show::text(self.root);
+        let mut out = format!("the old root {root} is what it was: it was never written to\n");
+        let what = if self.dropped { "was deleted".to_owned() } else { format!("is kept in {dir}/.unaufs/undone") };
+        let _ = writeln!(out, "what was in {dir} {what}");
+        let _ = writeln!(out, "before Docker starts: take {dir} out of daemon.json (\"data-root\") again");
+        if !self.added.is_empty() {
+            let gone = if self.dropped { "gone" } else { "kept there" };
+            let _ = writeln!(out, "written in it since the migration, and {gone} with it ({}):", self.added.len());
+            self.list(&mut out);
         }
         out
     }

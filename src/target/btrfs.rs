@@ -40,7 +40,7 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
-    Ok(plain(&layer.id, at.open(format!("{HOME}/{}", layer.id))?))
+    Ok(plain(Some(&layer.id), at.open(format!("{HOME}/{}", layer.id))?))
 }
 
 pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {

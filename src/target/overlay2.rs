@@ -106,7 +106,7 @@ pub(super) fn view(at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<C
             Some(id) => theirs.at.open(format!("overlay2/{id}/diff"))?,
             None => at.open(format!("overlay2/{id}/diff"))?,
         };
-        Ok(Branch { id: id.clone(), dir, format: Format::Overlay })
+        Ok(Branch { id: Some(id.clone()), dir, format: Format::Overlay })
     };
     let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
     Ok(Chain { branches })

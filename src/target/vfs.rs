@@ -28,7 +28,7 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, chain: &Chain) -> Result<Tally>
     };
     let root = home.open(layer.id.as_str())?;
     let placer = Placer::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).beside(parent);
-    flat::write(chain, &placer)?;
+    flat::write(chain, &placer, &flat::Leave::new())?;
     Ok(placer.tally)
 }
 
@@ -37,7 +37,7 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
-    Ok(plain(&layer.id, at.open(format!("vfs/dir/{}", layer.id))?))
+    Ok(plain(Some(&layer.id), at.open(format!("vfs/dir/{}", layer.id))?))
 }
 
 /// There is nothing beside the tree that could be wrong.

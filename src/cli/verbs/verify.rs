@@ -1,6 +1,6 @@
 //! `unaufs verify`.
 
-use super::{journal, last_run, root, say, say_json};
+use super::{Roots, journal, last_run, needed, say, say_json};
 use crate::cli::args::{Global, VerifyArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::engine;
@@ -11,7 +11,7 @@ use crate::report;
 
 /// `unaufs verify`.
 pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
-    let root = root(g)?;
+    let (old, root) = Roots::of(g)?.made()?;
     let run = last_run(g, &root)?.filter(|r| !matches!(r.state, State::Undone)).ok_or_else(|| {
         Error::new(Kind::NoStore, "no migration has been made here").hint("`unaufs plan` shows what would be done")
     })?;
@@ -19,7 +19,8 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
         State::Building => {
             return Err(Error::new(Kind::Failed, "the new store is not complete").hint("`unaufs migrate` goes on"));
         }
-        State::Built | State::Verified => (root.again()?, root.open(crate::plan::switch::NEW)?),
+        State::Built | State::Verified => (needed(old)?, root.open(crate::plan::switch::NEW)?),
+        State::Switched if run.plan.elsewhere.is_some() => (needed(old)?, root.again()?),
         State::Switched => (root.open(OLD)?, root.again()?),
         _ => {
             return Err(Error::new(
@@ -31,7 +32,11 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     };
     let result = {
         let progress = screen::progress(g);
-        crate::verify::verify(&run.plan, &old, &new, a.level, &*progress)?
+        let mut report = crate::verify::verify(&run.plan, &old, &new, a.level, &*progress)?;
+        if run.state != State::Switched {
+            crate::verify::carried(&run.plan, &old, &new, a.level, &mut report, &*progress)?;
+        }
+        report
     };
     if result.differences.is_empty()
         && let Some(mut j) = journal(g, &root)?
