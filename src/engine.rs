@@ -264,8 +264,8 @@ pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
     at.root.sync_fs()?;
     if run.plan.elsewhere.is_some() {
         for path in old_parts(run.plan.generation) {
-            let (dir, name) = crate::disk::split(path.as_bytes());
-            if let Some(dir) = at.old.open_opt(dir)? {
+            if at.old.has(path)? {
+                let (dir, name) = at.old.parent_of(path.as_bytes())?;
                 dir.remove_tree(name)?;
             }
         }

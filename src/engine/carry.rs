@@ -51,7 +51,7 @@ pub(super) fn bring(
     let (mut sums, mut batch, mut since) = (Sums::default(), Vec::new(), Instant::now());
     for (c, name) in todo.iter().zip(names) {
         crate::stop::check()?;
-        let state = count(&at.old, &c.path)?.state;
+        let state = count(&at.old, &c.path, &c.leave)?.state;
         sums.add(copy(&at.old, new, c, order, &ability).map_err(|e| e.on(name.clone()))?);
         progress.step(&name);
         batch.push((name, format!("{state:016x}")));
@@ -81,7 +81,7 @@ fn not_done<'a>(at: &Locked, e: &'a Elsewhere, run: i64) -> Result<Vec<&'a Carri
     let mut out = Vec::new();
     for c in &e.carried {
         let same = match done.get(&c.name()) {
-            Some(state) => *state == format!("{:016x}", count(&at.old, &c.path)?.state),
+            Some(state) => *state == format!("{:016x}", count(&at.old, &c.path, &c.leave)?.state),
             None => false,
         };
         if !same {

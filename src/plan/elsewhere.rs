@@ -219,7 +219,7 @@ fn frame(root: &Dir, store: &Store, name: &[u8], out: &mut Elsewhere) -> Result<
 }
 
 fn carried(root: &Dir, path: Vec<u8>, mut leave: Vec<Vec<u8>>) -> Result<Carried> {
-    let counted = count(root, &path)?;
+    let counted = count(root, &path, &leave)?;
     leave.extend(counted.mounts);
     Ok(Carried { mount: counted.mount, size: counted.size, leave, path })
 }
@@ -245,8 +245,8 @@ pub struct Counted {
     pub state: u64,
 }
 
-/// Counts what is at a path below ROOT. Mount points are not entered.
-pub fn count(root: &Dir, path: &[u8]) -> Result<Counted> {
+/// Counts what is at a path below ROOT, but for what is left out. Mount points are not entered.
+pub fn count(root: &Dir, path: &[u8], leave: &[Vec<u8>]) -> Result<Counted> {
     let (holder, name) = root.parent_of(path)?;
     let m = holder.stat(name)?;
     let mut out = Counted::default();
@@ -274,7 +274,11 @@ pub fn count(root: &Dir, path: &[u8]) -> Result<Counted> {
             Err(e) => return Err(Error::io(format!("open folder {}", top.show(&at)), e)),
         };
         dir.for_each(|name, _, _| {
-            let (here, m) = (super::scan::join(&at, name), dir.stat(name)?);
+            let here = super::scan::join(&at, name);
+            if leave.contains(&here) {
+                return Ok(());
+            }
+            let m = dir.stat(name)?;
             note(&mut out, &mut seen, &here, &m);
             if m.is_dir() {
                 todo.push(here);
@@ -341,7 +345,7 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     out.push(
         Finding::new("N03", "daemon.json", format!("Docker's root becomes {}", crate::show::text(told)))
             .fix(format!(
-                "after the migration, before Docker starts: set \"data-root\": {} (before 17.05: \"graph\")",
+                "before Docker starts on it: set \"data-root\": {} in daemon.json (before 17.05: \"graph\")",
                 crate::docker_json::string(told)
             ))
             .effect("Docker goes on with the old root"),
@@ -407,11 +411,11 @@ mod tests {
         std::fs::write(t.path().join("v/a/f"), "12345").expect("write");
         std::fs::hard_link(t.path().join("v/a/f"), t.path().join("v/g")).expect("link");
         let root = Dir::open_named(t.path()).expect("open");
-        let c = count(&root, b"v").expect("count");
+        let c = count(&root, b"v", &[]).expect("count");
         assert_eq!((c.size.files, c.size.inodes, c.size.folders, c.size.bytes), (2, 1, 3, 5));
         assert!(!c.mount && c.mounts.is_empty());
-        assert_eq!(c.state, count(&root, b"v").expect("count").state);
+        assert_eq!(c.state, count(&root, b"v", &[]).expect("count").state);
         std::fs::write(t.path().join("v/a/f"), "12346").expect("write");
-        assert_ne!(c.state, count(&root, b"v").expect("count").state);
+        assert_ne!(c.state, count(&root, b"v", &[]).expect("count").state);
     }
 }

@@ -395,7 +395,7 @@ fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, (mode, far): (Mod
             m.files(f.inodes, f.files, f.allocated, l.role, if far { Mode::Copy } else { mode });
             m.names += below;
         }
-        Mode::Clone if far && !l.role.writable() => {
+        Mode::Clone if far => {
             m.files(f.inodes, f.files, f.allocated, l.role, Mode::Copy);
             m.cost.inodes += below;
         }

@@ -43,7 +43,12 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
                 out.push(format!("containers/{id} (made on the new store; the old Docker does not show it)"));
                 continue;
             }
-            for (f, kind) in dir.open(&name)?.list()? {
+            // in a root in another place the configurations are ours
+            let config = |f: &[u8]| {
+                let files = plan.containers.iter().filter(|c| c.id.as_str() == id).flat_map(|c| &c.files);
+                plan.elsewhere.is_some() && files.into_iter().any(|c| c.path.as_bytes() == f)
+            };
+            for (f, kind) in dir.open(&name)?.list()?.into_iter().filter(|(f, _)| !config(f)) {
                 let fresh = dir.stat_opt([&name[..], b"/", &f].concat())?.is_some_and(|m| m.mtime.0 >= since);
                 if fresh && kind == crate::disk::FileType::RegularFile {
                     out.push(format!("containers/{id}/{}", show::bytes(&f)));

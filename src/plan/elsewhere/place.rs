@@ -71,10 +71,12 @@ impl Place {
         };
         let other = "--target DIR with a folder that is absent or empty";
         if self.path.starts_with(root.label()) {
-            return Ok(refuse("it lies in the old root".to_owned(), other.to_owned()));
+            refuse("it lies in the old root".to_owned(), other.to_owned());
+            return Ok(());
         }
         if root.label().starts_with(&self.path) {
-            return Ok(refuse("the old root lies in it".to_owned(), other.to_owned()));
+            refuse("the old root lies in it".to_owned(), other.to_owned());
+            return Ok(());
         }
         // a daemon with userns-remap adds UID.GID to the root that it is told
         let remapped = root.label().file_name().filter(|n| crate::store::remapped(n.as_encoded_bytes()));
