@@ -4,7 +4,7 @@
 #   tests/all_stores.sh            all stores: tests/stores and $UNAUFS_STORES (default: ../shared/stores); half an hour
 #   tests/all_stores.sh small      the project's own store only
 #   STORE=x TARGET=y MODE=z        only these
-#   DOCKER=all                     a real Docker judges every round, not only the first mode of each line below; twice the time
+#   DOCKER=all, DOCKER=none        a real Docker judges every round, or none, and not only the first mode of each line below
 #
 # Needs root and what tests/run.sh installs. One line a round; the exit code is 1 if one failed. UNAUFS names another binary.
 set -euo pipefail
@@ -108,7 +108,7 @@ for store in "${stores[@]}"; do
   for line in "${rounds[@]}"; do
     read -r target fs modes <<<"$line"
     [ "${TARGET:-$target}" = "$target" ] || continue
-    docker=yes
+    docker=$([ "${DOCKER:-first}" = none ] && echo no || echo yes)
     for mode in $modes; do
       [ "${MODE:-$mode}" = "$mode" ] || continue
       begin=$SECONDS

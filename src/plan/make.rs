@@ -48,7 +48,10 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
             findings.extend(more);
             Some(elsewhere)
         }
-        None => None,
+        None => {
+            store::attached(root, options.to.name())?;
+            None
+        }
     };
     let began = std::time::Instant::now();
     let (facts, mut unreadable) = count(root, &store, known, progress)?;
