@@ -84,11 +84,19 @@ fn docker_shows_the_union() {
     let left = list(&plan, "left_behind").to_vec();
     let counts = left.iter().any(|l| l["counts"] == true);
     theirs.unaufs(&["migrate", "--yes", "--verify", "full"]).exits(if counts { 3 } else { 0 });
-    ours.judged("views", root, "overlay2");
     theirs.judged("views", root, "overlay2");
 
     let both = theirs.beside.join("both");
-    fs::create_dir(&both).expect("mkdir");
+    fs::create_dir_all(both.join("manifest")).expect("mkdir");
+    let moved: BTreeSet<&str> = list(&plan, "layers").iter().filter_map(|l| l["id"].as_str()).collect();
+    for id in &moved {
+        let manifest = ours.truth.join(format!("manifest/{id}.tsv"));
+        if manifest.exists() {
+            cp(&manifest, &both.join("manifest"));
+        }
+    }
+    let judged = theirs.judged_by(&both, "views", root, "overlay2");
+    assert!(moved.len() > 20 && !judged.starts_with("0 "), "{} layers moved: {judged}", moved.len());
     let doc = union(&truth(&ours.truth), &truth(&theirs.truth), &left);
     assert!(list(&doc, "images").len() > 30 && list(&doc, "containers").len() > 13, "there is something to add");
     fs::write(both.join("truth.json"), doc.to_string()).expect("write");
