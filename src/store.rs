@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/image/aufs/…  containers/  aufs/     Docker 1.10 to 23   ─ content.rs ─┐
 //! ROOT/graph/  repositories-aufs  aufs/     Docker up to 1.9    ─ graph/    ─┴▶ Store, Findings
+//! ROOT/image/overlay2/…  containers/  overlay2/  a living driver ─ native.rs, content.rs ─▶ the same
 //! ```
 //!
 //! Both generations give the same [`Store`]; nothing after this folder asks which one it was. One damaged object is a
@@ -11,7 +12,9 @@
 pub mod aufs;
 pub mod containers;
 pub mod content;
+pub mod driver;
 pub mod graph;
+pub mod native;
 
 use crate::checks::Finding;
 use crate::disk::Dir;
@@ -24,7 +27,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Generation {
-    /// Docker 1.10 to 23: `image/aufs`.
+    /// Docker from 1.10 on: `image/<driver>`.
     Content,
     /// Docker up to 1.9: `graph/`.
     Graph,
@@ -180,6 +183,8 @@ pub struct MetaFile {
 pub struct Store {
     /// Which Docker wrote it.
     pub generation: Generation,
+    /// With which storage driver.
+    pub written_by: driver::WrittenBy,
     /// By driver id.
     pub layers: BTreeMap<LayerId, Layer>,
     /// By image id.
@@ -201,6 +206,7 @@ impl Store {
     pub fn empty(generation: Generation) -> Store {
         Store {
             generation,
+            written_by: driver::WrittenBy::Aufs,
             layers: BTreeMap::new(),
             images: BTreeMap::new(),
             containers: BTreeMap::new(),

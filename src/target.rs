@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ids::LayerId;
 use crate::place::Tally;
 use crate::plan::PlanLayer;
+use crate::store::Role;
 use crate::view::Chain;
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,16 @@ impl Target {
             Target::Overlay => overlay::view(at, layer),
             Target::Vfs => vfs::view(at, layer),
             Target::Btrfs => btrfs::view(at, layer),
+        }
+    }
+
+    /// A layer and all below it as this driver stacks them, in any store: also one that unaufs did not make. `at` stands for ROOT.
+    pub fn chain(self, at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Chain> {
+        match self {
+            Target::Overlay2 => overlay2::chain(at, std::iter::once(id).chain(lowers), &|_| None),
+            Target::Overlay => overlay::chain(at, id, role, lowers),
+            Target::Vfs => vfs::chain(at, id),
+            Target::Btrfs => btrfs::chain(at, id),
         }
     }
 

@@ -101,15 +101,24 @@ pub(super) fn refresh(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
+    let elsewhere = |id: &LayerId| theirs.ids.get(id).map(|their| (theirs.at, (*their).clone()));
+    chain(at, std::iter::once(&layer.id).chain(&layer.lowers), &elsewhere)
+}
+
+/// Each layer's own tree, nearest first; those that `elsewhere` knows have another id and lie in another place.
+pub(super) fn chain<'a, 'd>(
+    at: &'d Dir,
+    ids: impl Iterator<Item = &'a LayerId>,
+    elsewhere: &dyn Fn(&LayerId) -> Option<(&'d Dir, LayerId)>,
+) -> Result<Chain> {
     let branch = |id: &LayerId| -> Result<Branch> {
-        let dir = match theirs.ids.get(id) {
-            Some(id) => theirs.at.open(format!("overlay2/{id}/diff"))?,
+        let dir = match elsewhere(id) {
+            Some((at, id)) => at.open(format!("overlay2/{id}/diff"))?,
             None => at.open(format!("overlay2/{id}/diff"))?,
         };
         Ok(Branch { id: id.clone(), dir, format: Format::Overlay })
     };
-    let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
-    Ok(Chain { branches })
+    Ok(Chain { branches: ids.map(branch).collect::<Result<_>>()? })
 }
 
 pub(super) fn check(at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {

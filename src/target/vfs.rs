@@ -10,6 +10,7 @@
 use super::{Style, Target, flat};
 use crate::disk::Dir;
 use crate::error::Result;
+use crate::ids::LayerId;
 use crate::place::{Placer, Tally};
 use crate::plan::PlanLayer;
 use crate::verify::plain;
@@ -37,7 +38,11 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
-    Ok(plain(&layer.id, at.open(format!("vfs/dir/{}", layer.id))?))
+    chain(at, &layer.id)
+}
+
+pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
+    Ok(plain(id, at.open(format!("vfs/dir/{id}"))?))
 }
 
 /// There is nothing beside the tree that could be wrong.
