@@ -19,10 +19,13 @@ pub mod migrated;
 
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
+use crate::error::{Error, Kind, Result};
+use crate::ids::LayerId;
+use crate::progress::Progress;
 use crate::view::Chain;
 use serde::Serialize;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub use migrated::{verify, verify_stage};
 
@@ -83,12 +86,7 @@ pub struct Difference {
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // 64 digits, and `-init` behind them
-        let id = crate::ids::LayerId::parse(&self.id).map_or_else(|_| crate::show::text(&self.id), |id| match id.as_str() {
-            long if long.len() >= 64 => id.short(),
-            all => all.to_owned(),
-        });
-        write!(f, "{} {id}", self.kind)?;
+        write!(f, "{} {}", self.kind, short(&self.id))?;
         if !self.name.is_empty() {
             write!(f, " ({})", crate::show::text(&self.name))?;
         }
@@ -163,10 +161,14 @@ impl Seen {
 
     /// Notes a difference.
     pub fn note(&self, kind: &'static str, id: &str, path: &[u8], what: impl Into<String>, side: Side) {
+        let (id, path, what) = (id.to_owned(), path.to_vec(), what.into());
+        self.push(Difference { kind, id, name: String::new(), path, what, side });
+    }
+
+    fn push(&self, d: Difference) {
         let mut list = self.differences.lock().unwrap_or_else(|e| e.into_inner());
         if list.len() < MOST {
-            let (id, path, what) = (id.to_owned(), path.to_vec(), what.into());
-            list.push(Difference { kind, id, name: String::new(), path, what, side });
+            list.push(d);
         }
     }
 
@@ -204,7 +206,50 @@ impl Seen {
     }
 }
 
+/// Works on several layers at a time. What fails is a difference of its layer, and the others go on.
+fn each<T: Sync>(
+    todo: &[T],
+    id: impl Fn(&T) -> &LayerId + Sync,
+    side: Side,
+    seen: &Seen,
+    progress: &dyn Progress,
+    work: impl Fn(&T) -> Result<()> + Sync,
+) -> Result<()> {
+    progress.phase("verify", todo.len() as u64);
+    let next = AtomicUsize::new(0);
+    let stopped: Mutex<Option<Error>> = Mutex::new(None);
+    std::thread::scope(|s| {
+        for _ in 0..rayon::current_num_threads().min(todo.len()) {
+            s.spawn(|| {
+                while let Some(one) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match crate::stop::check().and_then(|()| work(one)) {
+                        Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => {
+                            stopped.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+                            break;
+                        }
+                        Err(e) => seen.note("layer", id(one).as_str(), b"", e.chain(), side),
+                        Ok(()) => {}
+                    }
+                    progress.step(&id(one).short());
+                }
+            });
+        }
+    });
+    match stopped.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(e) => Err(e),
+        None => Ok(()),
+    }
+}
+
+/// An id as people read it: the first digits of a long one, with `-init` behind them.
+fn short(id: &str) -> String {
+    match LayerId::parse(id) {
+        Ok(layer) if id.len() >= 64 => layer.short(),
+        _ => crate::show::text(id),
+    }
+}
+
 /// A complete tree as a stack of one.
-pub fn plain(id: &crate::ids::LayerId, dir: Dir) -> Chain {
+pub fn plain(id: &LayerId, dir: Dir) -> Chain {
     Chain { branches: vec![Branch { id: id.clone(), dir, format: Format::Plain }] }
 }

@@ -13,7 +13,7 @@ use crate::disk::Dir;
 use crate::error::{Kind, Result};
 use crate::ids::{DiffId, LayerId};
 use crate::show;
-use crate::tarsplit::{MAX_UNPACKED, Mismatch, Payloads, Proof, Reader, prove};
+use crate::tarsplit::{MAX_UNPACKED, Payloads, Proof, Reader, WrongFile, prove};
 use std::fs::File;
 use std::io::Read;
 
@@ -96,15 +96,15 @@ fn wrong_files(id: &str, new: &Proof, old: Option<&Proof>, alone: bool, seen: &S
             Some(old) if old.wrong.contains(w) => Side::Both,
             _ => Side::New,
         };
-        seen.note("layer", id, strip(&w.name), said(&w.mismatch), side);
+        seen.note("layer", id, strip(&w.name), said(w), side);
     }
     for w in old.iter().flat_map(|o| &o.wrong).filter(|w| new.wrong.iter().all(|n| n.name != w.name)) {
-        seen.note("layer", id, strip(&w.name), said(&w.mismatch), Side::Old);
+        seen.note("layer", id, strip(&w.name), said(w), Side::Old);
     }
 }
 
-fn said(m: &Mismatch) -> String {
-    format!("not as it was when the layer was made: {m}")
+fn said(w: &WrongFile) -> String {
+    format!("not as it was when the layer was made: {w}")
 }
 
 fn strip(name: &[u8]) -> &[u8] {

@@ -1,9 +1,9 @@
 //! The new store against the old one that it was made of.
 
-use super::{Difference, Level, Report, Seen, compare, digest};
+use super::{Level, Report, Seen, Side, compare, digest, each};
 use crate::disk::Dir;
 use crate::engine::stage;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
@@ -11,8 +11,6 @@ use crate::store::{Content, Role};
 use crate::target::Theirs;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Compares. `old` and `new` each stand for ROOT: `old` holds `aufs/`, `new` holds `<driver>/` and `image/<driver>/`.
 pub fn verify(plan: &Plan, old: &Dir, new: &Dir, level: Level, progress: &dyn Progress) -> Result<Report> {
@@ -91,29 +89,10 @@ impl<'a> Pair<'a> {
             layers.iter().map(|l| (*l, wanted(l))).filter(|(l, view)| *view || late(l)).collect();
         // the longest first: a layer's digest is one thread's work
         todo.sort_by_key(|(l, _)| std::cmp::Reverse(l.facts.bytes));
-        progress.phase("verify", todo.len() as u64);
-        let next = AtomicUsize::new(0);
-        let failed: Mutex<Option<Error>> = Mutex::new(None);
-        std::thread::scope(|s| {
-            for _ in 0..rayon::current_num_threads().min(todo.len()) {
-                s.spawn(|| {
-                    while let Some((layer, view)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(e) = crate::stop::check().and_then(|()| self.layer(layer, *view)) {
-                            if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) {
-                                failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-                                break;
-                            }
-                            self.seen.differ("layer", layer.id.as_str(), b"", e.chain());
-                        }
-                        progress.step(&layer.id.short());
-                    }
-                });
-            }
-        });
-        match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some(e) => Err(e),
-            None => Ok(todo.iter().filter(|(_, view)| *view).count() as u64),
-        }
+        let views = todo.iter().filter(|(_, view)| *view).count() as u64;
+        let work = |(layer, view): &(&PlanLayer, bool)| self.layer(layer, *view);
+        each(&todo, |(l, _)| &l.id, Side::Between, self.seen, progress, work)?;
+        Ok(views)
     }
 
     fn layer(&self, layer: &PlanLayer, view: bool) -> Result<()> {
