@@ -14,8 +14,8 @@ use crate::disk::Dir;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::progress::Progress;
-use crate::store::driver::{WrittenBy, chain};
 use crate::store::content::SMALL;
+use crate::store::driver::{WrittenBy, chain};
 use crate::store::{Content, Layer, Role, Store, native};
 use std::collections::HashMap;
 use std::fs::File;
@@ -94,15 +94,8 @@ fn size(base: &Dir, store: &Store, layer: &Layer) -> u64 {
     base.read(path, SMALL).ok().and_then(|b| std::str::from_utf8(&b).ok()?.parse().ok()).unwrap_or(0)
 }
 
-fn one(
-    base: &Dir,
-    store: &Store,
-    layer: &Layer,
-    records: &HashMap<&LayerId, &Content>,
-    seen: &Seen,
-) -> Result<()> {
+fn one(base: &Dir, store: &Store, layer: &Layer, records: &HashMap<&LayerId, &Content>, seen: &Seen) -> Result<()> {
     let stack = chain(base, store.written_by, &store.layers, layer)?;
-    let Some(top) = stack.branches.first() else { return Ok(()) };
     let Some(diff) = layer.diff else {
         seen.unprovable(layer.id.as_str(), "no image has it, so no digest of it was ever recorded");
         return Ok(());
@@ -113,9 +106,8 @@ fn one(
             _ => Ok(None),
         }
     };
-    let to_prove =
-        digest::Layer { id: &layer.id, diff, tar_split: &tar_split, tree: &top.dir, old: None, differs: false };
-    digest::check(&to_prove, seen)
+    let of = digest::Layer { id: &layer.id, diff, tar_split: &tar_split, new: &stack, old: None, differs: false };
+    digest::check(&of, seen)
 }
 
 /// Who uses a layer, by the short form of its id: findings have no other.

@@ -243,7 +243,9 @@ impl Pair<'_> {
     }
 
     fn bytes(&self, path: &[u8], name: &[u8], old: &Dir, new: &Dir) -> Result<()> {
-        let count = |n| drop(self.seen.bytes.fetch_add(n, Ordering::Relaxed));
+        let count = |n| {
+            self.seen.bytes.fetch_add(n, Ordering::Relaxed);
+        };
         if !same_bytes(old.open_file(name)?, new.open_file(name)?, || new.show(name), count)? {
             self.changed.store(true, Ordering::Relaxed);
             self.differ(path, "content");

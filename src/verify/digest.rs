@@ -9,22 +9,13 @@
 //! flipped in both. Nothing is kept of the tar, so memory does not grow with the layer.
 
 use super::{Seen, Side};
-use crate::disk::Dir;
+use crate::digest::ViewFiles;
 use crate::error::{Kind, Result};
 use crate::ids::{DiffId, LayerId};
 use crate::show;
-use crate::tarsplit::{MAX_UNPACKED, Payloads, Proof, Reader, WrongFile, prove};
+use crate::tarsplit::{MAX_UNPACKED, Proof, Reader, WrongFile, prove};
+use crate::view::Chain;
 use std::fs::File;
-use std::io::Read;
-
-/// The files of a layer's own folder: of every driver it has all that the layer's tar brought.
-pub struct Folder<'a>(pub &'a Dir);
-
-impl Payloads for Folder<'_> {
-    fn open(&self, name: &[u8]) -> Result<Box<dyn Read + '_>> {
-        Ok(Box::new(self.0.open_file(name)?))
-    }
-}
 
 /// A layer to prove.
 pub struct Layer<'a> {
@@ -34,10 +25,10 @@ pub struct Layer<'a> {
     pub diff: DiffId,
     /// Opens its tar-split data; `None` if it has none.
     pub tar_split: &'a dyn Fn() -> Result<Option<File>>,
-    /// The tree to prove.
-    pub tree: &'a Dir,
-    /// The old store's tree. It is looked at only where that tells more.
-    pub old: Option<&'a Dir>,
+    /// It and all below it, in the store to prove.
+    pub new: &'a Chain,
+    /// The same in the old store. It is read only where that tells more.
+    pub old: Option<&'a Chain>,
     /// The files of the two trees were compared and differ.
     pub differs: bool,
 }
@@ -46,7 +37,7 @@ pub struct Layer<'a> {
 pub fn check(layer: &Layer<'_>, seen: &Seen) -> Result<()> {
     let id = layer.id.as_str();
     let alone = layer.old.is_none();
-    let new = match layer.prove(layer.tree) {
+    let new = match layer.prove(layer.new) {
         Ok(Some(proof)) => proof,
         Ok(None) => {
             seen.unprovable(id, "it has no tar-split.json.gz");
@@ -70,7 +61,9 @@ pub fn check(layer: &Layer<'_>, seen: &Seen) -> Result<()> {
         (Some(is), false) => {
             let side = if alone { Side::Itself } else { Side::Both };
             let wanted = layer.diff;
-            let what = format!("every file is as recorded, but its tar has the digest {is} instead of {wanted}: tar-split.json.gz has changed");
+            let what = format!(
+                "every file is as recorded, but its tar has the digest {is} instead of {wanted}: tar-split.json.gz has changed"
+            );
             seen.note("layer", id, b"", what, side);
         }
         (None, false) if new.wrong.is_empty() => seen.unprovable(id, absent(&new)),
@@ -81,9 +74,9 @@ pub fn check(layer: &Layer<'_>, seen: &Seen) -> Result<()> {
 }
 
 impl Layer<'_> {
-    fn prove(&self, tree: &Dir) -> Result<Option<Proof>> {
+    fn prove(&self, chain: &Chain) -> Result<Option<Proof>> {
         match (self.tar_split)()? {
-            Some(file) => prove(Reader::new(file, MAX_UNPACKED), &Folder(tree)).map(Some),
+            Some(file) => prove(Reader::new(file, MAX_UNPACKED), &ViewFiles::new(chain)?).map(Some),
             None => Ok(None),
         }
     }

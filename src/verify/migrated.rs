@@ -102,14 +102,14 @@ impl<'a> Pair<'a> {
         let differs = view && compare::views(layer, &was, &is, to, full, &self.theirs, self.seen)?;
         // the files were read a moment ago: the digest finds them in memory
         if full && layer.role == Role::Image && (self.all || !self.made_here(layer)) {
-            let (Some(tree), Some(old)) = (is.branches.first(), was.branches.first()) else { return Ok(()) };
             let Some(diff) = layer.diff_id else {
                 self.seen.unprovable(layer.id.as_str(), "no image has it, so no digest of it was ever recorded");
                 return Ok(());
             };
             let tar_split = || self.tar_split(layer);
-            let (tree, old) = (&tree.dir, Some(&old.dir));
-            digest::check(&digest::Layer { id: &layer.id, diff, tar_split: &tar_split, tree, old, differs }, self.seen)?;
+            let old = Some(&was);
+            let of = digest::Layer { id: &layer.id, diff, tar_split: &tar_split, new: &is, old, differs };
+            digest::check(&of, self.seen)?;
         }
         Ok(())
     }
