@@ -106,7 +106,8 @@ fn one(base: &Dir, store: &Store, layer: &Layer, records: &HashMap<&LayerId, &Co
             _ => Ok(None),
         }
     };
-    let of = digest::Layer { id: &layer.id, diff, tar_split: &tar_split, new: &stack, old: None, differs: false };
+    let new = digest::Kept { chain: &stack, tar_split: &tar_split };
+    let of = digest::Layer { id: &layer.id, diff, new, old: None, differs: false };
     digest::check(&of, seen)
 }
 

@@ -168,8 +168,9 @@ impl Pair<'_> {
 
     fn file(&self, path: &[u8], name: &[u8], old: (u16, &Dir), new: (u16, &Dir)) -> Result<()> {
         let (a, b) = (old.1.stat(name)?, new.1.stat(name)?);
-        if a.nlink > 1 || b.nlink > 1 {
-            self.group(path, (old.0, &a), (new.0, &b));
+        // further names of two inodes that were compared under their first
+        if (a.nlink > 1 || b.nlink > 1) && self.group(path, (old.0, &a), (new.0, &b)) {
+            return Ok(());
         }
         // one inode under two names: nothing can differ but what overlayfs would obey
         if (a.dev, a.ino) == (b.dev, b.ino) {
@@ -230,15 +231,23 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Names that were one file are one file, and no others.
-    fn group(&self, path: &[u8], old: (u16, &Meta), new: (u16, &Meta)) {
+    /// Names that were one file are one file, and no others. Has this pair come before?
+    fn group(&self, path: &[u8], old: (u16, &Meta), new: (u16, &Meta)) -> bool {
         let (a, b) = ((old.0, old.1.ino), (new.0, new.1.ino));
         let mut g = self.groups.lock().unwrap_or_else(|e| e.into_inner());
-        let there = *g.there.entry(a).or_insert(b);
-        let back = *g.back.entry(b).or_insert(a);
-        if there != b || back != a {
-            drop(g);
-            self.differ(path, "hard links are not grouped as they were");
+        let known = (g.there.get(&a).copied(), g.back.get(&b).copied());
+        match known {
+            (None, None) => {
+                g.there.insert(a, b);
+                g.back.insert(b, a);
+                false
+            }
+            (Some(there), Some(back)) if there == b && back == a => true,
+            _ => {
+                drop(g);
+                self.differ(path, "hard links are not grouped as they were");
+                false
+            }
         }
     }
 

@@ -10,12 +10,20 @@
 
 use super::{Seen, Side};
 use crate::digest::ViewFiles;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
 use crate::show;
 use crate::tarsplit::{MAX_UNPACKED, Proof, Reader, WrongFile, prove};
 use crate::view::Chain;
 use std::fs::File;
+
+/// A layer in one store.
+pub struct Kept<'a> {
+    /// It and all below it.
+    pub chain: &'a Chain,
+    /// Opens its tar-split data; `None` if it has none.
+    pub tar_split: &'a dyn Fn() -> Result<Option<File>>,
+}
 
 /// A layer to prove.
 pub struct Layer<'a> {
@@ -23,76 +31,86 @@ pub struct Layer<'a> {
     pub id: &'a LayerId,
     /// What its digest must be.
     pub diff: DiffId,
-    /// Opens its tar-split data; `None` if it has none.
-    pub tar_split: &'a dyn Fn() -> Result<Option<File>>,
-    /// It and all below it, in the store to prove.
-    pub new: &'a Chain,
-    /// The same in the old store. It is read only where that tells more.
-    pub old: Option<&'a Chain>,
-    /// The files of the two trees were compared and differ.
+    /// The layer in the store that is proved.
+    pub new: Kept<'a>,
+    /// The layer in the store that it was made of. It is read only where that tells more: what is equal to something proved is proved.
+    pub old: Option<Kept<'a>>,
+    /// The files of the two were compared and differ.
     pub differs: bool,
 }
 
 /// Proves a layer, and notes what came of it.
 pub fn check(layer: &Layer<'_>, seen: &Seen) -> Result<()> {
     let id = layer.id.as_str();
-    let alone = layer.old.is_none();
-    let new = match layer.prove(layer.new) {
-        Ok(Some(proof)) => proof,
-        Ok(None) => {
-            seen.unprovable(id, "it has no tar-split.json.gz");
-            return Ok(());
-        }
-        Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => return Err(e),
-        Err(e) => {
-            let side = if alone { Side::Itself } else { Side::New };
-            seen.note("layer", id, b"", format!("its digest cannot be rebuilt: {}", e.chain()), side);
-            return Ok(());
-        }
-    };
-    let right = new.diff == Some(layer.diff);
-    let old = match layer.old {
-        // what is equal to something proved is proved
-        Some(old) if layer.differs || !right => layer.prove(old)?,
+    let right = |p: &Outcome| matches!(p, Ok(Some(p)) if p.diff == Some(layer.diff));
+    let new = layer.new.prove()?;
+    let old = match &layer.old {
+        Some(old) if layer.differs || !(right(&new) || matches!(new, Ok(None))) => Some(old.prove()?),
         _ => None,
     };
-    match (&new.diff, right) {
-        (_, true) => seen.proved(new.bytes),
-        (Some(is), false) => {
-            let side = if alone { Side::Itself } else { Side::Both };
-            let wanted = layer.diff;
-            let what = format!(
-                "every file is as recorded, but its tar has the digest {is} instead of {wanted}: tar-split.json.gz has changed"
-            );
-            seen.note("layer", id, b"", what, side);
-        }
-        (None, false) if new.wrong.is_empty() => seen.unprovable(id, absent(&new)),
-        (None, false) => {}
+    let side = match (&layer.old, &old) {
+        (None, _) => Side::Itself,
+        (_, Some(old)) if right(old) => Side::New,
+        _ => Side::Both,
+    };
+    match &new {
+        Ok(None) => seen.unprovable(id, "it has no tar-split.json.gz"),
+        Ok(Some(proof)) if right(&new) => seen.proved(proof.bytes),
+        Ok(Some(proof)) => told(layer, proof, old.as_ref(), side, seen),
+        Err(e) => seen.note("layer", id, b"", format!("its digest cannot be rebuilt: {}", e.chain()), side),
     }
-    wrong_files(id, &new, old.as_ref(), alone, seen);
+    match old {
+        Some(Err(e)) if right(&new) => {
+            seen.note("layer", id, b"", format!("its digest cannot be rebuilt: {}", e.chain()), Side::Old);
+        }
+        Some(Ok(Some(old))) => {
+            let same = |w: &WrongFile| matches!(&new, Ok(Some(n)) if n.wrong.iter().any(|n| n.name == w.name));
+            for w in old.wrong.iter().filter(|w| !same(w)) {
+                seen.note("layer", id, strip(&w.name), said(w), Side::Old);
+            }
+        }
+        _ => {}
+    }
     Ok(())
 }
 
-impl Layer<'_> {
-    fn prove(&self, chain: &Chain) -> Result<Option<Proof>> {
-        match (self.tar_split)()? {
-            Some(file) => prove(Reader::new(file, MAX_UNPACKED), &ViewFiles::new(chain)?).map(Some),
-            None => Ok(None),
-        }
+/// Why the digest is not the recorded one.
+fn told(layer: &Layer<'_>, proof: &Proof, old: Option<&Outcome>, side: Side, seen: &Seen) {
+    let id = layer.id.as_str();
+    if let Some(is) = &proof.diff {
+        let wanted = layer.diff;
+        let what = format!(
+            "each file is as recorded, but its tar has the digest {is} instead of {wanted}: tar-split.json.gz has changed"
+        );
+        return seen.note("layer", id, b"", what, side);
     }
-}
-
-fn wrong_files(id: &str, new: &Proof, old: Option<&Proof>, alone: bool, seen: &Seen) {
-    for w in &new.wrong {
+    if proof.wrong.is_empty() {
+        return seen.unprovable(id, absent(proof));
+    }
+    for w in &proof.wrong {
         let side = match old {
-            _ if alone => Side::Itself,
-            Some(old) if old.wrong.contains(w) => Side::Both,
-            _ => Side::New,
+            // the old file alone, whatever else is wrong with the layer
+            Some(Ok(Some(old))) if !old.wrong.contains(w) => Side::New,
+            _ => side,
         };
         seen.note("layer", id, strip(&w.name), said(w), side);
     }
-    for w in old.iter().flat_map(|o| &o.wrong).filter(|w| new.wrong.iter().all(|n| n.name != w.name)) {
-        seen.note("layer", id, strip(&w.name), said(w), Side::Old);
+}
+
+/// What came of proving: `None` without tar-split data, an error where the data cannot be used.
+type Outcome = std::result::Result<Option<Proof>, Error>;
+
+impl Kept<'_> {
+    /// The outer error is a wish to stop.
+    fn prove(&self) -> Result<Outcome> {
+        let one = || match (self.tar_split)()? {
+            Some(file) => prove(Reader::new(file, MAX_UNPACKED), &ViewFiles::new(self.chain)?).map(Some),
+            None => Ok(None),
+        };
+        match one() {
+            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => Err(e),
+            outcome => Ok(outcome),
+        }
     }
 }
 

@@ -106,9 +106,10 @@ impl<'a> Pair<'a> {
                 self.seen.unprovable(layer.id.as_str(), "no image has it, so no digest of it was ever recorded");
                 return Ok(());
             };
-            let tar_split = || self.tar_split(layer);
-            let old = Some(&was);
-            let of = digest::Layer { id: &layer.id, diff, tar_split: &tar_split, new: &is, old, differs };
+            let (record, old_record) = (|| self.tar_split(layer, self.all), || self.tar_split(layer, false));
+            let new = digest::Kept { chain: &is, tar_split: &record };
+            let old = Some(digest::Kept { chain: &was, tar_split: &old_record });
+            let of = digest::Layer { id: &layer.id, diff, new, old, differs };
             digest::check(&of, self.seen)?;
         }
         Ok(())
@@ -123,10 +124,10 @@ impl<'a> Pair<'a> {
         self.record(layer).is_some_and(|f| matches!(f.content, Content::TarSplitOf(_)))
     }
 
-    /// The new store's record of a layer's tar; while only layers are prepared, the one that it will be copied from.
-    fn tar_split(&self, layer: &PlanLayer) -> Result<Option<File>> {
+    /// The record of a layer's tar: the new store's, or the one that it is copied from.
+    fn tar_split(&self, layer: &PlanLayer, new: bool) -> Result<Option<File>> {
         let Some(f) = self.record(layer) else { return Ok(None) };
-        match (&f.content, self.all) {
+        match (&f.content, new) {
             (Content::Same(from), false) => self.old.open_file(from).map(Some),
             _ => self.new.open_file(format!("image/{}/{}", self.plan.options.to, f.path)).map(Some),
         }
