@@ -370,6 +370,8 @@ fn a_store_by_itself() {
         let gz = fs::read(&split).expect("tar-split");
         fs::write(&split, &gz[..gz.len() - 10]).expect("write");
         replace(&m.path(format!("image/{driver}/repositories.json")), "\"sha256:0d34", "\"sha256:0d35");
+        let configs = format!("image/{driver}/imagedb/content/sha256");
+        flip(&m.path(&configs).join(m.full(&configs, "c9231f24")));
         let mounts = format!("image/{driver}/layerdb/mounts");
         let mount = m.path(&mounts).join(m.full(&mounts, CONTAINER.0));
         fs::write(mount.join("mount-id"), "0".repeat(64)).expect("write");
@@ -379,7 +381,8 @@ fn a_store_by_itself() {
             ("layer", ONE_FILE, "", "cut short"),
             ("tag", "127.0.0.1:5000/demo/pulled:v2", "", "does not exist"),
             ("container", CONTAINER.0, "", "is missing"),
-            ("image", "0d34", "", "is damaged"),
+            ("image", "0d34", "", "is not in layerdb"),
+            ("image", "c9231f24", "", "does not have the digest that is its id"),
         ];
         if driver == "overlay2" {
             let link = fs::read_to_string(m.folder(ATTRIBUTES).join("link")).expect("link");

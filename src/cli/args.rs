@@ -136,6 +136,8 @@ pub enum Verb {
         /// For example D01
         id: String,
     },
+    /// A small sample store in a temporary folder: plan, migrate, verify, show
+    Demo(DemoArgs),
     /// Completions for a shell
     Completions {
         /// Which shell
@@ -310,6 +312,14 @@ pub struct VerifyArgs {
 fn driver(name: &str) -> Result<WrittenBy, String> {
     let mut all = std::iter::once(WrittenBy::Aufs).chain(Target::ALL.map(WrittenBy::Living));
     all.find(|d| d.name() == name).ok_or_else(|| "it is one of aufs, overlay2, overlay, vfs, btrfs".to_owned())
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// The driver to move to [default: overlay2, or vfs where that cannot be made]
+    #[arg(long, value_enum, value_name = "DRIVER")]
+    pub to: Option<Target>,
 }
 
 /// Options of `rollback`.

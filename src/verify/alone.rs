@@ -64,7 +64,8 @@ fn finding(f: &Finding, driver: WrittenBy, seen: &Seen) {
     let (kind, id) = match f.subject.kind.as_str() {
         "layer" => ("layer", &f.subject.id),
         "image" => ("image", &f.subject.id),
-        "container" => ("container", &f.subject.id),
+        "container" if !f.subject.id.is_empty() => ("container", &f.subject.id),
+        "container" => ("container", &f.subject.name),
         "tag" => ("tag", &f.subject.name),
         _ => ("metadata", &f.subject.name),
     };
