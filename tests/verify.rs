@@ -363,6 +363,13 @@ fn a_store_by_itself() {
         assert_eq!(m.store.unaufs(&["verify", "-q"]).exits(0).stdout, said);
         same("verify writes nothing", &clean, &tree(&m.store.root));
         m.store.unaufs(&["verify", "--driver", "btrfs", "-q"]).exits(10);
+        m.store.unaufs(&["verify", "--driver", "zfs", "-q"]).exits(2);
+
+        // what cannot be proved is named, and is no difference
+        fs::remove_file(m.record(MIDDLE[0], "tar-split.json.gz")).expect("removed");
+        let said = m.store.unaufs(&["verify", "-q"]).exits(0).stdout;
+        let named = format!("cannot be proved by digest: layer {}", MIDDLE[0]);
+        assert!(said.contains(&named) && said.contains("it has no tar-split.json.gz"), "{said}");
 
         flip(&m.file(SINGLE, "b/2"));
         fs::write(m.record(FILES, "size"), "many\n").expect("write");

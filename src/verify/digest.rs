@@ -131,3 +131,53 @@ fn absent(proof: &Proof) -> String {
     };
     format!("{why}: {}{more}", show::bytes(strip(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::branch::{Branch, Format};
+    use crate::disk::Dir;
+    use crate::tarsplit::{Crc64, Packer};
+    use std::io::Write;
+    use std::path::Path;
+
+    fn chain(top: &Path) -> Chain {
+        let id = LayerId::parse("x").expect("id");
+        Chain { branches: vec![Branch { id, dir: Dir::open_named(top).expect("open"), format: Format::Plain }] }
+    }
+
+    /// Proves a tree that holds `a`; the tar had these names, each with the content `hello`.
+    fn proved(names: &[&[u8]], content: &str) -> (usize, Vec<super::super::Unprovable>, Vec<super::super::Difference>) {
+        let t = tempfile::tempdir().expect("temp dir");
+        let (tree, record) = (t.path().join("tree"), t.path().join("record"));
+        std::fs::create_dir(&tree).expect("mkdir");
+        std::fs::write(tree.join("a"), content).expect("write");
+        let mut packer = Packer::new(Vec::new());
+        names.iter().for_each(|n| packer.file(n, 5, Crc64::of(b"hello")).expect("packed"));
+        std::fs::File::create(&record).expect("create").write_all(&packer.finish().expect("packed")).expect("write");
+        let tar: String = names.iter().map(|_| "hello").collect();
+        let (id, diff) = (LayerId::parse("layer").expect("id"), DiffId(crate::ids::Sha256::of(tar.as_bytes())));
+        let tar_split = || -> Result<Option<File>> { Ok(Some(File::open(&record).expect("record"))) };
+        let stack = chain(&tree);
+        let new = Kept { chain: &stack, tar_split: &tar_split };
+        let seen = Seen::default();
+        check(&Layer { id: &id, diff, new, old: None, differs: false }, &seen).expect("checked");
+        let report = seen.report("vfs", |_| String::new());
+        (report.digests as usize, report.unprovable, report.differences)
+    }
+
+    #[test]
+    fn right_wrong_or_unprovable() {
+        let (right, unprovable, differences) = proved(&[b"./a"], "hello");
+        assert_eq!((right, unprovable.len(), differences.len()), (1, 0, 0));
+
+        let (right, unprovable, differences) = proved(&[b"./a"], "hallo");
+        assert_eq!((right, unprovable.len()), (0, 0));
+        assert_eq!((&differences[0].path[..], differences[0].side), (&b"a"[..], Side::Itself));
+
+        // no tree but an aufs branch has it
+        let (right, unprovable, differences) = proved(&[b"a", b"d/.wh.odd", b".wh..wh.plnk/1.2"], "hello");
+        assert_eq!((right, differences.len()), (0, 0));
+        assert!(unprovable[0].reason.ends_with("with content: d/.wh.odd, and 1 more"), "{unprovable:?}");
+    }
+}
