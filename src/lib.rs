@@ -4,6 +4,7 @@ pub mod branchtar;
 pub mod checks;
 pub mod cli;
 pub mod demo;
+pub mod digest;
 pub mod disk;
 pub mod docker_json;
 pub mod engine;

@@ -1,6 +1,7 @@
 //! The options, as clap reads them.
 
 use crate::plan::{Mode, Options};
+use crate::store::driver::WrittenBy;
 use crate::target::Target;
 use crate::verify::Level;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -302,6 +303,15 @@ pub struct VerifyArgs {
     /// How much is compared
     #[arg(long, value_enum, default_value_t = Level::Full, env = "UNAUFS_LEVEL", value_name = "LEVEL")]
     pub level: Level,
+    /// Check this driver's store by itself, also one that unaufs did not make: aufs, overlay2, overlay, vfs, btrfs
+    #[arg(long, env = "UNAUFS_DRIVER", value_name = "DRIVER", value_parser = driver)]
+    pub driver: Option<WrittenBy>,
+}
+
+/// Any driver whose store can be read.
+fn driver(name: &str) -> Result<WrittenBy, String> {
+    let mut all = std::iter::once(WrittenBy::Aufs).chain(Target::ALL.map(WrittenBy::Living));
+    all.find(|d| d.name() == name).ok_or_else(|| "it is one of aufs, overlay2, overlay, vfs, btrfs".to_owned())
 }
 
 /// Options of `demo`.
