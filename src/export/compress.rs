@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn one_member_that_everything_reads() {
-        for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 17] {
+        for len in [0, BLOCK, 2 * BLOCK + 17] {
             let bytes = data(len);
             let gz = compressed(Compressed::Gzip, &bytes, 100_000);
             let mut back = Vec::new();
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn random_bytes_and_the_way_they_come_do_not_matter() {
-        let mut bytes = data(3 * BLOCK);
+        let mut bytes = data(BLOCK + BLOCK / 2);
         let mut state = 1u64;
         for b in &mut bytes {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

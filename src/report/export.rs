@@ -29,7 +29,8 @@ impl Document<'_> {
         };
         let to = if s.output == "-" { "stdout".to_owned() } else { show::text(&s.output) };
         let _ = writeln!(out, "exported {what} ({}) to {to}", show::size(s.bytes));
-        for image in s.images.iter().take(LISTED) {
+        let (tagged, bare): (Vec<_>, Vec<_>) = s.images.iter().partition(|i| !i.tags.is_empty());
+        for image in tagged.iter().chain(&bare).take(LISTED) {
             let tags = image.tags.iter().map(|t| show::text(t)).collect::<Vec<_>>().join(" ");
             let _ = writeln!(out, "  {}  {}", image.id.short(), if tags.is_empty() { "<none>" } else { &tags });
         }
