@@ -205,13 +205,14 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     fn file(&mut self, branch: u16, dir: &Dir, name: &[u8], path: &[u8]) -> Result<()> {
         self.settle()?;
         let m = dir.stat(name)?;
+        let xattrs = kept(dir.xattrs(name)?, self.view.branch(branch)?.format);
         if m.nlink > 1 {
             if let Some(first) = self.leaders.get(&(branch, m.ino)).cloned() {
-                return self.put(path, &m, Node::HardLink { first: &first }, &[], &mut empty());
+                // with the attributes once more: Docker sets the owner of a link too, and that clears security.capability
+                return self.put(path, &m, Node::HardLink { first: &first }, &xattrs, &mut empty());
             }
             self.leaders.insert((branch, m.ino), path.to_vec());
         }
-        let xattrs = kept(dir.xattrs(name)?, self.view.branch(branch)?.format);
         let target;
         let node = match m.kind {
             FileType::RegularFile => {

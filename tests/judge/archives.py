@@ -5,6 +5,7 @@
     archives.py podman ROOT TRUTH ARCHIVE        podman load
     archives.py skopeo ROOT TRUTH ARCHIVE        skopeo inspect; skopeo copy to oci: and dir:
     archives.py umoci  ROOT TRUTH FOLDER         umoci unpack of each tag of an OCI layout
+    archives.py rootfs ROOT TRUTH TAR NAME       a flattened container, with GNU tar
 
 ROOT is the aufs root from which the archive was made, TRUTH what is true of it. Images must have the ids and tags that TRUTH has, and the
 trees of its manifests. An image `unaufs/NAME:latest` is the container NAME: `docker create` and `docker export` of it must give the
@@ -20,7 +21,7 @@ import sys
 import tarfile
 import tempfile
 
-from judge import Docker, FIELDS, View, content, differs, entries, escaped, private_namespaces, recorded
+from judge import Docker, FIELDS, View, differs, entries, escaped, private_namespaces, recorded
 import judge
 
 # what Docker makes anew in each container that it creates
@@ -123,11 +124,6 @@ def exported(stream):
         for n in names:
             rows[n][8] = escaped(min(names))
     return {escaped(n): f for n, f in rows.items()}
-
-
-def expected_tags(truth, archive):
-    """The tags in the archive, from truth: those of containers apart."""
-    return sorted(t for i in truth.of["images"] for t in i["tags"])
 
 
 def docker(root, truth_folder, archive, keep):
@@ -240,8 +236,11 @@ def skopeo(root, truth_folder, archive):
                 for form in ("oci:%s/o%d:x" % (t, n), "dir:%s/d%d" % (t, n)):
                     run("skopeo", "--insecure-policy", "copy", source, form)
                     kept = run("skopeo", "--insecure-policy", "inspect", "--config", "--raw", form).stdout
-                    if "sha256:" + hashlib.sha256(kept.encode()).hexdigest() != image["id"]:
+                    # into an OCI layout skopeo writes the config anew, without what only Docker knows
+                    if form.startswith("dir:") and "sha256:" + hashlib.sha256(kept.encode()).hexdigest() != image["id"]:
                         differs("skopeo copy", tag, form, "has another config")
+                    if (json.loads(kept)["rootfs"]["diff_ids"] or []) != image["diffids"]:
+                        differs("skopeo copy", tag, form, "has other layers")
                 shutil.rmtree("%s/o%d" % (t, n)), shutil.rmtree("%s/d%d" % (t, n))
                 n += 1
         print("%d images" % n)
@@ -270,8 +269,17 @@ def umoci(root, truth_folder, folder):
     print("%d images, %d names" % (len(done), names))
 
 
+def rootfs(root, truth_folder, tar, name):
+    truth = Truth(root, truth_folder)
+    want = next(c for c in truth.of["containers"] if c["name"] == name)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as t:
+        run("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", tar, "-C", t)
+        rows = normal(recorded(truth.manifest(truth.container_layer(want["id"])), "vfs"), False)
+        print("%d names" % compare("container " + name, rows, normal(entries(t), False)))
+
+
 def main():
-    verbs = {"docker": (docker, 4), "podman": (podman, 3), "skopeo": (skopeo, 3), "umoci": (umoci, 3)}
+    verbs = {"docker": (docker, 4), "podman": (podman, 3), "skopeo": (skopeo, 3), "umoci": (umoci, 3), "rootfs": (rootfs, 4)}
     verb, wants = verbs.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
     if verb is None or len(sys.argv) != 2 + wants:
         sys.exit(__doc__)
