@@ -63,16 +63,19 @@ fn every_image_in_every_form_has_its_digests() {
     for packed in real::all() {
         let store = packed.unpack();
         let want = recorded(&store);
-        for (format, compress) in [
+        let forms = [
             ("docker", "none"),
+            ("oci", "zstd"),
+            ("oci-dir", "gzip"),
             ("docker", "gzip"),
             ("oci", "none"),
             ("oci", "gzip"),
-            ("oci", "zstd"),
             ("oci-dir", "none"),
-            ("oci-dir", "gzip"),
             ("oci-dir", "zstd"),
-        ] {
+        ];
+        // what is not the layer's tar is the same for every store
+        let some = if store.name == real::small().name { forms.len() } else { 3 };
+        for (format, compress) in forms.into_iter().take(some) {
             let what = format!("{} {format} {compress}", store.name);
             let (path, to) = out(&store, &format!("{format}-{compress}"));
             export(&store.root, &["--all", "--format", format, "--compress", compress, "-o", &to]).exits(0);
@@ -117,9 +120,7 @@ fn a_migrated_store_gives_the_same_archive() {
         let (old, to_old) = out(&store, "old.tar");
         let (new, to_new) = out(&store, "new.tar");
         let (parked, to_parked) = out(&store, "parked.tar");
-        let what = ["--all", "--container", "c-commit,c-user,c-quiet", "-o"];
-        let containers = store.unaufs(&["inspect", "--json"]).stdout.contains("c-quiet");
-        let what = if containers { what } else { ["--all", "--container", "c-commit,c-user", "-o"] };
+        let what = ["--all", "--container", "c-commit,c-user", "-o"];
         export(&store.root, &[&what[..], &[&to_old]].concat()).exits(0);
         store.unaufs(&["migrate", "--to", driver, "--yes", "--verify", "none"]).exits(0);
         export(&store.root, &[&what[..], &[&to_new]].concat()).exits(0);
@@ -133,8 +134,8 @@ fn a_migrated_store_gives_the_same_archive() {
             assert!(is.images().is_superset(&stored), "{driver}");
         }
         // the old store where the migration has put it
-        export(&store.root, &[&["--driver", "aufs"], &what[..2], &["-o", &to_parked]].concat()).exits(0);
-        assert_eq!(Archive::read(&parked).images(), was.images(), "{driver}");
+        export(&store.root, &[&["--driver", "aufs"], &what[..1], &["-o", &to_parked]].concat()).exits(0);
+        assert_eq!(Archive::read(&parked).images(), recorded(&store), "{driver}");
     }
 }
 

@@ -96,7 +96,9 @@ pub fn of_image(
     let on = |e: Error| e.on(format!("image {} cannot be exported", id.short()));
     let image = store.images.get(&id).ok_or_else(|| on(Error::corrupt("it is not in the store")))?;
     if let Some(why) = &image.broken {
-        return Err(on(Error::corrupt(why.clone())));
+        let layers = image.layers.iter().filter_map(|l| store.layers.get(l)?.broken.clone());
+        let cause = layers.last().map_or(String::new(), |cause| format!(": {cause}"));
+        return Err(on(Error::corrupt(format!("{why}{cause}"))));
     }
     let layers = taken(measured, &image.layers).map_err(on)?;
     let config = store.config(root, id).map_err(on)?;
