@@ -251,6 +251,15 @@ impl Store {
         self.metadata.iter().filter(|f| of(f)).filter_map(|f| f.layer.as_ref().map(|l| (l, &f.content))).collect()
     }
 
+    /// The image from which an image was built, as Docker notes it.
+    pub fn parent(&self, root: &Dir, image: ImageId) -> Result<Option<ImageId>> {
+        let path = format!("imagedb/metadata/sha256/{}/parent", image.hex());
+        let found = self.metadata.iter().find(|f| f.image == Some(image) && f.path == path);
+        let bytes = found.map(|f| f.content.bytes(root, self.written_by.name(), content::SMALL)).transpose()?;
+        // a value that is no id is as good as none: Docker tolerates it too (FORMATS 7)
+        Ok(bytes.flatten().and_then(|b| ImageId::parse(&content::text_of(&b).ok()?).ok()))
+    }
+
     /// An image's config, the bytes whose digest is its id. `root` holds `image/` or `graph/`.
     pub fn config(&self, root: &Dir, image: ImageId) -> Result<Vec<u8>> {
         let path = format!("imagedb/content/sha256/{}", image.hex());
