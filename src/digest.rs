@@ -58,14 +58,17 @@ pub fn length(tar_split: impl Read) -> Result<u64> {
     Ok(bytes)
 }
 
+/// Something held open for one folder, with the folder's path.
+type Last<T> = RefCell<Option<(Vec<u8>, T)>>;
+
 /// The regular files that a stack of layers shows, by name.
 pub struct ViewFiles<'c> {
     chain: &'c Chain,
     top: &'c Dir,
     /// The last folder used, in the layer's own tree: a tar lists its names folder by folder.
-    own: RefCell<Option<(Vec<u8>, Result<Dir, Errno>)>>,
+    own: Last<Result<Dir, Errno>>,
     /// The last folder used, in the view.
-    viewed: RefCell<Option<(Vec<u8>, Vec<(u16, Dir)>)>>,
+    viewed: Last<Vec<(u16, Dir)>>,
 }
 
 impl<'c> ViewFiles<'c> {
