@@ -107,7 +107,7 @@ impl Moved {
         // people are told the same
         let said = self.store.unaufs(&[&["verify", "--quiet"], args].concat()).exits(6).stdout;
         for (_, id, path, what) in wanted {
-            let line = |l: &str| l.contains(*id) && l.contains(&format!("{path}")) && l.contains(what);
+            let line = |l: &str| l.contains(*id) && l.contains(*path) && l.contains(what);
             assert!(said.lines().any(line), "{id} {path} {what}:\n{said}");
         }
         doc
