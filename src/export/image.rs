@@ -188,7 +188,7 @@ pub fn of_container(
     let bytes = bytes.map_err(on)?.flatten().ok_or_else(|| on(Error::corrupt("it has no configuration")))?;
     let text = docker_json::as_text(&bytes).map_err(on)?;
     let mut notes = Vec::new();
-    let image = ImageId::parse(&c.image).ok().filter(|id| store.images.contains_key(id));
+    let image = image_of(text).map_err(on)?.filter(|id| store.images.contains_key(id));
     let of_image = image.map(|id| store.config(root, id)).transpose().map_err(on)?;
     if of_image.is_none() {
         notes.push(format!(
@@ -205,6 +205,13 @@ pub fn of_container(
     let id = ImageId(Sha256::of(config.as_bytes()));
     let config = config.into_bytes();
     Ok(Outgoing { id, config, tags: vec![tag], layers, parent: None, was: None, container: Some(c.id.clone()), notes })
+}
+
+/// The image that a container's config names: for one of Docker up to 1.9 the new id, which is not in its old file.
+fn image_of(container: &str) -> Result<Option<ImageId>> {
+    let top = docker_json::top_level(container)?;
+    let named: Option<String> = top.get("Image").and_then(|raw| serde_json::from_str(raw.get()).ok());
+    Ok(named.and_then(|id| ImageId::parse(&id).ok()))
 }
 
 fn composed(
