@@ -133,13 +133,24 @@ impl Target {
         }
     }
 
-    /// What is wrong with the driver's own files of a layer (`link`, `lower` …): one line each.
+    /// What would keep Docker from using a layer, whoever made it: one line each. That the layers below it are the right ones is for
+    /// the reader of the store to say.
+    pub fn sound(self, at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Vec<String>> {
+        match self {
+            Target::Overlay2 => overlay2::sound(at, id, role, lowers),
+            Target::Overlay => overlay::sound(at, id, role, lowers),
+            Target::Vfs => vfs::sound(at, id),
+            Target::Btrfs => btrfs::sound(at, id),
+        }
+    }
+
+    /// What is wrong with the driver's own files of a layer that unaufs made (`link`, `lower` …): one line each.
     pub fn check(self, at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
         match self {
             Target::Overlay2 => overlay2::check(at, layer, links),
             Target::Overlay => overlay::check(at, layer),
-            Target::Vfs => vfs::check(at, layer),
-            Target::Btrfs => btrfs::check(at, layer),
+            Target::Vfs => vfs::sound(at, &layer.id),
+            Target::Btrfs => btrfs::sound(at, &layer.id),
         }
     }
 }

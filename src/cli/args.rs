@@ -3,6 +3,7 @@
 use crate::export::Format;
 use crate::export::compress::Compressed;
 use crate::plan::{Mode, Options};
+use crate::store::driver::WrittenBy;
 use crate::target::Target;
 use crate::verify::Level;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -139,6 +140,8 @@ pub enum Verb {
         /// For example D01
         id: String,
     },
+    /// A small sample store in a temporary folder: plan, migrate, verify, show
+    Demo(DemoArgs),
     /// Completions for a shell
     Completions {
         /// Which shell
@@ -304,6 +307,23 @@ pub struct VerifyArgs {
     /// How much is compared
     #[arg(long, value_enum, default_value_t = Level::Full, env = "UNAUFS_LEVEL", value_name = "LEVEL")]
     pub level: Level,
+    /// Check this driver's store by itself, also one that unaufs did not make: aufs, overlay2, overlay, vfs, btrfs
+    #[arg(long, env = "UNAUFS_DRIVER", value_name = "DRIVER", value_parser = driver)]
+    pub driver: Option<WrittenBy>,
+}
+
+/// Any driver whose store can be read.
+fn driver(name: &str) -> Result<WrittenBy, String> {
+    let mut all = std::iter::once(WrittenBy::Aufs).chain(Target::ALL.map(WrittenBy::Living));
+    all.find(|d| d.name() == name).ok_or_else(|| "it is one of aufs, overlay2, overlay, vfs, btrfs".to_owned())
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// The driver to move to [default: overlay2, or vfs where that cannot be made]
+    #[arg(long, value_enum, value_name = "DRIVER")]
+    pub to: Option<Target>,
 }
 
 /// Options of `export`.

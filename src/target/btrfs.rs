@@ -48,7 +48,7 @@ pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
     Ok(plain(id, at.open(format!("{HOME}/{id}"))?))
 }
 
-pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
-    let dir = at.open(format!("{HOME}/{}", layer.id))?;
+pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {
+    let dir = at.open(format!("{HOME}/{id}"))?;
     Ok(if dir.is_subvolume()? { Vec::new() } else { vec!["it is not a subvolume".to_owned()] })
 }

@@ -99,12 +99,22 @@ pub(super) fn chain(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> R
 }
 
 pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
+    let mut out = sound(at, &layer.id, layer.role, &layer.lowers)?;
+    // Docker from 17.12 on makes it itself
+    let upper = matches!(shape(layer.role, &layer.lowers), Shape::Upper(..));
+    if upper && !at.has(format!("overlay/{}/merged", layer.id))? {
+        out.push("merged/ is missing".to_owned());
+    }
+    Ok(out)
+}
+
+pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Vec<String>> {
     const SMALL: u64 = 8192;
     let mut out = Vec::new();
-    let dir = at.open(format!("overlay/{}", layer.id))?;
-    let (wanted, lower): (&[&str], _) = match shape(layer.role, &layer.lowers) {
+    let dir = at.open(format!("overlay/{id}"))?;
+    let (wanted, lower): (&[&str], _) = match shape(role, lowers) {
         Shape::Root => (&["root"], None),
-        Shape::Upper(_, lower) => (&["upper", "work", "merged"], Some(lower.as_str())),
+        Shape::Upper(_, lower) => (&["upper", "work"], Some(lower.as_str())),
     };
     for sub in wanted {
         if !dir.stat_opt(sub)?.is_some_and(|m| m.is_dir()) {

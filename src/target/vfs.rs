@@ -46,6 +46,6 @@ pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
 }
 
 /// There is nothing beside the tree that could be wrong.
-pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
-    at.open(format!("vfs/dir/{}", layer.id)).map(|_| Vec::new())
+pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {
+    at.open(format!("vfs/dir/{id}")).map(|_| Vec::new())
 }
