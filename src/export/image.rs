@@ -96,8 +96,9 @@ pub fn of_image(
     let on = |e: Error| e.on(format!("image {} cannot be exported", id.short()));
     let image = store.images.get(&id).ok_or_else(|| on(Error::corrupt("it is not in the store")))?;
     if let Some(why) = &image.broken {
-        let layers = image.layers.iter().filter_map(|l| store.layers.get(l)?.broken.clone());
-        let cause = layers.last().map_or(String::new(), |cause| format!(": {cause}"));
+        // the lowest one is the cause, what stands on it is damaged by it
+        let mut layers = image.layers.iter().filter_map(|l| store.layers.get(l)?.broken.clone());
+        let cause = layers.next().map_or(String::new(), |cause| format!(": {cause}"));
         return Err(on(Error::corrupt(format!("{why}{cause}"))));
     }
     let layers = taken(measured, &image.layers).map_err(on)?;
@@ -313,6 +314,9 @@ pub fn container_tag(c: &Container, taken: &mut BTreeSet<String>) -> String {
     tag
 }
 
+/// What was left out, and why.
+pub type LeftOut = Vec<(String, String)>;
+
 /// The images of the store that were asked for. With `keep_going` what is damaged is left out, and comes back with the reason.
 pub fn of_images(
     root: &Dir,
@@ -320,7 +324,7 @@ pub fn of_images(
     chosen: &Chosen,
     measured: &BTreeMap<LayerId, Result<Layer>>,
     keep_going: bool,
-) -> Result<(Vec<Outgoing>, Vec<(String, String)>)> {
+) -> Result<(Vec<Outgoing>, LeftOut)> {
     let (mut out, mut left) = (Vec::new(), Vec::new());
     for (id, tags) in chosen {
         match of_image(root, store, *id, tags, measured) {
