@@ -55,7 +55,7 @@ pub fn through(
     }
 }
 
-fn encoder<'o>(out: &'o mut dyn Write) -> io::Result<zstd::Encoder<'static, &'o mut dyn Write>> {
+fn encoder(out: &mut dyn Write) -> io::Result<zstd::Encoder<'static, &mut dyn Write>> {
     let mut zstd = zstd::Encoder::new(out, ZSTD_LEVEL)?;
     zstd.include_checksum(true)?;
     // with no thread of its own zstd writes other bytes than with any number of them

@@ -96,8 +96,9 @@ pub fn of_image(
     let on = |e: Error| e.on(format!("image {} cannot be exported", id.short()));
     let image = store.images.get(&id).ok_or_else(|| on(Error::corrupt("it is not in the store")))?;
     if let Some(why) = &image.broken {
-        let layers = image.layers.iter().filter_map(|l| store.layers.get(l)?.broken.clone());
-        let cause = layers.last().map_or(String::new(), |cause| format!(": {cause}"));
+        // the lowest one is the cause, what stands on it is damaged by it
+        let mut layers = image.layers.iter().filter_map(|l| store.layers.get(l)?.broken.clone());
+        let cause = layers.next().map_or(String::new(), |cause| format!(": {cause}"));
         return Err(on(Error::corrupt(format!("{why}{cause}"))));
     }
     let layers = taken(measured, &image.layers).map_err(on)?;
@@ -188,7 +189,7 @@ pub fn of_container(
     let bytes = bytes.map_err(on)?.flatten().ok_or_else(|| on(Error::corrupt("it has no configuration")))?;
     let text = docker_json::as_text(&bytes).map_err(on)?;
     let mut notes = Vec::new();
-    let image = ImageId::parse(&c.image).ok().filter(|id| store.images.contains_key(id));
+    let image = image_of(text).map_err(on)?.filter(|id| store.images.contains_key(id));
     let of_image = image.map(|id| store.config(root, id)).transpose().map_err(on)?;
     if of_image.is_none() {
         notes.push(format!(
@@ -205,6 +206,13 @@ pub fn of_container(
     let id = ImageId(Sha256::of(config.as_bytes()));
     let config = config.into_bytes();
     Ok(Outgoing { id, config, tags: vec![tag], layers, parent: None, was: None, container: Some(c.id.clone()), notes })
+}
+
+/// The image that a container's config names: for one of Docker up to 1.9 the new id, which is not in its old file.
+fn image_of(container: &str) -> Result<Option<ImageId>> {
+    let top = docker_json::top_level(container)?;
+    let named: Option<String> = top.get("Image").and_then(|raw| serde_json::from_str(raw.get()).ok());
+    Ok(named.and_then(|id| ImageId::parse(&id).ok()))
 }
 
 fn composed(
@@ -306,6 +314,9 @@ pub fn container_tag(c: &Container, taken: &mut BTreeSet<String>) -> String {
     tag
 }
 
+/// What was left out, and why.
+pub type LeftOut = Vec<(String, String)>;
+
 /// The images of the store that were asked for. With `keep_going` what is damaged is left out, and comes back with the reason.
 pub fn of_images(
     root: &Dir,
@@ -313,7 +324,7 @@ pub fn of_images(
     chosen: &Chosen,
     measured: &BTreeMap<LayerId, Result<Layer>>,
     keep_going: bool,
-) -> Result<(Vec<Outgoing>, Vec<(String, String)>)> {
+) -> Result<(Vec<Outgoing>, LeftOut)> {
     let (mut out, mut left) = (Vec::new(), Vec::new());
     for (id, tags) in chosen {
         match of_image(root, store, *id, tags, measured) {

@@ -51,7 +51,7 @@ fn image(store: &Store, name: &str) -> Result<Chosen> {
                 out.entry(image.id).or_default().insert(tag.clone());
             }
         }
-        if image.digests.iter().any(|d| *d == wanted) {
+        if image.digests.contains(&wanted) {
             out.entry(image.id).or_default();
         }
     }
