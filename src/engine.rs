@@ -8,12 +8,14 @@
 //!   new/containers/<id>/…  configurations                ┘
 //!   old/…                  what the switch parked        ─ switch.rs moves there and back
 //!   undone/…               the new store after a rollback
+//!   moved/…                mode move: what was taken out of the layers, and the way back (inplace.rs)
 //!   reserve                room for a rollback on a full disk (reserve.rs)
 //! ```
 //!
-//! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable
+//! Until the switch, deleting `new/` is a complete way back, but in mode move, which rewrites the old layers where they are. `building → built → verified → switching → switched`, each state durable
 //! before what follows it.
 
+pub mod inplace;
 pub mod reserve;
 pub mod stage;
 pub mod switch;
@@ -22,7 +24,7 @@ use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::journal::{self, Journal, Run, State};
-use crate::plan::Plan;
+use crate::plan::{Mode, Plan};
 use crate::plan::switch::STATE;
 use crate::progress::Progress;
 use crate::verify::{self, Level};
@@ -159,7 +161,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         crate::stop::check()?;
     }
     if matches!(state, State::Built | State::Verified) && !how.no_switch {
-        crate::error::check_disk(how.keep_going)?;
+        crate::error::check_disk(how.keep_going).map_err(|e| e.loss(nothing_lost(plan)))?;
         at.journal.set_state(id, State::Switching, &now())?;
         state = State::Switching;
     }
@@ -179,10 +181,11 @@ pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progr
     let switched = at.journal.has_switched(run.id)?;
     at.journal.set_state(run.id, State::Undoing, &now())?;
     // before its renames a run has nothing outside the state folder: an overlay2/ in ROOT is somebody else's
-    let undone = match switched {
+    let mut undone = match switched {
         true => switch::backward(&at.root, &run.plan, progress)?,
         false => switch::Undone::default(),
     };
+    inplace::undo(at, &run.plan, run.id, progress, &mut undone)?;
     if switched && !drop_new {
         switch::keep_undone(&at.root)?;
     } else {
@@ -235,6 +238,14 @@ pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
     at.root.sync_fs()
 }
 
+/// What is lost by a failure before the switch.
+fn nothing_lost(plan: &Plan) -> &'static str {
+    match plan.options.mode {
+        Mode::Move => "nothing: `unaufs rollback` puts every old layer back as it was",
+        _ => "nothing: the old store is untouched",
+    }
+}
+
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
 /// compared again.
 fn prove(
@@ -255,7 +266,7 @@ fn prove(
             format!("{many} between the old store and the new one; the first: {first}"),
         )
         .hint("nothing was switched; `unaufs rollback` removes the new store; please report this")
-        .loss("nothing: the old store is untouched"));
+        .loss(nothing_lost(plan)));
     }
     if which == stage::Which::Images {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());

@@ -14,9 +14,9 @@ pub mod compare;
 
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
-use crate::engine::stage;
+use crate::engine::{inplace, stage};
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Plan, PlanLayer};
+use crate::plan::{Mode, Plan, PlanLayer};
 use crate::progress::Progress;
 use crate::store::Role;
 use crate::target::Theirs;
@@ -130,6 +130,11 @@ pub fn verify_stage(
     let all = which == stage::Which::All;
     let layers: Vec<&PlanLayer> = plan.layers.iter().filter(|l| all || !l.role.writable()).collect();
     for layer in &layers {
+        if plan.options.mode == Mode::Move
+            && let Err(e) = inplace::check(inplace::root(old, new)?, layer, &seen)
+        {
+            seen.differ("layer", layer.id.as_str(), b"", e.chain());
+        }
         match plan.options.to.check(new, layer, &links) {
             Ok(lines) => lines.into_iter().for_each(|l| seen.differ("layer", layer.id.as_str(), b"", l)),
             Err(e) => seen.differ("layer", layer.id.as_str(), b"", e.chain()),
@@ -202,8 +207,13 @@ fn views_of_one_depth(
                 while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let one = || -> Result<()> {
                         crate::stop::check()?;
-                        let was = stage::old_chain(old, layer, &sources)?;
-                        let is = to.view(new, layer, &theirs)?;
+                        let (was, is) = match plan.options.mode {
+                            Mode::Move => {
+                                let root = inplace::root(old, new)?;
+                                (inplace::old_view(root, plan, layer)?, inplace::new_view(root, plan, layer)?)
+                            }
+                            _ => (stage::old_chain(old, layer, &sources)?, to.view(new, layer, &theirs)?),
+                        };
                         compare::views(layer, &was, &is, to, level == Level::Full, &theirs, seen)
                     };
                     if let Err(e) = one() {

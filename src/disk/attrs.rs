@@ -189,7 +189,7 @@ impl Dir {
 }
 
 /// Access and modification time: seconds and nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Times {
     /// Last access.
     pub atime: (i64, u32),

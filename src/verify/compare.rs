@@ -19,8 +19,9 @@ struct Pair<'a> {
     new: &'a Chain,
     to: Target,
     content: bool,
-    /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
-    rests: bool,
+    /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again. So
+    /// many old branches stand for one layer.
+    rests: Option<u16>,
     /// Layers that are not ours.
     theirs: &'a Theirs<'a>,
     seen: &'a Seen,
@@ -45,7 +46,8 @@ pub fn views(
     theirs: &Theirs<'_>,
     seen: &Seen,
 ) -> Result<()> {
-    let rests = to.stacks() && old.branches.len() == new.branches.len();
+    let each = |n: u16| to.stacks() && old.branches.len() == new.branches.len() * usize::from(n);
+    let rests = [1, 2].into_iter().find(|n| each(*n));
     let pair =
         Pair { layer, old, new, to, content, rests, theirs, seen, groups: Mutex::default(), failed: Mutex::default() };
     let (a, b) = (old.root(), new.root());
@@ -108,7 +110,7 @@ impl Pair<'_> {
                     self.differ(&here, format!("is a {:?}, was a {:?}", nnode.kind, onode.kind));
                 }
                 // the layer itself has no such name: the view of the layer below showed the same
-                Some(nnode) if self.rests && onode.from == nnode.from && !onode.from.contains(&0) => {}
+                Some(nnode) if self.rests_below(onode, nnode) => {}
                 Some(nnode) if onode.kind == FileType::Directory => {
                     descend(name, onode.from.clone(), nnode.from.clone());
                 }
@@ -119,6 +121,20 @@ impl Pair<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Do only layers below the first bring the name, the same ones in both views?
+    fn rests_below(&self, old: &Node, new: &Node) -> bool {
+        match self.rests {
+            _ if new.from.contains(&0) => false,
+            None => false,
+            Some(1) => old.from == new.from,
+            Some(n) => {
+                let mut layers: Vec<u16> = old.from.iter().map(|i| i / n).collect();
+                layers.dedup();
+                layers == new.from
+            }
+        }
     }
 
     /// A device 0:0 has no place on the overlay drivers (FORMATS 11.11); the plan names each.
