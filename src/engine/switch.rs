@@ -29,7 +29,8 @@ pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
                     .hint("something made a file where the switch wants to put one; move it away and run `unaufs migrate` again"));
             }
             // a moved layer went on with the folder into which it was moved
-            (false, false) if m.why == Why::Move && root.has(m.to.trim_start_matches(NEW).trim_start_matches('/'))? => {}
+            (false, false)
+                if m.why == Why::Move && root.has(m.to.trim_start_matches(NEW).trim_start_matches('/'))? => {}
             (false, false) => {
                 return Err(Error::corrupt(format!("neither {} nor {} is there", m.from, m.to))
                     .hint("`unaufs rollback` puts back what can be put back"));
@@ -171,8 +172,9 @@ fn move_back(root: &Dir, m: &Move, out: &mut Undone) -> Result<()> {
         (false, true) => {}
         (false, false) => out.gone.push(m.from.clone()),
         (true, true) => {
-            return Err(Error::corrupt(format!("both {} and {} are there", m.from, m.to))
-                .hint("something made a folder where the old layer belongs; move it away and run `unaufs rollback` again"));
+            return Err(Error::corrupt(format!("both {} and {} are there", m.from, m.to)).hint(
+                "something made a folder where the old layer belongs; move it away and run `unaufs rollback` again",
+            ));
         }
     }
     Ok(())

@@ -218,7 +218,13 @@ mod tests {
         let w = Writer::new(&dir, "r").expect("new");
         w.add(&change()).expect("add");
         w.finish().expect("finish");
-        assert!(read(&dir, "r", |c| { got.push(c); Ok(()) }).expect("read"));
+        assert!(
+            read(&dir, "r", |c| {
+                got.push(c);
+                Ok(())
+            })
+            .expect("read")
+        );
         assert_eq!(got, [change()]);
         let whole = std::fs::read(t.path().join("r")).expect("read");
         for cut in 0..whole.len() {
