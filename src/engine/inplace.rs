@@ -55,7 +55,7 @@ pub fn begin(at: &mut Locked, plan: &Plan, run: i64, progress: &dyn Progress) ->
     for folder in ["records", "back", "names", "whiteouts"] {
         moved.mkdir(folder, 0o700)?;
     }
-    let (records, back) = (moved.open("records")?, moved.open("back")?);
+    let (records, back, names) = (moved.open("records")?, moved.open("back")?, moved.open("names")?);
     let sources = stage::sources(plan);
     progress.phase("decide", plan.layers.len() as u64);
     plan.layers.par_iter().try_for_each(|layer| -> Result<()> {
@@ -65,8 +65,9 @@ pub fn begin(at: &mut Locked, plan: &Plan, run: i64, progress: &dyn Progress) ->
         forward::decide(&chain, layer.facts.overlay_xattrs.count > 0, &writer)
             .map_err(|e| e.on(format!("layer {}", layer.id.short())))?;
         writer.finish()?;
+        // on a disk that is full by then, the way back could not make them
+        names.mkdir(layer.id.as_str(), 0o700)?;
         if layer.role.writable() {
-            // its inode: on a disk without any there is no other for the way back
             back.create(layer.id.as_str())?;
         }
         progress.step(&layer.id.short());
@@ -86,7 +87,8 @@ fn forget(root: &Dir) -> Result<Dir> {
 /// Rewrites one layer. May be repeated.
 pub fn apply(root: &Dir, layer: &PlanLayer) -> Result<Sums> {
     let (moved, id) = (root.open(MOVED)?, layer.id.as_str());
-    let carrier = carrier(root, &moved, layer, root.open(&layer.source)?)?;
+    let names = moved.open(format!("names/{id}"))?;
+    let carrier = carrier(root, &moved, layer, root.open(&layer.source)?, names)?;
     let mut sums = Sums::default();
     let whole = record::read(&moved.open("records")?, id, |change| {
         sums.folders += 1;
@@ -105,9 +107,8 @@ pub fn apply(root: &Dir, layer: &PlanLayer) -> Result<Sums> {
     Ok(sums)
 }
 
-fn carrier(root: &Dir, moved: &Dir, layer: &PlanLayer, tree: Dir) -> Result<Carrier> {
+fn carrier(root: &Dir, moved: &Dir, layer: &PlanLayer, tree: Dir, names: Dir) -> Result<Carrier> {
     let id = layer.id.as_str();
-    let names = moved.ensure(format!("names/{id}"), 0o700)?;
     let aside = (root.again()?, format!("{NEW}/overlay2/{id}/diff"));
     Ok(Carrier::new(tree, names, (moved.open("whiteouts")?, id.to_owned()), aside))
 }
@@ -143,33 +144,34 @@ fn undo_layer(root: &Dir, moved: &Dir, layer: &PlanLayer, written: bool) -> Resu
     let id = layer.id.as_str();
     // what Docker has deleted is told by the switch
     let Some(tree) = root.open_opt(&layer.source)? else { return Ok(back::Met::default()) };
-    let records = moved.open("records")?;
+    let (records, all_names) = (moved.open("records")?, moved.open("names")?);
+    // done before a crash
+    let Some(names) = all_names.open_opt(id)? else { return Ok(back::Met::default()) };
     let mut met = back::Met::default();
-    let carrier = carrier(root, moved, layer, tree)?;
-    if written {
-        let back = moved.open("back")?;
-        if !record::read(&back, id, |_| Ok(()))? {
-            let mut before = back::Before::new();
-            record::read(&records, id, |c| {
-                before.insert(c.path.clone(), c);
-                Ok(())
-            })?;
-            back.remove_tree(id.as_bytes())?;
-            let writer = record::Writer::new(&back, id)?;
-            met = back::decide(&carrier.tree, &before, &writer)?;
-            writer.finish()?;
-            back.sync_fs()?;
-        }
-        record::read(&back, id, |c| carrier.change(&c))?;
-    } else {
+    let carrier = carrier(root, moved, layer, tree, names)?;
+    if !written {
         record::read(&records, id, |c| carrier.change(&c.inverse()))?;
+        return Ok(met);
     }
+    let back = moved.open("back")?;
+    if !record::read(&back, id, |_| Ok(()))? {
+        let mut before = back::Before::new();
+        record::read(&records, id, |c| {
+            before.insert(c.path.clone(), c);
+            Ok(())
+        })?;
+        back.remove_tree(id.as_bytes())?;
+        let writer = record::Writer::new(&back, id)?;
+        met = back::decide(&carrier.tree, &before, &writer)?;
+        writer.finish()?;
+        back.sync_fs()?;
+    }
+    record::read(&back, id, |c| carrier.change(&c))?;
     // markers of folders and names that containers have replaced since
-    let names = moved.open("names")?;
-    names.remove_empty(id.as_bytes())?;
-    if names.has(id)? {
+    all_names.remove_empty(id.as_bytes())?;
+    if all_names.has(id)? {
         let to = root.ensure(format!("{NEW}/overlay2/{id}"), 0o700)?;
-        names.rename_new(id, &to, "markers")?;
+        all_names.rename_new(id, &to, "markers")?;
         met.odd.push(format!("/: markers of what was replaced since are in .unaufs/undone/overlay2/{id}/markers"));
     }
     Ok(met)

@@ -29,8 +29,7 @@ pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
                     .hint("something made a file where the switch wants to put one; move it away and run `unaufs migrate` again"));
             }
             // a moved layer went on with the folder into which it was moved
-            (false, false)
-                if m.why == Why::Move && root.has(m.to.trim_start_matches(NEW).trim_start_matches('/'))? => {}
+            (false, false) if m.why == Why::Move && root.has(without_stage(&m.to))? => {}
             (false, false) => {
                 return Err(Error::corrupt(format!("neither {} nor {} is there", m.from, m.to))
                     .hint("`unaufs rollback` puts back what can be put back"));
@@ -39,6 +38,11 @@ pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
         progress.step(&m.to);
     }
     root.sync_fs()
+}
+
+/// Where something in the stage is once it is installed.
+fn without_stage(path: &str) -> &str {
+    path.strip_prefix(NEW).and_then(|p| p.strip_prefix('/')).unwrap_or(path)
 }
 
 /// What a rollback met.
