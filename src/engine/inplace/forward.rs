@@ -96,7 +96,7 @@ impl Walk<'_> {
             steps.push(Step::Set { name: b".".to_vec(), attr: OPAQUE.to_vec(), value: b"y".to_vec() });
         }
         // what hides nothing would be listed by overlayfs, also in an opaque folder (FORMATS 11.2, 11.4)
-        let look = !opaque && !(whiteouts.is_empty() && zero.is_empty());
+        let look = !(opaque || whiteouts.is_empty() && zero.is_empty());
         let below = if look { self.chain.open(&spot.below(self.chain)?, &spot.path)? } else { Vec::new() };
         let mut hidden = Vec::new();
         for step in &mut steps {
