@@ -14,12 +14,12 @@
 //!
 //! Whether a whiteout hides something depends on the layers below, which are rewritten too: so all layers are decided before any is
 //! changed. What aufs showed can be read at any time as two branches for each layer, its tree and what was taken out of it
-//! ([`old_view`]): that is what verification compares the new store with.
+//! ([`old_view`]): that is what [`crate::verify::moved`] compares the new store with.
 
 mod back;
 mod carry;
 mod forward;
-mod record;
+pub mod record;
 
 use super::Locked;
 use super::stage::{self, Sums};
@@ -31,7 +31,6 @@ use crate::ids::LayerId;
 use crate::plan::switch::{NEW, STATE};
 use crate::plan::{Mode, Plan, PlanLayer};
 use crate::progress::Progress;
-use crate::verify::Seen;
 use crate::view::Chain;
 use carry::Carrier;
 use rayon::prelude::*;
@@ -65,6 +64,9 @@ pub fn begin(at: &mut Locked, plan: &Plan, run: i64, progress: &dyn Progress) ->
         forward::decide(&chain, layer.facts.overlay_xattrs.count > 0, &writer)
             .map_err(|e| e.on(format!("layer {}", layer.id.short())))?;
         writer.finish()?;
+        if chain.branch(0)?.dir.is_immutable()? {
+            return Err(forward::immutable(&chain.branch(0)?.dir));
+        }
         // on a disk that is full by then, the way back could not make them
         names.mkdir(layer.id.as_str(), 0o700)?;
         if layer.role.writable() {
@@ -183,7 +185,7 @@ pub fn root<'a>(old: &'a Dir, new: &'a Dir) -> Result<&'a Dir> {
 }
 
 /// The layer's folder, wherever the switch has it.
-fn tree(root: &Dir, layer: &PlanLayer) -> Result<Dir> {
+pub fn tree(root: &Dir, layer: &PlanLayer) -> Result<Dir> {
     let id = &layer.id;
     let places = [layer.source.clone(), format!("{NEW}/overlay2/{id}/diff"), format!("overlay2/{id}/diff")];
     for place in &places {
@@ -216,7 +218,7 @@ fn branch(id: &LayerId, dir: Dir, format: Format) -> Branch {
 pub fn old_view(root: &Dir, plan: &Plan, layer: &PlanLayer) -> Result<Chain> {
     stack(plan, layer, |l, out| {
         out.push(branch(&l.id, tree(root, l)?, Format::Unmarked));
-        out.push(branch(&l.id, root.open(format!("{MOVED}/names/{}", l.id))?, Format::Aufs));
+        out.push(branch(&l.id, taken_out(root, l)?, Format::Aufs));
         Ok(())
     })
 }
@@ -229,32 +231,12 @@ pub fn new_view(root: &Dir, plan: &Plan, layer: &PlanLayer) -> Result<Chain> {
     })
 }
 
-/// Compares one layer's own folders with its record: their times are as they were, and all that the way back needs is there. The two views
-/// have these folders in common, so that comparing those cannot tell.
-pub fn check(root: &Dir, layer: &PlanLayer, seen: &Seen) -> Result<()> {
-    let (tree, moved) = (tree(root, layer)?, root.open(MOVED)?);
-    let names = moved.open(format!("names/{}", layer.id))?;
-    let differ = |path: &[u8], what: &str| seen.differ("layer", layer.id.as_str(), path, what);
-    let whole = record::read(&moved.open("records")?, layer.id.as_str(), |change: Change| {
-        let at = |base: &Dir| if change.path.is_empty() { base.again().map(Some) } else { base.open_opt(&change.path) };
-        let Some(dir) = at(&tree)? else {
-            differ(&change.path, "the folder is missing");
-            return Ok(());
-        };
-        if dir.meta()?.mtime != change.times.mtime {
-            differ(&change.path, "modified at another time");
-        }
-        let parked = change.parked();
-        let kept = if parked.is_empty() { None } else { at(&names)? };
-        for name in parked {
-            if !kept.as_ref().map_or(Ok(false), |k| k.has(name))? {
-                differ(&crate::plan::scan::join(&change.path, name), "what was taken out is not kept");
-            }
-        }
-        Ok(())
-    })?;
-    if !whole {
-        differ(b"", "its record is missing");
-    }
-    Ok(())
+/// A layer's record: [`crate::verify::moved`] compares it with what is there. False if it is missing or not whole.
+pub fn read_record(root: &Dir, layer: &PlanLayer, f: impl FnMut(Change) -> Result<()>) -> Result<bool> {
+    record::read(&root.open(format!("{MOVED}/records"))?, layer.id.as_str(), f)
+}
+
+/// What was taken out of a layer.
+pub fn taken_out(root: &Dir, layer: &PlanLayer) -> Result<Dir> {
+    root.open(format!("{MOVED}/names/{}", layer.id))
 }

@@ -46,16 +46,28 @@ pub fn views(
     theirs: &Theirs<'_>,
     seen: &Seen,
 ) -> Result<()> {
-    let each = |n: u16| to.stacks() && old.branches.len() == new.branches.len() * usize::from(n);
-    let rests = [1, 2].into_iter().find(|n| each(*n));
-    let pair =
-        Pair { layer, old, new, to, content, rests, theirs, seen, groups: Mutex::default(), failed: Mutex::default() };
+    let pair = Pair::of(layer, old, new, to, content, theirs, seen);
     let (a, b) = (old.root(), new.root());
     rayon::scope(|s| folder(s, &pair, Vec::new(), a, b));
     match pair.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
         None => Ok(()),
     }
+}
+
+/// Compares what the two show in one folder, without the folders in it.
+pub fn one_folder(
+    layer: &PlanLayer,
+    old: &Chain,
+    new: &Chain,
+    to: Target,
+    theirs: &Theirs<'_>,
+    seen: &Seen,
+    path: &[u8],
+) -> Result<()> {
+    let pair = Pair::of(layer, old, new, to, false, theirs, seen);
+    let (a, b) = (old.contributors(&old.root(), path)?, new.contributors(&new.root(), path)?);
+    pair.folder(path, &a, &b, |_, _, _| {})
 }
 
 fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Contributors, new: Contributors) {
@@ -71,7 +83,21 @@ fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Con
     }
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
+    fn of(
+        layer: &'a PlanLayer,
+        old: &'a Chain,
+        new: &'a Chain,
+        to: Target,
+        content: bool,
+        theirs: &'a Theirs<'a>,
+        seen: &'a Seen,
+    ) -> Pair<'a> {
+        let each = |n: u16| to.stacks() && old.branches.len() == new.branches.len() * usize::from(n);
+        let rests = [1, 2].into_iter().find(|n| each(*n));
+        Pair { layer, old, new, to, content, rests, theirs, seen, groups: Mutex::default(), failed: Mutex::default() }
+    }
+
     fn differ(&self, path: &[u8], what: impl Into<String>) {
         self.seen.differ("layer", self.layer.id.as_str(), path, what);
     }

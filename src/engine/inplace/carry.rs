@@ -48,7 +48,11 @@ impl Carrier {
         for step in &change.steps {
             self.step(&mut spot, step)?;
         }
-        spot.dir.set_times(b".", change.times)
+        // nothing to do is nothing done: a folder that nobody may change does not stop the way back
+        match Times::from(&spot.dir.meta()?) == change.times {
+            true => Ok(()),
+            false => spot.dir.set_times(b".", change.times),
+        }
     }
 
     fn step(&self, at: &mut Spot<'_>, step: &Step) -> Result<()> {
@@ -66,15 +70,14 @@ impl Carrier {
                 }
                 Ok(())
             }
+            // a container may have removed the name meanwhile
             Step::Set { name, attr, value } => match at.dir.has(name)? {
-                true => at.dir.set_xattr(name, attr, value),
-                // a container has removed it meanwhile
-                false => Ok(()),
+                true if at.dir.xattrs(name)?.get(attr) != Some(value) => at.dir.set_xattr(name, attr, value),
+                _ => Ok(()),
             },
             Step::Drop { name, attr, .. } => match at.dir.has(name)? {
-                true => at.dir.remove_xattr(name, attr),
-                // a container has removed it meanwhile
-                false => Ok(()),
+                true if at.dir.xattrs(name)?.contains_key(attr) => at.dir.remove_xattr(name, attr),
+                _ => Ok(()),
             },
             Step::Marker { name } => self.marker(at, name),
             Step::Aside { name, parked } => {

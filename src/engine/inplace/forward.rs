@@ -16,11 +16,18 @@ use super::record::{Change, Step, Writer};
 use crate::branch::{self, Name};
 use crate::disk::attrs::{OPAQUE, OVERLAY_PREFIX, Times};
 use crate::disk::{Dir, FileType};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::target::overlay_diff::Spot;
 use crate::view::Chain;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
+
+/// A folder in which nothing can be changed would stop the work half way.
+pub fn immutable(dir: &Dir) -> Error {
+    Error::new(Kind::Blocked, format!("{} is immutable or append-only (lsattr)", dir.show(b"")))
+        .hint("chattr -ia on it, or use --mode link")
+        .loss("nothing; nothing was changed")
+}
 
 struct Walk<'a> {
     chain: &'a Chain,
@@ -116,6 +123,9 @@ impl Walk<'_> {
         }
         steps.extend(hidden.into_iter().map(|name| Step::Device { name }));
         if !steps.is_empty() {
+            if dir.is_immutable()? {
+                return Err(immutable(dir));
+            }
             self.to.add(&Change { path: spot.path.clone(), times: Times::from(&dir.meta()?), steps })?;
         }
         let closed = |name: Vec<u8>| (whiteouts.contains(&name), name);
