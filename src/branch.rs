@@ -155,7 +155,7 @@ pub fn for_each_entry(
     mut f: impl FnMut(&[u8], FileType, u64) -> Result<()>,
 ) -> Result<()> {
     dir.for_each(|n, kind, ino| match format {
-        Format::Aufs if classify(n, at_root) != Name::Entry => Ok(()),
+        Format::Aufs | Format::Unmarked if classify(n, at_root) != Name::Entry => Ok(()),
         Format::Overlay | Format::Unmarked
             if kind == FileType::CharacterDevice && dir.stat(n)?.is_overlay_whiteout() =>
         {

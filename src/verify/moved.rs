@@ -8,7 +8,7 @@
 //! - the view of each folder that was changed, old against new.
 //!
 //! A folder that a layer did not change shows the layer's names over what the layer below shows, before as afterwards; the layer below is
-//! proved in the same way. Level full compares all folders.
+//! proved in the same way. Level full compares all folders as well.
 
 use super::{Level, Seen, compare};
 use crate::branch::{self, Name};
@@ -45,14 +45,12 @@ pub fn layer(root: &Dir, plan: &Plan, layer: &PlanLayer, level: Level, theirs: &
     if !whole {
         seen.differ("layer", layer.id.as_str(), b"", "its record is missing");
     }
-    if level == Level::Full {
-        return compare::views(layer, &old, &new, to, true, theirs, seen);
-    }
     let walk = Walk { layer, devices: &devices, seen, failed: Mutex::default() };
     rayon::scope(|s| names(s, &walk, tree, Vec::new()));
-    match walk.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => Ok(()),
+    match (walk.failed.into_inner().unwrap_or_else(|e| e.into_inner()), level) {
+        (Some(e), _) => Err(e),
+        (None, Level::Full) => compare::views(layer, &old, &new, to, true, theirs, seen),
+        (None, Level::Fast) => Ok(()),
     }
 }
 

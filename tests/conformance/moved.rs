@@ -194,17 +194,27 @@ fn verification_is_no_formality() {
         });
         finds("modified at another time", &|| set(&diff, std::time::SystemTime::now()), &|| set(&diff, top));
         finds("is not kept", &|| mv(&kept.join(".wh.gone"), &aside), &|| mv(&aside, &kept.join(".wh.gone")));
-        let whiteout = diff.join("gone");
-        finds(
-            "/etc/passwd: missing in the new store",
-            &|| {
-                mv(&diff.join("etc/passwd"), &aside);
-                fs::hard_link(&whiteout, diff.join("etc/passwd")).expect("link");
-            },
-            &|| {
-                fs::remove_file(diff.join("etc/passwd")).expect("rm");
-                mv(&aside, &diff.join("etc/passwd"));
-            },
-        );
+        // a device that nobody made: over a name of other layers too, and over one that only this layer has
+        for name in ["etc/passwd", "besidedir/in"] {
+            let (file, folder) = (diff.join(name), diff.join(name).parent().expect("a folder").to_owned());
+            let time = mtime(&folder);
+            finds(
+                &format!("/{name}: a whiteout that was not made here"),
+                &|| {
+                    mv(&file, &aside);
+                    fs::hard_link(diff.join("gone"), &file).expect("link");
+                },
+                &|| {
+                    fs::remove_file(&file).expect("rm");
+                    mv(&aside, &file);
+                    set(&folder, time);
+                },
+            );
+        }
+        fs::write(diff.join("etc/.wh.shadow"), "").expect("write");
+        let said = bed::unaufs(&root, &["verify", "--level", "fast"], 6);
+        assert!(said.contains("a mark of aufs"), "{said}");
+        let said = bed::unaufs(&root, &["verify", "--level", "full"], 6);
+        assert!(said.contains("/etc/.wh.shadow: only in the new store"), "{said}");
     });
 }
