@@ -15,25 +15,31 @@ use crate::branch::{self, Name};
 use crate::disk::{Dir, FileType};
 use crate::engine::inplace::{self, record::Change, record::Step};
 use crate::error::{Error, Result};
+use crate::plan::PlanLayer;
 use crate::plan::scan::join;
-use crate::plan::{Plan, PlanLayer};
-use crate::target::Theirs;
+use crate::target::{Target, Theirs};
+use crate::view::Chain;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 /// The whiteouts that were made, by folder.
 type Devices = HashMap<Vec<u8>, HashSet<Vec<u8>>>;
 
-/// Proves one layer. `root` stands for ROOT.
-pub fn layer(root: &Dir, plan: &Plan, layer: &PlanLayer, level: Level, theirs: &Theirs<'_>, seen: &Seen) -> Result<()> {
-    let tree = inplace::tree(root, layer)?;
-    let (old, new) = (inplace::old_view(root, plan, layer)?, inplace::new_view(root, plan, layer)?);
-    let (to, kept) = (plan.options.to, inplace::taken_out(root, layer)?);
+/// Proves one layer, of which `views` are the old and the new one. `root` stands for ROOT. At level full the caller compares all folders.
+pub fn layer(
+    root: &Dir,
+    layer: &PlanLayer,
+    (old, new): (&Chain, &Chain),
+    level: Level,
+    theirs: &Theirs<'_>,
+    seen: &Seen,
+) -> Result<()> {
+    let (tree, kept) = (inplace::tree(root, layer)?, inplace::taken_out(root, layer)?);
     let mut devices = Devices::new();
     let whole = inplace::read_record(root, layer, |change| {
         let there = folder(&change, layer, &tree, &kept, seen)?;
         if there && level == Level::Fast {
-            compare::one_folder(layer, &old, &new, to, theirs, seen, &change.path)?;
+            compare::one_folder(layer, old, new, Target::Overlay2, theirs, seen, &change.path)?;
         }
         let made = change.steps.into_iter().filter_map(|s| match s {
             Step::Device { name } => Some(name),
@@ -47,10 +53,9 @@ pub fn layer(root: &Dir, plan: &Plan, layer: &PlanLayer, level: Level, theirs: &
     }
     let walk = Walk { layer, devices: &devices, seen, failed: Mutex::default() };
     rayon::scope(|s| names(s, &walk, tree, Vec::new()));
-    match (walk.failed.into_inner().unwrap_or_else(|e| e.into_inner()), level) {
-        (Some(e), _) => Err(e),
-        (None, Level::Full) => compare::views(layer, &old, &new, to, true, theirs, seen),
-        (None, Level::Fast) => Ok(()),
+    match walk.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(e) => Err(e),
+        None => Ok(()),
     }
 }
 
