@@ -12,7 +12,7 @@ pub mod rollback;
 pub mod status;
 pub mod verify;
 
-use crate::plan::Plan;
+use crate::plan::{Mode, Plan};
 
 /// What `cleanup` would delete that exists nowhere else.
 pub fn cleanup_warning(plan: &Plan) -> String {
@@ -20,6 +20,11 @@ pub fn cleanup_warning(plan: &Plan) -> String {
         "This deletes the old store in {}/.unaufs/old. After that there is no way back.\n",
         crate::show::text(&plan.root.path)
     );
+    if plan.options.mode == Mode::Move {
+        out.push_str(
+            "The layers themselves were moved and stay; what was taken out of them for the new driver is deleted.\n",
+        );
+    }
     if !plan.left_behind.is_empty() {
         out.push_str("These did not move and are deleted with it, if they lie in it:\n");
         for l in plan.left_behind.iter().take(20) {

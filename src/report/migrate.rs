@@ -3,7 +3,7 @@
 use crate::engine::Outcome;
 use crate::ids::LayerId;
 use crate::journal::State;
-use crate::plan::{LeftBehind, Plan};
+use crate::plan::{LeftBehind, Mode, Plan};
 use crate::show;
 use crate::target::Target;
 use serde::Serialize;
@@ -34,18 +34,18 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let t = &s.outcome.tally;
     let before =
         if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
-    let _ = writeln!(
-        out,
-        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
-        show::plural(s.outcome.built, "layer"),
-        show::count(t.linked),
-        show::count(t.cloned),
-        show::count(t.copied),
-        show::size(t.bytes),
-        show::count(t.folders),
-        show::count(t.whiteouts),
-        show::count(t.opaque)
-    );
+    if p.options.mode == Mode::Move {
+        let _ = writeln!(
+            out,
+            "rewrote    {} in place{before}: {} changed, {}, {} opaque",
+            show::plural(s.outcome.built, "layer"),
+            show::plural(t.folders as usize, "folder"),
+            show::plural(t.whiteouts as usize, "whiteout"),
+            show::count(t.opaque)
+        );
+    } else {
+        built(&mut out, s, &before);
+    }
     let _ = writeln!(
         out,
         "verified   {}",
@@ -53,8 +53,17 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     );
     if s.outcome.state == State::Switched {
         let _ = writeln!(out, "switched   Docker will start on {}. {}", s.driver, pinned(s.driver));
-        let _ = writeln!(out, "           The old store is in {}/.unaufs/old.", show::text(&p.root.path));
-        let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
+        let root = show::text(&p.root.path);
+        if p.options.mode == Mode::Move {
+            let _ = writeln!(
+                out,
+                "           Its layers are the old ones. What was taken out of them is in {root}/.unaufs/moved."
+            );
+            let _ = writeln!(out, "way back   `unaufs rollback` rewrites them back, until you run `unaufs cleanup`.");
+        } else {
+            let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
+            let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
+        }
     } else if s.outcome.state == State::Building {
         let _ = writeln!(out, "prepared   The image layers are ready; Docker may go on. Stop it, then: unaufs migrate");
     } else {
@@ -77,6 +86,22 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         }
     }
     out
+}
+
+fn built(out: &mut String, s: &Summary<'_>, before: &str) {
+    let t = &s.outcome.tally;
+    let _ = writeln!(
+        out,
+        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+        show::plural(s.outcome.built, "layer"),
+        show::count(t.linked),
+        show::count(t.cloned),
+        show::count(t.copied),
+        show::size(t.bytes),
+        show::count(t.folders),
+        show::count(t.whiteouts),
+        show::count(t.opaque)
+    );
 }
 
 fn pinned(to: Target) -> &'static str {

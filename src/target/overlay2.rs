@@ -49,15 +49,21 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
 }
 
 pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
+    let dir = frame(at, style, layer, links)?;
+    dir.mkdir("diff", 0o755)?;
+    let scope = super::Target::Overlay2.xattr_scope();
+    let placer = Placer::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
+    overlay_diff::write(chain, 1, &placer)?;
+    Ok(placer.tally)
+}
+
+/// Makes everything of a layer but its `diff`.
+pub(crate) fn frame(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>) -> Result<Dir> {
     let home = at.open("overlay2")?;
     let name = layer.id.as_str();
     home.mkdir(name, style.layer)?;
     home.set_owner(name.as_bytes(), style.owner.0, style.owner.1)?;
     let dir = home.open(name)?;
-    dir.mkdir("diff", 0o755)?;
-    let scope = super::Target::Overlay2.xattr_scope();
-    let placer = Placer::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
-    overlay_diff::write(chain, 1, &placer)?;
     dir.write_new("link", layer.link.as_bytes(), 0o644)?;
     if let Some(lower) = lower_of(layer, links)? {
         dir.write_new("lower", lower.as_bytes(), 0o644)?;
@@ -70,7 +76,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_
         dir.write_new("committed", b"", 0o600)?;
     }
     home.open("l")?.symlink(format!("../{name}/diff").as_bytes(), layer.link.as_bytes())?;
-    Ok(placer.tally)
+    Ok(dir)
 }
 
 /// The content of `lower`; none for a base layer.

@@ -24,7 +24,8 @@ struct Pair<'a> {
     to: Target,
     content: bool,
     /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
-    rests: bool,
+    /// So many old branches stand for one layer.
+    rests: Option<u16>,
     /// Layers that are not ours.
     theirs: &'a Theirs<'a>,
     seen: &'a Seen,
@@ -51,15 +52,28 @@ pub fn views(
     theirs: &Theirs<'_>,
     seen: &Seen,
 ) -> Result<bool> {
-    let rests = to.stacks() && old.branches.len() == new.branches.len();
-    let (groups, failed, changed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-    let pair = Pair { layer, old, new, to, content, rests, theirs, seen, groups, changed, failed };
+    let pair = Pair::of(layer, old, new, to, content, theirs, seen);
     let (a, b) = (old.root(), new.root());
     rayon::scope(|s| folder(s, &pair, Vec::new(), a, b));
     match pair.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
         None => Ok(pair.changed.into_inner()),
     }
+}
+
+/// Compares what the two show in one folder, without the folders in it.
+pub fn one_folder(
+    layer: &PlanLayer,
+    old: &Chain,
+    new: &Chain,
+    to: Target,
+    theirs: &Theirs<'_>,
+    seen: &Seen,
+    path: &[u8],
+) -> Result<()> {
+    let pair = Pair::of(layer, old, new, to, false, theirs, seen);
+    let (a, b) = (old.contributors(&old.root(), path)?, new.contributors(&new.root(), path)?);
+    pair.folder(path, &a, &b, |_, _, _| {})
 }
 
 /// Have both the same bytes? `read` is told how many were read of the first.
@@ -108,7 +122,36 @@ fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Con
     }
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
+    fn of(
+        layer: &'a PlanLayer,
+        old: &'a Chain,
+        new: &'a Chain,
+        to: Target,
+        content: bool,
+        theirs: &'a Theirs<'a>,
+        seen: &'a Seen,
+    ) -> Pair<'a> {
+        let each = |n: u16| to.stacks() && old.branches.len() == new.branches.len() * usize::from(n);
+        let rests = [1, 2].into_iter().find(|n| each(*n));
+        let (groups, failed, changed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Pair { layer, old, new, to, content, rests, theirs, seen, groups, changed, failed }
+    }
+
+    /// Do only layers below the first bring the name, the same ones in both views?
+    fn rests_below(&self, old: &Node, new: &Node) -> bool {
+        match self.rests {
+            _ if new.from.contains(&0) => false,
+            None => false,
+            Some(1) => old.from == new.from,
+            Some(n) => {
+                let mut layers: Vec<u16> = old.from.iter().map(|i| i / n).collect();
+                layers.dedup();
+                layers == new.from
+            }
+        }
+    }
+
     fn differ(&self, path: &[u8], what: impl Into<String>) {
         self.seen.differ("layer", self.layer.id.as_str(), path, what);
     }
@@ -147,7 +190,7 @@ impl Pair<'_> {
                     self.differ(&here, format!("is a {:?}, was a {:?}", nnode.kind, onode.kind));
                 }
                 // the layer itself has no such name: the view of the layer below showed the same
-                Some(nnode) if self.rests && onode.from == nnode.from && !onode.from.contains(&0) => {}
+                Some(nnode) if self.rests_below(onode, nnode) => {}
                 Some(nnode) if onode.kind == FileType::Directory => {
                     descend(name, onode.from.clone(), nnode.from.clone());
                 }
