@@ -21,6 +21,8 @@ pub enum Format {
     Aufs,
     /// FORMATS 2.2.
     Overlay,
+    /// The entries of an overlay branch without its markers: those of the old store are a branch beside it (mode `move`).
+    Unmarked,
     /// A complete tree.
     Plain,
 }
@@ -115,7 +117,7 @@ pub struct Markers {
 pub fn markers(dir: &Dir, format: Format, at_root: bool) -> Result<Markers> {
     let mut out = Markers::default();
     match format {
-        Format::Plain => {}
+        Format::Plain | Format::Unmarked => {}
         Format::Aufs => dir.for_each(|n, _, _| {
             match classify(n, at_root) {
                 Name::Entry => {}
@@ -145,7 +147,7 @@ pub fn markers(dir: &Dir, format: Format, at_root: bool) -> Result<Markers> {
 }
 
 /// Calls `f` with each real entry of a folder: name, type, inode. Markers and aufs's own names are left out. A character device 0:0 in an
-/// aufs branch is an entry; in an overlay branch it is a whiteout.
+/// aufs branch is an entry; elsewhere it is a whiteout.
 pub fn for_each_entry(
     dir: &Dir,
     format: Format,
@@ -153,8 +155,12 @@ pub fn for_each_entry(
     mut f: impl FnMut(&[u8], FileType, u64) -> Result<()>,
 ) -> Result<()> {
     dir.for_each(|n, kind, ino| match format {
-        Format::Aufs if classify(n, at_root) != Name::Entry => Ok(()),
-        Format::Overlay if kind == FileType::CharacterDevice && dir.stat(n)?.is_overlay_whiteout() => Ok(()),
+        Format::Aufs | Format::Unmarked if classify(n, at_root) != Name::Entry => Ok(()),
+        Format::Overlay | Format::Unmarked
+            if kind == FileType::CharacterDevice && dir.stat(n)?.is_overlay_whiteout() =>
+        {
+            Ok(())
+        }
         _ => f(n, kind, ino),
     })
 }
@@ -162,7 +168,7 @@ pub fn for_each_entry(
 /// Is `name` hidden in the layers below by this folder's own whiteout of it? The cheap form for a single name.
 pub fn has_whiteout(dir: &Dir, format: Format, name: &[u8]) -> Result<bool> {
     match format {
-        Format::Plain => Ok(false),
+        Format::Plain | Format::Unmarked => Ok(false),
         Format::Overlay => Ok(dir.try_stat(name).is_ok_and(|m| m.is_overlay_whiteout())),
         Format::Aufs => {
             let mut wh = WH.to_vec();
@@ -176,7 +182,7 @@ pub fn has_whiteout(dir: &Dir, format: Format, name: &[u8]) -> Result<bool> {
 /// Is this folder opaque? The cheap form, without its whiteouts. Not for branch roots.
 pub fn is_opaque(dir: &Dir, format: Format) -> Result<bool> {
     match format {
-        Format::Plain => Ok(false),
+        Format::Plain | Format::Unmarked => Ok(false),
         Format::Aufs => Ok(dir.try_stat(OPQ).is_ok()),
         Format::Overlay => Ok(dir.xattrs(b".")?.get(attrs::OPAQUE).is_some_and(|v| v == b"y")),
     }

@@ -64,9 +64,11 @@ fn dispatch(args: Args) -> Done {
         Verb::Verify(a) => verbs::verify::verify(&g, &a),
         Verb::Rollback(a) => verbs::undo::rollback(&g, &a),
         Verb::Cleanup(a) => verbs::undo::cleanup(&g, &a),
+        Verb::Export(a) => verbs::export::export(&g, &a),
         Verb::Report { what: ReportVerb::Merge { files, html } } => {
             verbs::look::merge_reports(&g, &files, html.as_deref())
         }
+        Verb::Demo(a) => verbs::demo::demo(&g, &a),
         Verb::Explain { id } => verbs::look::explain(&g, &id),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut std::io::stdout());
@@ -97,7 +99,7 @@ fn catch_signals() {
 }
 
 /// Writes a line to stderr. After SIGHUP the terminal may be gone: there is nobody left to tell that.
-fn mutter(line: &str) {
+pub(crate) fn mutter(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

@@ -8,15 +8,17 @@
 //!   new/containers/<id>/…  configurations                ┘
 //!   old/…                  what the switch parked        ─ switch.rs moves there and back
 //!   undone/…               the new store after a rollback
+//!   moved/…                mode move: what was taken out of the layers, and the way back (inplace.rs)
 //!   reserve                room for a rollback on a full disk (reserve.rs)
 //! ```
 //!
 //! With `--target DIR` all of this lies in `DIR/.unaufs`, the renames are within DIR, and carry.rs copies what goes along; ROOT is only read.
 //!
-//! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable
-//! before what follows it.
+//! Until the switch, deleting `new/` is a complete way back, but in mode move, which rewrites the old layers where they are. `building → built →
+//! verified → switching → switched`, each state durable before what follows it.
 
 pub mod carry;
+pub mod inplace;
 pub mod reserve;
 pub mod stage;
 pub mod switch;
@@ -25,10 +27,10 @@ use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::journal::{self, Journal, Run, State};
-use crate::plan::Plan;
 use crate::plan::switch::{STATE, old_parts};
+use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
-use crate::verify::{self, Level};
+use crate::verify::{self, Difference, Level, Side};
 use std::collections::BTreeMap;
 use std::fs::File;
 
@@ -178,7 +180,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         crate::stop::check()?;
     }
     if matches!(state, State::Built | State::Verified) && !how.no_switch {
-        crate::error::check_disk(how.keep_going)?;
+        crate::error::check_disk(how.keep_going).map_err(|e| e.loss(nothing_lost(plan)))?;
         at.journal.set_state(id, State::Switching, &now())?;
         state = State::Switching;
     }
@@ -205,6 +207,7 @@ pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progr
     if switched && run.plan.elsewhere.is_some() {
         switch::empty(&at.root, &mut undone)?;
     }
+    inplace::undo(at, &run.plan, run.id, progress, &mut undone)?;
     if switched && !drop_new {
         switch::keep_undone(&at.root)?;
     } else {
@@ -290,18 +293,37 @@ fn prove(
     if which == stage::Which::All {
         verify::carried(plan, &at.old, &new, level, &mut report, progress)?;
     }
-    if let Some(first) = report.differences.first() {
-        let many = crate::show::plural(report.differences.len(), "difference");
-        return Err(Error::new(
-            Kind::Difference,
-            format!("{many} between the old store and the new one; the first: {first}"),
-        )
-        .hint("nothing was switched; `unaufs rollback` removes the new store; please report this")
-        .loss("nothing: the old store is untouched"));
+    if !report.differences.is_empty() {
+        return Err(unlike(&report.differences).loss(nothing_lost(plan)));
     }
     if which == stage::Which::Images {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
         return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
     }
     at.journal.set_verified(id, &format!("{} {}", level.name(), now()))
+}
+
+/// What is lost by a failure before the switch.
+fn nothing_lost(plan: &Plan) -> &'static str {
+    match plan.options.mode {
+        Mode::Move => "nothing: nothing was switched, and `unaufs rollback` puts every old layer back as it was",
+        _ => "nothing: nothing was switched, and the old store is untouched",
+    }
+}
+
+/// The error that keeps a store that was not proved from being switched to.
+fn unlike(differences: &[Difference]) -> Error {
+    let in_source = |d: &&Difference| matches!(d.side, Side::Both | Side::Old);
+    let many = crate::show::plural(differences.len(), "difference");
+    // what the migration itself did wrong comes first
+    if let Some(first) = differences.iter().find(|d| !in_source(d)) {
+        return Error::new(
+            Kind::Difference,
+            format!("{many} between the old store and the new one; the first: {first}"),
+        )
+        .hint("nothing was switched; `unaufs rollback` removes the new store; please report this");
+    }
+    let first = differences.iter().find(in_source).map(|d| d.to_string()).unwrap_or_default();
+    Error::new(Kind::Difference, format!("the old store itself is damaged: {many}; the first: {first}"))
+        .hint("restore those files, or `unaufs rollback` and leave the image out with --exclude image=NAME; `unaufs migrate --verify fast` takes them along as they are")
 }

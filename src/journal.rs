@@ -308,13 +308,25 @@ impl Journal {
 
     /// Did a run ever begin its renames? Before that, nothing outside the state folder is its own.
     pub fn has_switched(&self, run: i64) -> Result<bool> {
+        self.noted(run, State::Switching.name())
+    }
+
+    /// Was this noted of a run?
+    pub fn noted(&self, run: i64, what: &str) -> Result<bool> {
         self.db
-            .query_row(
-                "SELECT EXISTS (SELECT 1 FROM event WHERE run = ?1 AND what = ?2)",
-                params![run, State::Switching.name()],
-                |r| r.get(0),
-            )
+            .query_row("SELECT EXISTS (SELECT 1 FROM event WHERE run = ?1 AND what = ?2)", params![run, what], |r| {
+                r.get(0)
+            })
             .map_err(sql)
+    }
+
+    /// Notes something that a run has done and that is no state of it.
+    pub fn note(&mut self, run: i64, what: &str, now: &str) -> Result<()> {
+        fault::effect("journal note");
+        self.db
+            .execute("INSERT INTO event (run, at, what) VALUES (?1, ?2, ?3)", params![run, now, what])
+            .map_err(sql)
+            .map(drop)
     }
 
     /// The units of a kind that are done.

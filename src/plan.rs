@@ -329,6 +329,8 @@ pub enum Why {
     Park,
     /// Something new comes from `.unaufs/new`.
     Install,
+    /// An old layer, rewritten in place, goes to its new one in `.unaufs/new` (mode `move`).
+    Move,
 }
 
 /// A folder and its times.

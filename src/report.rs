@@ -1,5 +1,7 @@
 //! What people and machines read: each document is one struct, rendered as text and as JSON.
 
+pub mod demo;
+pub mod export;
 pub mod fleet;
 pub mod html;
 pub mod inspect;
@@ -10,7 +12,7 @@ pub mod rollback;
 pub mod status;
 pub mod verify;
 
-use crate::plan::Plan;
+use crate::plan::{Mode, Plan};
 
 /// What `cleanup` would delete that exists nowhere else.
 pub fn cleanup_warning(plan: &Plan) -> String {
@@ -24,6 +26,11 @@ pub fn cleanup_warning(plan: &Plan) -> String {
             crate::show::text(&e.path)
         ),
     };
+    if plan.options.mode == Mode::Move {
+        out.push_str(
+            "The layers themselves were moved and stay; what was taken out of them for the new driver is deleted.\n",
+        );
+    }
     if !plan.left_behind.is_empty() {
         out.push_str("These did not move and are deleted with it, if they lie in it:\n");
         for l in plan.left_behind.iter().take(20) {

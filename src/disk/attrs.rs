@@ -188,8 +188,21 @@ impl Dir {
     }
 }
 
+impl Dir {
+    /// Is this folder immutable or append-only (`chattr +i`, `+a`), so that not even root can change it?
+    pub fn is_immutable(&self) -> Result<bool> {
+        use rustix::fs::IFlags;
+        match rustix::fs::ioctl_getflags(self.fd()) {
+            Ok(flags) => Ok(flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND)),
+            // a file system without such flags
+            Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => Ok(false),
+            Err(e) => Err(Error::io(format!("read the flags of {}", self.show(b"")), e)),
+        }
+    }
+}
+
 /// Access and modification time: seconds and nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Times {
     /// Last access.
     pub atime: (i64, u32),

@@ -2,7 +2,7 @@
 //!
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
 
-use super::{Locked, Outcome, carry};
+use super::{Locked, Outcome, carry, inplace};
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::docker_json;
@@ -10,7 +10,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::place::Tally;
 use crate::plan::switch::{NEW, OLD, STATE};
-use crate::plan::{Plan, PlanFile, PlanLayer};
+use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::{Content, DRIVER};
 use crate::target::{Links, Target};
@@ -156,6 +156,11 @@ pub fn build(
     for layer in &todo {
         to.discard(&new, layer)?;
     }
+    if plan.options.mode == Mode::Move {
+        // they are made from the old layers, which are rewritten next
+        metadata_once(at, &new, plan, run, progress)?;
+        inplace::begin(at, plan, run, progress)?;
+    }
     progress.phase("layers", todo.len() as u64);
     let mut failed = BTreeMap::new();
     for level in levels(to, &todo) {
@@ -167,9 +172,13 @@ pub fn build(
         return Ok(());
     }
     outcome.along = carry::bring(at, &new, plan, run, progress)?;
+    metadata_once(at, &new, plan, run, progress)
+}
+
+fn metadata_once(at: &mut Locked, new: &Dir, plan: &Plan, run: i64, progress: &dyn Progress) -> Result<()> {
     if at.journal.done(run, "metadata")?.is_empty() {
-        metadata(at, &new, plan, progress)?;
-        carry::finish(&at.old, &new, plan)?;
+        metadata(at, new, plan, progress)?;
+        carry::finish(&at.old, new, plan)?;
         new.sync_fs()?;
         at.journal.finish(run, "metadata", &[("all".to_owned(), String::new())])?;
     }
@@ -278,6 +287,10 @@ fn one(
     crate::stop::check()?;
     if let Some(l) = layer.lowers.iter().find(|l| lost.contains(*l)) {
         return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
+    }
+    if plan.options.mode == Mode::Move {
+        crate::target::overlay2::frame(new, &plan.style, layer, links)?;
+        return inplace::apply(root, layer);
     }
     let chain = old_chain(root, layer, sources)?;
     let tally = plan.options.to.build(new, &plan.style, layer, links, &chain)?;
@@ -404,19 +417,7 @@ const METADATA_LIMIT: u64 = 1 << 30;
 
 /// The text of a staged file, for comparing.
 pub fn expected(base: &Dir, f: &PlanFile, driver: &str) -> Result<Option<Vec<u8>>> {
-    Ok(match &f.content {
-        Content::Text(t) => Some(t.clone().into_bytes()),
-        Content::TarSplitOf(_) => None,
-        Content::Same(from) => Some(base.read(from, METADATA_LIMIT)?),
-        Content::Edited(from, changes) => {
-            let bytes = base.read(from, docker_json::LIMIT)?;
-            let values: Vec<(&str, String)> = changes
-                .iter()
-                .map(|(k, v)| (k.as_str(), if v == DRIVER { docker_json::string(driver) } else { v.clone() }))
-                .collect();
-            Some(docker_json::set(docker_json::as_text(&bytes)?, &values)?.into_bytes())
-        }
-    })
+    f.content.bytes(base, driver, METADATA_LIMIT)
 }
 
 /// Makes room for descriptors: a walk holds two for each folder on its way down.

@@ -257,7 +257,7 @@ fn transfer(mode: Mode, role: Role, to: Target) -> Vec<Transfer> {
         (Mode::Link, false) => vec![Link, Copy],
         (Mode::Auto | Mode::Clone | Mode::Link, _) => vec![Clone, Copy],
         (Mode::Copy, _) => vec![Copy],
-        (Mode::Move, _) => vec![],
+        (Mode::Move, _) => vec![Move],
     }
 }
 
@@ -391,17 +391,25 @@ fn way_back(options: &Options, host: &Host) -> WayBack {
         ];
         return WayBack { possible_until: "unaufs cleanup".to_owned(), loses };
     }
-    let mut loses = vec![
+    if options.mode == Mode::Move {
+        return WayBack { possible_until: "unaufs cleanup".to_owned(), loses: moved_back() };
+    }
+    let loses = vec![
         "before Docker runs on the new store: nothing".to_owned(),
         "after Docker has run on it: images pulled or built since, containers created since, and what containers wrote into their own \
          layers since; these stay below .unaufs/undone unless --drop-new is given. Logs, networks and volumes keep what was written"
             .to_owned(),
     ];
-    if options.mode == Mode::Move {
-        loses
-            .push("mode move: the old layers are rewritten back in place, with what containers wrote since".to_owned());
-    }
     WayBack { possible_until: "unaufs cleanup".to_owned(), loses }
+}
+
+/// Mode move: there is one copy of each layer.
+fn moved_back() -> Vec<String> {
+    vec![
+        "before Docker runs on the new store: nothing; every layer is rewritten back as it was".to_owned(),
+        "after Docker has run on it: images and containers that were deleted since are gone, there is no other copy of them. Images pulled or          built since and containers created since are set aside below .unaufs/undone unless --drop-new is given. What the old containers          wrote since into their own layers comes along: deletions are rewritten for aufs"
+            .to_owned(),
+    ]
 }
 
 /// Digests each object that the plan rests on.

@@ -153,7 +153,9 @@ pub fn all(layers: &[PlanLayer], found: &Found<'_>, options: &Options, paper: &C
     let chosen = chosen(found, options);
     let mut out = Vec::new();
     for to in Target::ALL {
-        for mode in [Mode::Link, Mode::Clone, Mode::Copy] {
+        let modes = [Mode::Link, Mode::Clone, Mode::Copy, Mode::Move];
+        // the others keep other trees than aufs: there is nothing to rename
+        for mode in modes.into_iter().filter(|m| *m != Mode::Move || to == Target::Overlay2) {
             out.push(row(&sums, layers, found, options, to, mode, (*paper, along), options.to == to && mode == chosen));
         }
     }
@@ -195,6 +197,9 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
     match mode {
         // complete trees share the files of the layer below, wherever they lie
         Mode::Link if elsewhere && matches!(to, Target::Overlay | Target::Vfs) => None,
+        Mode::Move if found.existing.state == super::existing::State::Populated => {
+            Some(format!("there is a store of {to} already"))
+        }
         Mode::Link | Mode::Move if elsewhere => Some("the target is another file system".to_owned()),
         Mode::Clone if !shares_extents(magic) => Some(format!("{} shares no extents", host.new_fs)),
         Mode::Clone if elsewhere && !matches!(to, Target::Overlay | Target::Vfs) => {
@@ -342,7 +347,11 @@ fn overlay2(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Ma
         // whiteouts are names of one device, split at the file system's limit on links
         m.cost.inodes += sums.shown(&l.id).whiteouts.div_ceil(60_000);
         if mode == Mode::Move {
-            m.names += f.whiteouts + f.opaque.count;
+            // each marker is renamed into a folder beside the layer, and has a line in the record
+            let markers = f.whiteouts + f.opaque.count + f.device_zero.count + f.overlay_xattrs.count;
+            m.names += 2 * markers;
+            m.cost += unit.folders(1 + markers.min(f.folders + 1));
+            m.cost += Cost { bytes: unit.rounded(markers * 160 + 16), inodes: 1 };
             m.shared += f.allocated;
         } else {
             m.folders(f.folders + 1, f.folder_bytes, unit);

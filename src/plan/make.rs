@@ -7,7 +7,7 @@ use super::scan::{self, Facts};
 use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::progress::Progress;
 use crate::store::{self, Content, Layer, Store};
@@ -35,9 +35,7 @@ impl Known {
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
     if options.mode == super::Mode::Move {
-        return Err(crate::error::Error::new(crate::error::Kind::Usage, "--mode move is not there yet")
-            .hint("--mode link needs next to no space either")
-            .loss("nothing; nothing was changed"));
+        may_move(root, options)?;
     }
     let (mut store, mut findings) = store::open(root)?;
     let elsewhere = match &options.target {
@@ -71,6 +69,9 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
         None => existing::read(root, options.to, &store)?,
     };
     let state = existing.state;
+    if options.mode == super::Mode::Move && state == existing::State::Populated {
+        return Err(no_move(format!("there is a store of {} with layers in it", options.to)));
+    }
     #[rustfmt::skip]
     let found =
         Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };
@@ -78,6 +79,28 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     Ok(plan)
+}
+
+/// Mode move renames the old layers: within one file system, and to the one target that keeps such trees.
+fn may_move(root: &Dir, options: &Options) -> Result<()> {
+    if options.to != Target::Overlay2 {
+        return Err(no_move(format!("{} keeps other trees than aufs", options.to)));
+    }
+    if options.target.is_some() {
+        return Err(no_move("with --target the new root is another one".to_owned()));
+    }
+    if let Some(m) = root.stat_opt("aufs/diff")?
+        && m.dev != root.meta()?.dev
+    {
+        return Err(no_move("aufs/diff is on another file system than ROOT".to_owned()));
+    }
+    Ok(())
+}
+
+fn no_move(why: String) -> Error {
+    Error::new(Kind::Usage, format!("--mode move cannot be used here: {why}"))
+        .hint("--mode link needs next to no space either")
+        .loss("nothing; nothing was changed")
 }
 
 /// What Docker's own files in the old root take on the disk: they are made anew.

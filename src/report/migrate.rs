@@ -3,7 +3,7 @@
 use crate::engine::Outcome;
 use crate::ids::LayerId;
 use crate::journal::State;
-use crate::plan::{LeftBehind, Plan};
+use crate::plan::{LeftBehind, Mode, Plan};
 use crate::show;
 use crate::target::Target;
 use serde::Serialize;
@@ -34,18 +34,18 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let t = &s.outcome.tally;
     let before =
         if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
-    let _ = writeln!(
-        out,
-        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
-        show::plural(s.outcome.built, "layer"),
-        show::count(t.linked),
-        show::count(t.cloned),
-        show::count(t.copied),
-        show::size(t.bytes),
-        show::count(t.folders),
-        show::count(t.whiteouts),
-        show::count(t.opaque)
-    );
+    if p.options.mode == Mode::Move {
+        let _ = writeln!(
+            out,
+            "rewrote    {} in place{before}: {} changed, {}, {} opaque",
+            show::plural(s.outcome.built, "layer"),
+            show::plural(t.folders as usize, "folder"),
+            show::plural(t.whiteouts as usize, "whiteout"),
+            show::count(t.opaque)
+        );
+    } else {
+        built(&mut out, s, &before);
+    }
     if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
         let _ = writeln!(
             out,
@@ -64,15 +64,24 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     );
     if s.outcome.state == State::Switched {
         let _ = writeln!(out, "switched   Docker will start on {}. {}", s.driver, pinned(s.driver));
+        let root = show::text(&p.root.path);
         match &p.elsewhere {
+            None if p.options.mode == Mode::Move => {
+                let _ = writeln!(
+                    out,
+                    "           Its layers are the old ones. What was taken out of them is in {root}/.unaufs/moved."
+                );
+                let _ =
+                    writeln!(out, "way back   `unaufs rollback` rewrites them back, until you run `unaufs cleanup`.");
+            }
             None => {
-                let _ = writeln!(out, "           The old store is in {}/.unaufs/old.", show::text(&p.root.path));
+                let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
                 let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
             }
             Some(e) => {
                 let n03 = p.checks.iter().find(|c| c.id == "N03").and_then(|c| c.fix.as_deref());
                 let _ = writeln!(out, "do now     {}", n03.unwrap_or("set \"data-root\" in daemon.json"));
-                let _ = writeln!(out, "           The old root {} was not touched.", show::text(&p.root.path));
+                let _ = writeln!(out, "           The old root {root} was not touched.");
                 let dir = super::plan::quoted(&e.path);
                 let _ = writeln!(out, "way back   `unaufs rollback --root {dir}`, and \"data-root\" back.");
             }
@@ -99,6 +108,22 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         }
     }
     out
+}
+
+fn built(out: &mut String, s: &Summary<'_>, before: &str) {
+    let t = &s.outcome.tally;
+    let _ = writeln!(
+        out,
+        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+        show::plural(s.outcome.built, "layer"),
+        show::count(t.linked),
+        show::count(t.cloned),
+        show::count(t.copied),
+        show::size(t.bytes),
+        show::count(t.folders),
+        show::count(t.whiteouts),
+        show::count(t.opaque)
+    );
 }
 
 fn pinned(to: Target) -> &'static str {

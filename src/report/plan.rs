@@ -72,9 +72,11 @@ fn head(p: &Plan, out: &mut Page) {
         elsewhere(e, out);
         return;
     }
+    let moved = "  `unaufs rollback`, until `unaufs cleanup`. The old layers are rewritten in place, and back: there is one copy of each. What \
+                 Docker deletes on the new store is gone; what old containers write comes along; logs, networks and volumes keep it.";
     let back = "  `unaufs rollback`, until `unaufs cleanup`. Once Docker has run on the new store: what images, containers and their own \
                 layers gained since is set aside; logs, networks and volumes keep it.";
-    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, back)]);
+    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, if p.options.mode == Mode::Move { moved } else { back })]);
 }
 
 fn elsewhere(e: &Elsewhere, out: &mut Page) {

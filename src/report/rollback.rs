@@ -98,21 +98,16 @@ impl Document<'_> {
         for l in &self.undone.lost {
             let _ = writeln!(out, "Docker has deleted {l} since; it was the target's own and cannot be brought back");
         }
-        if !self.added.is_empty() {
-            let _ =
-                writeln!(out, "written meanwhile in places that all drivers share; it stays ({}):", self.added.len());
-            self.list(&mut out);
+        for l in &self.undone.gone {
+            let _ = writeln!(out, "Docker has deleted what was {l} since; in mode move there was no other copy of it");
         }
+        if self.undone.marked > 0 {
+            let what = show::plural(self.undone.marked as usize, "deletion");
+            let _ = writeln!(out, "{what} that containers made since (or folders made anew) written back for aufs");
+        }
+        list(&mut out, "containers wrote since what aufs does not show as it is", &self.undone.odd);
+        list(&mut out, "written meanwhile in places that all drivers share; it stays", self.added);
         out
-    }
-
-    fn list(&self, out: &mut String) {
-        for a in self.added.iter().take(20) {
-            let _ = writeln!(out, "  {a}");
-        }
-        if self.added.len() > 20 {
-            let _ = writeln!(out, "  and {} more: --json has all", self.added.len() - 20);
-        }
     }
 
     fn of_elsewhere(&self, dir: &str) -> String {
@@ -121,11 +116,22 @@ impl Document<'_> {
         let what = if self.dropped { "was deleted".to_owned() } else { format!("is kept in {dir}/.unaufs/undone") };
         let _ = writeln!(out, "what was in {dir} {what}");
         let _ = writeln!(out, "before Docker starts: take {dir} out of daemon.json (\"data-root\") again");
-        if !self.added.is_empty() {
-            let gone = if self.dropped { "gone" } else { "kept there" };
-            let _ = writeln!(out, "written in it since the migration, and {gone} with it ({}):", self.added.len());
-            self.list(&mut out);
-        }
+        let gone = if self.dropped { "gone" } else { "kept there" };
+        list(&mut out, &format!("written in it since the migration, and {gone} with it"), self.added);
         out
+    }
+}
+
+/// A title and the first lines of a list, if there are any.
+fn list(out: &mut String, title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{title} ({}):", lines.len());
+    for l in lines.iter().take(20) {
+        let _ = writeln!(out, "  {l}");
+    }
+    if lines.len() > 20 {
+        let _ = writeln!(out, "  and {} more: --json has all", lines.len() - 20);
     }
 }

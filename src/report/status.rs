@@ -1,8 +1,10 @@
 //! Where things stand.
 
 use crate::disk::Dir;
+use crate::engine::inplace::MOVED;
 use crate::error::Result;
 use crate::journal::{Run, State};
+use crate::plan::Mode;
 use crate::show;
 use serde::Serialize;
 use std::fmt::Write;
@@ -31,6 +33,23 @@ struct WayBack {
     now: bool,
 }
 
+/// Mode move: what differs from the other modes, in which the old layers are never touched.
+fn moved(state: State, to: &str, path: &str) -> Option<String> {
+    Some(match state {
+        State::Building => format!(
+            "The layers of the old store are being rewritten in place for {to}, and some of them may be no aufs layers any more. Do not start Docker, on whatever driver, before you go on or roll back."
+        ),
+        State::Built | State::Verified => format!(
+            "The layers of the old store are rewritten in place for {to}, which is not in force yet. A Docker with aufs would damage them: do not start Docker before you go on or roll back."
+        ),
+        State::Switched => format!(
+            "The store is migrated to {to}. Its layers were moved and rewritten in place; what was taken out of them is in {path}/.unaufs/moved, the rest of the old store in {path}/.unaufs/old. Docker may be started; it runs on {to}."
+        ),
+        State::Undoing => "A rollback was interrupted half way, and the layers are partly rewritten. Do not start Docker now: run the rollback again.".to_owned(),
+        State::Switching | State::Undone | State::Cleaned => return None,
+    })
+}
+
 impl Status {
     /// From the journal.
     pub fn of(root: &Dir, run: Option<Run>) -> Result<Status> {
@@ -40,6 +59,12 @@ impl Status {
         let (summary, may, driver, next) = match elsewhere {
             Some((state, e, root)) => in_another_place(state, to, root, &e.path),
             None => beside(root, run.as_ref(), to)?,
+        };
+        let path = crate::show::path(root.label());
+        let moving = run.as_ref().is_some_and(|r| r.plan.options.mode == Mode::Move) && root.has(MOVED)?;
+        let (summary, driver) = match state.and_then(|s| moved(s, to, &path)).filter(|_| moving) {
+            Some(text) => (text, driver.filter(|d| *d != "aufs")),
+            None => (summary, driver),
         };
         let (staged, switched) = (
             matches!(state, Some(State::Building | State::Built | State::Verified)),
@@ -58,6 +83,7 @@ impl Status {
                 how: "unaufs rollback",
                 loses: match elsewhere {
                     Some(_) => "what Docker wrote in the new root since, volumes too; kept in .unaufs/undone",
+                    None if moving => "images and containers deleted since; what was added is kept in .unaufs/undone",
                     None => "what Docker changed since in images and containers; kept in .unaufs/undone",
                 },
                 now: switched,

@@ -29,13 +29,47 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// A folder being written: its path, and, once somebody asks, which layers below are merged in it.
-struct Spot {
-    path: Vec<u8>,
+pub(crate) struct Spot {
+    pub(crate) path: Vec<u8>,
     /// Nothing of a lower folder shows, whatever marks this one has: `.wh.NAME` is beside it (FORMATS 11.1), or one of the upper
     /// branches has a file between.
-    closed: bool,
+    pub(crate) closed: bool,
     above: Option<Arc<Spot>>,
     below: OnceLock<Contributors>,
+}
+
+impl Spot {
+    /// The root of the uppermost `upper` branches.
+    pub(crate) fn root(chain: &Chain, upper: u16) -> Spot {
+        let below: Contributors = (upper..chain.branches.len() as u16).collect();
+        Spot { path: Vec::new(), closed: false, above: None, below: OnceLock::from(below) }
+    }
+
+    /// A folder in `above`.
+    pub(crate) fn sub(above: &Arc<Spot>, name: &[u8], closed: bool) -> Spot {
+        Spot { path: join(&above.path, name), closed, above: Some(above.clone()), below: OnceLock::new() }
+    }
+
+    /// For the folders below: nothing of the lower layers shows here.
+    pub(crate) fn close(&self) {
+        let _ = self.below.set(Contributors::new());
+    }
+
+    /// The branches below that are merged in a folder: asked for only where there is a whiteout, so that most folders of a deep stack
+    /// cost no look at the layers below.
+    pub(crate) fn below(&self, chain: &Chain) -> Result<Contributors> {
+        if let Some(known) = self.below.get() {
+            return Ok(known.clone());
+        }
+        let found = match &self.above {
+            None => Contributors::new(),
+            Some(above) => {
+                let (_, name) = crate::disk::split(&self.path);
+                chain.step(&chain.open(&above.below(chain)?, &above.path)?, name)?
+            }
+        };
+        Ok(self.below.get_or_init(|| found).clone())
+    }
 }
 
 /// A folder found in a folder.
@@ -61,10 +95,9 @@ struct Writer<'a> {
 pub fn write(chain: &Chain, upper: u16, placer: &Placer) -> Result<()> {
     let writer = Writer { chain, placer, whiteout: Mutex::default(), failed: Mutex::default() };
     let from: Contributors = (0..upper).collect();
-    let below: Contributors = (upper..chain.branches.len() as u16).collect();
     let dirs = chain.open(&from, b"")?;
     let to = placer.root().again()?;
-    let spot = Spot { path: Vec::new(), closed: false, above: None, below: OnceLock::from(below) };
+    let spot = Spot::root(chain, upper);
     rayon::scope(|s| folder(s, &writer, dirs, to, spot));
     match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
@@ -79,8 +112,7 @@ fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, dirs: Vec<(u16, Dir)>
     let (dirs, to, spot) = (Arc::new(dirs), Arc::new(to), Arc::new(spot));
     let done = w.folder(&dirs, &to, &spot, |sub| {
         let (dirs, to) = (dirs.clone(), to.clone());
-        let path = join(&spot.path, &sub.name);
-        let spot = Spot { path, closed: sub.closed, above: Some(spot.clone()), below: OnceLock::new() };
+        let spot = Spot::sub(&spot, &sub.name, sub.closed);
         scope.spawn(move |scope| match open_sub(&dirs, &to, &sub) {
             Ok((d, t)) => folder(scope, w, d, t, spot),
             Err(e) => w.fail(e),
@@ -108,8 +140,7 @@ impl Writer<'_> {
         let marks = marks(dirs, at_root)?;
         let opaque = spot.closed || marks.opaque;
         if opaque {
-            // for the folders below: nothing of the lower layers shows here
-            let _ = spot.below.set(Contributors::new());
+            spot.close();
         }
         let mut zero = Vec::new();
         let mut folders = Vec::new();
@@ -171,7 +202,7 @@ impl Writer<'_> {
         if marks.whiteouts.is_empty() && zero.is_empty() {
             return Ok(());
         }
-        let below = self.chain.open(&self.below(spot)?, &spot.path)?;
+        let below = self.chain.open(&spot.below(self.chain)?, &spot.path)?;
         for name in &marks.whiteouts {
             if !self.chain.shows(dirs, name)? && self.chain.shows(&below, name)? {
                 self.whiteout(to, name)?;
@@ -183,22 +214,6 @@ impl Writer<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The branches below that are merged in a folder: asked for only where there is a whiteout, so that most folders of a deep stack
-    /// cost no look at the layers below.
-    fn below(&self, spot: &Spot) -> Result<Contributors> {
-        if let Some(known) = spot.below.get() {
-            return Ok(known.clone());
-        }
-        let found = match &spot.above {
-            None => Contributors::new(),
-            Some(above) => {
-                let (_, name) = crate::disk::split(&spot.path);
-                self.chain.step(&self.chain.open(&self.below(above)?, &above.path)?, name)?
-            }
-        };
-        Ok(spot.below.get_or_init(|| found).clone())
     }
 
     /// A device 0:0. All of a layer are links of one inode, as the kernel's own (FORMATS 2.2); at the file system's limit a new one.

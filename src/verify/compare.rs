@@ -10,9 +10,13 @@ use crate::target::flat::Leave;
 use crate::target::{Target, Theirs};
 use crate::view::{Chain, Contributors, Node};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Read;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes read at once: what two of them take still fits a core's own cache.
+const BUFFER: u64 = 256 * 1024;
 
 struct Pair<'a> {
     /// `layer` or `carried`, and which one.
@@ -20,18 +24,21 @@ struct Pair<'a> {
     /// Does the layer hold attributes that overlayfs would obey?
     overlay_xattrs: bool,
     /// Paths that are not compared, and folders that are not entered.
-    leave: &'a Leave,
+    leave: Option<&'a Leave>,
     old: &'a Chain,
     new: &'a Chain,
     to: Target,
     content: bool,
     /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
-    rests: bool,
+    /// So many old branches stand for one layer.
+    rests: Option<u16>,
     /// Layers that are not ours.
     theirs: &'a Theirs<'a>,
     seen: &'a Seen,
     /// Old inode to new inode and back, for files with several names: bounded by their number.
     groups: Mutex<Groups>,
+    /// The bytes of a file differ.
+    changed: AtomicBool,
     failed: Mutex<Option<Error>>,
 }
 
@@ -41,7 +48,7 @@ struct Groups {
     back: HashMap<(u16, u64), (u16, u64)>,
 }
 
-/// Compares what `old` and `new` show. With `content` also the bytes of files that the layer itself brings.
+/// Compares what `old` and `new` show. With `content` also the bytes of files that the layer itself brings; do any of those differ?
 pub fn views(
     layer: &PlanLayer,
     old: &Chain,
@@ -50,24 +57,8 @@ pub fn views(
     content: bool,
     theirs: &Theirs<'_>,
     seen: &Seen,
-) -> Result<()> {
-    let rests = to.stacks() && old.branches.len() == new.branches.len();
-    let pair = Pair {
-        subject: ("layer", layer.id.as_str()),
-        // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
-        overlay_xattrs: to == Target::Overlay || layer.facts.overlay_xattrs.count > 0,
-        leave: &Leave::new(),
-        old,
-        new,
-        to,
-        content,
-        rests,
-        theirs,
-        seen,
-        groups: Mutex::default(),
-        failed: Mutex::default(),
-    };
-    pair.compare()
+) -> Result<bool> {
+    Pair::of(layer, old, new, to, content, theirs, seen).compare()
 }
 
 /// Compares what was carried along: a folder's tree, or one file of the folders given.
@@ -82,25 +73,61 @@ pub fn carried(
 ) -> Result<()> {
     let theirs = Theirs { at: &new.again()?, ids: HashMap::new() };
     let (old, new) = (plain(None, old), plain(None, new));
-    let pair = Pair {
-        subject: ("carried", id),
-        overlay_xattrs: false,
-        leave,
-        old: &old,
-        new: &new,
-        // every attribute counts, as on vfs
-        to: Target::Vfs,
-        content,
-        rests: false,
-        theirs: &theirs,
-        seen,
-        groups: Mutex::default(),
-        failed: Mutex::default(),
-    };
+    // every attribute counts, as on vfs
+    let to = Target::Vfs;
+    let pair = Pair { leave: Some(leave), ..Pair::between(("carried", id), &old, &new, to, content, &theirs, seen) };
     match file {
         Some(name) => pair.file(b"", name, (0, &old.branch(0)?.dir), (0, &new.branch(0)?.dir)),
-        None => pair.compare(),
+        None => pair.compare().map(drop),
     }
+}
+
+/// Compares what the two show in one folder, without the folders in it.
+pub fn one_folder(
+    layer: &PlanLayer,
+    old: &Chain,
+    new: &Chain,
+    to: Target,
+    theirs: &Theirs<'_>,
+    seen: &Seen,
+    path: &[u8],
+) -> Result<()> {
+    let pair = Pair::of(layer, old, new, to, false, theirs, seen);
+    let (a, b) = (old.contributors(&old.root(), path)?, new.contributors(&new.root(), path)?);
+    pair.folder(path, &a, &b, |_, _, _| {})
+}
+
+/// Have both the same bytes? `read` is told how many were read of the first.
+pub fn same_bytes(mut a: File, mut b: File, name: impl Fn() -> String, read: impl Fn(u64)) -> Result<bool> {
+    let what = || format!("read {}", name());
+    // most files are small
+    let room = a.metadata().on(what)?.len().clamp(4096, BUFFER) as usize;
+    let (mut x, mut y) = (vec![0u8; room], vec![0u8; room]);
+    loop {
+        crate::stop::check()?;
+        let (n, m) = (fill(&mut a, &mut x).on(what)?, fill(&mut b, &mut y).on(what)?);
+        read(n as u64);
+        if x[..n] != y[..m] {
+            return Ok(false);
+        }
+        if n < room {
+            return Ok(true);
+        }
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut n = 0;
+    while n < buffer.len() {
+        match file.read(&mut buffer[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(n)
 }
 
 fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Contributors, new: Contributors) {
@@ -116,13 +143,59 @@ fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Con
     }
 }
 
-impl Pair<'_> {
-    fn compare(self) -> Result<()> {
+impl<'a> Pair<'a> {
+    fn of(
+        layer: &'a PlanLayer,
+        old: &'a Chain,
+        new: &'a Chain,
+        to: Target,
+        content: bool,
+        theirs: &'a Theirs<'a>,
+        seen: &'a Seen,
+    ) -> Pair<'a> {
+        let each = |n: u16| to.stacks() && old.branches.len() == new.branches.len() * usize::from(n);
+        let rests = [1, 2].into_iter().find(|n| each(*n));
+        // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
+        let overlay_xattrs = to == Target::Overlay || layer.facts.overlay_xattrs.count > 0;
+        let subject = ("layer", layer.id.as_str());
+        Pair { rests, overlay_xattrs, ..Pair::between(subject, old, new, to, content, theirs, seen) }
+    }
+
+    fn between(
+        subject: (&'static str, &'a str),
+        old: &'a Chain,
+        new: &'a Chain,
+        to: Target,
+        content: bool,
+        theirs: &'a Theirs<'a>,
+        seen: &'a Seen,
+    ) -> Pair<'a> {
+        let (groups, failed, changed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        let (rests, overlay_xattrs, leave) = (None, false, None);
+        Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, theirs, seen, groups, changed, failed }
+    }
+
+    /// Compares everything; do the bytes of any file differ?
+    fn compare(self) -> Result<bool> {
         let (a, b) = (self.old.root(), self.new.root());
         rayon::scope(|s| folder(s, &self, Vec::new(), a, b));
         match self.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
             Some(e) => Err(e),
-            None => Ok(()),
+            None => Ok(self.changed.into_inner()),
+        }
+    }
+
+    /// Do only layers below the first bring the name, the same ones in both views?
+    fn rests_below(&self, old: &Node, new: &Node) -> bool {
+        match self.rests {
+            _ if new.from.contains(&0) => false,
+            None => false,
+            Some(1) => old.from == new.from,
+            Some(n) => {
+                let mut layers: Vec<u16> = old.from.iter().map(|i| i / n).collect();
+                layers.dedup();
+                layers == new.from
+            }
         }
     }
 
@@ -151,7 +224,7 @@ impl Pair<'_> {
             }
             self.differ(&join(path, ghost), "a whiteout that hides nothing would be listed here");
         }
-        let left = |here: &[u8]| !self.leave.is_empty() && self.leave.contains(here);
+        let left = |here: &[u8]| self.leave.is_some_and(|l| l.contains(here));
         for name in is.names.keys().filter(|n| !was.names.contains_key(*n) && !left(&join(path, n))) {
             self.differ(&join(path, name), "only in the new store");
         }
@@ -168,7 +241,7 @@ impl Pair<'_> {
                     self.differ(&here, format!("is a {:?}, was a {:?}", nnode.kind, onode.kind));
                 }
                 // the layer itself has no such name: the view of the layer below showed the same
-                Some(nnode) if self.rests && onode.from == nnode.from && !onode.from.contains(&0) => {}
+                Some(nnode) if self.rests_below(onode, nnode) => {}
                 Some(nnode) if onode.kind == FileType::Directory => {
                     descend(name, onode.from.clone(), nnode.from.clone());
                 }
@@ -189,8 +262,9 @@ impl Pair<'_> {
 
     fn file(&self, path: &[u8], name: &[u8], old: (u16, &Dir), new: (u16, &Dir)) -> Result<()> {
         let (a, b) = (old.1.stat(name)?, new.1.stat(name)?);
-        if a.nlink > 1 || b.nlink > 1 {
-            self.group(path, (old.0, &a), (new.0, &b));
+        // further names of two inodes that were compared under their first
+        if (a.nlink > 1 || b.nlink > 1) && self.group(path, (old.0, &a), (new.0, &b)) {
+            return Ok(());
         }
         // one inode under two names: nothing can differ but what overlayfs would obey
         if (a.dev, a.ino) == (b.dev, b.ino) {
@@ -201,6 +275,7 @@ impl Pair<'_> {
             return Ok(());
         }
         if a.is_file() && a.size != b.size {
+            self.changed.store(true, Ordering::Relaxed);
             self.differ(path, format!("size {}, was {}", b.size, a.size));
         }
         if matches!(a.kind, FileType::CharacterDevice | FileType::BlockDevice) && a.rdev != b.rdev {
@@ -248,34 +323,33 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Names that were one file are one file, and no others.
-    fn group(&self, path: &[u8], old: (u16, &Meta), new: (u16, &Meta)) {
+    /// Names that were one file are one file, and no others. Has this pair come before?
+    fn group(&self, path: &[u8], old: (u16, &Meta), new: (u16, &Meta)) -> bool {
         let (a, b) = ((old.0, old.1.ino), (new.0, new.1.ino));
         let mut g = self.groups.lock().unwrap_or_else(|e| e.into_inner());
-        let there = *g.there.entry(a).or_insert(b);
-        let back = *g.back.entry(b).or_insert(a);
-        if there != b || back != a {
-            drop(g);
-            self.differ(path, "hard links are not grouped as they were");
+        let known = (g.there.get(&a).copied(), g.back.get(&b).copied());
+        match known {
+            (None, None) => {
+                g.there.insert(a, b);
+                g.back.insert(b, a);
+                false
+            }
+            (Some(there), Some(back)) if there == b && back == a => true,
+            _ => {
+                drop(g);
+                self.differ(path, "hard links are not grouped as they were");
+                false
+            }
         }
     }
 
     fn bytes(&self, path: &[u8], name: &[u8], old: &Dir, new: &Dir) -> Result<()> {
-        let what = || format!("read {}", new.show(name));
-        let (mut a, mut b) = (old.open_file(name)?, new.open_file(name)?);
-        let (mut x, mut y) = (vec![0u8; 128 * 1024], vec![0u8; 128 * 1024]);
-        loop {
-            crate::stop::check()?;
-            let n = a.read(&mut x).on(what)?;
-            if n == 0 {
-                break;
-            }
-            let same = b.read_exact(&mut y[..n]).is_ok() && x[..n] == y[..n];
-            self.seen.bytes.fetch_add(n as u64, Ordering::Relaxed);
-            if !same {
-                self.differ(path, "content");
-                break;
-            }
+        let count = |n| {
+            self.seen.bytes.fetch_add(n, Ordering::Relaxed);
+        };
+        if !same_bytes(old.open_file(name)?, new.open_file(name)?, || new.show(name), count)? {
+            self.changed.store(true, Ordering::Relaxed);
+            self.differ(path, "content");
         }
         Ok(())
     }

@@ -7,6 +7,8 @@ use std::io::Write;
 use std::path::Path;
 
 const MIGRATE: [&str; 8] = ["migrate", "--yes", "--mode", "copy", "--allow", "H05", "--allow", "H06"];
+/// Needs next to no room, and has no second copy.
+const MOVE: [&str; 8] = ["migrate", "--yes", "--mode", "move", "--allow", "H05", "--allow", "H06"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum What {
@@ -64,15 +66,15 @@ fn disk(dir: &Path) -> (Mounted, Bed) {
     (disk, bed)
 }
 
-fn every_size(what: What) {
+fn every_size(what: What, migrate: &[&str]) {
     if !bed::may_run_with(&["mkfs.ext4"]) {
         return;
     }
     let dir = bed::temp();
     let (disk, bed) = disk(dir.path());
-    let Some(reference) = Reference::of(&bed, &MIGRATE) else { return };
+    let Some(reference) = Reference::of(&bed, migrate) else { return };
     let before = free(&disk.at, what);
-    bed.run(&MIGRATE).expect(&[0, 3]);
+    bed.run(migrate).expect(&[0, 3]);
     let need = before - free(&disk.at, what);
     reference.rollback(&bed, "undisturbed");
     let steps = if bed::long() { 40 } else { 5 };
@@ -80,7 +82,7 @@ fn every_size(what: What) {
     for step in 0..=steps {
         let what_for = format!("{what:?}: room for {step} of {steps}");
         fill(&disk.at, what, need * step / steps);
-        let ran = bed.run(&MIGRATE);
+        let ran = bed.run(migrate);
         match ran.code {
             Some(12) => {
                 stopped += 1;
@@ -90,7 +92,7 @@ fn every_size(what: What) {
                     reference.rollback(&bed, &what_for);
                 } else {
                     empty(&disk.at);
-                    reference.resume(&bed, &MIGRATE, &what_for);
+                    reference.resume(&bed, migrate, &what_for);
                     reference.rollback(&bed, &what_for);
                 }
             }
@@ -103,17 +105,27 @@ fn every_size(what: What) {
         empty(&disk.at);
     }
     assert!(stopped >= steps / 2, "{what:?}: only {stopped} of {steps} runs had too little room");
-    bed::report("no room", &format!("{what:?}"), usize::try_from(steps).unwrap_or(0) + 1);
+    bed::report("no room", &format!("{what:?} {}", migrate[3]), usize::try_from(steps).unwrap_or(0) + 1);
 }
 
 #[test]
 fn every_number_of_blocks() {
-    every_size(What::Blocks);
+    every_size(What::Blocks, &MIGRATE);
 }
 
 #[test]
 fn every_number_of_inodes() {
-    every_size(What::Inodes);
+    every_size(What::Inodes, &MIGRATE);
+}
+
+#[test]
+fn every_number_of_blocks_moved() {
+    every_size(What::Blocks, &MOVE);
+}
+
+#[test]
+fn every_number_of_inodes_moved() {
+    every_size(What::Inodes, &MOVE);
 }
 
 /// The new store is in force and the disk runs full: the way back needs nothing.
@@ -125,8 +137,8 @@ fn back_from_a_full_disk() {
     let dir = bed::temp();
     let (disk, bed) = disk(dir.path());
     let original = bed.tree();
-    for drop_new in [false, true] {
-        bed.run(&MIGRATE).expect(&[0, 3]);
+    for (drop_new, migrate) in [(false, &MIGRATE), (true, &MIGRATE), (false, &MOVE), (true, &MOVE)] {
+        bed.run(migrate).expect(&[0, 3]);
         fill(&disk.at, What::Blocks, 4 << 20);
         fill(&disk.at, What::Inodes, 0);
         fill(&disk.at, What::Blocks, 0);
