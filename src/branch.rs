@@ -30,8 +30,8 @@ pub enum Format {
 /// One layer's own tree.
 #[derive(Debug)]
 pub struct Branch {
-    /// Its driver id.
-    pub id: LayerId,
+    /// Its driver id; `None` for a tree that is no layer.
+    pub id: Option<LayerId>,
     /// Its root folder.
     pub dir: Dir,
     /// How it writes down deletions.

@@ -148,7 +148,7 @@ pub fn add_fine(findings: &mut Vec<Finding>, generation: Generation, to: Target,
 }
 
 /// Checks that no `--allow` gets past: going on would damage something, or cannot work.
-const FIRM: [&str; 3] = ["H01", "H08", "H10"];
+const FIRM: [&str; 4] = ["H01", "H08", "H10", "N01"];
 
 /// May `--allow` name this id?
 pub fn allowable(id: &str) -> bool {
@@ -290,7 +290,7 @@ table! {
     "H07" Block "daemon.json pins another driver"
         "daemon.json, or an option on dockerd's command line in a systemd unit or in /etc/default/docker, names a storage driver. With aufs Docker 24 and later do not start at all, and an older one would start on an empty aufs store. unaufs never edits that file unasked. Remove the line, or name the new driver, before Docker starts; --allow H07 if you do it after the migration."
     "H08" Block "aufs/ or image/ is a symlink or a mount point"
-        "The old store could not be parked by renaming, or lies outside the root. Replace a symlink by a bind mount of the whole root, or give the real root with --root."
+        "aufs/, image/, containers/ and the folder of the target have to be folders of the root itself: what lies behind a symlink or on another mount can neither be read safely nor parked by renaming. Put the folder itself in its place: remove the symlink and mv it there, or cp -a it from the other disk; a mount point is unmounted first. The root as a whole may be a symlink or a mount point."
     "H09" Info "project quotas"
         "The file system is mounted with project quotas. A hard link from one project's folder to another's is refused (EXDEV); such files are copied, and then need space."
     "H10" Block "the root is mounted read-only"
@@ -309,6 +309,8 @@ table! {
         "Files in the root are newer than the clock's time. Nothing here depends on the clock, but the times in the journal and in the report would mislead."
     "H17" Warn "the installed Docker and the target"
         "The dockerd that is installed here would start on the new store, so it has to know the driver: overlay2 came with 1.12, overlay left with 24. Choose another --to, or another Docker."
+    "H18" Warn "mounted noexec or nodev"
+        "vfs and btrfs give a container a folder of the root as its root, and that has the options of the mount: with noexec no program starts, with nodev no device of an image can be opened. Mount the file system with exec and dev, or choose overlay2, whose mounts have options of their own."
     "T01" Info "an empty store of the target exists"
         "Docker 24 and later make an empty one at their first start. It is parked, and comes back with rollback."
     "T02" Info "a store of the target exists"
@@ -329,7 +331,22 @@ table! {
         "ext4 keeps all extended attributes of a file in one block, commonly 4 KiB, where the old file system allows more. A file whose attributes do not fit stops the migration with its name."
     "T10" Block "a store of the target that cannot be added to"
         "Both stores hold the same layers, and the layers of this driver cannot be shared between the two. overlay2 can: --to overlay2. Or move the target's store away, and migrate again."
+    "N01" Block "the folder for the new root is not free"
+        "--target DIR needs a folder that is absent, empty or left by unaufs, outside of the old root. With userns-remap the last part of its path is UID.GID, as that of the old root is."
+    "N02" Block "another driver's store would not go along"
+        "The old root has a store of another driver too. With --target only aufs layers move: images and containers of the other driver would be missing in the new root. Migrate without --target, where both are merged, or leave them behind with --allow N02."
+    "N03" Warn "Docker has to be told its new root"
+        "With --target the new root lies elsewhere, and Docker goes on with the old one until data-root in daemon.json (or --data-root on its command line; graph and -g before 17.05) names the new one. unaufs never edits that file."
+    "N04" Info "what goes along to the new root"
+        "Volumes, networks, swarm, plugins, logs and the rest of the old root are copied to the new one with all attributes. The old ones are never written to and never deleted, not by cleanup either; but what is written in the new root does not reach them. Hard links between two volumes become two files. `plan --itemize` lists each."
+    "N05" Warn "mount point or symlink among what goes along"
+        "What is mounted in the old root is not copied: an empty folder is made in its place. Mount it in the new root too, in /etc/fstab as well. A symlink goes along as it is: both roots then use the same place."
+    "N06" Warn "a container mounts a path in the old root"
+        "The user named a folder of the old root when the container was made. The container's configuration is changed to the same folder in the new root, so that it sees what other containers see there; whoever makes the container anew has to name the new path."
 }
+
+/// Checks of a migration with `--target`.
+pub const ELSEWHERE: [&str; 6] = ["N01", "N02", "N03", "N04", "N05", "N06"];
 
 /// The entry of an id.
 pub fn explain(id: &str) -> Option<&'static Check> {

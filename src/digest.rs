@@ -199,7 +199,6 @@ impl Payloads for ViewFiles<'_> {
 mod tests {
     use super::*;
     use crate::branch::Branch;
-    use crate::ids::LayerId;
     use crate::layertar::{Entry, Node, TarWriter};
     use crate::tarsplit::{Mismatch, Packer, WrongFile};
     use std::fs;
@@ -208,7 +207,7 @@ mod tests {
 
     fn chain(branches: &[(&Path, Format)]) -> Chain {
         let branch = |(path, format): &(&Path, Format)| Branch {
-            id: LayerId::parse("x").expect("id"),
+            id: None,
             dir: Dir::open_named(path).expect("open"),
             format: *format,
         };

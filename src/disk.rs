@@ -146,6 +146,8 @@ impl Dir {
     }
 
     fn open_beneath(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        // an empty path is ENOENT to the kernel
+        let rel = if rel.is_empty() { b"." } else { rel };
         if !NO_OPENAT2.load(Ordering::Relaxed) && !fault::old_kernel() && rel.len() < 4000 {
             let how =
                 ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
@@ -568,7 +570,7 @@ mod tests {
             let open = |rel: &[u8]| {
                 if by_component { root.open_by_component(rel, DIR_FLAGS) } else { root.open_beneath(rel, DIR_FLAGS) }
             };
-            assert!(open(b"a/b").is_ok());
+            assert!(open(b"a/b").is_ok() && open(b"").is_ok());
             assert!(open(b"a/../a").is_err() || !by_component);
             for bad in [&b"ln"[..], b"ln/x", b"..", b"a/../..", b"/etc", b"a/f"] {
                 let r = open(bad);

@@ -12,9 +12,12 @@
 //!   reserve                room for a rollback on a full disk (reserve.rs)
 //! ```
 //!
-//! Until the switch, deleting `new/` is a complete way back, but in mode move, which rewrites the old layers where they are. `building → built → verified → switching → switched`, each state durable
-//! before what follows it.
+//! With `--target DIR` all of this lies in `DIR/.unaufs`, the renames are within DIR, and carry.rs copies what goes along; ROOT is only read.
+//!
+//! Until the switch, deleting `new/` is a complete way back, but in mode move, which rewrites the old layers where they are. `building → built →
+//! verified → switching → switched`, each state durable before what follows it.
 
+pub mod carry;
 pub mod inplace;
 pub mod reserve;
 pub mod stage;
@@ -24,7 +27,7 @@ use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::journal::{self, Journal, Run, State};
-use crate::plan::switch::STATE;
+use crate::plan::switch::{STATE, old_parts};
 use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
 use crate::verify::{self, Difference, Level, Side};
@@ -33,7 +36,7 @@ use std::fs::File;
 
 /// The lock on a root. Taken before the journal is read: what another unaufs does meanwhile would make a plan out of date.
 pub struct Lock {
-    _held: File,
+    _held: Vec<File>,
 }
 
 impl Lock {
@@ -46,13 +49,21 @@ impl Lock {
                 .hint("systemctl stop docker docker.socket; then run unaufs again")
                 .loss("nothing; nothing was changed"));
         }
-        Ok(Lock { _held: lock })
+        Ok(Lock { _held: vec![lock] })
+    }
+
+    /// Takes the lock of a new root in another place too.
+    pub fn and(mut self, place: &Dir) -> Result<Lock> {
+        self._held.extend(Lock::take(place, false)?._held);
+        Ok(self)
     }
 }
 
-/// The right to change a root: ROOT is open and locked, and nothing else uses it.
+/// The right to change a root: it is open and locked, and nothing else uses it.
 pub struct Locked {
-    /// ROOT.
+    /// Where the old store is read: ROOT.
+    pub old: Dir,
+    /// Where the new store comes to be: ROOT, or another folder with `--target`.
     pub root: Dir,
     /// The state folder.
     pub state: Dir,
@@ -64,7 +75,7 @@ pub struct Locked {
 impl Locked {
     /// Opens the state folder and the journal, making both where they are missing. Their names are durable then: no effect may outlive
     /// the journal that tells of it.
-    pub fn open(root: Dir, lock: Lock, state: Option<&std::path::Path>) -> Result<Locked> {
+    pub fn open(old: Dir, root: Dir, lock: Lock, state: Option<&std::path::Path>) -> Result<Locked> {
         let state = match state {
             Some(path) => {
                 std::fs::create_dir_all(path).map_err(|e| Error::io(format!("make {}", path.display()), e))?;
@@ -77,7 +88,7 @@ impl Locked {
             }
         };
         let journal = Journal::open(&state)?;
-        Ok(Locked { root, state, journal, _lock: lock })
+        Ok(Locked { old, root, state, journal, _lock: lock })
     }
 }
 
@@ -110,6 +121,9 @@ pub struct Outcome {
     pub verified: bool,
     /// What was really done, in sums.
     pub tally: stage::Sums,
+    /// The same of what goes along to a root in another place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub along: Option<stage::Sums>,
 }
 
 /// The time, RFC 3339 in UTC.
@@ -133,7 +147,12 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         failed: Default::default(),
         verified: false,
         tally: stage::Sums::default(),
+        along: None,
     };
+    if matches!(state, State::Built | State::Verified) && carry::stale(at, plan, id)? {
+        at.journal.set_state(id, State::Building, &now())?;
+        state = State::Building;
+    }
     if state == State::Building {
         reserve::make(&at.state)?;
         let which = if how.prepare { stage::Which::Images } else { stage::Which::All };
@@ -185,6 +204,9 @@ pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progr
         true => switch::backward(&at.root, &run.plan, progress)?,
         false => switch::Undone::default(),
     };
+    if switched && run.plan.elsewhere.is_some() {
+        switch::empty(&at.root, &mut undone)?;
+    }
     inplace::undo(at, &run.plan, run.id, progress, &mut undone)?;
     if switched && !drop_new {
         switch::keep_undone(&at.root)?;
@@ -201,9 +223,10 @@ pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progr
     Ok(undone)
 }
 
-/// Removes everything that unaufs made in ROOT, the journal last. Only after the old store is back.
-pub fn drop_state(at: Locked, elsewhere: bool) -> Result<()> {
-    let Locked { root, state, journal, _lock } = at;
+/// Removes everything that unaufs made in the root, the journal last; a new root in another place too, if it was `made`. Only after the
+/// old store is back.
+pub fn drop_state(at: Locked, elsewhere: bool, made: bool) -> Result<()> {
+    let Locked { root, state, journal, _lock, .. } = at;
     drop(journal);
     let is_journal = |name: &[u8]| name.starts_with(journal::FILE.as_bytes());
     if let Some(dir) = root.open_opt(STATE)? {
@@ -222,10 +245,16 @@ pub fn drop_state(at: Locked, elsewhere: bool) -> Result<()> {
         }
     }
     root.remove_tree(STATE.as_bytes())?;
-    root.sync_fs()
+    root.sync_fs()?;
+    if made && let (Some(above), Some(name)) = (root.label().parent(), root.label().file_name()) {
+        let above = Dir::open_named(above)?;
+        above.remove_empty(name.as_encoded_bytes())?;
+        above.sync()?;
+    }
+    Ok(())
 }
 
-/// Deletes the old store; what else unaufs keeps goes first, so that as long as something is left, `old` is.
+/// Deletes the old store, of a migration with `--target` in the old root; what else unaufs keeps goes first, so that as long as something is left, `old` is.
 pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
     at.journal.set_state(run.id, State::Cleaned, &now())?;
     if let Some(state) = at.root.open_opt(STATE)? {
@@ -235,7 +264,17 @@ pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
         }
         state.remove_tree(b"old")?;
     }
-    at.root.sync_fs()
+    at.root.sync_fs()?;
+    if run.plan.elsewhere.is_some() {
+        for path in old_parts(run.plan.generation) {
+            if at.old.has(path)? {
+                let (dir, name) = at.old.parent_of(path.as_bytes())?;
+                dir.remove_tree(name)?;
+            }
+        }
+        at.old.sync_fs()?;
+    }
+    Ok(())
 }
 
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
@@ -250,7 +289,10 @@ fn prove(
 ) -> Result<()> {
     let new = at.root.open(crate::plan::switch::NEW)?;
     let proved = at.journal.proved(id, level.name())?;
-    let report = verify::verify_stage(plan, &at.root, &new, level, which, &proved, progress)?;
+    let mut report = verify::verify_stage(plan, &at.old, &new, level, which, &proved, progress)?;
+    if which == stage::Which::All {
+        verify::carried(plan, &at.old, &new, level, &mut report, progress)?;
+    }
     if !report.differences.is_empty() {
         return Err(unlike(&report.differences).loss(nothing_lost(plan)));
     }

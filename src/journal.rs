@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_journal.sql"),
     include_str!("../migrations/0002_prepare.sql"),
     include_str!("../migrations/0003_plan_apart.sql"),
+    include_str!("../migrations/0004_elsewhere.sql"),
 ];
 
 /// Where a run stands.
@@ -208,20 +209,23 @@ impl Journal {
             for l in &plan.layers {
                 unit.execute(params![id, "layer", l.id.as_str()]).map_err(sql)?;
             }
+            for c in plan.elsewhere.iter().flat_map(|e| &e.carried) {
+                unit.execute(params![id, "carried", c.name()]).map_err(sql)?;
+            }
             unit.execute(params![id, "metadata", "all"]).map_err(sql)?;
         }
         t.commit().map_err(sql)?;
         Ok(id)
     }
 
-    /// These layers are not done any more: what the stage has of them is about to be removed.
-    pub fn reopen(&mut self, run: i64, layers: &[&str]) -> Result<()> {
+    /// These units, of kind and name, are not done any more: what the stage has of them is about to be removed.
+    pub fn reopen<'a>(&mut self, run: i64, units: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
         fault::effect("journal reopen");
         let t = self.db.transaction().map_err(sql)?;
-        for name in layers {
+        for (kind, name) in units {
             t.execute(
-                "UPDATE unit SET state = 'intent', proved = NULL WHERE run = ?1 AND kind = 'layer' AND name = ?2",
-                params![run, name],
+                "UPDATE unit SET state = 'intent', proved = NULL WHERE run = ?1 AND kind = ?2 AND name = ?3",
+                params![run, kind, name],
             )
             .map_err(sql)?;
         }
@@ -276,6 +280,15 @@ impl Journal {
             t.execute(
                 "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'layer', ?2, 'intent')",
                 params![run, l.id.as_str()],
+            )
+            .map_err(sql)?;
+        }
+        // nothing goes along before all layers are built: none of these is done
+        t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'carried'", [run]).map_err(sql)?;
+        for c in plan.elsewhere.iter().flat_map(|e| &e.carried) {
+            t.execute(
+                "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'carried', ?2, 'intent')",
+                params![run, c.name()],
             )
             .map_err(sql)?;
         }
@@ -338,13 +351,12 @@ impl Journal {
         t.commit().map_err(sql)
     }
 
-    /// What the layers' builders really did, by layer.
-    pub fn tallies(&self, run: i64) -> Result<Vec<(String, String)>> {
-        let mut q = self
-            .db
-            .prepare("SELECT name, coalesce(tally, '') FROM unit WHERE run = ?1 AND kind = 'layer' ORDER BY name")
-            .map_err(sql)?;
-        let rows = q.query_map([run], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
+    /// What was noted of the units of a kind that are done, by name: of layers what their builders really did.
+    pub fn tallies(&self, run: i64, kind: &str) -> Result<BTreeMap<String, String>> {
+        const SELECT: &str =
+            "SELECT name, coalesce(tally, '') FROM unit WHERE run = ?1 AND kind = ?2 AND state = 'done'";
+        let mut q = self.db.prepare(SELECT).map_err(sql)?;
+        let rows = q.query_map(params![run, kind], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
         rows.collect::<std::result::Result<_, _>>().map_err(sql)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! link → clone → copy. A link needs no look at the file at all; EXDEV, EMLINK and EPERM step down to a copy, ENOSPC and EACCES stop.
 //! Where the old inode cannot be linked because it is on another file system, a complete tree links what the layers below brought from
-//! the tree of its parent instead.
+//! the tree of its parent instead, or by mode clone shares its extents.
 //!
 //! Hard-link groups of a layer stay groups: by linking the same inode, or by remembering where the first name went. An inode may
 //! run out of links in the middle of a group (ext4: 65,000, and each tree takes one for each name); the names that it got are
@@ -15,8 +15,8 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::scan::join;
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// What one layer's writer has done, counted while it runs.
 #[derive(Debug, Default)]
@@ -63,11 +63,15 @@ pub struct Placer {
     link: bool,
     /// Links to the old inodes turned out to be impossible.
     far: AtomicBool,
+    /// See [`Placer::is_far`].
+    near: OnceLock<bool>,
     /// The parent's tree in the new store.
     parent: Option<Dir>,
     check_xattrs: bool,
     scope: XattrScope,
     ability: Ability,
+    /// The same between the parent's tree and this one, where files come from there because the old ones are on another file system.
+    beside: Option<Ability>,
     groups: Mutex<Groups>,
     /// The counters.
     pub tally: Tally,
@@ -81,18 +85,20 @@ impl Placer {
             root,
             link: order.contains(&Transfer::Link),
             far: AtomicBool::new(false),
+            near: OnceLock::new(),
             parent: None,
             check_xattrs,
             scope,
             ability: Ability::starting(order.contains(&Transfer::Clone)),
+            beside: order.contains(&Transfer::Clone).then(|| Ability::starting(true)),
             groups: Mutex::default(),
             tally: Tally::default(),
         }
     }
 
-    /// For a complete tree: `parent` is the complete tree of the layer below, whose unchanged files may be linked.
+    /// For a complete tree: `parent` is the complete tree of the layer below, whose unchanged files may be linked or cloned.
     pub fn beside(mut self, parent: Option<Dir>) -> Placer {
-        self.parent = parent.filter(|_| self.link);
+        self.parent = parent.filter(|_| self.link || self.beside.is_some());
         self
     }
 
@@ -109,6 +115,17 @@ impl Placer {
     /// Puts the file `name` of `from`, a folder of branch `branch`, to `path` below the root; `to` is the open parent of `path`.
     pub fn put(&self, branch: u16, from: &Dir, name: &[u8], to: &Dir, path: &[u8]) -> Result<()> {
         let (_, new) = split(path);
+        if let (false, Some(ability), Some(parent)) = (self.link, &self.beside, &self.parent)
+            && branch > 0
+            && self.is_far(from, to)?
+        {
+            let (dir, name) = parent.parent_of(path)?;
+            let m = dir.stat(name)?;
+            return match m.nlink {
+                1 => self.copy(&dir, name, &m, to, new, ability),
+                _ => self.put_grouped(branch, &dir, name, &m, to, path, None, ability),
+            };
+        }
         let full = match self.link_old(from, name, to, new)? {
             Linked::Yes => return Ok(()),
             Linked::Full(ino) => Some(ino),
@@ -120,9 +137,20 @@ impl Placer {
         };
         let m = from.stat(name)?;
         if m.nlink > 1 {
-            self.put_grouped(branch, from, name, &m, to, path, full)
+            self.put_grouped(branch, from, name, &m, to, path, full, &self.ability)
         } else {
-            self.copy(from, name, &m, to, new)
+            self.copy(from, name, &m, to, new, &self.ability)
+        }
+    }
+
+    /// Is the old branch on another file system? Learnt once.
+    fn is_far(&self, from: &Dir, to: &Dir) -> Result<bool> {
+        match self.near.get() {
+            Some(near) => Ok(!near),
+            None => {
+                let near = from.meta()?.dev == to.meta()?.dev;
+                Ok(!self.near.get_or_init(|| near))
+            }
         }
     }
 
@@ -174,6 +202,7 @@ impl Placer {
         to: &Dir,
         path: &[u8],
         full: Option<u64>,
+        ability: &Ability,
     ) -> Result<()> {
         let (_, new) = split(path);
         let mut groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
@@ -188,7 +217,7 @@ impl Placer {
         }
         // the parent's tree has left an inode that was full for its own, if it is another one
         if full != Some(m.ino) || self.link_parent(branch, to, path)? != Linked::Yes {
-            self.copy(from, name, m, to, new)?;
+            self.copy(from, name, m, to, new, ability)?;
         }
         groups.leaders.insert((branch, m.ino), path.to_vec());
         if let Some(ino) = full {
@@ -231,8 +260,8 @@ impl Placer {
         Ok(())
     }
 
-    fn copy(&self, from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8]) -> Result<()> {
-        let used = copy_object(from, name, m, to, new, self.scope, &self.ability)?;
+    fn copy(&self, from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], ability: &Ability) -> Result<()> {
+        let used = copy_object(from, name, m, to, new, self.scope, ability)?;
         let counter = if used == Transfer::Clone { &self.tally.cloned } else { &self.tally.copied };
         counter.fetch_add(1, Ordering::Relaxed);
         if used == Transfer::Copy && m.kind == FileType::RegularFile {

@@ -10,6 +10,7 @@
 
 pub mod build;
 pub mod content;
+pub mod elsewhere;
 pub mod estimate;
 pub mod existing;
 pub mod host;
@@ -113,6 +114,9 @@ pub struct Plan {
     pub style: Style,
     /// Files of `image/<driver>`.
     pub metadata: Vec<PlanFile>,
+    /// The new root, where it is not the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<elsewhere::Elsewhere>,
     /// The target's own store, where there is one to which ours is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<merge::Merge>,
@@ -306,7 +310,7 @@ pub struct LeftBehind {
     pub counts: bool,
 }
 
-/// One rename of the switch. Both paths are below ROOT; nothing is ever replaced.
+/// One rename of the switch. Both paths are below ROOT, or below the new root; nothing is ever replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     /// From here.

@@ -16,10 +16,16 @@ use crate::plan::{Mode, Plan};
 
 /// What `cleanup` would delete that exists nowhere else.
 pub fn cleanup_warning(plan: &Plan) -> String {
-    let mut out = format!(
-        "This deletes the old store in {}/.unaufs/old. After that there is no way back.\n",
-        crate::show::text(&plan.root.path)
-    );
+    let root = crate::show::text(&plan.root.path);
+    let mut out = match &plan.elsewhere {
+        None => format!("This deletes the old store in {root}/.unaufs/old. After that there is no way back.\n"),
+        Some(e) => format!(
+            "This deletes {} in the old root {root}, nothing else of it: volumes and all that was copied to {} stay there too.\n\
+             After that no Docker can use the old root, and there is no way back.\n",
+            crate::plan::switch::old_parts(plan.generation).join(", "),
+            crate::show::text(&e.path)
+        ),
+    };
     if plan.options.mode == Mode::Move {
         out.push_str(
             "The layers themselves were moved and stay; what was taken out of them for the new driver is deleted.\n",

@@ -17,11 +17,12 @@ pub mod graph;
 pub mod native;
 
 use crate::checks::Finding;
-use crate::disk::Dir;
+use crate::disk::{Dir, FileType};
 use crate::docker_json;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
 use crate::view::Chain;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -273,8 +274,34 @@ impl Store {
     }
 }
 
+/// The folders that are read, renamed and built beside each other have to be folders of ROOT itself (check H08).
+pub fn attached(root: &Dir, name: &str) -> Result<()> {
+    let shown = root.show(name.as_bytes());
+    let what = match root.try_open(name.as_bytes()) {
+        Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::XDEV) => "is a mount point",
+        Err(Errno::LOOP | Errno::NOTDIR) if root.stat(name)?.kind == FileType::Symlink => "is a symlink",
+        Err(Errno::LOOP | Errno::NOTDIR) => "is not a folder",
+        Err(e) => return Err(Error::io(format!("open folder {shown}"), e)),
+    };
+    let hint = match what {
+        "is a mount point" => format!(
+            "umount {shown}, mount that file system elsewhere, and copy what is in it with cp -a to the folder {shown}; unaufs explain H08"
+        ),
+        _ => format!(
+            "put the folder itself at {shown}: remove the symlink, then mv, or cp -a from another disk; unaufs explain H08"
+        ),
+    };
+    Err(Error::new(Kind::Blocked, format!("{shown} {what}: it can neither be read safely nor parked by renaming"))
+        .hint(hint)
+        .loss("nothing; nothing was changed"))
+}
+
 /// Reads the store at ROOT.
 pub fn open(root: &Dir) -> Result<(Store, Vec<Finding>)> {
+    for name in ["aufs", "image", "containers"] {
+        attached(root, name)?;
+    }
     if !root.has("aufs/diff")? {
         return Err(no_store(root)?);
     }

@@ -22,6 +22,7 @@ use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::view::Chain;
 use serde::Serialize;
@@ -130,6 +131,8 @@ pub struct Report {
     pub bytes: u64,
     /// Metadata files compared.
     pub metadata: u64,
+    /// What goes along to a root in another place: compared.
+    pub carried: u64,
     /// Layers whose digest was rebuilt and is right.
     pub digests: u64,
     /// Bytes of their tars.
@@ -207,6 +210,44 @@ impl Seen {
     }
 }
 
+/// Compares what goes along to a new root in another place. Before the switch only: afterwards it is Docker's to change.
+pub fn carried(
+    plan: &Plan,
+    old: &Dir,
+    new: &Dir,
+    level: Level,
+    report: &mut Report,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let Some(e) = &plan.elsewhere else { return Ok(()) };
+    let seen = Seen::default();
+    progress.phase("verify other files", e.carried.len() as u64);
+    for c in &e.carried {
+        crate::stop::check()?;
+        let name = c.name();
+        let one = || -> Result<()> {
+            let ((from, last), (to, _)) = (old.parent_of(&c.path)?, new.parent_of(&c.path)?);
+            let leave = c.leave.iter().cloned().collect();
+            let (from, to, file) = match from.stat(last)?.is_dir() {
+                true if c.mount => return Ok(()),
+                true => (from.open(last)?, to.open(last)?, None),
+                false => (from, to, Some(last)),
+            };
+            compare::carried(&name, from, to, file, &leave, level == Level::Full, &seen)
+        };
+        match one() {
+            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => return Err(e),
+            Err(e) => seen.differ("carried", &name, b"", e.chain()),
+            Ok(()) => report.carried += 1,
+        }
+        progress.step(&name);
+    }
+    report.names += seen.names.into_inner();
+    report.bytes += seen.bytes.into_inner();
+    report.differences.extend(seen.differences.into_inner().unwrap_or_else(|e| e.into_inner()));
+    Ok(())
+}
+
 /// Works on several layers at a time. What fails is a difference of its layer, and the others go on.
 fn each<T: Sync>(
     todo: &[T],
@@ -251,6 +292,6 @@ fn short(id: &str) -> String {
 }
 
 /// A complete tree as a stack of one.
-pub fn plain(id: &LayerId, dir: Dir) -> Chain {
-    Chain { branches: vec![Branch { id: id.clone(), dir, format: Format::Plain }] }
+pub fn plain(id: Option<&LayerId>, dir: Dir) -> Chain {
+    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
 }

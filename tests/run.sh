@@ -81,6 +81,8 @@ step 'clippy, with fault points' cargo clippy --locked --all-targets --features 
 RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
 [ $quick = no ] && step 'licences, bans, sources' deny
 step 'tests' cargo test --locked --no-fail-fast -- --show-output
+# a real Docker judges some of these in the tests above; DOCKER=first and DOCKER=all do so here too
+[ $quick = no ] && step 'every target in every mode' env DOCKER=none tests/all_stores.sh small
 # the tests that end the process at every step want a build that can do so
 if [ $quick = no ] && [ -d tests/crash ]; then
   step 'tests that kill' cargo test --locked --no-fail-fast --features fault-points --test crash -- --show-output

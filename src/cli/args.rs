@@ -8,7 +8,7 @@ use crate::target::Target;
 use crate::verify::Level;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::num::NonZeroU8;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Moves a Docker data root that the aufs driver wrote to a living storage driver, offline.
 #[derive(Debug, Parser)]
@@ -42,7 +42,15 @@ pub struct Global {
         value_name = "DIR"
     )]
     pub root: PathBuf,
-    /// Where the journal lies [default: ROOT/.unaufs]
+    /// Build the new root in this folder, on another disk for example; ROOT is then only read
+    ///
+    /// DIR, absent or empty, becomes a complete data root: volumes, networks, containers, swarm, plugins and all else of ROOT go along
+    /// by copy. Afterwards tell Docker: "data-root" in daemon.json. `status`, `verify`, `rollback` and `cleanup` then take either --root
+    /// DIR or --root ROOT --target DIR. A rollback takes the new root away and touches nothing in ROOT; `cleanup` deletes the old layers
+    /// and their metadata in ROOT (aufs/, image/aufs/, graph/) and never its volumes.
+    #[arg(long, global = true, env = "UNAUFS_TARGET", value_name = "DIR")]
+    pub target: Option<PathBuf>,
+    /// Where the journal lies [default: .unaufs in ROOT, or in the DIR of --target]
     #[arg(long, global = true, env = "UNAUFS_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// One JSON document on stdout
@@ -201,11 +209,13 @@ pub struct What {
 
 impl What {
     /// As the plan holds it.
-    pub fn options(&self) -> Options {
+    pub fn options(&self, target: Option<&Path>) -> Options {
+        let absolute =
+            |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned()).to_string_lossy().into_owned();
         Options {
             to: self.to,
             mode: self.mode,
-            target: None,
+            target: target.map(absolute),
             only: self.only.clone(),
             exclude: self.exclude.clone(),
             allow: self.allow.clone(),
@@ -386,7 +396,7 @@ impl StoreDriver {
 /// Options of `rollback`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RollbackArgs {
-    /// Delete the new store instead of keeping it in ROOT/.unaufs/undone
+    /// Delete the new store (with --target: all that is in DIR) instead of keeping it in .unaufs/undone
     #[arg(long, env = "UNAUFS_DROP_NEW")]
     pub drop_new: bool,
     /// Do not ask

@@ -9,6 +9,7 @@ pub mod verify;
 
 use super::args::Global;
 use crate::disk::Dir;
+use crate::engine::Lock;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Journal, Run};
 use crate::plan::Plan;
@@ -23,6 +24,66 @@ fn root(g: &Global) -> Result<Dir> {
             _ => Kind::Failed,
         };
         Error::new(kind, e.chain()).hint("give Docker's data root with --root; reading it needs root")
+    })
+}
+
+/// The roots that a verb works on: one and the same unless there is a `--target`.
+struct Roots {
+    /// Holds the old store; `None` if it is out of reach.
+    old: Option<Dir>,
+    /// Where the new store comes to be; `None` if that folder is not there yet.
+    new: Option<Dir>,
+}
+
+impl Roots {
+    /// From `--root` and `--target`, or from the journal of the root given.
+    fn of(g: &Global) -> Result<Roots> {
+        let given = root(g)?;
+        if let Some(target) = &g.target {
+            target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path is not UTF-8"))?;
+            let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
+            let run = new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+            if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
+                let theirs = crate::show::text(&run.plan.root.path);
+                return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
+                    .hint(format!("--root {theirs}, or another --target")));
+            }
+            return Ok(Roots { old: Some(given), new });
+        }
+        match last_run(g, &given)?.and_then(|r| Some((r.plan.root.path, r.plan.elsewhere?.path))) {
+            // with --state the old root may be the one that was given
+            Some((old, new)) if Path::new(&old) == given.label() => {
+                Ok(Roots { new: Dir::open_named(Path::new(&new)).ok(), old: Some(given) })
+            }
+            Some((old, _)) => Ok(Roots { old: Dir::open_named(Path::new(&old)).ok(), new: Some(given) }),
+            None => Ok(Roots { old: Some(given.again()?), new: Some(given) }),
+        }
+    }
+
+    /// The new root; an error if it is not there.
+    fn made(self) -> Result<(Option<Dir>, Dir)> {
+        match self.new {
+            Some(new) => Ok((self.old, new)),
+            None => Err(Error::new(Kind::NoStore, "there is nothing at --target yet")
+                .hint("`unaufs plan` shows what would be done; `unaufs migrate` makes it")),
+        }
+    }
+
+    /// Locks both.
+    fn lock(old: Option<&Dir>, new: &Dir) -> Result<Lock> {
+        let lock = Lock::take(new, false)?;
+        match old {
+            Some(old) if old.label() != new.label() => lock.and(old),
+            _ => Ok(lock),
+        }
+    }
+}
+
+/// The old root, where a verb cannot do without it.
+fn needed(old: Option<Dir>) -> Result<Dir> {
+    old.ok_or_else(|| {
+        Error::new(Kind::Failed, "the old root cannot be opened")
+            .hint("mount its disk where it was when the migration was made, or give it: --root ROOT --target DIR")
     })
 }
 

@@ -211,7 +211,7 @@ fn stack(
 }
 
 fn branch(id: &LayerId, dir: Dir, format: Format) -> Branch {
-    Branch { id: id.clone(), dir, format }
+    Branch { id: Some(id.clone()), dir, format }
 }
 
 /// What aufs showed: for each layer its tree without the devices that were made, and above all that lies below it what was taken out.

@@ -2,7 +2,7 @@
 //!
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
 
-use super::{Locked, Outcome, inplace};
+use super::{Locked, Outcome, carry, inplace};
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::docker_json;
@@ -41,7 +41,8 @@ pub struct Sums {
 }
 
 impl Sums {
-    fn of(t: &Tally) -> Sums {
+    /// The counters of one writer.
+    pub(super) fn of(t: &Tally) -> Sums {
         let n = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
         Sums {
             linked: n(&t.linked),
@@ -79,7 +80,7 @@ pub fn old_chain(base: &Dir, layer: &PlanLayer, sources: &BTreeMap<&LayerId, &st
     let branch = |id: &LayerId| -> Result<Branch> {
         let source =
             sources.get(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
-        Ok(Branch { id: id.clone(), dir: base.open(source)?, format: Format::Aufs })
+        Ok(Branch { id: Some(id.clone()), dir: base.open(source)?, format: Format::Aufs })
     };
     let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
     Ok(Chain { branches })
@@ -119,7 +120,7 @@ pub fn reconcile(
     let key = |l: &PlanLayer| format!("layer {}", l.id);
     let state = |p: &Plan, l: &PlanLayer| p.fingerprint.objects.get(&key(l)).cloned();
     let stale: Vec<&PlanLayer> = was.layers.iter().filter(|l| state(was, l) != state(fresh, l)).collect();
-    at.journal.reopen(run, &stale.iter().map(|l| l.id.as_str()).collect::<Vec<_>>())?;
+    at.journal.reopen(run, stale.iter().map(|l| ("layer", l.id.as_str())))?;
     let new = at.root.ensure(NEW, 0o700)?;
     let to = fresh.options.to;
     to.prepare(&new, &fresh.style)?;
@@ -170,12 +171,14 @@ pub fn build(
     if !outcome.failed.is_empty() || which == Which::Images {
         return Ok(());
     }
+    outcome.along = carry::bring(at, &new, plan, run, progress)?;
     metadata_once(at, &new, plan, run, progress)
 }
 
 fn metadata_once(at: &mut Locked, new: &Dir, plan: &Plan, run: i64, progress: &dyn Progress) -> Result<()> {
     if at.journal.done(run, "metadata")?.is_empty() {
-        metadata(&at.root, new, plan, progress)?;
+        metadata(at, new, plan, progress)?;
+        carry::finish(&at.old, new, plan)?;
         new.sync_fs()?;
         at.journal.finish(run, "metadata", &[("all".to_owned(), String::new())])?;
     }
@@ -214,7 +217,7 @@ fn build_level(
     let next = AtomicUsize::new(0);
     let halt = Mutex::new(None::<Error>);
     let lost: BTreeSet<LayerId> = failed.keys().cloned().collect();
-    let root = &at.root;
+    let root = &at.old;
     let journal = &mut at.journal;
     std::thread::scope(|s| -> Result<()> {
         let (send, receive) = mpsc::channel::<(&PlanLayer, Result<Sums>)>();
@@ -295,11 +298,14 @@ fn one(
 }
 
 /// Writes `image/<driver>` and the containers' configurations, and the folders in which the switch will park the old ones.
-fn metadata(root: &Dir, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
-    for leftover in [&b"image"[..], b"containers"] {
-        new.remove_tree(leftover)?;
+fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
+    let (root, driver) = (&at.old, plan.options.to.name());
+    carry::make_way(new, &format!("image/{driver}"))?;
+    for c in &plan.containers {
+        for f in &c.files {
+            carry::make_way(new, &format!("containers/{}/{}", c.id, f.path))?;
+        }
     }
-    let driver = plan.options.to.name();
     progress.phase("metadata", (plan.metadata.len() + plan.containers.len()) as u64);
     let image = new.ensure(format!("image/{driver}"), 0o700)?;
     let olds = [format!("image/{driver}"), "image/aufs".to_owned()];
@@ -318,17 +324,19 @@ fn metadata(root: &Dir, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Resu
         at.write_new("committed", b"", 0o600)?;
     }
     for c in &plan.containers {
-        let at = new.ensure(format!("containers/{}", c.id), 0o700)?;
-        root.ensure(format!("{OLD}/containers/{}", c.id), 0o700)?;
+        let folder = new.ensure(format!("containers/{}", c.id), 0o700)?;
+        if plan.elsewhere.is_none() {
+            at.root.ensure(format!("{OLD}/containers/{}", c.id), 0o700)?;
+        }
         for f in &c.files {
-            write(root, &at, f, plan)?;
+            write(root, &folder, f, plan)?;
         }
         progress.step("");
     }
     for m in &plan.switch {
         let (dir, _) = crate::disk::split(m.to.as_bytes());
         if m.to.starts_with(OLD) {
-            root.ensure(dir, 0o700)?;
+            at.root.ensure(dir, 0o700)?;
         }
     }
     Ok(())

@@ -157,6 +157,19 @@ fn free_name(dir: &Dir, name: &[u8]) -> Result<Vec<u8>> {
     Ok(free)
 }
 
+/// Everything in a new root in another place goes back to the stage: what Docker has made there since, too.
+pub fn empty(root: &Dir, out: &mut Undone) -> Result<()> {
+    for (name, _) in root.list()? {
+        if name != STATE.as_bytes() && name != b"lost+found" {
+            let path = String::from_utf8_lossy(&name).into_owned();
+            let stage = root.ensure(NEW, 0o700)?;
+            root.rename_new(&name, &stage, free_name(&stage, &name)?)?;
+            out.kept.push(path);
+        }
+    }
+    root.sync_fs()
+}
+
 /// What Docker may have run on is not deleted unasked: the stage, with everything new in it again, becomes `.unaufs/undone`. One rename.
 pub fn keep_undone(root: &Dir) -> Result<()> {
     let state = root.open(STATE)?;

@@ -1,5 +1,6 @@
 //! [`plan`]: from what was read to what will be done. Pure.
 
+use super::elsewhere::Elsewhere;
 use super::estimate::Pace;
 use super::existing::Existing;
 use super::host::Host;
@@ -37,6 +38,8 @@ pub struct Found<'a> {
     pub pace: Pace,
     /// The target's own store.
     pub existing: Existing,
+    /// The new root in another place.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// Decides everything.
@@ -57,8 +60,14 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
     content::deep(store, options.to, &mut checks);
     content::to_stop(&containers, found.host.docker.running, &mut checks);
     let metadata = plan_metadata(&found, &wanted, &images, options.to);
-    let paper = estimate::paper(&found, &metadata, &containers, &(&layers, &images));
-    let estimates = estimate::all(&layers, &found, options, &paper);
+    let mut elsewhere = found.elsewhere.clone();
+    if let Some(e) = &mut elsewhere {
+        e.keep_containers(|id| containers.iter().any(|c| c.id.as_str() == id));
+    }
+    let mut paper = estimate::paper(&found, &metadata, &containers, &(&layers, &images));
+    paper += estimate::carried(elsewhere.as_ref());
+    let along = elsewhere.as_ref().map_or(0, |e| e.total().bytes);
+    let estimates = estimate::all(&layers, &found, options, &paper, along);
     content::space(&estimates, &mut checks);
     checks::add_fine(&mut checks, store.generation, options.to, &found.host.unseen);
     checks::allow(&mut checks, &options.allow);
@@ -91,10 +100,11 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
         quirks: found.quirks.clone(),
         style: Style::of(a.mode, (a.uid, a.gid), found.host.container_root),
         metadata,
+        elsewhere,
         merge: merge::merge(store, &found.existing, &decided, &parents),
         switch: Vec::new(),
         touched: Vec::new(),
-        rollback: way_back(options),
+        rollback: way_back(options, &found.host),
         fingerprint: Fingerprint::default(),
         images,
         layers,
@@ -370,7 +380,17 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
     out
 }
 
-fn way_back(options: &Options) -> WayBack {
+fn way_back(options: &Options, host: &Host) -> WayBack {
+    if let Some(dir) = &options.target {
+        let loses = vec![
+            format!("nothing of {}, which is never written to", host.path),
+            format!(
+                "what Docker and its containers wrote in {dir} since, volumes and logs too; it is kept in {dir}/.unaufs/undone \
+                 unless --drop-new is given"
+            ),
+        ];
+        return WayBack { possible_until: "unaufs cleanup".to_owned(), loses };
+    }
     if options.mode == Mode::Move {
         return WayBack { possible_until: "unaufs cleanup".to_owned(), loses: moved_back() };
     }
@@ -411,6 +431,15 @@ pub fn fingerprint(plan: &Plan) -> Fingerprint {
     }
     for f in &plan.metadata {
         objects.insert(format!("file {}", f.path), digest(&serde_json::json!(f.content)));
+    }
+    if let Some(e) = &plan.elsewhere {
+        // what they hold is looked at when it is copied, and compared afterwards
+        for c in &e.carried {
+            objects.insert(
+                format!("to go along: {}", c.name()),
+                digest(&serde_json::json!([c.mount, c.size.folders > 0])),
+            );
+        }
     }
     if let Some(m) = &plan.merge {
         objects.insert("the target's own store".to_owned(), digest(&serde_json::json!(m)));

@@ -4,6 +4,7 @@
 //! the journal. Time comes from the speed at which this host just read the same layers: nothing is written to find out.
 
 use super::build::Found;
+use super::elsewhere::Elsewhere;
 use super::host::filesystem::{BTRFS, EXT, XFS, shares_extents};
 use super::scan::Facts;
 use super::shown::Shown;
@@ -122,6 +123,12 @@ pub fn paper(found: &Found<'_>, metadata: &[PlanFile], containers: &[PlanContain
     out
 }
 
+/// What goes along to a root in another place.
+pub fn carried(elsewhere: Option<&Elsewhere>) -> Cost {
+    let total = elsewhere.map(Elsewhere::total).unwrap_or_default();
+    Cost { bytes: total.allocated, inodes: total.inodes + total.folders }
+}
+
 /// The length of a value as JSON, without keeping it.
 fn length(value: &impl Serialize) -> u64 {
     struct Count(u64);
@@ -140,8 +147,8 @@ fn length(value: &impl Serialize) -> u64 {
     count.0
 }
 
-/// A row for each target and mode.
-pub fn all(layers: &[PlanLayer], found: &Found<'_>, options: &Options, paper: &Cost) -> Vec<Estimate> {
+/// A row for each target and mode. `along` are bytes of content that go along with the layers.
+pub fn all(layers: &[PlanLayer], found: &Found<'_>, options: &Options, paper: &Cost, along: u64) -> Vec<Estimate> {
     let sums = Sums::of(layers, found);
     let chosen = chosen(found, options);
     let mut out = Vec::new();
@@ -149,29 +156,30 @@ pub fn all(layers: &[PlanLayer], found: &Found<'_>, options: &Options, paper: &C
         let modes = [Mode::Link, Mode::Clone, Mode::Copy, Mode::Move];
         // the others keep other trees than aufs: there is nothing to rename
         for mode in modes.into_iter().filter(|m| *m != Mode::Move || to == Target::Overlay2) {
-            out.push(row(&sums, layers, found, options, to, mode, *paper, options.to == to && mode == chosen));
+            out.push(row(&sums, layers, found, options, to, mode, (*paper, along), options.to == to && mode == chosen));
         }
     }
     out
 }
 
-/// The mode that `auto` comes to for image layers.
+/// The mode that image layers come to: the first that can be used here of those that they may take.
 fn chosen(found: &Found<'_>, options: &Options) -> Mode {
-    match options.mode {
-        Mode::Auto => {
-            let order = [Mode::Link, Mode::Clone, Mode::Copy];
-            order.into_iter().find(|m| impossible(found, options, options.to, *m).is_none()).unwrap_or(Mode::Copy)
-        }
-        m => m,
-    }
+    let order: &[Mode] = match options.mode {
+        Mode::Auto => &[Mode::Link, Mode::Clone],
+        Mode::Link if options.to == Target::Btrfs => &[Mode::Clone],
+        Mode::Link => &[Mode::Link],
+        Mode::Clone => &[Mode::Clone],
+        Mode::Copy => &[],
+        Mode::Move => return Mode::Move,
+    };
+    order.iter().copied().find(|m| impossible(found, options, options.to, *m).is_none()).unwrap_or(Mode::Copy)
 }
 
 /// Why this driver and mode cannot be used here, room apart.
 fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> Option<String> {
     let host = &found.host;
     let magic = host.new_room.magic;
-    let elsewhere =
-        options.target.is_some() && (host.new_fs != host.fs || host.new_room.total_bytes != host.room.total_bytes);
+    let elsewhere = options.target.is_some() && host.far();
     match (to, mode) {
         (Target::Btrfs, _) if magic != BTRFS => {
             return Some(format!(
@@ -187,11 +195,16 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
         _ => {}
     }
     match mode {
+        // complete trees share the files of the layer below, wherever they lie
+        Mode::Link if elsewhere && matches!(to, Target::Overlay | Target::Vfs) => None,
         Mode::Move if found.existing.state == super::existing::State::Populated => {
             Some(format!("there is a store of {to} already"))
         }
         Mode::Link | Mode::Move if elsewhere => Some("the target is another file system".to_owned()),
-        Mode::Clone if elsewhere || !shares_extents(magic) => Some(format!("{} shares no extents", host.new_fs)),
+        Mode::Clone if !shares_extents(magic) => Some(format!("{} shares no extents", host.new_fs)),
+        Mode::Clone if elsewhere && !matches!(to, Target::Overlay | Target::Vfs) => {
+            Some("the target is another file system".to_owned())
+        }
         _ => None,
     }
 }
@@ -204,15 +217,16 @@ fn row(
     options: &Options,
     driver: Target,
     mode: Mode,
-    paper: Cost,
+    (paper, along): (Cost, u64),
     chosen: bool,
 ) -> Estimate {
     let room = &found.host.new_room;
     let unit = Unit::of(room);
+    let far = found.host.far();
     let made = match driver {
         Target::Overlay2 => overlay2(sums, layers, unit, mode),
-        Target::Overlay => overlay(sums, layers, unit, mode),
-        Target::Vfs => vfs(sums, layers, unit, mode),
+        Target::Overlay => overlay(sums, layers, unit, (mode, far)),
+        Target::Vfs => vfs(sums, layers, unit, (mode, far)),
         Target::Btrfs => btrfs(sums, layers, unit, mode),
     };
     let mut cost = paper;
@@ -225,6 +239,8 @@ fn row(
         (0, n) => Some(format!("{} inodes too few", crate::show::count(n))),
         (n, _) => Some(format!("{} too little", crate::show::size(n))),
     });
+    let mut made = made;
+    made.written += along;
     let (seconds_min, seconds_max) = time(found.pace, sums, cost, &made);
     Estimate {
         driver,
@@ -345,7 +361,8 @@ fn overlay2(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Ma
     m
 }
 
-fn overlay(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
+fn overlay(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, (mode, far): (Mode, bool)) -> Made {
+    let own = if far { Mode::Copy } else { mode };
     let mut m = Made::default();
     m.cost += unit.full_folder(layers.len(), 64);
     for l in layers {
@@ -356,35 +373,43 @@ fn overlay(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Mad
             let below = l.lowers.first().filter(|_| l.role == Role::Container).and_then(|i| sums.facts(i));
             for f in std::iter::once(&l.facts).chain(below) {
                 m.folders(f.folders, f.folder_bytes, unit);
-                m.files(f.inodes, f.files, f.allocated, l.role, mode);
+                m.files(f.inodes, f.files, f.allocated, l.role, own);
             }
             m.cost.inodes += 1 + sums.shown(&l.id).whiteouts.div_ceil(60_000);
         } else {
             m.cost += unit.folders(1);
-            flat(&mut m, l, sums.shown(&l.id), unit, mode);
+            flat(&mut m, l, sums.shown(&l.id), unit, (mode, far));
         }
     }
     m
 }
 
-fn vfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
+fn vfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, how: (Mode, bool)) -> Made {
     let mut m = Made::default();
     m.cost += unit.full_folder(layers.len(), 64);
     m.cost += unit.folders(1);
     for l in layers {
-        flat(&mut m, l, sums.shown(&l.id), unit, mode);
+        flat(&mut m, l, sums.shown(&l.id), unit, how);
     }
     m
 }
 
-/// A whole tree. An image layer shares unchanged files with the tree of its parent, so only its own content is new.
-fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, mode: Mode) {
+/// A whole tree. That of an image layer shares what is not its own with the tree of its parent, or with the old store if that is on the
+/// same file system; by mode copy it shares nothing.
+fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, (mode, far): (Mode, bool)) {
     m.folders(shown.folders + 1, shown.folder_bytes, unit);
-    if l.role.writable() {
-        m.files(shown.inodes, shown.inodes, shown.allocated, l.role, mode);
-    } else {
-        m.files(l.facts.inodes, l.facts.files, l.facts.allocated, l.role, mode);
-        m.names += shown.inodes.saturating_sub(l.facts.inodes);
+    let (f, below) = (&l.facts, shown.inodes.saturating_sub(l.facts.inodes));
+    match mode {
+        Mode::Link | Mode::Move if !l.role.writable() => {
+            m.files(f.inodes, f.files, f.allocated, l.role, if far { Mode::Copy } else { mode });
+            m.names += below;
+        }
+        Mode::Clone if far => {
+            m.files(f.inodes, f.files, f.allocated, l.role, Mode::Copy);
+            m.cost.inodes += below;
+        }
+        Mode::Clone if !far => m.files(shown.inodes, shown.inodes, shown.allocated, l.role, mode),
+        _ => m.files(shown.inodes, shown.inodes, shown.allocated, l.role, Mode::Copy),
     }
 }
 

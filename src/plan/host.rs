@@ -9,6 +9,7 @@ pub mod process;
 pub mod rights;
 
 use super::Options;
+use super::elsewhere::Place;
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::{self, Room};
 use crate::disk::{Dir, Meta};
@@ -37,6 +38,8 @@ pub struct Host {
     pub aufs: Meta,
     /// The device of ROOT.
     pub dev: u64,
+    /// The device that the new store will lie on.
+    pub new_dev: u64,
     /// What container root is on the host.
     pub container_root: (u32, u32),
     /// Docker, as far as it can be seen.
@@ -45,6 +48,13 @@ pub struct Host {
     pub findings: Vec<Finding>,
     /// Checks that could not be made here.
     pub unseen: Vec<&'static str>,
+}
+
+impl Host {
+    /// Is the new store on another file system than the old one, so that no inode can be shared? Each subvolume of a btrfs counts as one.
+    pub fn far(&self) -> bool {
+        self.dev != self.new_dev
+    }
 }
 
 /// Where the machine's own files are: `/proc`, `/etc`, `/sys` below `at`. Tests give another place than `/`.
@@ -89,11 +99,13 @@ pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
     mounted(path, machine, &mut out)?;
     rights::check(machine, &mut out);
     kernel(to, machine, &mut out);
-    let new = match &options.target {
-        Some(dir) => Some(Dir::open_named(Path::new(dir))?),
-        None => None,
-    };
-    let place = new.as_ref().unwrap_or(root);
+    let new = options.target.as_ref().map(|dir| Place::look(Path::new(dir))).transpose()?;
+    if let Some(new) = &new {
+        new.check(root, &mut out)?;
+    } else {
+        unseen.extend(crate::checks::ELSEWHERE);
+    }
+    let place = new.as_ref().map_or(root, Place::near);
     filesystem::check(root, place, options, machine, &mut out, &mut unseen)?;
     let version = docker_config::check(root, options, machine, &mut out, &mut unseen)?;
     let meta = root.meta()?;
@@ -107,6 +119,7 @@ pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
         new_room: mounts::room(place)?,
         aufs: root.stat("aufs")?,
         dev: meta.dev,
+        new_dev: place.meta()?.dev,
         container_root: container_root(path),
         docker: super::DockerFacts { version, running: running.is_some(), driver: "aufs".to_owned() },
         findings: out,

@@ -1,6 +1,7 @@
 //! Gathers what [`super::build::plan`] needs: reads the store, counts the layers, looks at the host.
 
 use super::build::{Found, plan};
+use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts};
 use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
@@ -36,7 +37,20 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     if options.mode == super::Mode::Move {
         may_move(root, options)?;
     }
-    let (store, findings) = store::open(root)?;
+    let (mut store, mut findings) = store::open(root)?;
+    let elsewhere = match &options.target {
+        Some(dir) => {
+            let place = Place::look(std::path::Path::new(dir))?;
+            findings.extend(repoint::apply(root, &mut store, &place.path)?);
+            let (elsewhere, more) = elsewhere::look(root, &store, &place)?;
+            findings.extend(more);
+            Some(elsewhere)
+        }
+        None => {
+            store::attached(root, options.to.name())?;
+            None
+        }
+    };
     let began = std::time::Instant::now();
     let (facts, mut unreadable) = count(root, &store, known, progress)?;
     let pace = Pace::of(began.elapsed(), facts.values());
@@ -49,13 +63,18 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     };
     let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
     let sizes = sizes(root, &store)?;
-    let existing = existing::read(root, options.to, &store)?;
+    // a store of the target in the old root is not the one that a root in another place gets
+    let existing = match elsewhere {
+        Some(_) => existing::Existing::default(),
+        None => existing::read(root, options.to, &store)?,
+    };
     let state = existing.state;
     if options.mode == super::Mode::Move && state == existing::State::Populated {
         return Err(no_move(format!("there is a store of {} with layers in it", options.to)));
     }
+    #[rustfmt::skip]
     let found =
-        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing };
+        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };
     let mut plan = plan(found, options, crate::engine::now());
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
@@ -158,7 +177,7 @@ fn find_quirks(root: &Dir, store: &Store, facts: &BTreeMap<LayerId, Facts>) -> R
         }
         let branch = |id: &&LayerId| -> Result<Branch> {
             let source = store.layers.get(*id).map(Layer::source).unwrap_or_default();
-            Ok(Branch { id: (*id).clone(), dir: root.open(source)?, format: Format::Aufs })
+            Ok(Branch { id: Some((*id).clone()), dir: root.open(source)?, format: Format::Aufs })
         };
         let chain = Chain { branches: ids.iter().map(branch).collect::<Result<_>>()? };
         for spot in spots {

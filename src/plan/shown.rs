@@ -98,7 +98,7 @@ struct Gone {
 fn hidden(root: &Dir, store: &Store, layer: &Layer) -> Result<Gone> {
     let branch = |id: &LayerId| -> Result<Branch> {
         let source = store.layers.get(id).map(Layer::source).unwrap_or_default();
-        Ok(Branch { id: id.clone(), dir: root.open(source)?, format: Format::Aufs })
+        Ok(Branch { id: Some(id.clone()), dir: root.open(source)?, format: Format::Aufs })
     };
     let below = Chain { branches: layer.lowers.iter().map(branch).collect::<Result<_>>()? };
     let own = root.open(layer.source())?;

@@ -8,6 +8,8 @@
 //!       beside a filled overlay2: overlay2/<id>, overlay2/l/<LINK>, image/overlay2 with both stores' metadata
 //! ```
 //!
+//! A new root in another place gets everything from its stage: its own folders, then what goes along, `image/` last.
+//!
 //! Each rename is atomic and can be told done from undone by looking; the same list backwards is the way back.
 
 use super::existing::State;
@@ -29,6 +31,13 @@ pub const OLD: &str = ".unaufs/old";
 pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<Vec<Move>> {
     let to = plan.options.to;
     let mut out = Vec::new();
+    if let Some(e) = &plan.elsewhere {
+        let mut tops = e.tops();
+        tops.insert(to.name().to_owned());
+        tops.remove("image");
+        let install = |path: String| Move { from: format!("{NEW}/{path}"), to: path, why: Why::Install };
+        return Ok(tops.into_iter().chain(["image".to_owned()]).map(install).collect());
+    }
     let park = |path: &str| Move { from: path.to_owned(), to: format!("{OLD}/{path}"), why: Why::Park };
     let install = |path: &str| Move { from: format!("{NEW}/{path}"), to: path.to_owned(), why: Why::Install };
     if plan.options.mode == Mode::Move {
@@ -39,12 +48,7 @@ pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<
     for cache in store.caches.iter().filter(|_| existing != State::Populated) {
         out.push(park(cache));
     }
-    let metadata: &[&str] = match store.generation {
-        Generation::Content => &["image/aufs"],
-        // a Docker between 1.10 and 18.09 would convert them a second time
-        Generation::Graph => &["graph", "repositories-aufs", "image/aufs"],
-    };
-    for path in std::iter::once(&"aufs").chain(metadata) {
+    for path in old_parts(store.generation) {
         if root.has(path)? {
             out.push(park(path));
         }
@@ -74,6 +78,15 @@ pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<
     }
     out.push(install(if root.has("image")? { &image } else { "image" }));
     Ok(out)
+}
+
+/// The old store.
+pub fn old_parts(generation: Generation) -> &'static [&'static str] {
+    match generation {
+        Generation::Content => &["aufs", "image/aufs"],
+        // a Docker between 1.10 and 18.09 would convert them a second time
+        Generation::Graph => &["aufs", "graph", "repositories-aufs", "image/aufs"],
+    }
 }
 
 /// What is put into a filled store of the target: layer by layer, each before the name that leads to it.

@@ -46,6 +46,17 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     } else {
         built(&mut out, s, &before);
     }
+    if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
+        let _ = writeln!(
+            out,
+            "along      to {}: {} cloned, {} copied ({}), {} folders",
+            show::text(&e.path),
+            show::count(t.cloned),
+            show::count(t.copied),
+            show::size(t.bytes),
+            show::count(t.folders)
+        );
+    }
     let _ = writeln!(
         out,
         "verified   {}",
@@ -54,15 +65,26 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     if s.outcome.state == State::Switched {
         let _ = writeln!(out, "switched   Docker will start on {}. {}", s.driver, pinned(s.driver));
         let root = show::text(&p.root.path);
-        if p.options.mode == Mode::Move {
-            let _ = writeln!(
-                out,
-                "           Its layers are the old ones. What was taken out of them is in {root}/.unaufs/moved."
-            );
-            let _ = writeln!(out, "way back   `unaufs rollback` rewrites them back, until you run `unaufs cleanup`.");
-        } else {
-            let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
-            let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
+        match &p.elsewhere {
+            None if p.options.mode == Mode::Move => {
+                let _ = writeln!(
+                    out,
+                    "           Its layers are the old ones. What was taken out of them is in {root}/.unaufs/moved."
+                );
+                let _ =
+                    writeln!(out, "way back   `unaufs rollback` rewrites them back, until you run `unaufs cleanup`.");
+            }
+            None => {
+                let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
+                let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
+            }
+            Some(e) => {
+                let n03 = p.checks.iter().find(|c| c.id == "N03").and_then(|c| c.fix.as_deref());
+                let _ = writeln!(out, "do now     {}", n03.unwrap_or("set \"data-root\" in daemon.json"));
+                let _ = writeln!(out, "           The old root {root} was not touched.");
+                let dir = super::plan::quoted(&e.path);
+                let _ = writeln!(out, "way back   `unaufs rollback --root {dir}`, and \"data-root\" back.");
+            }
         }
     } else if s.outcome.state == State::Building {
         let _ = writeln!(out, "prepared   The image layers are ready; Docker may go on. Stop it, then: unaufs migrate");

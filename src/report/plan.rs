@@ -2,6 +2,7 @@
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
+use crate::plan::elsewhere::Elsewhere;
 use crate::plan::{Estimate, Mode, Plan};
 use crate::show;
 use std::fmt::Write;
@@ -42,7 +43,7 @@ fn head(p: &Plan, out: &mut Page) {
         format!("  host {}   root {} ({}, {room})   {}", show::text(&p.host), show::text(&r.path), r.fs, docker(p));
     out.flow(2, &[(Style::Bold, "unaufs plan"), (Style::Plain, &root)]);
     let found = format!(
-        "     {} ({})  {}  {}  {} files | {} (own data {})  {} (untouched)",
+        "     {} ({})  {}  {}  {} files | {} (own data {})  {} ({})",
         show::plural(s.images, "image"),
         show::plural(s.tags, "name"),
         show::plural(s.layers, "layer"),
@@ -50,7 +51,8 @@ fn head(p: &Plan, out: &mut Page) {
         show::count(s.files),
         show::plural(s.containers, "container"),
         show::size(s.writable_bytes),
-        show::plural(s.volumes, "volume")
+        show::plural(s.volumes, "volume"),
+        if p.elsewhere.is_some() { "copied" } else { "untouched" }
     );
     out.flow(11, &[(Style::Bold, "FOUND"), (Style::Plain, &found)]);
     if let Some(e) = p.estimates.iter().find(|e| e.chosen) {
@@ -66,11 +68,32 @@ fn head(p: &Plan, out: &mut Page) {
         let time = format!("  about {}, by the pace of this scan", seconds(e));
         out.flow(11, &[(Style::Bold, "TARGET"), (Style::Plain, &needs), fits, (Style::Plain, &time)]);
     }
+    if let Some(e) = &p.elsewhere {
+        elsewhere(e, out);
+        return;
+    }
     let moved = "  `unaufs rollback`, until `unaufs cleanup`. The old layers are rewritten in place, and back: there is one copy of each. What \
                  Docker deletes on the new store is gone; what old containers write comes along; logs, networks and volumes keep it.";
     let back = "  `unaufs rollback`, until `unaufs cleanup`. Once Docker has run on the new store: what images, containers and their own \
                 layers gained since is set aside; logs, networks and volumes keep it.";
     out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, if p.options.mode == Mode::Move { moved } else { back })]);
+}
+
+fn elsewhere(e: &Elsewhere, out: &mut Page) {
+    let (total, dir) = (e.total(), show::text(&e.path));
+    let room = format!("{}, {} free of {}", e.fs, show::size(e.room.free_bytes), show::size(e.room.total_bytes));
+    let along = format!(
+        "  new root {dir} ({room}); volumes, networks, logs and the rest go along by copy: {} in {} files",
+        show::size(total.bytes),
+        show::count(total.files)
+    );
+    out.flow(11, &[(Style::Bold, "ELSEWHERE"), (Style::Plain, &along)]);
+    let back = format!(
+        "  `unaufs rollback --root {}`, until `unaufs cleanup`; this root is never written to. What Docker writes in the new root, \
+         volumes too, does not reach this one.",
+        quoted(&e.path)
+    );
+    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, &back)]);
 }
 
 /// Docker in a few words.
@@ -216,7 +239,7 @@ fn space(p: &Plan, limit: usize, out: &mut Page) {
             "  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}{}",
             format!("{} {}", e.driver, mode(e.mode)),
             format!("{bound}{}", show::size(e.new_bytes)),
-            after(p.root.room.free_bytes, e.new_bytes),
+            after(p.elsewhere.as_ref().map_or(p.root.room, |e| e.room).free_bytes, e.new_bytes),
             format!("{bound}+{}", show::count(e.new_inodes)),
             seconds(e),
             if e.chosen { "  <- chosen" } else { "" }
@@ -278,6 +301,9 @@ pub fn next(p: &Plan) -> Vec<String> {
     if p.options.mode != Mode::Auto {
         let _ = write!(what, " --mode {}", mode(p.options.mode));
     }
+    if let Some(e) = &p.elsewhere {
+        let _ = write!(what, " --target {}", quoted(&e.path));
+    }
     let host = quoted(&p.host);
     let mut out = vec![format!("unaufs{root} plan{what} --out {host}.plan --html {host}.html")];
     if p.docker.running {
@@ -288,7 +314,7 @@ pub fn next(p: &Plan) -> Vec<String> {
 }
 
 /// For a shell, where that is needed.
-fn quoted(s: &str) -> String {
+pub fn quoted(s: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if !s.is_empty() && s.chars().all(plain) {
         s.to_owned()
@@ -349,6 +375,13 @@ pub fn itemize(p: &Plan) -> String {
     }
     for c in &p.containers {
         let _ = writeln!(out, "container {} {} bytes={}", c.id, show::text(&c.name), c.bytes);
+    }
+    for c in p.elsewhere.iter().flat_map(|e| &e.carried) {
+        let s = &c.size;
+        let _ = writeln!(out, "along {} files={} folders={} bytes={}", c.name(), s.files, s.folders, s.bytes);
+    }
+    for s in p.elsewhere.iter().flat_map(|e| &e.stays) {
+        let _ = writeln!(out, "stays in the old root: {}: {}", show::bytes(&s.name), s.reason);
     }
     for l in &p.left_behind {
         let _ = writeln!(out, "stays {} {} {}: {}", l.kind, l.id, show::text(&l.name), show::text(&l.reason));

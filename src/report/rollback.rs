@@ -20,6 +20,11 @@ pub struct Document<'a> {
     pub undone: &'a Undone,
     /// What Docker made meanwhile in places that all drivers share; it stays.
     pub added: &'a [String],
+    /// The new root, where it was in another place: all of `added` left with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<&'a str>,
+    /// The old root.
+    pub root: &'a str,
 }
 
 /// Containers made on the new store, and files of shared places that are newer than the plan: logs, networks, volumes.
@@ -38,7 +43,12 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
                 out.push(format!("containers/{id} (made on the new store; the old Docker does not show it)"));
                 continue;
             }
-            for (f, kind) in dir.open(&name)?.list()? {
+            // in a root in another place the configurations are ours
+            let config = |f: &[u8]| {
+                let files = plan.containers.iter().filter(|c| c.id.as_str() == id).flat_map(|c| &c.files);
+                plan.elsewhere.is_some() && files.into_iter().any(|c| c.path.as_bytes() == f)
+            };
+            for (f, kind) in dir.open(&name)?.list()?.into_iter().filter(|(f, _)| !config(f)) {
                 let fresh = dir.stat_opt([&name[..], b"/", &f].concat())?.is_some_and(|m| m.mtime.0 >= since);
                 if fresh && kind == crate::disk::FileType::RegularFile {
                     out.push(format!("containers/{id}/{}", show::bytes(&f)));
@@ -74,6 +84,9 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
 impl Document<'_> {
     /// For people.
     pub fn text(&self) -> String {
+        if let Some(dir) = self.elsewhere {
+            return self.of_elsewhere(&show::text(dir));
+        }
         let mut out = format!("the old store is back: {} moved\n", show::plural(self.undone.restored.len(), "object"));
         if !self.undone.kept.is_empty() {
             let what = if self.dropped { "was deleted" } else { "is kept in .unaufs/undone" };
@@ -94,6 +107,17 @@ impl Document<'_> {
         }
         list(&mut out, "containers wrote since what aufs does not show as it is", &self.undone.odd);
         list(&mut out, "written meanwhile in places that all drivers share; it stays", self.added);
+        out
+    }
+
+    fn of_elsewhere(&self, dir: &str) -> String {
+        let root = show::text(self.root);
+        let mut out = format!("the old root {root} is what it was: it was never written to\n");
+        let what = if self.dropped { "was deleted".to_owned() } else { format!("is kept in {dir}/.unaufs/undone") };
+        let _ = writeln!(out, "what was in {dir} {what}");
+        let _ = writeln!(out, "before Docker starts: take {dir} out of daemon.json (\"data-root\") again");
+        let gone = if self.dropped { "gone" } else { "kept there" };
+        list(&mut out, &format!("written in it since the migration, and {gone} with it"), self.added);
         out
     }
 }

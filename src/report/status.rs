@@ -5,6 +5,7 @@ use crate::engine::inplace::MOVED;
 use crate::error::Result;
 use crate::journal::{Run, State};
 use crate::plan::Mode;
+use crate::show;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -54,64 +55,12 @@ impl Status {
     pub fn of(root: &Dir, run: Option<Run>) -> Result<Status> {
         let state = run.as_ref().map(|r| r.state);
         let to = run.as_ref().map(|r| r.plan.options.to.name()).unwrap_or("overlay2");
-        let path = crate::show::path(root.label());
-        let (summary, may, driver, next) = match state {
-            None if root.has("aufs")? => (
-                format!("Nothing has been done at {path}. The store is still aufs, which Docker 24 and later cannot read."),
-                true,
-                Some("aufs"),
-                "unaufs plan",
-            ),
-            None => (format!("Nothing has been done at {path}. There is no aufs store here."), true, None, ""),
-            Some(State::Building) if run.as_ref().is_some_and(|r| r.prepared) => (
-                format!("The image layers of a new {to} store are prepared beside the old one, which is untouched. Docker may run on it until you stop it for the rest."),
-                true,
-                Some("aufs"),
-                "stop Docker, then: unaufs migrate",
-            ),
-            Some(State::Building) => (
-                format!("A new {to} store is being built beside the old one and is not complete. The old store is untouched; do not start Docker before you go on or roll back."),
-                false,
-                Some("aufs"),
-                "unaufs migrate",
-            ),
-            Some(State::Built | State::Verified) => (
-                format!("A new {to} store is complete beside the old one but not in force. The old store is untouched; do not start Docker before you go on or roll back."),
-                false,
-                Some("aufs"),
-                "unaufs migrate",
-            ),
-            Some(State::Switching) => (
-                format!("The switch to {to} was interrupted half way. Do not start Docker now: finish it or undo it first, both take seconds."),
-                false,
-                None,
-                "unaufs migrate, or unaufs rollback",
-            ),
-            Some(State::Switched) => (
-                format!("The store is migrated to {to}; the old one is parked in {path}/.unaufs/old. Docker may be started; it runs on {to}."),
-                true,
-                Some(to),
-                "start Docker, look at your containers, and days later: unaufs verify, unaufs cleanup",
-            ),
-            Some(State::Undoing) => (
-                "A rollback was interrupted half way. Do not start Docker now: run the rollback again, it takes seconds.".to_owned(),
-                false,
-                None,
-                "unaufs rollback",
-            ),
-            Some(State::Undone) => (
-                format!("The migration was rolled back; the old aufs store is in force at {path}. A Docker that knows aufs may be started."),
-                true,
-                Some("aufs"),
-                "unaufs plan",
-            ),
-            Some(State::Cleaned) => (
-                format!("The store is migrated to {to} and the old one was deleted. Docker may be started; it runs on {to}."),
-                true,
-                Some(to),
-                "",
-            ),
+        let elsewhere = run.as_ref().and_then(|r| Some((r.state, r.plan.elsewhere.as_ref()?, &r.plan.root.path)));
+        let (summary, may, driver, next) = match elsewhere {
+            Some((state, e, root)) => in_another_place(state, to, root, &e.path),
+            None => beside(root, run.as_ref(), to)?,
         };
+        let path = crate::show::path(root.label());
         let moving = run.as_ref().is_some_and(|r| r.plan.options.mode == Mode::Move) && root.has(MOVED)?;
         let (summary, driver) = match state.and_then(|s| moved(s, to, &path)).filter(|_| moving) {
             Some(text) => (text, driver.filter(|d| *d != "aufs")),
@@ -132,10 +81,10 @@ impl Status {
             WayBack {
                 when: "after Docker ran on the new store",
                 how: "unaufs rollback",
-                loses: if moving {
-                    "images and containers deleted since; what was added is kept in .unaufs/undone"
-                } else {
-                    "what Docker changed since in images and containers; kept in .unaufs/undone"
+                loses: match elsewhere {
+                    Some(_) => "what Docker wrote in the new root since, volumes too; kept in .unaufs/undone",
+                    None if moving => "images and containers deleted since; what was added is kept in .unaufs/undone",
+                    None => "what Docker changed since in images and containers; kept in .unaufs/undone",
                 },
                 now: switched,
             },
@@ -175,5 +124,130 @@ impl Status {
             let _ = writeln!(out, "\nnext: {}", self.next);
         }
         out
+    }
+}
+
+/// Where things stand in words, whether Docker may start, on which driver, and what to do next.
+type Standing<'a> = (String, bool, Option<&'a str>, &'a str);
+
+/// The new store comes to be beside the old one.
+fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>> {
+    let (state, path) = (run.map(|r| r.state), show::path(root.label()));
+    Ok(match state {
+        None if root.has("aufs")? => (
+            format!("Nothing has been done at {path}. The store is still aufs, which Docker 24 and later cannot read."),
+            true,
+            Some("aufs"),
+            "unaufs plan",
+        ),
+        None => (format!("Nothing has been done at {path}. There is no aufs store here."), true, None, ""),
+        Some(State::Building) if run.is_some_and(|r| r.prepared) => (
+            format!(
+                "The image layers of a new {to} store are prepared beside the old one, which is untouched. Docker may run on it until you stop it for the rest."
+            ),
+            true,
+            Some("aufs"),
+            "stop Docker, then: unaufs migrate",
+        ),
+        Some(State::Building) => (
+            format!(
+                "A new {to} store is being built beside the old one and is not complete. The old store is untouched; do not start Docker before you go on or roll back."
+            ),
+            false,
+            Some("aufs"),
+            "unaufs migrate",
+        ),
+        Some(State::Built | State::Verified) => (
+            format!(
+                "A new {to} store is complete beside the old one but not in force. The old store is untouched; do not start Docker before you go on or roll back."
+            ),
+            false,
+            Some("aufs"),
+            "unaufs migrate",
+        ),
+        Some(State::Switching) => (
+            format!(
+                "The switch to {to} was interrupted half way. Do not start Docker now: finish it or undo it first, both take seconds."
+            ),
+            false,
+            None,
+            "unaufs migrate, or unaufs rollback",
+        ),
+        Some(State::Switched) => (
+            format!(
+                "The store is migrated to {to}; the old one is parked in {path}/.unaufs/old. Docker may be started; it runs on {to}."
+            ),
+            true,
+            Some(to),
+            "start Docker, look at your containers, and days later: unaufs verify, unaufs cleanup",
+        ),
+        Some(State::Undoing) => (
+            "A rollback was interrupted half way. Do not start Docker now: run the rollback again, it takes seconds."
+                .to_owned(),
+            false,
+            None,
+            "unaufs rollback",
+        ),
+        Some(State::Undone) => (
+            format!(
+                "The migration was rolled back; the old aufs store is in force at {path}. A Docker that knows aufs may be started."
+            ),
+            true,
+            Some("aufs"),
+            "unaufs plan",
+        ),
+        Some(State::Cleaned) => (
+            format!(
+                "The store is migrated to {to} and the old one was deleted. Docker may be started; it runs on {to}."
+            ),
+            true,
+            Some(to),
+            "",
+        ),
+    })
+}
+
+/// It comes to be in another place.
+fn in_another_place<'a>(state: State, to: &'a str, root: &str, dir: &str) -> Standing<'a> {
+    let (root, dir) = (show::text(root), show::text(dir));
+    match state {
+        State::Building | State::Built | State::Verified | State::Switching => (
+            format!(
+                "A new {to} root is being made in {dir} and is not in force. {root} is untouched, and nothing is ever written to it; a Docker that runs on it meanwhile makes the new one out of date."
+            ),
+            false,
+            Some("aufs"),
+            "unaufs migrate, with the same --root and --target",
+        ),
+        State::Switched => (
+            format!(
+                "{root} was migrated to {to} in {dir}. The old root is untouched. Docker may be started once daemon.json names the new one: \"data-root\"."
+            ),
+            true,
+            Some(to),
+            "start Docker, look at your containers, and days later: unaufs verify, unaufs cleanup",
+        ),
+        State::Undoing => (
+            format!("A rollback was interrupted half way: run it again. {root} is untouched."),
+            false,
+            Some("aufs"),
+            "unaufs rollback",
+        ),
+        State::Undone => (
+            format!(
+                "The migration was rolled back: {dir} is out of use, {root} is untouched. Take {dir} out of daemon.json."
+            ),
+            true,
+            Some("aufs"),
+            "unaufs plan, with --root and --target",
+        ),
+        State::Cleaned => (
+            format!(
+                "{root} was migrated to {to} in {dir}, and the old layers were deleted. Volumes and all else that was copied lies in both; the old ones are yours to delete."
+            ),
+            true,
+            Some(to),
+            "",
+        ),
     }
 }

@@ -104,7 +104,7 @@ pub fn chain(base: &Dir, written_by: WrittenBy, layers: &BTreeMap<LayerId, Layer
         WrittenBy::Aufs => {
             let branch = |id: &LayerId| -> Result<Branch> {
                 let source = layers.get(id).map_or_else(|| format!("aufs/diff/{id}"), Layer::source);
-                Ok(Branch { id: id.clone(), dir: base.open(source)?, format: Format::Aufs })
+                Ok(Branch { id: Some(id.clone()), dir: base.open(source)?, format: Format::Aufs })
             };
             let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
             return Ok(Chain { branches });

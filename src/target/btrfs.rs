@@ -45,7 +45,7 @@ pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
 }
 
 pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
-    Ok(plain(id, at.open(format!("{HOME}/{id}"))?))
+    Ok(plain(Some(id), at.open(format!("{HOME}/{id}"))?))
 }
 
 pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {

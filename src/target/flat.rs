@@ -13,18 +13,23 @@ use crate::error::{Error, Result};
 use crate::place::Placer;
 use crate::plan::scan::join;
 use crate::view::{Chain, Contributors};
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+
+/// Paths that are not followed: a file of this path is left out, a folder is made and not entered.
+pub type Leave = HashSet<Vec<u8>>;
 
 struct Writer<'a> {
     chain: &'a Chain,
     placer: &'a Placer,
+    leave: &'a Leave,
     failed: Mutex<Option<Error>>,
 }
 
 /// Writes what `chain` shows below the root of `placer`.
-pub fn write(chain: &Chain, placer: &Placer) -> Result<()> {
-    let writer = Writer { chain, placer, failed: Mutex::default() };
+pub fn write(chain: &Chain, placer: &Placer, leave: &Leave) -> Result<()> {
+    let writer = Writer { chain, placer, leave, failed: Mutex::default() };
     rayon::scope(|s| folder(s, &writer, Vec::new(), chain.root()));
     match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
@@ -54,10 +59,19 @@ impl Writer<'_> {
         let root = self.placer.root();
         let to = if path.is_empty() { root.again()? } else { root.open(path)? };
         let names = self.chain.merge_open(&dirs, path.is_empty())?.names;
+        let left = |name: &[u8]| !self.leave.is_empty() && self.leave.contains(&join(path, name));
         for (name, node) in &names {
             if node.kind == FileType::Directory {
                 to.mkdir(name, 0o700)?;
                 self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
+                if left(name) {
+                    let m = node.holder(&dirs)?.1.stat(name)?;
+                    to.set_owner(name, m.uid, m.gid)?;
+                    to.set_mode(name, m.mode)?;
+                }
+                continue;
+            }
+            if left(name) {
                 continue;
             }
             let (branch, dir) = node.holder(&dirs)?;
@@ -71,7 +85,7 @@ impl Writer<'_> {
         }
         self.placer.finish_folder(top, &to, false)?;
         for (name, node) in names {
-            if node.kind == FileType::Directory {
+            if node.kind == FileType::Directory && !left(&name) {
                 descend(&name, node.from);
             }
         }

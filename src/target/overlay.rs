@@ -60,7 +60,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, chain: &Chain) -
                 None => None,
             };
             let placer = placer(dir.open("root")?).beside(parent);
-            flat::write(chain, &placer)?;
+            flat::write(chain, &placer, &flat::Leave::new())?;
             Ok(placer.tally)
         }
         Shape::Upper(branches, lower) => {
@@ -89,7 +89,7 @@ pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
 pub(super) fn chain(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Chain> {
     // `root/` too is read as overlayfs reads it: a device 0:0 in it would be a ghost in every container
     let branch = |id: &LayerId, sub: &str| -> Result<Branch> {
-        Ok(Branch { id: id.clone(), dir: at.open(format!("overlay/{id}/{sub}"))?, format: Format::Overlay })
+        Ok(Branch { id: Some(id.clone()), dir: at.open(format!("overlay/{id}/{sub}"))?, format: Format::Overlay })
     };
     let branches = match shape(role, lowers) {
         Shape::Root => vec![branch(id, "root")?],

@@ -123,7 +123,7 @@ pub(super) fn chain<'a, 'd>(
             Some((at, id)) => at.open(format!("overlay2/{id}/diff"))?,
             None => at.open(format!("overlay2/{id}/diff"))?,
         };
-        Ok(Branch { id: id.clone(), dir, format: Format::Overlay })
+        Ok(Branch { id: Some(id.clone()), dir, format: Format::Overlay })
     };
     Ok(Chain { branches: ids.map(branch).collect::<Result<_>>()? })
 }

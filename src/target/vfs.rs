@@ -29,7 +29,7 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, chain: &Chain) -> Result<Tally>
     };
     let root = home.open(layer.id.as_str())?;
     let placer = Placer::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).beside(parent);
-    flat::write(chain, &placer)?;
+    flat::write(chain, &placer, &flat::Leave::new())?;
     Ok(placer.tally)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
 }
 
 pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
-    Ok(plain(id, at.open(format!("vfs/dir/{id}"))?))
+    Ok(plain(Some(id), at.open(format!("vfs/dir/{id}"))?))
 }
 
 /// There is nothing beside the tree that could be wrong.

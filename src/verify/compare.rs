@@ -1,11 +1,12 @@
-//! Two views of one layer, compared folder by folder, on all cores.
+//! Two views of one layer, or two plain trees, compared folder by folder, on all cores.
 
-use super::Seen;
+use super::{Seen, plain};
 use crate::disk::attrs::{OPAQUE, XattrScope};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use crate::plan::PlanLayer;
 use crate::plan::scan::join;
+use crate::target::flat::Leave;
 use crate::target::{Target, Theirs};
 use crate::view::{Chain, Contributors, Node};
 use std::collections::HashMap;
@@ -18,7 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const BUFFER: u64 = 256 * 1024;
 
 struct Pair<'a> {
-    layer: &'a PlanLayer,
+    /// `layer` or `carried`, and which one.
+    subject: (&'static str, &'a str),
+    /// Does the layer hold attributes that overlayfs would obey?
+    overlay_xattrs: bool,
+    /// Paths that are not compared, and folders that are not entered.
+    leave: Option<&'a Leave>,
     old: &'a Chain,
     new: &'a Chain,
     to: Target,
@@ -52,12 +58,27 @@ pub fn views(
     theirs: &Theirs<'_>,
     seen: &Seen,
 ) -> Result<bool> {
-    let pair = Pair::of(layer, old, new, to, content, theirs, seen);
-    let (a, b) = (old.root(), new.root());
-    rayon::scope(|s| folder(s, &pair, Vec::new(), a, b));
-    match pair.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => Ok(pair.changed.into_inner()),
+    Pair::of(layer, old, new, to, content, theirs, seen).compare()
+}
+
+/// Compares what was carried along: a folder's tree, or one file of the folders given.
+pub fn carried(
+    id: &str,
+    old: Dir,
+    new: Dir,
+    file: Option<&[u8]>,
+    leave: &Leave,
+    content: bool,
+    seen: &Seen,
+) -> Result<()> {
+    let theirs = Theirs { at: &new.again()?, ids: HashMap::new() };
+    let (old, new) = (plain(None, old), plain(None, new));
+    // every attribute counts, as on vfs
+    let to = Target::Vfs;
+    let pair = Pair { leave: Some(leave), ..Pair::between(("carried", id), &old, &new, to, content, &theirs, seen) };
+    match file {
+        Some(name) => pair.file(b"", name, (0, &old.branch(0)?.dir), (0, &new.branch(0)?.dir)),
+        None => pair.compare().map(drop),
     }
 }
 
@@ -134,8 +155,34 @@ impl<'a> Pair<'a> {
     ) -> Pair<'a> {
         let each = |n: u16| to.stacks() && old.branches.len() == new.branches.len() * usize::from(n);
         let rests = [1, 2].into_iter().find(|n| each(*n));
+        // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
+        let overlay_xattrs = to == Target::Overlay || layer.facts.overlay_xattrs.count > 0;
+        let subject = ("layer", layer.id.as_str());
+        Pair { rests, overlay_xattrs, ..Pair::between(subject, old, new, to, content, theirs, seen) }
+    }
+
+    fn between(
+        subject: (&'static str, &'a str),
+        old: &'a Chain,
+        new: &'a Chain,
+        to: Target,
+        content: bool,
+        theirs: &'a Theirs<'a>,
+        seen: &'a Seen,
+    ) -> Pair<'a> {
         let (groups, failed, changed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Pair { layer, old, new, to, content, rests, theirs, seen, groups, changed, failed }
+        let (rests, overlay_xattrs, leave) = (None, false, None);
+        Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, theirs, seen, groups, changed, failed }
+    }
+
+    /// Compares everything; do the bytes of any file differ?
+    fn compare(self) -> Result<bool> {
+        let (a, b) = (self.old.root(), self.new.root());
+        rayon::scope(|s| folder(s, &self, Vec::new(), a, b));
+        match self.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            Some(e) => Err(e),
+            None => Ok(self.changed.into_inner()),
+        }
     }
 
     /// Do only layers below the first bring the name, the same ones in both views?
@@ -153,7 +200,7 @@ impl<'a> Pair<'a> {
     }
 
     fn differ(&self, path: &[u8], what: impl Into<String>) {
-        self.seen.differ("layer", self.layer.id.as_str(), path, what);
+        self.seen.differ(self.subject.0, self.subject.1, path, what);
     }
 
     fn folder(
@@ -172,16 +219,20 @@ impl<'a> Pair<'a> {
         for (i, ghost) in &is.ghosts {
             // Docker's own extraction of a layer makes them
             let holder = &self.new.branch(*i)?.id;
-            if self.theirs.ids.values().any(|t| *t == holder) {
+            if self.theirs.ids.values().any(|t| Some(*t) == holder.as_ref()) {
                 continue;
             }
             self.differ(&join(path, ghost), "a whiteout that hides nothing would be listed here");
         }
-        for name in is.names.keys().filter(|n| !was.names.contains_key(*n)) {
+        let left = |here: &[u8]| self.leave.is_some_and(|l| l.contains(here));
+        for name in is.names.keys().filter(|n| !was.names.contains_key(*n) && !left(&join(path, n))) {
             self.differ(&join(path, name), "only in the new store");
         }
         for (name, onode) in &was.names {
             let here = join(path, name);
+            if left(&here) {
+                continue;
+            }
             self.seen.names.fetch_add(1, Ordering::Relaxed);
             match is.names.get(name) {
                 None if self.cannot_hold(&odirs, onode, name)? => {}
@@ -217,9 +268,7 @@ impl<'a> Pair<'a> {
         }
         // one inode under two names: nothing can differ but what overlayfs would obey
         if (a.dev, a.ino) == (b.dev, b.ino) {
-            // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
-            let any = self.to == Target::Overlay || self.layer.facts.overlay_xattrs.count > 0;
-            let obeyed = self.to.xattr_scope() == XattrScope::Overlay && any;
+            let obeyed = self.to.xattr_scope() == XattrScope::Overlay && self.overlay_xattrs;
             if obeyed && new.1.has_overlay_xattr(name)? {
                 self.differ(path, "it carries a trusted.overlay attribute");
             }

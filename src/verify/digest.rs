@@ -142,8 +142,7 @@ mod tests {
     use std::path::Path;
 
     fn chain(top: &Path) -> Chain {
-        let id = LayerId::parse("x").expect("id");
-        Chain { branches: vec![Branch { id, dir: Dir::open_named(top).expect("open"), format: Format::Plain }] }
+        Chain { branches: vec![Branch { id: None, dir: Dir::open_named(top).expect("open"), format: Format::Plain }] }
     }
 
     /// Proves a tree that holds `a`; the tar had these names, each with the content `hello`.

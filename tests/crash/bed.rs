@@ -1,6 +1,10 @@
 //! Copies of a real store to be ill-treated, file systems in image files, and the program.
 
+#[path = "../support/disk.rs"]
+mod disk;
+
 use crate::tree::Tree;
+pub use disk::Mounted;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -299,44 +303,6 @@ impl Reference {
 /// Numbers for the report, one line each; run.sh collects them.
 pub fn report(test: &str, case: &str, points: usize) {
     println!("crash-report: {test} | {case} | {points} | 0");
-}
-
-/// A file system in an image file, mounted; unmounted when it is dropped.
-pub struct Mounted {
-    /// Where it is mounted.
-    pub at: PathBuf,
-    /// The image.
-    pub image: PathBuf,
-}
-
-impl Mounted {
-    /// Makes a file system and mounts it in `dir`. `mkfs` is the command with its options.
-    pub fn new(dir: &Path, name: &str, bytes: u64, mkfs: &[&str]) -> Mounted {
-        let image = dir.join(format!("{name}.img"));
-        fs::File::create(&image).and_then(|f| f.set_len(bytes)).expect("make image");
-        sh(mkfs[0], &[&mkfs[1..], &[path(&image)]].concat());
-        Mounted::mount(dir, name, image, "loop")
-    }
-
-    /// Mounts an image that is there.
-    pub fn mount(dir: &Path, name: &str, image: PathBuf, options: &str) -> Mounted {
-        let at = dir.join(name);
-        fs::create_dir_all(&at).expect("make mount point");
-        sh("mount", &["-o", options, path(&image), path(&at)]);
-        Mounted { at, image }
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        for options in [&["-n"][..], &["-l"]] {
-            let done = Command::new("umount").args(options).arg(&self.at).stderr(Stdio::null()).status();
-            if done.is_ok_and(|s| s.success()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
 }
 
 /// A source of chance that can be repeated: the seed is printed and read from `UNAUFS_CRASH_SEED`.

@@ -4,6 +4,7 @@
 //! points    dies before each effect on the disk, then goes on or back          (feature fault-points)
 //! random    kill -9 at random instants
 //! signals   SIGINT, SIGTERM, SIGHUP; two runs at once; journals of other schemas
+//! elsewhere all of these with the new root on another disk         (feature fault-points)
 //! full      no blocks, no inodes
 //! power     an image of the disk taken while it runs, as a power cut would leave it
 //! calls     errors injected into system calls with strace
@@ -14,6 +15,8 @@
 
 mod bed;
 mod calls;
+#[cfg(feature = "fault-points")]
+mod elsewhere;
 mod full;
 #[cfg(feature = "fault-points")]
 mod points;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::path::Path;
 
 /// The points to die at: all in the long run, else about `short` of them, ends included.
-fn chosen(total: u64, short: u64) -> Vec<u64> {
+pub fn chosen(total: u64, short: u64) -> Vec<u64> {
     let step = if bed::long() { 1 } else { (total / short).max(1) };
     // the last effects are the switch, where most can go wrong: all of them, unless it is short
     let tail = total.saturating_sub(if bed::long() { 0 } else { short / 3 });
@@ -16,7 +16,7 @@ fn chosen(total: u64, short: u64) -> Vec<u64> {
 }
 
 /// How many effects a command has.
-fn count(bed: &Bed, args: &[&str]) -> u64 {
+pub fn count(bed: &Bed, args: &[&str]) -> u64 {
     let file = bed.root.with_extension("count");
     let out = bed.command(args).env("UNAUFS_FAULT_COUNT", &file).output().expect("run");
     assert!(matches!(out.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&out.stderr));
@@ -26,7 +26,7 @@ fn count(bed: &Bed, args: &[&str]) -> u64 {
 }
 
 /// Runs a command that dies before its k-th effect; false if it had fewer.
-fn die(bed: &Bed, args: &[&str], k: u64) -> bool {
+pub fn die(bed: &Bed, args: &[&str], k: u64) -> bool {
     let out = bed.command(args).env("UNAUFS_FAULT_AT", k.to_string()).output().expect("run");
     let ran = bed::Ran::of(out, args);
     if ran.signal == Some(9) {

@@ -52,6 +52,17 @@ impl Tree {
         Tree(out)
     }
 
+    /// With a path that contents name replaced by another, for trees that lie elsewhere.
+    pub fn told(mut self, was: &Path, is: &str) -> Tree {
+        let was = was.to_str().expect("a path in UTF-8");
+        for o in self.0.values_mut() {
+            if let Ok(text) = std::str::from_utf8(&o.content).map(|t| t.replace(was, is)) {
+                o.content = text.into_bytes();
+            }
+        }
+        self
+    }
+
     /// What differs, one line each.
     pub fn differences(&self, is: &Tree) -> Vec<String> {
         let mut out = Vec::new();

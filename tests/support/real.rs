@@ -58,12 +58,7 @@ pub struct Packed {
 
 /// The project's own store.
 pub fn small() -> Packed {
-    Packed {
-        name: "docker20-aufs".to_owned(),
-        archive: Path::new(HOME).join("tests/stores/docker20-aufs.tar.xz"),
-        root: "root".into(),
-        truth: None,
-    }
+    Packed::of_project("docker20-aufs")
 }
 
 /// The project's own store, and those that lie beside the checkout.
@@ -104,6 +99,12 @@ pub struct Store {
 }
 
 impl Packed {
+    /// One of the project's own.
+    pub fn of_project(name: &str) -> Packed {
+        let archive = Path::new(HOME).join(format!("tests/stores/{name}.tar.xz"));
+        Packed { name: name.to_owned(), archive, root: "root".into(), truth: None }
+    }
+
     /// Unpacks it.
     pub fn unpack(&self) -> Store {
         let dir = folder();
@@ -133,10 +134,15 @@ impl Store {
 
     /// Runs the judge on `root`, which is this store or a copy of it, and wants it to find nothing.
     pub fn judged(&self, verb: &str, root: &Path, driver: &str) -> String {
+        self.judged_by(&self.truth, verb, root, driver)
+    }
+
+    /// The same with another truth.
+    pub fn judged_by(&self, truth: &Path, verb: &str, root: &Path, driver: &str) -> String {
         let mut judge = Command::new("/usr/bin/python3");
         judge.arg(Path::new(HOME).join("tests/judge/judge.py")).arg(verb).arg(root).arg(driver);
         if verb != "use" {
-            judge.arg(&self.truth);
+            judge.arg(truth);
         }
         let ran = Ran::of(judge.output().expect("the judge"));
         assert_eq!(ran.code, 0, "{}: the judge ({verb}) says:\n{}{}", self.name, ran.stdout, ran.stderr);

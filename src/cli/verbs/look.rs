@@ -1,6 +1,6 @@
 //! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
 
-use super::{folder_of, journal, last_run, load, root, say, say_json, write_outside};
+use super::{Roots, folder_of, journal, last_run, load, root, say, say_json, write_outside};
 use crate::checks;
 use crate::cli::args::{Global, InspectArgs, PlanArgs};
 use crate::cli::{Done, Ending, screen};
@@ -32,7 +32,7 @@ pub fn plan(g: &Global, a: &PlanArgs) -> Done {
     not_moving(g, &root)?;
     let plan = {
         let progress = screen::progress(g);
-        make::make(&root, &a.what.options(), &make::Known::default(), &*progress)?
+        make::make(&root, &a.what.options(g.target.as_deref()), &make::Known::default(), &*progress)?
     };
     if let Some(file) = &a.out {
         save(&root, file, &plan)?;
@@ -97,8 +97,14 @@ fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
 
 /// `unaufs status`.
 pub fn status(g: &Global) -> Done {
-    let root = root(g)?;
-    let doc = report::status::Status::of(&root, last_run(g, &root)?)?;
+    let roots = Roots::of(g)?;
+    let run = roots.new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+    let root = match (roots.new, roots.old) {
+        (Some(new), _) if run.is_some() => new,
+        (_, Some(old)) => old,
+        (_, None) => root(g)?,
+    };
+    let doc = report::status::Status::of(&root, run)?;
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {

@@ -1,6 +1,6 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{confirm, journal, load, root, say, say_json, write_outside};
+use super::{Roots, confirm, journal, last_run, load, needed, say, say_json, write_outside};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::{Done, Ending, screen};
@@ -9,33 +9,79 @@ use crate::engine::inplace::MOVING;
 use crate::engine::{self, How, Lock, Locked, stage};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Run, State};
+use crate::plan::elsewhere::Place;
 use crate::plan::{Mode, Plan, make};
 use crate::report;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `unaufs migrate`.
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
-    let root = root(g)?;
+    let (saved, target) = targeted(g, a)?;
+    let g = &Global { target, ..g.clone() };
+    let Roots { old, new } = Roots::of(g)?;
+    let root = needed(old)?;
     // before the journal is read: what another unaufs does meanwhile would make the plan out of date
-    let lock = if a.dry_run { None } else { Some(Lock::take(&root, a.prepare)?) };
+    let mut lock = if a.dry_run { None } else { Some(Lock::take(&root, a.prepare)?) };
+    if let Some(new) = new.as_ref().filter(|n| n.label() != root.label()) {
+        lock = lock.map(|l| l.and(new)).transpose()?;
+    }
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
-    let last = match journal(g, &root)? {
-        Some(j) => j.last()?,
-        None => None,
-    };
+    let last = new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+    let at = At { root, new, lock };
     match last {
         Some(run) if matches!(run.state, State::Undoing) => Err(Error::new(Kind::Failed, "a rollback was interrupted")
             .hint("run `unaufs rollback` again; then migrate anew")),
         Some(run) if matches!(run.state, State::Switched | State::Cleaned) => {
-            if root.has("aufs")? && run.state == State::Switched {
+            let at = at.new.as_ref().unwrap_or(&at.root);
+            if at.has("aufs")? && run.state == State::Switched {
                 return Err(Error::new(Kind::Failed, "this root was migrated, and there is a new aufs/ in it")
                     .hint("an old Docker has run on it since; `unaufs status` tells more"));
             }
             finished(g, &run)
         }
-        Some(run) if !run.state.over() => resume(g, a, root, lock, run, how),
-        _ => begin(g, a, root, lock, how),
+        Some(run) if !run.state.over() => resume(g, a, at, run, how),
+        _ => begin(g, a, at, saved, how),
+    }
+}
+
+/// The roots, locked unless nothing is to be changed.
+struct At {
+    /// Holds the old store.
+    root: Dir,
+    /// Where the new store comes to be, if that folder is there.
+    new: Option<Dir>,
+    lock: Option<Lock>,
+}
+
+impl At {
+    /// Opens the journal; makes the folder of the new root where it is missing. `None` if nothing is to be changed.
+    fn open(self, g: &Global) -> Result<Option<Locked>> {
+        let Some(mut lock) = self.lock else { return Ok(None) };
+        let new = match (self.new, &g.target) {
+            (Some(new), _) => new,
+            (None, Some(target)) => {
+                let new = Place::look(target)?.make(&self.root)?;
+                lock = lock.and(&new)?;
+                new
+            }
+            (None, None) => self.root.again()?,
+        };
+        Locked::open(self.root, new, lock, g.state.as_deref()).map(Some)
+    }
+}
+
+/// The saved plan, if one was given, and the `--target` of it or of the command line.
+fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf>)> {
+    let Some(file) = &a.plan else { return Ok((None, g.target.clone())) };
+    let saved = load(file)?;
+    let theirs = saved.options.target.as_ref().map(PathBuf::from);
+    match (&g.target, &theirs) {
+        (Some(given), Some(theirs)) if std::path::absolute(given).ok().as_ref() != Some(theirs) => {
+            Err(Error::new(Kind::Usage, format!("the saved plan has --target {}", theirs.display())))
+        }
+        (Some(_), None) => Err(Error::new(Kind::Usage, "the saved plan has no --target").hint("make a new plan")),
+        _ => Ok((Some(saved), theirs)),
     }
 }
 
@@ -51,24 +97,31 @@ fn finished(g: &Global, run: &Run) -> Done {
     Ok(Ending::Fine)
 }
 
-fn begin(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, how: How) -> Done {
-    let saved = match &a.plan {
-        Some(file) => Some(load(file)?),
-        None => None,
-    };
-    let options = saved.as_ref().map_or_else(|| a.what.options(), |p| p.options.clone());
+fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> Done {
+    let options = saved.as_ref().map_or_else(|| a.what.options(g.target.as_deref()), |p| p.options.clone());
     fits_mode(options.mode, a)?;
+    if let (None, Some(new)) = (&options.target, at.new.as_ref().filter(|n| n.label() != at.root.label())) {
+        let (old, new) = (crate::show::path(at.root.label()), crate::show::path(new.label()));
+        return Err(Error::new(Kind::Usage, format!("{new} is the new root of a migration that is over"))
+            .hint(format!("unaufs migrate --root {old} --target {new}")));
+    }
+    // what is under way in the old root itself would go on from a store that this one leaves as it is
+    if g.target.is_some() && last_run(g, &at.root)?.is_some_and(|r| !r.state.over() && r.plan.elsewhere.is_none()) {
+        return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
+            .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
+            .loss("nothing; nothing was changed"));
+    }
     let progress = screen::progress(g);
-    let plan = make::make(&root, &options, &make::Known::default(), &*progress)?;
+    let plan = make::make(&at.root, &options, &make::Known::default(), &*progress)?;
     drop(progress);
     crate::error::check_disk(a.keep_going)?;
     if let Some(saved) = &saved {
         stale(saved, &plan)?;
     }
-    let Some(lock) = lock else {
+    if at.lock.is_none() {
         say(&report::plan::text(&plan, screen::look(g)))?;
         return Ok(Ending::Fine);
-    };
+    }
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
         say(&report::plan::text(&plan, screen::look(g)))?;
@@ -76,11 +129,11 @@ fn begin(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, how: How) -
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;
     }
-    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
+    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
     work(g, a, &mut locked, plan, None, how)
 }
 
-fn resume(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, how: How) -> Done {
+fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
     if let Some(file) = &a.plan {
         let saved = load(file)?;
         if saved.fingerprint.digest != run.plan.fingerprint.digest {
@@ -90,9 +143,9 @@ fn resume(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, 
     }
     fits_mode(run.plan.options.mode, a)?;
     if run.prepared && run.state == State::Building {
-        return after_prepare(g, a, root, lock, run, how);
+        return after_prepare(g, a, at, run, how);
     }
-    let journal = journal(g, &root)?;
+    let journal = journal(g, at.new.as_ref().unwrap_or(&at.root))?;
     // in mode move the old layers are not any more what the plan was made from; the records have all that is left to do
     let moving = match &journal {
         Some(j) => j.noted(run.id, MOVING)?,
@@ -105,18 +158,18 @@ fn resume(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, 
             None => BTreeMap::new(),
         };
         let known = make::Known { lost, ..make::Known::default() };
-        let fresh = make::make(&root, &run.plan.options, &known, &*progress)?;
+        let fresh = make::make(&at.root, &run.plan.options, &known, &*progress)?;
         crate::error::check_disk(a.keep_going)?;
         blockers(&fresh, &ROOM)?;
         stale(&run.plan, &fresh)?;
     }
     drop(journal);
-    let Some(lock) = lock else {
+    if at.lock.is_none() {
         say(&format!("a migration stands at '{}'; `unaufs migrate` goes on with it", run.state.name()))?;
         return Ok(Ending::Fine);
-    };
+    }
     confirm(a.yes, &format!("A migration stands at '{}'. Go on?", run.state.name()))?;
-    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
+    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
     let plan = run.plan.clone();
     work(g, a, &mut locked, plan, Some(run), how)
 }
@@ -134,22 +187,22 @@ fn fits_mode(mode: Mode, a: &MigrateArgs) -> Result<()> {
 }
 
 /// Image layers were built while Docker ran. The plan is made anew, and what has changed since is built anew.
-fn after_prepare(g: &Global, a: &MigrateArgs, root: Dir, lock: Option<Lock>, run: Run, how: How) -> Done {
+fn after_prepare(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
     let progress = screen::progress(g);
-    let fresh = make::make(&root, &run.plan.options, &make::Known::of(&run.plan), &*progress)?;
+    let fresh = make::make(&at.root, &run.plan.options, &make::Known::of(&run.plan), &*progress)?;
     drop(progress);
     let settled = if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() };
     crate::error::check_disk(a.keep_going)?;
     blockers(&fresh, &settled)?;
-    let Some(lock) = lock else {
+    if at.lock.is_none() {
         say(&report::plan::text(&fresh, screen::look(g)))?;
         return Ok(Ending::Fine);
-    };
+    }
     let saved = a.plan.is_some();
     if !saved {
         confirm(a.yes, "The image layers are prepared. Migrate now?")?;
     }
-    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
+    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
     // what failed before is tried again
     stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare, &BTreeMap::new())?;
     let run = locked.journal.last()?;
@@ -171,7 +224,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         }
         failed.extend(outcome.failed.clone());
         let known = make::Known { lost: failed.clone(), ..make::Known::default() };
-        let fresh = make::make(&locked.root, &plan.options, &known, &*progress)?;
+        let fresh = make::make(&locked.old, &plan.options, &known, &*progress)?;
         let Some(last) = locked.journal.last()? else {
             return Err(Error::corrupt("the journal lost its run"));
         };
@@ -205,7 +258,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
 fn record(locked: &Locked, file: &Path) -> Result<()> {
     let Some(run) = locked.journal.last()? else { return Err(Error::corrupt("the journal lost its run")) };
     let mut sums = stage::Sums::default();
-    for (_, tally) in locked.journal.tallies(run.id)? {
+    for (_, tally) in locked.journal.tallies(run.id, "layer")? {
         if let Ok(t) = serde_json::from_str::<stage::Sums>(&tally) {
             sums.add(t);
         }
@@ -217,7 +270,7 @@ fn record(locked: &Locked, file: &Path) -> Result<()> {
         verified: run.verified.clone(),
         sums,
     };
-    write_outside(&locked.root, file, report::html::page(&run.plan, Some(&record))?.as_bytes())
+    write_outside(&locked.old, file, report::html::page(&run.plan, Some(&record))?.as_bytes())
 }
 
 /// Exit 13 with everything that changed.

@@ -1,28 +1,42 @@
 //! `unaufs rollback` and `unaufs cleanup`: the two ways to end a migration.
 
-use super::{confirm, last_run, root, say, say_json};
+use super::{Roots, confirm, last_run, needed, say, say_json};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
 use crate::cli::{Done, Ending, screen};
-use crate::engine::{self, Lock, Locked};
-use crate::error::{Error, Kind};
-use crate::journal::State;
-use crate::plan::switch::{OLD, STATE};
+use crate::disk::Dir;
+use crate::engine::{self, Locked};
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Run, State};
+use crate::plan::switch::{OLD, STATE, old_parts};
 use crate::report;
 
 /// `unaufs rollback`.
 pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
-    let root = root(g)?;
-    let lock = Lock::take(&root, false)?;
-    let run = last_run(g, &root)?.filter(|r| !r.state.over());
-    let Some(run) = run else {
-        if a.drop_new && root.has(STATE)? {
-            engine::drop_state(Locked::open(root, lock, g.state.as_deref())?, g.state.is_some())?;
-        }
-        say("nothing to do: no migration is under way or in force")?;
+    let roots = Roots::of(g)?;
+    let nothing = "nothing to do: no migration is under way or in force";
+    let (old, Some(root)) = (roots.old, roots.new) else {
+        say(nothing)?;
         return Ok(Ending::Fine);
     };
-    confirm(a.yes, "Put the old store back?")?;
-    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
+    let lock = Roots::lock(old.as_ref(), &root)?;
+    // a rollback of what lies in another place needs nothing of the old root
+    let old = old.map_or_else(|| root.again(), Ok)?;
+    let last = last_run(g, &root)?;
+    let made = last.as_ref().and_then(|r| r.plan.elsewhere.as_ref()).is_some_and(|e| e.made);
+    let Some(run) = last.filter(|r| !r.state.over()) else {
+        if a.drop_new && root.has(STATE)? {
+            engine::drop_state(Locked::open(old, root, lock, g.state.as_deref())?, g.state.is_some(), made)?;
+        }
+        say(nothing)?;
+        return Ok(Ending::Fine);
+    };
+    let question = match &run.plan.elsewhere {
+        Some(e) if a.drop_new => format!("Delete everything in {}?", crate::show::text(&e.path)),
+        Some(e) => format!("Take the new root in {} out of use?", crate::show::text(&e.path)),
+        None => "Put the old store back?".to_owned(),
+    };
+    confirm(a.yes, &question)?;
+    let mut locked = Locked::open(old, root, lock, g.state.as_deref())?;
     if let Some(m) = crate::disk::mounts::below(locked.root.label())?.first() {
         return Err(Error::new(Kind::Busy, format!("{} is mounted", crate::show::path(&m.point)))
             .hint(format!("umount {}", crate::show::path(&m.point)))
@@ -30,13 +44,22 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     }
     let progress = screen::progress(g);
     progress.phase("rollback", run.plan.switch.len() as u64);
+    // a root in another place goes as a whole: what was written in it is listed before
+    let elsewhere = run.plan.elsewhere.is_some();
+    let before = if elsewhere { report::rollback::added_meanwhile(&locked.root, &run.plan)? } else { Vec::new() };
     let undone = engine::rollback(&mut locked, &run, a.drop_new, &*progress)?;
     drop(progress);
-    let added = report::rollback::added_meanwhile(&locked.root, &run.plan)?;
-    let doc =
-        report::rollback::Document { schema: "unaufs.rollback/1", dropped: a.drop_new, undone: &undone, added: &added };
+    let added = if elsewhere { before } else { report::rollback::added_meanwhile(&locked.root, &run.plan)? };
+    let doc = report::rollback::Document {
+        schema: "unaufs.rollback/1",
+        dropped: a.drop_new,
+        undone: &undone,
+        added: &added,
+        elsewhere: run.plan.elsewhere.as_ref().map(|e| e.path.as_str()),
+        root: &run.plan.root.path,
+    };
     if a.drop_new {
-        engine::drop_state(locked, g.state.is_some())?;
+        engine::drop_state(locked, g.state.is_some(), made)?;
     }
     if g.json || g.jsonl {
         say_json(&doc)?
@@ -48,13 +71,14 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
 
 /// `unaufs cleanup`.
 pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
-    let root = root(g)?;
-    let lock = Lock::take(&root, false)?;
+    let (old, root) = Roots::of(g)?.made()?;
+    let old = needed(old)?;
+    let lock = Roots::lock(Some(&old), &root)?;
     let Some(run) = last_run(g, &root)? else {
         return Err(Error::new(Kind::NoStore, "no migration has been made here"));
     };
     match run.state {
-        State::Cleaned if !root.has(OLD)? => {
+        State::Cleaned if !left(&old, &root, &run)? => {
             say("nothing to do: the old store was deleted before")?;
             return Ok(Ending::Fine);
         }
@@ -77,7 +101,7 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         say(&report::cleanup_warning(&run.plan))?;
     }
     confirm(a.yes, "Delete the old store for good?")?;
-    let mut locked = Locked::open(root, lock, g.state.as_deref())?;
+    let mut locked = Locked::open(old, root, lock, g.state.as_deref())?;
     engine::cleanup(&mut locked, &run)?;
     if g.json || g.jsonl {
         say_json(&serde_json::json!({"schema": "unaufs.cleanup/1", "state": "cleaned"}))?;
@@ -85,4 +109,17 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         say("the old store is deleted")?;
     }
     Ok(Ending::Fine)
+}
+
+/// Is there something of the old store?
+fn left(old: &Dir, root: &Dir, run: &Run) -> Result<bool> {
+    if run.plan.elsewhere.is_none() {
+        return root.has(OLD);
+    }
+    for path in old_parts(run.plan.generation) {
+        if old.has(path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

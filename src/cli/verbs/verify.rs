@@ -1,6 +1,6 @@
 //! `unaufs verify`: chooses what there is to prove, and with what.
 
-use super::{journal, last_run, root, say, say_json};
+use super::{Roots, journal, last_run, needed, say, say_json};
 use crate::cli::args::{Global, VerifyArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
@@ -15,10 +15,10 @@ use crate::verify::{self, Report};
 
 /// `unaufs verify`.
 pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
-    let root = root(g)?;
+    let (old, root) = Roots::of(g)?.made()?;
     let run = last_run(g, &root)?.filter(|r| !matches!(r.state, State::Undone));
     let report = match &run {
-        Some(run) if a.driver.is_none() && run.state != State::Cleaned => compare(g, a, &root, run)?,
+        Some(run) if a.driver.is_none() && run.state != State::Cleaned => compare(g, a, old, &root, run)?,
         _ => check(g, a, &root, run.as_ref())?,
     };
     let doc = report::verify::Document { schema: "unaufs.verify/1", level: a.level, report: &report };
@@ -31,12 +31,13 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
 }
 
 /// The new store against the old one, wherever the run has them now. That nothing differs is noted for `cleanup`.
-fn compare(g: &Global, a: &VerifyArgs, root: &Dir, run: &Run) -> Result<Report> {
+fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) -> Result<Report> {
     let (old, new) = match run.state {
         State::Building => {
             return Err(Error::new(Kind::Failed, "the new store is not complete").hint("`unaufs migrate` goes on"));
         }
-        State::Built | State::Verified => (root.again()?, root.open(NEW)?),
+        State::Built | State::Verified => (needed(old)?, root.open(NEW)?),
+        State::Switched if run.plan.elsewhere.is_some() => (needed(old)?, root.again()?),
         State::Switched => (root.open(OLD)?, root.again()?),
         _ => {
             return Err(Error::new(
@@ -46,7 +47,11 @@ fn compare(g: &Global, a: &VerifyArgs, root: &Dir, run: &Run) -> Result<Report> 
             .hint("`unaufs status` tells what to do"));
         }
     };
-    let report = verify::verify(&run.plan, &old, &new, a.level, &*screen::progress(g))?;
+    let progress = screen::progress(g);
+    let mut report = verify::verify(&run.plan, &old, &new, a.level, &*progress)?;
+    if run.state != State::Switched {
+        verify::carried(&run.plan, &old, &new, a.level, &mut report, &*progress)?;
+    }
     if report.differences.is_empty()
         && let Some(mut j) = journal(g, root)?
     {

@@ -66,7 +66,7 @@ pub(super) fn check(
         out.push(Finding::new("T09", crate::show::path(place.label()), "ext4 has little room for attributes"));
     }
     let mountinfo = std::fs::read(machine.file("proc/self/mountinfo")).unwrap_or_default();
-    mount_options(place.label(), &mounts::parse(&mountinfo), out);
+    mount_options(place.label(), &mounts::parse(&mountinfo), options.to, out);
     immutable(root, out, unseen)?;
     clock(root, std::time::SystemTime::now(), out)?;
     if machine.file("sys/fs/selinux/enforce").exists() {
@@ -134,7 +134,7 @@ fn tells_types(dir: &Dir) -> Result<bool> {
     Ok(true)
 }
 
-fn mount_options(path: &Path, all: &[Mount], out: &mut Vec<Finding>) {
+fn mount_options(path: &Path, all: &[Mount], to: Target, out: &mut Vec<Finding>) {
     // later lines cover earlier ones at the same point
     let mine = all.iter().filter(|m| path.starts_with(&m.point));
     let Some(m) = mine.enumerate().max_by_key(|(i, m)| (m.point.components().count(), *i)).map(|(_, m)| m) else {
@@ -147,6 +147,14 @@ fn mount_options(path: &Path, all: &[Mount], out: &mut Vec<Finding>) {
             Finding::new("H10", point.clone(), "it is mounted read-only")
                 .fix(format!("mount -o remount,rw {point}"))
                 .effect("`plan` may look at it; `migrate` could write nothing"),
+        );
+    }
+    // a layer of these is bound as the container's root, with the options of the mount; an overlay is a mount of its own (measured, 6.18)
+    if matches!(to, Target::Vfs | Target::Btrfs) && has(&["noexec", "nodev"]) {
+        out.push(
+            Finding::new("H18", point.clone(), "it is mounted noexec or nodev")
+                .fix(format!("mount -o remount,exec,dev {point}, and the same in /etc/fstab"))
+                .effect("no program starts in a container, or no device of an image can be opened"),
         );
     }
     if has(&["prjquota", "pquota"]) {

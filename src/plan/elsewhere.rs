@@ -1,0 +1,421 @@
+//! `--target DIR`: the new root in another place, usually on another disk. Looks only; [`crate::engine::carry`] copies.
+//!
+//! ```text
+//! ROOT/…                                                   DIR/…
+//!   volumes/ network/ swarm/ plugins/ trust/ … ──copy──▶   the same
+//!   containers/<id>/: logs, hosts, checkpoints ──copy──▶   containers/<id>/
+//!   containers/<id>/config.v2.json  ─paths say DIR──▶      containers/<id>/config.v2.json         (repoint.rs)
+//!   aufs/ image/aufs/                          ────────▶   <driver>/ image/<driver>/, as without --target
+//!   tmp/ graph/ buildkit/, folders of other drivers        stay in ROOT
+//! ```
+//!
+//! Nothing in ROOT is written, renamed or removed: the journal and the stage lie in `DIR/.unaufs`. A unit of work is one entry of
+//! `volumes/`, one container, or one other name at the top.
+
+pub mod place;
+pub mod repoint;
+
+use super::switch::STATE;
+use crate::checks::{Finding, Level};
+use crate::disk::mounts::Room;
+use crate::disk::{Dir, FileType, Meta};
+use crate::error::{Error, Result};
+use crate::store::Store;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+pub use place::Place;
+
+/// The new root, where it is not the old one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Its real path.
+    pub path: String,
+    /// Its file system's type.
+    pub fs: String,
+    /// Room on that.
+    pub room: Room,
+    /// The folder is not there yet: it is made, and a rollback with `--drop-new` removes it.
+    pub made: bool,
+    /// Folders that are made for what is put into them, parents first.
+    #[serde(with = "super::paths")]
+    pub frames: Vec<Vec<u8>>,
+    /// What goes along by copy.
+    pub carried: Vec<Carried>,
+    /// Names of the old root that do not go along.
+    pub stays: Vec<Stays>,
+}
+
+/// Something that goes along: a folder with all that is in it, or one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Below both roots.
+    #[serde(with = "super::path")]
+    pub path: Vec<u8>,
+    /// A folder, but a mount point: an empty one is made.
+    #[serde(default)]
+    pub mount: bool,
+    /// What it holds.
+    #[serde(flatten)]
+    pub size: Size,
+    /// Below `path`: files that are written anew, and mount points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::paths")]
+    pub leave: Vec<Vec<u8>>,
+}
+
+/// What a tree holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Names that are not folders.
+    pub files: u64,
+    /// Folders, the tree's own included.
+    pub folders: u64,
+    /// Inodes that are not folders.
+    pub inodes: u64,
+    /// Bytes of content, each inode once.
+    pub bytes: u64,
+    /// Bytes that all of it takes on the disk.
+    pub allocated: u64,
+}
+
+impl Size {
+    /// Adds another.
+    pub fn add(&mut self, s: Size) {
+        self.files += s.files;
+        self.folders += s.folders;
+        self.inodes += s.inodes;
+        self.bytes += s.bytes;
+        self.allocated += s.allocated;
+    }
+}
+
+/// A name that stays in the old root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stays {
+    /// Its name.
+    #[serde(with = "super::path")]
+    pub name: Vec<u8>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Elsewhere {
+    /// All that goes along.
+    pub fn total(&self) -> Size {
+        let mut out = Size::default();
+        self.carried.iter().for_each(|c| out.add(c.size));
+        out
+    }
+
+    /// The names at the top of the new root that come along or hold what does.
+    pub fn tops(&self) -> BTreeSet<String> {
+        let paths = self.frames.iter().chain(self.carried.iter().map(|c| &c.path));
+        let top = |p: &Vec<u8>| p.split(|c| *c == b'/').next().map(|t| String::from_utf8_lossy(t).into_owned());
+        paths.filter_map(top).collect()
+    }
+
+    /// Leaves out the folders of containers that do not move.
+    pub fn keep_containers(&mut self, moves: impl Fn(&str) -> bool) {
+        self.carried.retain(|c| match c.path.strip_prefix(b"containers/") {
+            Some(id) => moves(&String::from_utf8_lossy(id)),
+            None => true,
+        });
+    }
+}
+
+impl Carried {
+    /// Its name in the journal and in reports.
+    pub fn name(&self) -> String {
+        crate::show::bytes(&self.path)
+    }
+}
+
+/// Folders in ROOT that belong to a storage driver.
+const DRIVERS: [&str; 9] =
+    ["aufs", "btrfs", "devicemapper", "fuse-overlayfs", "overlay", "overlay2", "overlayfs", "windowsfilter", "zfs"];
+
+/// Finds what goes along, and counts it.
+pub fn look(root: &Dir, store: &Store, place: &Place) -> Result<(Elsewhere, Vec<Finding>)> {
+    let mut out = Elsewhere {
+        path: place.path.to_string_lossy().into_owned(),
+        fs: place.fs()?,
+        room: place.room()?,
+        made: place.dir.is_none(),
+        frames: Vec::new(),
+        carried: Vec::new(),
+        stays: Vec::new(),
+    };
+    let mut findings = Vec::new();
+    for (name, kind) in root.list()? {
+        if let Some(reason) = stays(root, store, &name, kind)? {
+            out.stays.push(Stays { name, reason });
+        } else if kind == FileType::Directory && is_frame(&name) && !is_mount(root, &name)? {
+            frame(root, store, &name, &mut out)?;
+        } else {
+            let unit = carried(root, name, Vec::new())?;
+            out.carried.push(unit);
+        }
+    }
+    others(store, root, &mut findings)?;
+    tell(&out, root, &mut findings)?;
+    Ok((out, findings))
+}
+
+/// Folders whose entries go along one by one.
+fn is_frame(name: &[u8]) -> bool {
+    matches!(name, b"containers" | b"image" | b"volumes" | b"vfs")
+}
+
+/// Why a name at the top does not go along.
+fn stays(root: &Dir, store: &Store, name: &[u8], kind: FileType) -> Result<Option<String>> {
+    let Ok(text) = std::str::from_utf8(name) else {
+        return Ok(Some("no Docker made a name like this".to_owned()));
+    };
+    let reason = match text {
+        STATE => "unaufs's own",
+        "lost+found" => "the file system's own",
+        "tmp" => "temporary files",
+        "graph" => "it was converted",
+        _ if text.starts_with("repositories-") => "it was converted",
+        _ if store.caches.iter().any(|c| c == text) => "a cache that only the old driver can read",
+        _ if DRIVERS.contains(&text) => "layers of a storage driver",
+        // volumes of before Docker 1.7 lie in vfs/dir too
+        "vfs" if root.has("image/vfs")? => "layers of a storage driver",
+        _ if text.ends_with(".temp") || text.ends_with(".tmp") || text.ends_with(".migrated") => "left by another tool",
+        _ if kind == FileType::Directory && crate::store::remapped(name) => "a root of its own",
+        _ => return Ok(None),
+    };
+    Ok(Some(reason.to_owned()))
+}
+
+fn frame(root: &Dir, store: &Store, name: &[u8], out: &mut Elsewhere) -> Result<()> {
+    out.frames.push(name.to_vec());
+    for (sub, kind) in root.open(name)?.list()? {
+        let path = [name, b"/", &sub].concat();
+        let text = String::from_utf8_lossy(&sub).into_owned();
+        match name {
+            b"containers" => {
+                let Some(c) = store.containers.values().find(|c| c.id.as_str() == text) else { continue };
+                let mut leave: Vec<Vec<u8>> = c.files.iter().map(|f| f.name.clone().into_bytes()).collect();
+                let layer = format!("containers/{text}/rw");
+                if store.layers.values().any(|l| l.moved_to.as_ref() == Some(&layer)) {
+                    leave.push(b"rw".to_vec());
+                }
+                out.carried.push(carried(root, path, leave)?);
+            }
+            b"image" if kind == FileType::Directory && (DRIVERS.contains(&&*text) || text == "vfs") => {}
+            b"vfs" if kind == FileType::Directory && text == "dir" && !is_mount(root, &path)? => {
+                out.frames.push(path.clone());
+                for (volume, _) in root.open(&path)?.list()? {
+                    out.carried.push(carried(root, [&path[..], b"/", &volume].concat(), Vec::new())?);
+                }
+            }
+            _ => out.carried.push(carried(root, path, Vec::new())?),
+        }
+    }
+    Ok(())
+}
+
+fn carried(root: &Dir, path: Vec<u8>, mut leave: Vec<Vec<u8>>) -> Result<Carried> {
+    let counted = count(root, &path, &leave)?;
+    leave.extend(counted.mounts);
+    Ok(Carried { mount: counted.mount, size: counted.size, leave, path })
+}
+
+fn is_mount(root: &Dir, path: &[u8]) -> Result<bool> {
+    match root.try_open(path) {
+        Err(Errno::XDEV) => Ok(true),
+        Err(Errno::NOTDIR | Errno::LOOP) | Ok(_) => Ok(false),
+        Err(e) => Err(Error::io(format!("open folder {}", root.show(path)), e)),
+    }
+}
+
+/// A tree, counted.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// It is itself a mount point.
+    pub mount: bool,
+    /// What it holds.
+    pub size: Size,
+    /// Mount points in it.
+    pub mounts: Vec<Vec<u8>>,
+    /// Changes when any name, type, owner, mode, size or time in it changes; in any order of reading.
+    pub state: u64,
+}
+
+/// Counts what is at a path below ROOT, but for what is left out. Mount points are not entered.
+pub fn count(root: &Dir, path: &[u8], leave: &[Vec<u8>]) -> Result<Counted> {
+    let (holder, name) = root.parent_of(path)?;
+    let m = holder.stat(name)?;
+    let mut out = Counted::default();
+    let mut seen = HashSet::new();
+    note(&mut out, &mut seen, b"", &m);
+    if !m.is_dir() {
+        return Ok(out);
+    }
+    let top = match holder.try_open(name) {
+        Ok(top) => top,
+        Err(Errno::XDEV) => {
+            out.mount = true;
+            return Ok(out);
+        }
+        Err(e) => return Err(Error::io(format!("open folder {}", holder.show(name)), e)),
+    };
+    let mut todo = vec![Vec::new()];
+    while let Some(at) = todo.pop() {
+        let dir = match if at.is_empty() { top.again().map(Ok)? } else { top.try_open(&at) } {
+            Ok(dir) => dir,
+            Err(Errno::XDEV) => {
+                out.mounts.push(at);
+                continue;
+            }
+            Err(e) => return Err(Error::io(format!("open folder {}", top.show(&at)), e)),
+        };
+        dir.for_each(|name, _, _| {
+            let here = super::scan::join(&at, name);
+            if leave.contains(&here) {
+                return Ok(());
+            }
+            let m = dir.stat(name)?;
+            note(&mut out, &mut seen, &here, &m);
+            if m.is_dir() {
+                todo.push(here);
+            }
+            Ok(())
+        })?;
+    }
+    out.mounts.sort();
+    Ok(out)
+}
+
+fn note(out: &mut Counted, seen: &mut HashSet<(u64, u64)>, path: &[u8], m: &Meta) {
+    let mut hash = DefaultHasher::new();
+    (path, m.mode, m.uid, m.gid, m.size, m.mtime, m.ctime, m.ino, m.rdev, m.kind.as_raw_mode()).hash(&mut hash);
+    out.state = out.state.wrapping_add(hash.finish());
+    if m.is_dir() {
+        out.size.folders += 1;
+        out.size.allocated += m.allocated;
+        return;
+    }
+    out.size.files += 1;
+    if m.nlink == 1 || seen.insert((m.dev, m.ino)) {
+        out.size.inodes += 1;
+        out.size.allocated += m.allocated;
+        out.size.bytes += if m.is_file() { m.size } else { 0 };
+    }
+}
+
+/// Stores of other drivers in ROOT, whose images and containers the new root would not have.
+fn others(store: &Store, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
+    for driver in DRIVERS.iter().chain(&["vfs"]).filter(|d| **d != "aufs") {
+        let images = match root.open_opt(format!("image/{driver}/imagedb/content/sha256"))? {
+            Some(dir) => dir.list()?.len(),
+            None => 0,
+        };
+        let containers = store.containers.values().filter(|c| c.foreign && c.driver == *driver).count();
+        if images + containers > 0 {
+            let what = format!(
+                "{} and {} of the driver {driver}",
+                crate::show::plural(images, "image"),
+                crate::show::plural(containers, "container")
+            );
+            out.push(
+                Finding::new("N02", format!("{driver}/"), what)
+                    .fix("migrate without --target, which adds to that store; or leave them in the old root: --allow N02")
+                    .effect("they do not go along"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
+    let (total, dir) = (e.total(), crate::show::text(&e.path));
+    let what = format!(
+        "{} in {} and {} go along by copy",
+        crate::show::size(total.bytes),
+        crate::show::plural(usize::try_from(total.files).unwrap_or(usize::MAX), "file"),
+        crate::show::plural(usize::try_from(total.folders).unwrap_or(usize::MAX), "folder"),
+    );
+    out.push(Finding::new("N04", dir.clone(), what).effect("volumes, networks, logs and the rest exist twice"));
+    let remapped = root.label().file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));
+    let told = if remapped { e.path.rsplit_once('/').map_or("/", |(p, _)| p) } else { &e.path };
+    out.push(
+        Finding::new("N03", "daemon.json", format!("Docker's root becomes {}", crate::show::text(told)))
+            .fix(format!(
+                "before Docker starts on it: set \"data-root\": {} in daemon.json (before 17.05: \"graph\")",
+                crate::docker_json::string(told)
+            ))
+            .effect("Docker goes on with the old root"),
+    );
+    for c in &e.carried {
+        let points = c.leave.iter().filter(|l| !c.path.starts_with(b"containers/") || l.contains(&b'/'));
+        let own = c.mount.then(|| c.path.clone());
+        for point in own.into_iter().chain(points.map(|l| super::scan::join(&c.path, l))) {
+            let shown = crate::show::bytes(&point);
+            out.push(
+                Finding::new("N05", shown.clone(), "something is mounted here")
+                    .fix(format!("mount it at {dir}/{shown} too, before Docker starts, unless Docker mounts it itself"))
+                    .effect("an empty folder is made; what is mounted does not go along"),
+            );
+        }
+        let (holder, name) = root.parent_of(&c.path)?;
+        if is_frame(&c.path) && holder.stat(name)?.kind == FileType::Symlink {
+            let to = crate::show::bytes(&holder.read_link(name)?);
+            out.push(
+                Finding::new("N05", c.name(), format!("a symlink to {to}"))
+                    .level(Level::Info)
+                    .effect("the symlink goes along; both roots use what it points to"),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let root = Dir::open_named(t.path()).expect("open");
+        let mut store = Store::empty(crate::store::Generation::Content);
+        store.caches.push("buildkit".to_owned());
+        for (name, goes) in [
+            ("volumes", true),
+            ("engine-id", true),
+            ("network", true),
+            ("vfs", true),
+            ("aufs", false),
+            ("overlay2", false),
+            ("overlay2.temp", false),
+            ("tmp", false),
+            ("buildkit", false),
+            ("repositories-aufs", false),
+            (".unaufs", false),
+            ("231072.231072", false),
+        ] {
+            let reason = stays(&root, &store, name.as_bytes(), FileType::Directory).expect("look");
+            assert_eq!(reason.is_none(), goes, "{name}: {reason:?}");
+        }
+        assert!(stays(&root, &store, b"\xff", FileType::Directory).expect("look").is_some());
+    }
+
+    #[test]
+    fn trees_are_counted() {
+        let t = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir_all(t.path().join("v/a/b")).expect("mkdir");
+        std::fs::write(t.path().join("v/a/f"), "12345").expect("write");
+        std::fs::hard_link(t.path().join("v/a/f"), t.path().join("v/g")).expect("link");
+        let root = Dir::open_named(t.path()).expect("open");
+        let c = count(&root, b"v", &[]).expect("count");
+        assert_eq!((c.size.files, c.size.inodes, c.size.folders, c.size.bytes), (2, 1, 3, 5));
+        assert!(!c.mount && c.mounts.is_empty());
+        assert_eq!(c.state, count(&root, b"v", &[]).expect("count").state);
+        std::fs::write(t.path().join("v/a/f"), "12346").expect("write");
+        assert_ne!(c.state, count(&root, b"v", &[]).expect("count").state);
+    }
+}

@@ -1,0 +1,133 @@
+//! The folder that becomes the new root, before anything is made: it may be missing, and `plan` does not make it.
+
+use crate::checks::Finding;
+use crate::disk::Dir;
+use crate::disk::mounts::{self, Room};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::plan::switch::STATE;
+use std::path::{Path, PathBuf};
+
+/// The folder that becomes the new root.
+#[derive(Debug)]
+pub struct Place {
+    /// Its real path.
+    pub path: PathBuf,
+    /// It, if it is there.
+    pub dir: Option<Dir>,
+    /// The folder in which it is, or will be made.
+    pub parent: Dir,
+}
+
+impl Place {
+    /// Looks. The folder itself may be missing, the one that holds it may not.
+    pub fn look(named: &Path) -> Result<Place> {
+        let named = std::path::absolute(named).on(|| format!("find {}", named.display()))?;
+        let dir = if named.exists() { Some(Dir::open_named(&named)?) } else { None };
+        let path = dir.as_ref().map_or(named, |d| d.label().to_owned());
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::new(Kind::Usage, "/ cannot be Docker's root").hint("--target DIR with another folder"));
+        };
+        let parent = Dir::open_named(above).map_err(|e| {
+            Error::new(Kind::Usage, format!("{} cannot be made", path.display()))
+                .with_source(e)
+                .hint(format!("mkdir -p {}", crate::show::path(above)))
+        })?;
+        let path = parent.label().join(name);
+        Ok(Place { path, dir, parent })
+    }
+
+    /// It, or the folder in which it will be made: on the same file system.
+    pub fn near(&self) -> &Dir {
+        self.dir.as_ref().unwrap_or(&self.parent)
+    }
+
+    /// The type of its file system.
+    pub fn fs(&self) -> Result<String> {
+        Ok(mounts::of(self.near().label())?.map(|m| m.fstype).unwrap_or_default())
+    }
+
+    /// Room on that.
+    pub fn room(&self) -> Result<Room> {
+        mounts::room(self.near())
+    }
+
+    /// The folder, made if it is missing, with the mode and owner of the old root. Its name is durable then.
+    pub fn make(self, like: &Dir) -> Result<Dir> {
+        let Some(name) = self.path.file_name().filter(|_| self.dir.is_none()) else {
+            return self.dir.map_or_else(|| Dir::open_named(&self.path), Ok);
+        };
+        let (name, m) = (name.as_encoded_bytes(), like.meta()?);
+        self.parent.mkdir(name, m.mode)?;
+        self.parent.set_owner(name, m.uid, m.gid)?;
+        self.parent.sync()?;
+        self.parent.open(name)
+    }
+
+    /// Why it cannot become the new root of `root`.
+    pub fn check(&self, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
+        let shown = crate::show::path(&self.path);
+        let mut refuse = |why: String, fix: String| {
+            out.push(Finding::new("N01", shown.clone(), why).fix(fix).effect("nothing can be built there"));
+        };
+        let other = "--target DIR with a folder that is absent or empty";
+        if self.path.starts_with(root.label()) {
+            refuse("it lies in the old root".to_owned(), other.to_owned());
+            return Ok(());
+        }
+        if root.label().starts_with(&self.path) {
+            refuse("the old root lies in it".to_owned(), other.to_owned());
+            return Ok(());
+        }
+        // a daemon with userns-remap adds UID.GID to the root that it is told
+        let remapped = root.label().file_name().filter(|n| crate::store::remapped(n.as_encoded_bytes()));
+        if let Some(name) = remapped.filter(|n| Some(*n) != self.path.file_name()) {
+            let name = name.to_string_lossy();
+            let why = format!("a Docker with userns-remap looks for its root in a folder {name}");
+            refuse(why, format!("--target {shown}/{name}"));
+        }
+        if let Some(dir) = &self.dir {
+            let known = |n: &[u8]| n == STATE.as_bytes() || n == b"lost+found";
+            // what a migration of ours has put there is in its journal, and it goes on from there
+            let strange = dir.list()?.into_iter().find(|(n, _)| !known(n));
+            if let Some((name, _)) = strange {
+                refuse(format!("there is {} in it", crate::show::bytes(&name)), other.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_free_folder_will_do() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let at = |p: &str| t.path().join(p);
+        for dir in ["root/231072.231072", "empty/lost+found", "ours/.unaufs", "full/volumes"] {
+            std::fs::create_dir_all(at(dir)).expect("mkdir");
+        }
+        let blocks = |root: &str, dir: &str| {
+            let mut out = Vec::new();
+            let root = Dir::open_named(&at(root)).expect("open");
+            Place::look(&at(dir)).expect("look").check(&root, &mut out).expect("check");
+            out.len()
+        };
+        for (root, dir, want) in [
+            ("root", "absent", 0),
+            ("root", "empty", 0),
+            ("root", "ours", 0),
+            ("root", "full", 1),
+            ("root", "root/in", 1),
+            ("root", "root", 1),
+            ("root", "", 1),
+            ("root/231072.231072", "empty", 1),
+            ("root/231072.231072", "empty/231072.231072", 0),
+        ] {
+            assert_eq!(blocks(root, dir), want, "{root} to {dir}");
+        }
+        assert_eq!(Place::look(&at("a/b")).expect_err("no parent").kind(), Kind::Usage);
+        assert_eq!(Place::look(Path::new("/")).expect_err("/").kind(), Kind::Usage);
+    }
+}
