@@ -1,5 +1,8 @@
 //! The seam for crash tests: every effect on the disk passes [`effect`], where a test may let the process die.
 //!
+//! To die after an effect is to die before the next one: between two points there is one change of the disk, or the writing of one file, or
+//! one commit of the journal (tests/crash/effects.rs compares that with the system calls that were really made).
+//!
 //! `UNAUFS_FAULT_AT=k` ends the process, as `kill -9` would, before the k-th effect on metadata, journal, layers or switch;
 //! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs, for the control that
 //! must fail; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).

@@ -1,6 +1,7 @@
 //! Errors injected into system calls with `strace --inject`.
 
-use crate::bed::{self, Bed, Ran, Reference, store};
+use crate::bed::{self, Bed, Ran, Reference};
+use crate::stores::real;
 use rayon::prelude::*;
 use std::process::Command;
 
@@ -70,9 +71,9 @@ fn every_call_fails() {
     if !able() {
         return;
     }
-    let base = Bed::new(store());
+    let base = Bed::new(real());
     let migrate = ["migrate", "--yes", "-j", "1", "--mode", "copy"];
-    let Some(reference) = Reference::of(&base, &migrate) else { return };
+    let reference = Reference::of(&base, &migrate);
     let whens: &[u32] = if bed::long() { &[1, 2, 3, 5, 8, 13, 21, 40, 80, 160, 320, 640, 1280] } else { &[7] };
     let cases: Vec<(&str, u32)> = CALLS.iter().flat_map(|c| whens.iter().map(move |w| (*c, *w))).collect();
     cases.par_iter().enumerate().for_each(|(n, (call, when))| {
@@ -93,8 +94,8 @@ fn every_call_of_rollback_fails() {
     if !able() {
         return;
     }
-    let base = Bed::new(store());
-    let Some(reference) = Reference::of(&base, &["migrate", "--yes"]) else { return };
+    let base = Bed::new(real());
+    let reference = Reference::of(&base, &["migrate", "--yes"]);
     base.run(&["migrate", "--yes"]).expect(&[0, 3]);
     let whens: &[u32] = if bed::long() { &[1, 2, 3, 5, 8, 13, 21, 40, 80, 160] } else { &[9] };
     let cases: Vec<(&str, u32)> = CALLS.iter().flat_map(|c| whens.iter().map(move |w| (*c, *w))).collect();
@@ -115,7 +116,7 @@ fn one_bad_file() {
     if !able() {
         return;
     }
-    let base = Bed::new(store());
+    let base = Bed::new(real());
     let (id, layer) = base.writable_layer();
     std::fs::write(layer.join("bad"), vec![7u8; 300_000]).expect("write");
     let original = base.tree();
@@ -131,7 +132,7 @@ fn one_bad_file() {
     let ran = run(&bed, &migrate).expect(&[1]);
     assert!(ran.said.contains(&id[..12]) && ran.said.contains("bad"), "{}", ran.said);
     assert!(bed.root.join("aufs/diff").join(&id).is_dir() && !bed.root.join("overlay2").exists());
-    let reference = Reference::of(&base, &migrate).expect("an undisturbed run");
+    let reference = Reference::of(&base, &migrate);
     reference.resume(&bed, &migrate, "the bad file is readable again");
 
     // with it: the rest moves, also if the run stops in between

@@ -1,6 +1,7 @@
 //! `kill -9` at random instants, several times in a row, then on or back.
 
-use crate::bed::{self, Bed, Chance, Reference, store};
+use crate::bed::{self, Bed, Chance, Reference};
+use crate::stores::real;
 use std::time::Duration;
 
 #[test]
@@ -10,10 +11,10 @@ fn killed_at_random() {
     }
     let mut chance = Chance::new("killed_at_random");
     let modes: &[&[&str]] = &[&["migrate", "--yes"], &["migrate", "--yes", "--mode", "copy"]];
-    let base = Bed::new(store());
+    let base = Bed::new(real());
     let rounds = bed::rounds(8);
     for (n, command) in modes.iter().enumerate() {
-        let Some(reference) = Reference::of(&base, command) else { continue };
+        let reference = Reference::of(&base, command);
         let mine = rounds / modes.len();
         for round in 0..mine {
             let bed = base.fork();

@@ -1,6 +1,7 @@
 //! Stops that are asked for, two runs at once, and journals of other schemas.
 
-use crate::bed::{self, Bed, Mounted, Ran, Reference, assert_same, sh, store};
+use crate::bed::{self, Bed, Mounted, Ran, Reference, assert_same, sh};
+use crate::stores::real;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -36,7 +37,7 @@ fn disk(dir: &Path) -> Option<Mounted> {
 fn stops_inside_a_huge_file() {
     let dir = bed::temp();
     let Some(disk) = disk(dir.path()) else { return };
-    let bed = Bed::new_in(store(), &disk.at);
+    let bed = Bed::new_in(real(), &disk.at);
     let (id, layer) = bed.writable_layer();
     sh("fallocate", &["-l", &HUGE.to_string(), layer.join("huge").to_str().expect("path")]);
     let original = bed.tree();
@@ -82,7 +83,7 @@ fn stops_inside_a_huge_folder() {
     if !bed::may_run() {
         return;
     }
-    let bed = Bed::new(store());
+    let bed = Bed::new(real());
     let (id, layer) = bed.writable_layer();
     fs::create_dir(layer.join("many")).expect("mkdir");
     for n in 0..MANY {
@@ -93,7 +94,7 @@ fn stops_inside_a_huge_folder() {
     // what is made here is part of the original
     std::thread::sleep(Duration::from_millis(1100));
     bed.since = bed::now();
-    let reference = Reference::of(&bed, &migrate).expect("an undisturbed run");
+    let reference = Reference::of(&bed, &migrate);
     let copy = bed.root.join(".unaufs/new/overlay2").join(id).join("diff/many");
     let count = || fs::read_dir(&copy).map_or(0, |d| d.count());
     let mut child = spawn(&bed, &migrate);
@@ -110,7 +111,7 @@ fn a_locked_root_is_busy() {
     if !bed::may_run() {
         return;
     }
-    let bed = Bed::new(store());
+    let bed = Bed::new(real());
     let original = bed.tree();
     let root = fs::File::open(&bed.root).expect("open");
     rustix::fs::flock(&root, rustix::fs::FlockOperation::LockExclusive).expect("lock");
@@ -148,9 +149,9 @@ fn an_old_journal_is_resumed_and_a_newer_one_refused() {
     if !bed::may_run() {
         return;
     }
-    let bed = Bed::new(store());
+    let bed = Bed::new(real());
     let migrate = ["migrate", "--yes"];
-    let reference = Reference::of(&bed, &migrate).expect("an undisturbed run");
+    let reference = Reference::of(&bed, &migrate);
     bed.run(&["migrate", "--yes", "--no-switch"]).expect(&[0, 3]);
     let journal = bed.root.join(".unaufs/journal.db");
     to_schema_1(&journal);
