@@ -249,6 +249,8 @@ fn prove(
     let proved = at.journal.proved(id, level.name())?;
     let report = verify::verify_stage(plan, &at.root, &new, level, which, &proved, progress)?;
     if let Some(first) = report.differences.first() {
+        // what could not be read is no difference, and nothing to report to us
+        crate::error::check_disk(false)?;
         let many = crate::show::plural(report.differences.len(), "difference");
         return Err(Error::new(
             Kind::Difference,

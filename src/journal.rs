@@ -138,7 +138,7 @@ impl Journal {
         let path = state.label().join(FILE);
         let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql)?;
         db.pragma_update(None, "journal_mode", "TRUNCATE").map_err(sql)?;
-        let synchronous = if fault::without_syncs() { "OFF" } else { "FULL" };
+        let synchronous = if fault::without_any_sync() { "OFF" } else { "FULL" };
         db.pragma_update(None, "synchronous", synchronous).map_err(sql)?;
         db.pragma_update(None, "foreign_keys", true).map_err(sql)?;
         let mut journal = Journal { db };

@@ -4,8 +4,8 @@
 //! one commit of the journal (tests/crash/effects.rs compares that with the system calls that were really made).
 //!
 //! `UNAUFS_FAULT_AT=k` ends the process, as `kill -9` would, before the k-th effect on metadata, journal, layers or switch;
-//! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs, for the control that
-//! must fail; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).
+//! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs but the journal's
+//! own, for the control that must fail, and `UNAUFS_FAULT_NO_SYNC=all` those too, for cheap rounds without a power cut; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).
 //! Compiled in only with the feature `fault-points`; otherwise all of it is nothing.
 
 #[cfg(feature = "fault-points")]
@@ -52,6 +52,17 @@ pub fn old_kernel() -> bool {
     {
         static FLAG: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
         armed::flag("UNAUFS_FAULT_OLD_KERNEL", &FLAG)
+    }
+    #[cfg(not(feature = "fault-points"))]
+    false
+}
+
+/// Shall the journal not sync either?
+#[inline]
+pub fn without_any_sync() -> bool {
+    #[cfg(feature = "fault-points")]
+    {
+        std::env::var_os("UNAUFS_FAULT_NO_SYNC").is_some_and(|v| v == "all")
     }
     #[cfg(not(feature = "fault-points"))]
     false

@@ -165,6 +165,8 @@ impl Bed {
             Some(file) => {
                 let mut c = Command::new("strace");
                 c.args(["-f", "-qq", "-o", "/dev/null", "-P", path(&self.root.join(file))]);
+                // strace finds a clone by the file that it goes to
+                c.args(["-P", path(&self.root.join(staged(file)))]);
                 c.args(["-e", "inject=copy_file_range,read,pread64,ioctl:error=EIO", "--"]).arg(binary());
                 c
             }
@@ -174,7 +176,7 @@ impl Bed {
             c.arg("--state").arg(self.state_folder());
         }
         if self.no_sync {
-            c.env("UNAUFS_FAULT_NO_SYNC", "1");
+            c.env("UNAUFS_FAULT_NO_SYNC", "all");
         }
         c
     }
@@ -193,6 +195,13 @@ impl Bed {
     pub fn result(&self) -> Tree {
         Tree::of(&self.root, Some(self.since))
     }
+}
+
+/// Where the copy of a file of an aufs branch is built.
+fn staged(file: &Path) -> PathBuf {
+    let mut parts = file.strip_prefix("aufs/diff").expect("a file of a branch").components();
+    let id = parts.next().expect("a layer");
+    Path::new(".unaufs/new/overlay2").join(id).join("diff").join(parts.as_path())
 }
 
 /// `cp -a`.

@@ -67,6 +67,28 @@ fn die(bed: &Bed, args: &[&str], k: u64) {
     assert!(ran.signal == Some(9), "it had fewer than {k} effects: {}", ran.said);
 }
 
+/// `status` tells in two sentences where things stand, and never sends a Docker onto half a store.
+fn told(bed: &Bed, what: &str) {
+    let said = bed.run(&["status", "--json"]).expect(&[0]).said;
+    let json = &said[said.find('{').expect("JSON")..];
+    let status: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{what}: {e}: {said}"));
+    let text = |key: &str| status[key].as_str().unwrap_or_default();
+    assert_eq!(text("summary").matches(". ").count(), 1, "{what}: not two sentences: {said}");
+    assert!(text("summary").ends_with('.'), "{what}: {said}");
+    let there = |p: &str| bed.root.join(p).exists();
+    let to = ["overlay2", "overlay", "vfs", "btrfs"].iter().find(|d| there(&format!("image/{d}/repositories.json")));
+    let may = status["docker_may_start"].as_bool().unwrap_or_else(|| panic!("{what}: {said}"));
+    match (may, text("driver")) {
+        (true, "aufs") => assert!(there("aufs/diff"), "{what}: {said}"),
+        (true, driver) => assert!(there(driver) && to.is_some() && !there("aufs"), "{what}: {said}"),
+        (false, _) => assert!(text("next").contains("unaufs "), "{what}: no way on: {said}"),
+    }
+    // whatever is under way has a way back
+    let open = status["ways_back"].as_array().into_iter().flatten().any(|w| w["now"] == true);
+    let over = matches!(status["state"].as_str(), None | Some("undone"));
+    assert!(open || over, "{what}: no way back: {said}");
+}
+
 /// One thread: the k-th effect is then the same in each run.
 fn migrate<'a>(options: &[&'a str]) -> Vec<&'a str> {
     [&["migrate", "--yes", "-j", "1"], options].concat()
@@ -96,6 +118,7 @@ impl Case<'_> {
             let what = format!("{}: died at {k} of {total} of {}", self.name, self.killed.join(" "));
             let bed = ready.fork();
             die(&bed, self.killed, k);
+            told(&bed, &what);
             let other = bed.fork();
             self.reference.resume(&bed, self.resumed, &what);
             self.reference.rollback(&bed, &what);
@@ -130,6 +153,7 @@ fn while_going_back(done: &Bed, reference: &Reference, case: &str, some: Which) 
             let what = format!("{case}: died at {k} of {total} of {}", command.join(" "));
             let bed = done.fork();
             die(&bed, command, k);
+            told(&bed, &what);
             if keep {
                 for _ in 0..2 {
                     bed.run(command).expect(&[0]);

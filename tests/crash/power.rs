@@ -40,10 +40,20 @@ impl Disk {
         Mounted::mount(&self.outer.at, name, image, self.options)
     }
 
-    /// Runs a migration and cuts the power at so many instants; calls `check` with the root of each and its name.
-    fn cut(&self, command: &[&str], env: &[(&str, &str)], instants: &[Duration], mut check: impl FnMut(&Bed, &str)) {
+    /// Runs a command and cuts the power at so many instants; calls `check` with the root of each and its name.
+    fn cut(
+        &self,
+        before: Option<&[&str]>,
+        command: &[&str],
+        env: &[(&str, &str)],
+        instants: &[Duration],
+        mut check: impl FnMut(&Bed, &str),
+    ) {
         let running = self.mount(self.clone_image(&self.pristine, "running"), "running");
         let bed = Bed::at(running.at.join("root"));
+        if let Some(before) = before {
+            bed.run(before).expect(&[0, 3]);
+        }
         let began = Instant::now();
         let mut child = bed
             .command(command)
@@ -91,15 +101,19 @@ fn power_cuts(kind: &'static str) {
     let commands: &[&[&str]] = &[&["migrate", "--yes", "--mode", "copy"], &["migrate", "--yes", "--mode", "link"]];
     let mut done = 0;
     while done < wanted {
+        // each third time it is the way back that has no power
+        let going_back = done / 3 % 3 == 2;
         let command = commands[usize::try_from(chance.below(2)).unwrap_or(0)];
         let base = disk.mount(disk.clone_image(&disk.pristine, "base"), "base");
         let reference = Reference::of(&Bed::at(base.at.join("root")), command);
         drop(base);
-        let instants = chosen(&mut chance, reference.took, 3);
-        let mut back = Vec::new();
-        back.extend((0..3).map(|_| chance.below(2) == 0));
-        disk.cut(command, &[], &instants, |bed, what| {
-            if back.pop() == Some(true) {
+        let took = if going_back { reference.took / 4 } else { reference.took };
+        let instants = chosen(&mut chance, took, 3);
+        let mut back: Vec<bool> = (0..3).map(|_| chance.below(2) == 0).collect();
+        let (before, cut): (_, &[&str]) =
+            if going_back { (Some(command), &["rollback", "--yes", "--drop-new"]) } else { (None, command) };
+        disk.cut(before, cut, &[], &instants, |bed, what| {
+            if back.pop() == Some(true) || going_back {
                 reference.rollback(bed, what)
             } else {
                 reference.resume(bed, command, what)
@@ -138,7 +152,7 @@ fn without_syncs_power_cuts_do_harm() {
     for _ in 0..6 {
         let mut instants = chosen(&mut chance, reference.took, 2);
         instants.push(reference.took * 3 / 2);
-        disk.cut(&command, &[("UNAUFS_FAULT_NO_SYNC", "1")], &instants, |bed, _| {
+        disk.cut(None, &command, &[("UNAUFS_FAULT_NO_SYNC", "1")], &instants, |bed, _| {
             cuts += 1;
             bed.run(&command);
             harmed += usize::from(!reference.done.differences(&bed.result()).is_empty());

@@ -78,6 +78,39 @@ fn stops_inside_a_huge_file() {
     assert_same(&original, &bed.tree(), "stopped four times and rolled back");
 }
 
+/// A sync that takes long cannot be broken off; a second signal does not wait for it, and nothing is lost.
+#[test]
+fn a_second_signal_stops_at_once() {
+    if !bed::may_run_with(&["strace"]) {
+        return;
+    }
+    const SYNC: u64 = 40;
+    let bed = Bed::new("small");
+    let migrate = ["migrate", "--yes"];
+    let reference = Reference::of(&bed, &migrate);
+    let plain = bed.command(&migrate);
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=syncfs", "-e"]);
+    strace.arg(format!("inject=syncfs:delay_enter={SYNC}s")).arg("--").arg(plain.get_program()).args(plain.get_args());
+    let mut child = strace.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("strace");
+    let new = bed.root.join(".unaufs/new/overlay2");
+    wait_for(&mut child, "the layers", || fs::read_dir(&new).map_or(0, |d| d.count()) > 6);
+    std::thread::sleep(Duration::from_secs(2));
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let traced = fs::read_to_string(children).expect("its child").trim().to_owned();
+    let began = Instant::now();
+    sh("kill", &["-TERM", &traced]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(child.try_wait().expect("wait").is_none(), "it did not wait for its sync");
+    sh("kill", &["-INT", &traced]);
+    let ran = Ran::of(child.wait_with_output().expect("wait"), &migrate);
+    assert!(began.elapsed() < Duration::from_secs(SYNC / 2), "the second signal waited for the sync");
+    assert_eq!((ran.code, ran.signal), (Some(130), None), "{}", ran.said);
+    let other = bed.fork();
+    reference.resume(&bed, &migrate, "stopped at once");
+    reference.rollback(&other, "stopped at once");
+}
+
 #[test]
 fn stops_inside_a_huge_folder() {
     if !bed::may_run() {
@@ -155,7 +188,19 @@ fn an_old_journal_is_resumed_and_a_newer_one_refused() {
     bed.run(&["migrate", "--yes", "--no-switch"]).expect(&[0, 3]);
     let journal = bed.root.join(".unaufs/journal.db");
     to_schema_1(&journal);
-    let (back, newer) = (bed.fork(), bed.fork());
+    let (back, newer, half) = (bed.fork(), bed.fork(), bed.fork());
+    // as if it had stopped while it built: half of the layers, and no metadata
+    rusqlite::Connection::open(half.root.join(".unaufs/journal.db"))
+        .and_then(|db| {
+            db.execute_batch(
+                "UPDATE run SET state = 'building', verified = NULL;
+                 UPDATE unit SET state = 'intent', tally = NULL WHERE kind = 'metadata' OR unicode(name) % 2 = 0;",
+            )
+        })
+        .expect("half");
+    let other_half = half.fork();
+    reference.resume(&half, &migrate, "a journal of schema 1, half built");
+    reference.rollback(&other_half, "a journal of schema 1, half built");
     reference.resume(&bed, &migrate, "a journal of schema 1");
     reference.rollback(&back, "a journal of schema 1");
     let switched = bed.fork();
