@@ -5,9 +5,9 @@ use crate::tree::Tree;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Is this the long run?
 pub fn long() -> bool {
@@ -217,6 +217,16 @@ pub fn binary() -> PathBuf {
             std::env::var_os("UNAUFS_CRASH_BIN").map_or_else(|| env!("CARGO_BIN_EXE_unaufs").into(), PathBuf::from)
         })
         .clone()
+}
+
+/// Waits for something that a running program does.
+pub fn wait_for(child: &mut Child, what: &str, mut there: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !there() {
+        assert!(child.try_wait().expect("wait").is_none(), "it ended before {what}");
+        assert!(began.elapsed() < Duration::from_secs(300), "{what} never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// How a command ended.

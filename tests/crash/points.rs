@@ -2,11 +2,14 @@
 //!
 //! Short: a spread of the points. Long: all of them, on the small stores; each seventh on the real ones.
 
-use crate::bed::{self, Bed, Mounted, Reference, assert_same};
+use crate::bed::{self, Bed, Mounted, Reference, assert_same, sh, wait_for};
 use crate::stores::real;
 use crate::tree::Tree;
 use rayon::prelude::*;
+use std::fs::File;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// Every way in which files get to their new place.
 const MODES: &[&str] = &["link", "clone", "copy"];
@@ -121,7 +124,6 @@ impl Case<'_> {
             told(&bed, &what);
             let other = bed.fork();
             self.reference.resume(&bed, self.resumed, &what);
-            self.reference.rollback(&bed, &what);
             self.reference.rollback(&other, &what);
         });
         bed::report(&format!("killed at a point of {}", self.killed[0]), &self.name, points.len());
@@ -133,6 +135,7 @@ impl Case<'_> {
 fn every_point(home: &Path, store: &str, options: &[&str], some: Which) {
     let (base, command) = (bed(store, home), migrate(options));
     let reference = Reference::of(&base, &command);
+    assert!(reference.code == 0 || !store.starts_with("small"), "something of {store} stays behind");
     let name = format!("{store} {}", options.join(" "));
     let case =
         Case { name: name.clone(), before: &[], killed: &command, resumed: &command, reference: &reference, some };
@@ -292,6 +295,39 @@ fn without_a_bad_file() {
     let name = "small, --keep-going with a bad file".to_owned();
     let some = Which::All(4);
     Case { name, before: &[], killed: &command, resumed: &command, reference: &reference, some }.die_everywhere(&base);
+}
+
+/// What a disk takes its time for cannot be broken off at a safe point; a second signal does not wait for it, and nothing is lost.
+#[test]
+fn a_second_signal_stops_at_once() {
+    if !bed::may_run() {
+        return;
+    }
+    let (base, command) = (bed("small", &bed::base()), migrate(&[]));
+    let reference = Reference::of(&base, &command);
+    let total = count(&base.fork(), &command);
+    let step = usize::try_from(total / if bed::long() { 25 } else { 3 }).unwrap_or(1);
+    let points: Vec<u64> = (total / 9..=total).step_by(step).collect();
+    for &k in &points {
+        let bed = base.fork();
+        let (seen, errors) = (bed.root.with_extension("seen"), bed.root.with_extension("errors"));
+        let mut slow = bed.command(&command);
+        slow.env("UNAUFS_FAULT_STALL", k.to_string()).env("UNAUFS_FAULT_COUNT", &seen).stdout(Stdio::null());
+        let mut child = slow.stderr(File::create(&errors).expect("a file")).spawn().expect("run");
+        let pid = child.id().to_string();
+        let text = |p: &Path| std::fs::read_to_string(p).unwrap_or_default();
+        wait_for(&mut child, "the point", || text(&seen).starts_with(&format!("{k} ")));
+        sh("kill", &["-TERM", &pid]);
+        wait_for(&mut child, "its answer", || text(&errors).contains("once more to stop at once"));
+        let began = Instant::now();
+        sh("kill", &["-INT", &pid]);
+        assert_eq!(child.wait().expect("wait").code(), Some(130), "{}", text(&errors));
+        assert!(began.elapsed() < Duration::from_secs(60), "the second signal waited");
+        let (other, what) = (bed.fork(), format!("a second signal at {k} of {total}"));
+        reference.resume(&bed, &command, &what);
+        reference.rollback(&other, &what);
+    }
+    bed::report("stopped at once by a second signal", "small", points.len());
 }
 
 /// A rollback of what is half built or half switched, killed as well.

@@ -1,6 +1,6 @@
 //! Stops that are asked for, two runs at once, and journals of other schemas.
 
-use crate::bed::{self, Bed, Mounted, Ran, Reference, assert_same, sh};
+use crate::bed::{self, Bed, Mounted, Ran, Reference, assert_same, sh, wait_for};
 use crate::stores::real;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,6 @@ use std::time::{Duration, Instant};
 
 const HUGE: u64 = 1 << 30;
 const MANY: usize = 30_000;
-
-/// Waits for something that a running program does.
-fn wait_for(child: &mut Child, what: &str, mut there: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !there() {
-        assert!(child.try_wait().expect("wait").is_none(), "it ended before {what}");
-        assert!(began.elapsed() < Duration::from_secs(300), "{what} never came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 fn send(child: &Child, signal: &str) {
     sh("kill", &[&format!("-{signal}"), &child.id().to_string()]);
@@ -76,39 +66,6 @@ fn stops_inside_a_huge_file() {
     Ran::of(child.wait_with_output().expect("wait"), &migrate).expect(&[130, 143]);
     bed.run(&["rollback", "--yes", "--drop-new"]).expect(&[0]);
     assert_same(&original, &bed.tree(), "stopped four times and rolled back");
-}
-
-/// A sync that takes long cannot be broken off; a second signal does not wait for it, and nothing is lost.
-#[test]
-fn a_second_signal_stops_at_once() {
-    if !bed::may_run_with(&["strace"]) {
-        return;
-    }
-    const SYNC: u64 = 40;
-    let bed = Bed::new("small");
-    let migrate = ["migrate", "--yes"];
-    let reference = Reference::of(&bed, &migrate);
-    let plain = bed.command(&migrate);
-    let mut strace = std::process::Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=syncfs", "-e"]);
-    strace.arg(format!("inject=syncfs:delay_enter={SYNC}s")).arg("--").arg(plain.get_program()).args(plain.get_args());
-    let mut child = strace.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("strace");
-    let new = bed.root.join(".unaufs/new/overlay2");
-    wait_for(&mut child, "the layers", || fs::read_dir(&new).map_or(0, |d| d.count()) > 6);
-    std::thread::sleep(Duration::from_secs(2));
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let traced = fs::read_to_string(children).expect("its child").trim().to_owned();
-    let began = Instant::now();
-    sh("kill", &["-TERM", &traced]);
-    std::thread::sleep(Duration::from_millis(1500));
-    assert!(child.try_wait().expect("wait").is_none(), "it did not wait for its sync");
-    sh("kill", &["-INT", &traced]);
-    let ran = Ran::of(child.wait_with_output().expect("wait"), &migrate);
-    assert!(began.elapsed() < Duration::from_secs(SYNC / 2), "the second signal waited for the sync");
-    assert_eq!((ran.code, ran.signal), (Some(130), None), "{}", ran.said);
-    let other = bed.fork();
-    reference.resume(&bed, &migrate, "stopped at once");
-    reference.rollback(&other, "stopped at once");
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn small(root: &Path) {
 /// An image in a graph that its Docker recorded no tar of.
 const CHILD: &str = "c0ffee0000000000000000000000000000000000000000000000000000000001";
 
-/// One image with its tags, the containers on it, and a child of it.
+/// One image with its tags and those below it, the containers on it, and a child of it.
 fn graph(root: &Path) {
     unpack("docker19-aufs", root.parent().expect("a folder"));
     let read = |p: &str| fs::read_to_string(root.join(p)).unwrap_or_else(|e| panic!("{p}: {e}"));
@@ -111,8 +111,11 @@ fn graph(root: &Path) {
         sh("rm", &["-rf", path(&root.join(p))]);
     };
     gone.iter().for_each(|c| remove(format!("containers/{c}")));
-    names("graph").iter().filter(|i| **i != image && *i != "_tmp").for_each(|i| remove(format!("graph/{i}")));
-    let stays = |id: &str| *id == *image || kept.iter().any(|c| id.starts_with(c.as_str()));
+    // nearest first; what is in `json` of an image that came from a registry does not tell it
+    let below = read(&format!("aufs/layers/{image}"));
+    let of_image = |id: &str| *id == *image || below.lines().any(|l| l == id);
+    names("graph").iter().filter(|i| !of_image(i) && *i != "_tmp").for_each(|i| remove(format!("graph/{i}")));
+    let stays = |id: &str| of_image(id) || kept.iter().any(|c| id.starts_with(c.as_str()));
     for id in names("aufs/layers").iter().filter(|id| !stays(id)) {
         ["diff", "layers", "mnt"].iter().for_each(|f| remove(format!("aufs/{f}/{id}")));
     }
@@ -122,7 +125,7 @@ fn graph(root: &Path) {
     let files = [
         (format!("graph/{CHILD}/json"), child.to_string()),
         (format!("graph/{CHILD}/layersize"), "5".to_owned()),
-        (format!("aufs/layers/{CHILD}"), format!("{image}\n")),
+        (format!("aufs/layers/{CHILD}"), format!("{image}\n{below}")),
         (format!("aufs/diff/{CHILD}/etc/child"), "child".to_owned()),
     ];
     for (file, content) in files {
