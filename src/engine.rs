@@ -66,7 +66,10 @@ impl Locked {
         let state = match state {
             Some(path) => {
                 std::fs::create_dir_all(path).map_err(|e| Error::io(format!("make {}", path.display()), e))?;
-                Dir::open_named(path)?
+                let state = Dir::open_named(path)?;
+                // the names of the folders that were just made, all the way up
+                state.sync_fs()?;
+                state
             }
             None => {
                 let state = root.ensure(STATE, 0o700)?;

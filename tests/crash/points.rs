@@ -97,12 +97,15 @@ fn migrate<'a>(options: &[&'a str]) -> Vec<&'a str> {
     [&["migrate", "--yes", "-j", "1"], options].concat()
 }
 
+/// A command.
+type Words<'a> = &'a [&'a str];
+
 /// A command that is killed, and what is run before it and after it.
 struct Case<'a> {
     name: String,
-    before: &'a [&'a [&'a str]],
-    killed: &'a [&'a str],
-    resumed: &'a [&'a str],
+    before: &'a [Words<'a>],
+    killed: Words<'a>,
+    resumed: Words<'a>,
     reference: &'a Reference,
     some: Which,
 }
@@ -256,7 +259,7 @@ fn prepared() {
     let reference = Reference::of(&base, &command);
     let prepare: &[&str] = &["migrate", "--yes", "-j", "1", "--prepare"];
     let no_switch = migrate(&["--no-switch"]);
-    let cases: [(&str, &[&[&str]], &[&str]); 3] = [
+    let cases: [(&str, &[Words<'_>], Words<'_>); 3] = [
         ("in --prepare", &[], prepare),
         ("after --prepare", &[prepare], &command),
         ("after --no-switch", &[&no_switch], &command),
