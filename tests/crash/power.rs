@@ -40,7 +40,25 @@ impl Disk {
         Mounted::mount(&self.outer.at, name, image, self.options)
     }
 
-    /// Runs a command and cuts the power at so many instants; calls `check` with the root of each and its name.
+    /// What an undisturbed run gives.
+    fn reference(&self, command: &[&str]) -> Reference {
+        let base = self.mount(self.clone_image(&self.pristine, "base"), "base");
+        Reference::of(&Bed::at(base.at.join("root")), command)
+    }
+
+    /// How long a command takes on this disk.
+    fn time(&self, before: Option<&[&str]>, command: &[&str], env: &[(&str, &str)]) -> Duration {
+        let timed = self.mount(self.clone_image(&self.pristine, "timed"), "timed");
+        let bed = Bed::at(timed.at.join("root"));
+        if let Some(before) = before {
+            bed.run(before).expect(&[0, 3]);
+        }
+        let began = Instant::now();
+        bed.command(command).envs(env.iter().copied()).output().expect("run");
+        began.elapsed()
+    }
+
+    /// Runs a command and cuts the power at so many instants and at its end; calls `check` with the root of each and its name.
     fn cut(
         &self,
         before: Option<&[&str]>,
@@ -65,9 +83,11 @@ impl Disk {
         let mut images = Vec::new();
         for (n, at) in instants.iter().enumerate() {
             std::thread::sleep(at.saturating_sub(began.elapsed()));
-            images.push((self.clone_image(&running.image, &format!("cut-{n}")), at));
+            images.push((self.clone_image(&running.image, &format!("cut-{n}")), *at));
         }
         child.wait().expect("wait");
+        // what has ended well is on the disk
+        images.push((self.clone_image(&running.image, "cut-at-the-end"), began.elapsed()));
         let image = running.image.clone();
         drop(running);
         fs::remove_file(image).expect("remove");
@@ -97,23 +117,20 @@ fn power_cuts(kind: &'static str) {
     let mut chance = Chance::new("power_cuts");
     let dir = bed::temp();
     let disk = Disk::new(dir.path(), kind);
-    let wanted = if bed::long() { 54 } else { 3 };
+    let wanted = if bed::long() { 56 } else { 4 };
     let commands: &[&[&str]] = &[&["migrate", "--yes", "--mode", "copy"], &["migrate", "--yes", "--mode", "link"]];
+    let references: Vec<Reference> = commands.iter().map(|c| disk.reference(c)).collect();
     let mut done = 0;
     while done < wanted {
+        let n = usize::try_from(chance.below(2)).unwrap_or(0);
+        let (command, reference) = (commands[n], &references[n]);
         // each third time it is the way back that has no power
-        let going_back = done / 3 % 3 == 2;
-        let command = commands[usize::try_from(chance.below(2)).unwrap_or(0)];
-        let base = disk.mount(disk.clone_image(&disk.pristine, "base"), "base");
-        let reference = Reference::of(&Bed::at(base.at.join("root")), command);
-        drop(base);
-        let took = if going_back { reference.took / 4 } else { reference.took };
-        let instants = chosen(&mut chance, took, 3);
-        let mut back: Vec<bool> = (0..3).map(|_| chance.below(2) == 0).collect();
+        let going_back = done / 4 % 3 == 2;
         let (before, cut): (_, &[&str]) =
             if going_back { (Some(command), &["rollback", "--yes", "--drop-new"]) } else { (None, command) };
+        let instants = chosen(&mut chance, disk.time(before, cut, &[]), 3);
         disk.cut(before, cut, &[], &instants, |bed, what| {
-            if back.pop() == Some(true) || going_back {
+            if going_back || chance.below(2) == 0 {
                 reference.rollback(bed, what)
             } else {
                 reference.resume(bed, command, what)
@@ -145,21 +162,16 @@ fn without_syncs_power_cuts_do_harm() {
     let dir = bed::temp();
     let disk = Disk::new(dir.path(), "ext4");
     let command = ["migrate", "--yes", "--mode", "copy", "--verify", "none"];
-    let base = disk.mount(disk.clone_image(&disk.pristine, "base"), "base");
-    let reference = Reference::of(&Bed::at(base.at.join("root")), &command);
-    drop(base);
+    let env = [("UNAUFS_FAULT_NO_SYNC", "1")];
+    let reference = disk.reference(&command);
     let (mut cuts, mut harmed) = (0, 0);
-    for _ in 0..6 {
-        let mut instants = chosen(&mut chance, reference.took, 2);
-        instants.push(reference.took * 3 / 2);
-        disk.cut(None, &command, &[("UNAUFS_FAULT_NO_SYNC", "1")], &instants, |bed, _| {
+    for _ in 0..if bed::long() { 6 } else { 1 } {
+        let instants = chosen(&mut chance, disk.time(None, &command, &env), 3);
+        disk.cut(None, &command, &env, &instants, |bed, _| {
             cuts += 1;
             bed.run(&command);
             harmed += usize::from(!reference.done.differences(&bed.result()).is_empty());
         });
-        if harmed > 0 && !bed::long() {
-            break;
-        }
     }
     println!("without syncs: {harmed} of {cuts} power cuts did harm");
     assert!(harmed > 0, "the control did not fail: the test cannot see lost data");

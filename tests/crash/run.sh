@@ -1,6 +1,6 @@
 #!/bin/bash
 # The long crash tests: run.sh [N]. N rounds of kill -9 at random instants (default 200) and half as many of stop signals; every fault point;
-# 40 sizes of disk; 54 power cuts on each of two file systems; errors in every kind of system call. Needs root, some 16 GiB of memory or disk,
+# 40 sizes of disk; 56 power cuts on each of two file systems; errors in every kind of system call. Needs root, some 16 GiB of memory or disk,
 # and on two quiet cores about an hour. Ends with a table; its numbers are in docs/safety.md.
 #   CRASH_ONLY=TEST    only tests whose name contains TEST
 set -euo pipefail
