@@ -42,6 +42,7 @@ pub fn digest(branch: &Dir) -> Result<Summary> {
 
 /// Writes the tar-split of a branch's tar to `out`, and digests the tar.
 pub fn record(branch: &Dir, out: impl Write) -> Result<Summary> {
+    crate::disk::fault::effect("content");
     let mut tar = TarWriter::recording(DiffIdWriter::new(sink()), Packer::new(out));
     let payload = append(branch, &mut tar)?;
     let (hashed, _) = tar.finish()?;

@@ -373,6 +373,7 @@ impl Dir {
         fault::effect("mkdir");
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
             .on(|| format!("make folder {}", self.show(name)))?;
+        fault::effect("chmod");
         rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
             .on(|| format!("set mode of {}", self.show(name)))
     }
@@ -469,7 +470,9 @@ impl Dir {
     pub fn write_new(&self, name: impl AsRef<[u8]>, bytes: &[u8], mode: u32) -> Result<()> {
         let name = name.as_ref();
         let f = self.create(name)?;
+        fault::effect("content");
         fill(&f, bytes).on(|| format!("write {}", self.show(name)))?;
+        fault::effect("chmod");
         rustix::fs::fchmod(&f, Mode::from_raw_mode(mode)).on(|| format!("set mode of {}", self.show(name)))
     }
 
@@ -483,7 +486,9 @@ impl Dir {
         }
         let what = || format!("write {}", self.show(name));
         let f = self.create(&tmp)?;
+        fault::effect("content");
         fill(&f, bytes).on(what)?;
+        fault::effect("chmod");
         rustix::fs::fchmod(&f, Mode::from_raw_mode(mode)).on(what)?;
         f.sync_all().on(what)?;
         fault::effect("replace");

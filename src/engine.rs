@@ -79,7 +79,10 @@ impl Locked {
         let state = match state {
             Some(path) => {
                 std::fs::create_dir_all(path).map_err(|e| Error::io(format!("make {}", path.display()), e))?;
-                Dir::open_named(path)?
+                let state = Dir::open_named(path)?;
+                // the names of the folders that were just made, all the way up
+                state.sync_fs()?;
+                state
             }
             None => {
                 let state = root.ensure(STATE, 0o700)?;
@@ -294,6 +297,8 @@ fn prove(
         verify::carried(plan, &at.old, &new, level, &mut report, progress)?;
     }
     if !report.differences.is_empty() {
+        // what could not be read is no difference, and nothing to report to us
+        crate::error::check_disk(false)?;
         return Err(unlike(&report.differences).loss(nothing_lost(plan)));
     }
     if which == stage::Which::Images {

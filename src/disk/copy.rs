@@ -102,12 +102,14 @@ fn changed(dir: &Dir, name: &[u8]) -> Error {
 fn finish_file(from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], dst: &File, scope: XattrScope) -> Result<()> {
     use rustix::fs::{Gid, Uid};
     let what = || format!("set owner, mode and times of {}", to.show(new));
-    super::fault::effect("attributes");
+    super::fault::effect("chown");
     rustix::fs::fchown(dst, Some(Uid::from_raw(m.uid)), Some(Gid::from_raw(m.gid))).on(what)?;
+    super::fault::effect("chmod");
     rustix::fs::fchmod(dst, Mode::from_raw_mode(m.mode)).on(what)?;
     for (n, v) in from.xattrs(name)?.iter().filter(|(n, _)| scope.keeps(n)) {
         to.set_xattr(new, n, v)?;
     }
+    super::fault::effect("utimens");
     rustix::fs::futimens(dst, &Times::from(m).stamps()).on(what)
 }
 
@@ -137,6 +139,7 @@ fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<T
     if m.size == 0 {
         return Ok(Transfer::Copy);
     }
+    super::fault::effect("content");
     if ability.step.load(Ordering::Relaxed) == 0 {
         match rustix::fs::ioctl_ficlone(dst, src) {
             Ok(()) => return Ok(Transfer::Clone),
@@ -152,6 +155,7 @@ fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<T
             copy_range(src, dst, start, end, ability)?;
             pos = end;
         }
+        super::fault::effect("size");
         rustix::fs::ftruncate(dst, m.size)?;
     }
     Ok(Transfer::Copy)
@@ -159,6 +163,7 @@ fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<T
 
 /// Gives a new file blocks of its own, also where the file system cannot promise any without writing.
 pub fn allocate(file: &File, bytes: u64) -> Result<(), std::io::Error> {
+    super::fault::effect("allocate");
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {

@@ -1,8 +1,12 @@
 //! The seam for crash tests: every effect on the disk passes [`effect`], where a test may let the process die.
 //!
+//! To die after an effect is to die before the next one: between two points there is one change of the disk, or the writing of one file, or
+//! one commit of the journal (tests/crash/effects.rs compares that with the system calls that were really made).
+//!
 //! `UNAUFS_FAULT_AT=k` ends the process, as `kill -9` would, before the k-th effect on metadata, journal, layers or switch;
-//! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs, for the control that
-//! must fail; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).
+//! `UNAUFS_FAULT_STALL=k` makes that effect take ten minutes, as a disk might;
+//! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs but the journal's
+//! own, for the control that must fail, and `UNAUFS_FAULT_NO_SYNC=all` those too, for cheap rounds without a power cut; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).
 //! Compiled in only with the feature `fault-points`; otherwise all of it is nothing.
 
 #[cfg(feature = "fault-points")]
@@ -18,10 +22,14 @@ mod armed {
 
     pub fn effect(name: &str) {
         static AT: OnceLock<Option<u64>> = OnceLock::new();
+        static STALL: OnceLock<Option<u64>> = OnceLock::new();
         let k = EFFECTS.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(file) = std::env::var_os("UNAUFS_FAULT_COUNT") {
             // a counter for the test alone: an error here only spoils the test
             let _ = std::fs::write(file, format!("{k} {name}\n"));
+        }
+        if *STALL.get_or_init(|| number("UNAUFS_FAULT_STALL")) == Some(k) {
+            std::thread::sleep(std::time::Duration::from_secs(600));
         }
         if *AT.get_or_init(|| number("UNAUFS_FAULT_AT")) == Some(k) {
             eprintln!("fault point {k}: dies before {name}");
@@ -49,6 +57,17 @@ pub fn old_kernel() -> bool {
     {
         static FLAG: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
         armed::flag("UNAUFS_FAULT_OLD_KERNEL", &FLAG)
+    }
+    #[cfg(not(feature = "fault-points"))]
+    false
+}
+
+/// Shall the journal not sync either?
+#[inline]
+pub fn without_any_sync() -> bool {
+    #[cfg(feature = "fault-points")]
+    {
+        std::env::var_os("UNAUFS_FAULT_NO_SYNC").is_some_and(|v| v == "all")
     }
     #[cfg(not(feature = "fault-points"))]
     false

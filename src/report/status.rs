@@ -22,6 +22,8 @@ pub struct Status {
     docker_may_start: bool,
     driver: Option<String>,
     ways_back: Vec<WayBack>,
+    /// Does this kernel have aufs loaded? Without it no Docker runs on a store that was put back.
+    kernel_has_aufs: bool,
     next: String,
 }
 
@@ -105,6 +107,7 @@ impl Status {
             docker_may_start: may,
             driver: driver.map(str::to_owned),
             ways_back,
+            kernel_has_aufs: crate::plan::host::kernel_knows("aufs"),
             next: next.to_owned(),
         })
     }
@@ -120,6 +123,12 @@ impl Status {
             let mark = if w.now { "->" } else { "  " };
             let _ = writeln!(out, " {mark} {:<38} {:<28} loses {}", w.when, w.how, w.loses);
         }
+        let here = if self.kernel_has_aufs {
+            "this kernel has aufs: a Docker before 24 can run here on a store that was put back"
+        } else {
+            "this kernel has no aufs loaded: until it has, no Docker can run here on a store that was put back"
+        };
+        let _ = writeln!(out, "    {here}");
         if !self.next.is_empty() {
             let _ = writeln!(out, "\nnext: {}", self.next);
         }

@@ -1,22 +1,17 @@
 //! Copies of a real store to be ill-treated, file systems in image files, and the program.
 
 #[path = "../support/disk.rs"]
-mod disk;
+mod mounts;
 
+use crate::stores::source;
 use crate::tree::Tree;
-pub use disk::Mounted;
+pub use mounts::Mounted;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// A content-addressable store, written by a real Docker: the smaller one, or that of the project.
-pub fn store() -> &'static str {
-    const SMALL: &str = "docker20-aufs-leftovers";
-    if archive(SMALL).is_some() { SMALL } else { "docker20-aufs" }
-}
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Is this the long run?
 pub fn long() -> bool {
@@ -66,7 +61,8 @@ pub fn sh(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-fn path(p: &Path) -> &str {
+/// As an argument.
+pub fn path(p: &Path) -> &str {
     p.to_str().expect("a path in UTF-8")
 }
 
@@ -75,37 +71,6 @@ pub fn base() -> PathBuf {
     let base = std::env::var_os("UNAUFS_CRASH_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     fs::create_dir_all(&base).expect("make the test folder");
     base
-}
-
-/// An archive and the root in it: the project's own in `tests/stores`, others where `UNAUFS_STORES` says or beside the checkout.
-fn archive(name: &str) -> Option<(PathBuf, PathBuf)> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = here.join(format!("tests/stores/{name}.tar.xz"));
-    if own.is_file() {
-        return Some((own, "root".into()));
-    }
-    let beside = std::env::var_os("UNAUFS_STORES").map_or_else(|| here.join("../shared/stores"), PathBuf::from);
-    let root = fs::read_to_string(beside.join(name).join("root.path")).ok()?;
-    Some((beside.join(name).join("root.tar.xz"), root.trim().into()))
-}
-
-/// The unpacked store; never to be changed.
-pub fn source(name: &str) -> Option<PathBuf> {
-    static UNPACKED: Mutex<()> = Mutex::new(());
-    let (archive, inner) = archive(name)?;
-    let to = base().join("stores").join(name);
-    let _one = UNPACKED.lock().unwrap_or_else(|e| e.into_inner());
-    if !to.exists() {
-        let fresh = base().join("stores").join(format!(".{name}.{}", std::process::id()));
-        fs::create_dir_all(&fresh).expect("make folder");
-        let options = ["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"];
-        sh("tar", &[&options[..], &[path(&archive), "-C", path(&fresh)]].concat());
-        // another process may have been faster
-        if fs::rename(&fresh, &to).is_err() {
-            fs::remove_dir_all(&fresh).expect("remove folder");
-        }
-    }
-    Some(to.join(inner))
 }
 
 /// A folder of its own, removed at the end.
@@ -129,6 +94,12 @@ pub struct Bed {
     pub root: PathBuf,
     /// Nothing in the original is younger.
     pub since: i64,
+    /// A file below the root that cannot be read: each read of it fails in the kernel's stead.
+    pub bad: Option<PathBuf>,
+    /// Without the syncs, where no power is cut: a killed process loses nothing of what it has written, and rounds are cheap.
+    pub no_sync: bool,
+    /// With the state folder beside the root.
+    pub state: bool,
     /// Where copies of it are made.
     home: PathBuf,
     _dir: Option<tempfile::TempDir>,
@@ -142,24 +113,32 @@ impl Bed {
 
     /// A copy of a store in a folder, where its own copies will be too.
     pub fn new_in(store: &str, home: &Path) -> Bed {
-        Bed::copy_of(&source(store).expect("the store"), now(), home)
+        Bed::copy_of(&source(store), now(), home)
     }
 
     fn copy_of(root: &Path, since: i64, home: &Path) -> Bed {
         let dir = temp_in(home);
         let to = dir.path().join("root");
         copy(root, &to);
-        Bed { root: to, since, home: home.to_owned(), _dir: Some(dir) }
+        Bed { root: to, since, bad: None, no_sync: false, state: false, home: home.to_owned(), _dir: Some(dir) }
     }
 
     /// A root in a folder that the caller keeps.
     pub fn at(root: PathBuf) -> Bed {
-        Bed { root, since: now(), home: base(), _dir: None }
+        Bed { root, since: now(), bad: None, no_sync: false, state: false, home: base(), _dir: None }
     }
 
     /// A copy of this one as it stands.
     pub fn fork(&self) -> Bed {
-        Bed::copy_of(&self.root, self.since, &self.home)
+        let new = Bed::copy_of(&self.root, self.since, &self.home);
+        if self.state_folder().exists() {
+            copy(&self.state_folder(), &new.state_folder());
+        }
+        Bed { bad: self.bad.clone(), no_sync: self.no_sync, state: self.state, ..new }
+    }
+
+    fn state_folder(&self) -> PathBuf {
+        self.root.with_extension("state")
     }
 
     /// The folder of a container's writable layer.
@@ -173,10 +152,36 @@ impl Bed {
         (id.clone(), there(&id))
     }
 
+    /// The folder of an image's or a container's layer that holds this path, below the root.
+    pub fn layer_with(&self, inner: &str) -> PathBuf {
+        let diff = Path::new("aufs/diff");
+        let layers = fs::read_dir(self.root.join(diff)).expect("layers");
+        let mut names = layers.map(|e| diff.join(e.expect("entry").file_name()));
+        names
+            .find(|l| !l.to_string_lossy().ends_with("-init") && self.root.join(l).join(inner).exists())
+            .unwrap_or_else(|| panic!("no layer has {inner}"))
+    }
+
     /// A command of the program on this root.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut c = Command::new(binary());
+        let mut c = match &self.bad {
+            None => Command::new(binary()),
+            Some(file) => {
+                let mut c = Command::new("strace");
+                c.args(["-f", "-qq", "-o", "/dev/null", "-P", path(&self.root.join(file))]);
+                // strace finds a clone by the file that it goes to
+                c.args(["-P", path(&self.root.join(staged(file)))]);
+                c.args(["-e", "inject=copy_file_range,read,pread64,ioctl:error=EIO", "--"]).arg(binary());
+                c
+            }
+        };
         c.args(["--quiet", "--root", path(&self.root)]).args(args).stdin(Stdio::null());
+        if self.state {
+            c.arg("--state").arg(self.state_folder());
+        }
+        if self.no_sync {
+            c.env("UNAUFS_FAULT_NO_SYNC", "all");
+        }
         c
     }
 
@@ -196,6 +201,13 @@ impl Bed {
     }
 }
 
+/// Where the copy of a file of an aufs branch is built.
+fn staged(file: &Path) -> PathBuf {
+    let mut parts = file.strip_prefix("aufs/diff").expect("a file of a branch").components();
+    let id = parts.next().expect("a layer");
+    Path::new(".unaufs/new/overlay2").join(id).join("diff").join(parts.as_path())
+}
+
 /// `cp -a`.
 pub fn copy(from: &Path, to: &Path) {
     sh("cp", &["-a", "--reflink=auto", path(from), path(to)]);
@@ -209,6 +221,16 @@ pub fn binary() -> PathBuf {
             std::env::var_os("UNAUFS_CRASH_BIN").map_or_else(|| env!("CARGO_BIN_EXE_unaufs").into(), PathBuf::from)
         })
         .clone()
+}
+
+/// Waits for something that a running program does.
+pub fn wait_for(child: &mut Child, what: &str, mut there: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !there() {
+        assert!(child.try_wait().expect("wait").is_none(), "it ended before {what}");
+        assert!(began.elapsed() < Duration::from_secs(300), "{what} never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// How a command ended.
@@ -261,21 +283,15 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Migrates a copy of `bed`, undisturbed. `None` if this program cannot do that (yet).
-    pub fn of(bed: &Bed, migrate: &[&str]) -> Option<Reference> {
+    /// Migrates a copy of `bed`, undisturbed.
+    pub fn of(bed: &Bed, migrate: &[&str]) -> Reference {
         let copy = bed.fork();
         let original = copy.tree();
         let began = std::time::Instant::now();
         let ran = copy.run(migrate);
         let took = began.elapsed();
-        match ran.code {
-            Some(code @ (0 | 3)) => Some(Reference { original, done: copy.result(), code, took }),
-            Some(2 | 4 | 10 | 14) => {
-                eprintln!("left out: {}", ran.said.trim_end());
-                None
-            }
-            _ => panic!("an undisturbed run ended with {:?}: {}", ran.code, ran.said),
-        }
+        let code = ran.expect(&[0, 3]).code.unwrap_or_default();
+        Reference { original, done: copy.result(), code, took }
     }
 
     /// Goes on with an interrupted migration, twice; the result must be that of an undisturbed one.

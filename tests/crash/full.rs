@@ -1,6 +1,7 @@
 //! Disks without room: every size between "nothing fits" and "all fits", in blocks and in inodes.
 
-use crate::bed::{self, Bed, Mounted, Reference, assert_same, copy, source, store};
+use crate::bed::{self, Bed, Mounted, Reference, assert_same, copy};
+use crate::stores::{real, source};
 use crate::tree::Tree;
 use std::fs;
 use std::io::Write;
@@ -61,7 +62,7 @@ fn empty(at: &Path) {
 
 fn disk(dir: &Path) -> (Mounted, Bed) {
     let disk = Mounted::new(dir, "disk", 160 << 20, &["mkfs.ext4", "-q", "-m", "0", "-N", "8192"]);
-    copy(&source(store()).expect("the store"), &disk.at.join("root"));
+    copy(&source(real()), &disk.at.join("root"));
     let bed = Bed::at(disk.at.join("root"));
     (disk, bed)
 }
@@ -72,7 +73,7 @@ fn every_size(what: What, migrate: &[&str]) {
     }
     let dir = bed::temp();
     let (disk, bed) = disk(dir.path());
-    let Some(reference) = Reference::of(&bed, migrate) else { return };
+    let reference = Reference::of(&bed, migrate);
     let before = free(&disk.at, what);
     bed.run(migrate).expect(&[0, 3]);
     let need = before - free(&disk.at, what);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! points    dies before each effect on the disk, then goes on or back          (feature fault-points)
+//! effects   each change of the disk has its point                              (feature fault-points)
 //! random    kill -9 at random instants
 //! signals   SIGINT, SIGTERM, SIGHUP; two runs at once; journals of other schemas
 //! elsewhere all of these with the new root on another disk         (feature fault-points)
@@ -14,13 +15,28 @@
 //! the copies lie; `UNAUFS_CRASH_BIN`, another binary for the tests that need no fault points.
 
 mod bed;
+#[allow(dead_code)]
+#[path = "../conformance/store.rs"]
+mod branches;
 mod calls;
+#[allow(dead_code)]
+#[path = "../conformance/disk.rs"]
+mod disk;
+#[cfg(feature = "fault-points")]
+mod effects;
 #[cfg(feature = "fault-points")]
 mod elsewhere;
 mod full;
+#[allow(dead_code)]
+#[path = "../conformance/model.rs"]
+mod model;
 #[cfg(feature = "fault-points")]
 mod points;
 mod power;
 mod random;
 mod signals;
+mod stores;
+#[allow(dead_code)]
+#[path = "../conformance/text.rs"]
+mod text;
 mod tree;

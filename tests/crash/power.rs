@@ -1,7 +1,8 @@
 //! Power cuts. ROOT lies on a file system in an image file, and that on one with shared extents: a clone of the image, taken while the
 //! migration runs, holds what had reached the device at that instant. What was only in memory is lost, as without power.
 
-use crate::bed::{self, Bed, Chance, Mounted, Reference, copy, sh, source, store};
+use crate::bed::{self, Bed, Chance, Mounted, Reference, copy, sh};
+use crate::stores::{real, source};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,7 +24,7 @@ impl Disk {
             _ => (&["mkfs.xfs", "-q"], "loop,nouuid"),
         };
         let inner = Mounted::new(&outer.at, "inner", 384 << 20, mkfs);
-        copy(&source(store()).expect("the store"), &inner.at.join("root"));
+        copy(&source(real()), &inner.at.join("root"));
         let pristine = inner.image.clone();
         drop(inner);
         Disk { outer, kind, options, pristine }
@@ -39,10 +40,38 @@ impl Disk {
         Mounted::mount(&self.outer.at, name, image, self.options)
     }
 
-    /// Runs a migration and cuts the power at so many instants; calls `check` with the root of each and its name.
-    fn cut(&self, command: &[&str], env: &[(&str, &str)], instants: &[Duration], mut check: impl FnMut(&Bed, &str)) {
+    /// What an undisturbed run gives.
+    fn reference(&self, command: &[&str]) -> Reference {
+        let base = self.mount(self.clone_image(&self.pristine, "base"), "base");
+        Reference::of(&Bed::at(base.at.join("root")), command)
+    }
+
+    /// How long a command takes on this disk.
+    fn time(&self, before: Option<&[&str]>, command: &[&str], env: &[(&str, &str)]) -> Duration {
+        let timed = self.mount(self.clone_image(&self.pristine, "timed"), "timed");
+        let bed = Bed::at(timed.at.join("root"));
+        if let Some(before) = before {
+            bed.run(before).expect(&[0, 3]);
+        }
+        let began = Instant::now();
+        bed.command(command).envs(env.iter().copied()).output().expect("run");
+        began.elapsed()
+    }
+
+    /// Runs a command and cuts the power at so many instants and at its end; calls `check` with the root of each and its name.
+    fn cut(
+        &self,
+        before: Option<&[&str]>,
+        command: &[&str],
+        env: &[(&str, &str)],
+        instants: &[Duration],
+        mut check: impl FnMut(&Bed, &str),
+    ) {
         let running = self.mount(self.clone_image(&self.pristine, "running"), "running");
         let bed = Bed::at(running.at.join("root"));
+        if let Some(before) = before {
+            bed.run(before).expect(&[0, 3]);
+        }
         let began = Instant::now();
         let mut child = bed
             .command(command)
@@ -54,9 +83,11 @@ impl Disk {
         let mut images = Vec::new();
         for (n, at) in instants.iter().enumerate() {
             std::thread::sleep(at.saturating_sub(began.elapsed()));
-            images.push((self.clone_image(&running.image, &format!("cut-{n}")), at));
+            images.push((self.clone_image(&running.image, &format!("cut-{n}")), *at));
         }
         child.wait().expect("wait");
+        // what has ended well is on the disk
+        images.push((self.clone_image(&running.image, "cut-at-the-end"), began.elapsed()));
         let image = running.image.clone();
         drop(running);
         fs::remove_file(image).expect("remove");
@@ -86,19 +117,20 @@ fn power_cuts(kind: &'static str) {
     let mut chance = Chance::new("power_cuts");
     let dir = bed::temp();
     let disk = Disk::new(dir.path(), kind);
-    let wanted = if bed::long() { 54 } else { 3 };
+    let wanted = if bed::long() { 56 } else { 4 };
     let commands: &[&[&str]] = &[&["migrate", "--yes", "--mode", "copy"], &["migrate", "--yes", "--mode", "link"]];
+    let references: Vec<Reference> = commands.iter().map(|c| disk.reference(c)).collect();
     let mut done = 0;
     while done < wanted {
-        let command = commands[usize::try_from(chance.below(2)).unwrap_or(0)];
-        let base = disk.mount(disk.clone_image(&disk.pristine, "base"), "base");
-        let reference = Reference::of(&Bed::at(base.at.join("root")), command).expect("an undisturbed run");
-        drop(base);
-        let instants = chosen(&mut chance, reference.took, 3);
-        let mut back = Vec::new();
-        back.extend((0..3).map(|_| chance.below(2) == 0));
-        disk.cut(command, &[], &instants, |bed, what| {
-            if back.pop() == Some(true) {
+        let n = usize::try_from(chance.below(2)).unwrap_or(0);
+        let (command, reference) = (commands[n], &references[n]);
+        // each third time it is the way back that has no power
+        let going_back = done / 4 % 3 == 2;
+        let (before, cut): (_, &[&str]) =
+            if going_back { (Some(command), &["rollback", "--yes", "--drop-new"]) } else { (None, command) };
+        let instants = chosen(&mut chance, disk.time(before, cut, &[]), 3);
+        disk.cut(before, cut, &[], &instants, |bed, what| {
+            if going_back || chance.below(2) == 0 {
                 reference.rollback(bed, what)
             } else {
                 reference.resume(bed, command, what)
@@ -130,21 +162,16 @@ fn without_syncs_power_cuts_do_harm() {
     let dir = bed::temp();
     let disk = Disk::new(dir.path(), "ext4");
     let command = ["migrate", "--yes", "--mode", "copy", "--verify", "none"];
-    let base = disk.mount(disk.clone_image(&disk.pristine, "base"), "base");
-    let reference = Reference::of(&Bed::at(base.at.join("root")), &command).expect("an undisturbed run");
-    drop(base);
+    let env = [("UNAUFS_FAULT_NO_SYNC", "1")];
+    let reference = disk.reference(&command);
     let (mut cuts, mut harmed) = (0, 0);
-    for _ in 0..6 {
-        let mut instants = chosen(&mut chance, reference.took, 2);
-        instants.push(reference.took * 3 / 2);
-        disk.cut(&command, &[("UNAUFS_FAULT_NO_SYNC", "1")], &instants, |bed, _| {
+    for _ in 0..if bed::long() { 6 } else { 1 } {
+        let instants = chosen(&mut chance, disk.time(None, &command, &env), 3);
+        disk.cut(None, &command, &env, &instants, |bed, _| {
             cuts += 1;
             bed.run(&command);
             harmed += usize::from(!reference.done.differences(&bed.result()).is_empty());
         });
-        if harmed > 0 && !bed::long() {
-            break;
-        }
     }
     println!("without syncs: {harmed} of {cuts} power cuts did harm");
     assert!(harmed > 0, "the control did not fail: the test cannot see lost data");

@@ -1,6 +1,7 @@
 //! Stops that are asked for, two runs at once, and journals of other schemas.
 
-use crate::bed::{self, Bed, Mounted, Ran, Reference, assert_same, sh, store};
+use crate::bed::{self, Bed, Mounted, Ran, Reference, assert_same, sh, wait_for};
+use crate::stores::real;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -8,16 +9,6 @@ use std::time::{Duration, Instant};
 
 const HUGE: u64 = 1 << 30;
 const MANY: usize = 30_000;
-
-/// Waits for something that a running program does.
-fn wait_for(child: &mut Child, what: &str, mut there: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !there() {
-        assert!(child.try_wait().expect("wait").is_none(), "it ended before {what}");
-        assert!(began.elapsed() < Duration::from_secs(300), "{what} never came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 fn send(child: &Child, signal: &str) {
     sh("kill", &[&format!("-{signal}"), &child.id().to_string()]);
@@ -36,7 +27,7 @@ fn disk(dir: &Path) -> Option<Mounted> {
 fn stops_inside_a_huge_file() {
     let dir = bed::temp();
     let Some(disk) = disk(dir.path()) else { return };
-    let bed = Bed::new_in(store(), &disk.at);
+    let bed = Bed::new_in(real(), &disk.at);
     let (id, layer) = bed.writable_layer();
     sh("fallocate", &["-l", &HUGE.to_string(), layer.join("huge").to_str().expect("path")]);
     let original = bed.tree();
@@ -82,7 +73,7 @@ fn stops_inside_a_huge_folder() {
     if !bed::may_run() {
         return;
     }
-    let bed = Bed::new(store());
+    let bed = Bed::new(real());
     let (id, layer) = bed.writable_layer();
     fs::create_dir(layer.join("many")).expect("mkdir");
     for n in 0..MANY {
@@ -93,7 +84,7 @@ fn stops_inside_a_huge_folder() {
     // what is made here is part of the original
     std::thread::sleep(Duration::from_millis(1100));
     bed.since = bed::now();
-    let reference = Reference::of(&bed, &migrate).expect("an undisturbed run");
+    let reference = Reference::of(&bed, &migrate);
     let copy = bed.root.join(".unaufs/new/overlay2").join(id).join("diff/many");
     let count = || fs::read_dir(&copy).map_or(0, |d| d.count());
     let mut child = spawn(&bed, &migrate);
@@ -110,7 +101,7 @@ fn a_locked_root_is_busy() {
     if !bed::may_run() {
         return;
     }
-    let bed = Bed::new(store());
+    let bed = Bed::new(real());
     let original = bed.tree();
     let root = fs::File::open(&bed.root).expect("open");
     rustix::fs::flock(&root, rustix::fs::FlockOperation::LockExclusive).expect("lock");
@@ -148,13 +139,25 @@ fn an_old_journal_is_resumed_and_a_newer_one_refused() {
     if !bed::may_run() {
         return;
     }
-    let bed = Bed::new(store());
+    let bed = Bed::new(real());
     let migrate = ["migrate", "--yes"];
-    let reference = Reference::of(&bed, &migrate).expect("an undisturbed run");
+    let reference = Reference::of(&bed, &migrate);
     bed.run(&["migrate", "--yes", "--no-switch"]).expect(&[0, 3]);
     let journal = bed.root.join(".unaufs/journal.db");
     to_schema_1(&journal);
-    let (back, newer) = (bed.fork(), bed.fork());
+    let (back, newer, half) = (bed.fork(), bed.fork(), bed.fork());
+    // as if it had stopped while it built: half of the layers, and no metadata
+    rusqlite::Connection::open(half.root.join(".unaufs/journal.db"))
+        .and_then(|db| {
+            db.execute_batch(
+                "UPDATE run SET state = 'building', verified = NULL;
+                 UPDATE unit SET state = 'intent', tally = NULL WHERE kind = 'metadata' OR unicode(name) % 2 = 0;",
+            )
+        })
+        .expect("half");
+    let other_half = half.fork();
+    reference.resume(&half, &migrate, "a journal of schema 1, half built");
+    reference.rollback(&other_half, "a journal of schema 1, half built");
     reference.resume(&bed, &migrate, "a journal of schema 1");
     reference.rollback(&back, "a journal of schema 1");
     let switched = bed.fork();

@@ -25,6 +25,13 @@ impl Mounted {
         Mounted::mount(dir, name, image, "loop")
     }
 
+    /// A file system on which files can share extents.
+    pub fn with_clones(dir: &Path, kind: &str) -> Mounted {
+        let mkfs: &[&str] =
+            if kind == "btrfs" { &["mkfs.btrfs", "-q"] } else { &["mkfs.xfs", "-q", "-m", "reflink=1"] };
+        Mounted::new(dir, kind, 3 << 30, mkfs)
+    }
+
     /// Mounts an image that is there.
     pub fn mount(dir: &Path, name: &str, image: PathBuf, options: &str) -> Mounted {
         let at = dir.join(name);
