@@ -117,6 +117,7 @@ fn count(
         }
         crate::stop::check()?;
     }
+    crate::disk::here::leave_all();
     Ok((facts, unreadable))
 }
 
