@@ -14,6 +14,7 @@
 //! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable
 //! before what follows it.
 
+pub mod measure;
 pub mod reserve;
 pub mod stage;
 pub mod switch;

@@ -326,11 +326,11 @@ impl Journal {
         t.commit().map_err(sql)
     }
 
-    /// What the layers' builders really did, by layer.
+    /// What was really done, by layer; and, named `all`, what else was written.
     pub fn tallies(&self, run: i64) -> Result<Vec<(String, String)>> {
         let mut q = self
             .db
-            .prepare("SELECT name, coalesce(tally, '') FROM unit WHERE run = ?1 AND kind = 'layer' ORDER BY name")
+            .prepare("SELECT name, coalesce(tally, '') FROM unit WHERE run = ?1 AND state = 'done' ORDER BY name")
             .map_err(sql)?;
         let rows = q.query_map([run], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
         rows.collect::<std::result::Result<_, _>>().map_err(sql)

@@ -8,6 +8,7 @@ pub mod page;
 pub mod plan;
 pub mod rollback;
 pub mod status;
+pub mod truth;
 pub mod verify;
 
 use crate::plan::Plan;

@@ -100,12 +100,7 @@ impl Dir {
         self.for_each_xattr_at(name, &path, |n| f(n, &path))
     }
 
-    fn for_each_xattr_at(
-        &self,
-        name: &[u8],
-        path: &[u8],
-        mut f: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
+    fn for_each_xattr_at(&self, name: &[u8], path: &[u8], mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut small = [0u8; 1024];
         let mut large;
         let list: &[u8] = match rustix::fs::llistxattr(path, &mut small[..]) {

@@ -38,6 +38,12 @@ pub struct Sums {
     pub whiteouts: u64,
     /// Opaque folders.
     pub opaque: u64,
+    /// Inodes made.
+    #[serde(default)]
+    pub inodes: u64,
+    /// Bytes of disk that they take.
+    #[serde(default)]
+    pub disk: u64,
 }
 
 impl Sums {
@@ -51,6 +57,8 @@ impl Sums {
             folders: n(&t.folders),
             whiteouts: n(&t.whiteouts),
             opaque: n(&t.opaque),
+            inodes: n(&t.inodes),
+            disk: n(&t.disk),
         }
     }
 
@@ -63,6 +71,8 @@ impl Sums {
         self.folders += o.folders;
         self.whiteouts += o.whiteouts;
         self.opaque += o.opaque;
+        self.inodes += o.inodes;
+        self.disk += o.disk;
     }
 }
 
@@ -168,7 +178,8 @@ pub fn build(
     if at.journal.done(run, "metadata")?.is_empty() {
         metadata(&at.root, &new, plan, progress)?;
         new.sync_fs()?;
-        at.journal.finish(run, "metadata", &[("all".to_owned(), String::new())])?;
+        let rest = super::measure::rest(&at.root, to)?;
+        at.journal.finish(run, "metadata", &[("all".to_owned(), serde_json::json!(rest).to_string())])?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
     let mut checks = found.findings.clone();
     checks.extend(found.host.findings.clone());
     checks.extend(merge::findings(options.to, &found.existing, &decided));
-    content::layers(&layers, &found, &mut checks);
+    content::layers(&layers, options.to, &found, &mut checks);
     content::quirks(&found.quirks, &mut checks);
     content::deep(store, options.to, &mut checks);
     content::to_stop(&containers, found.host.docker.running, &mut checks);

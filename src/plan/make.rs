@@ -33,6 +33,17 @@ impl Known {
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
+    make_on(root, options, known, &host::Machine::here(options), progress)
+}
+
+/// The same, on a machine given.
+pub fn make_on(
+    root: &Dir,
+    options: &Options,
+    known: &Known,
+    machine: &host::Machine,
+    progress: &dyn Progress,
+) -> Result<Plan> {
     if options.mode == super::Mode::Move {
         return Err(crate::error::Error::new(crate::error::Kind::Usage, "--mode move is not there yet")
             .hint("--mode link needs next to no space either")
@@ -44,7 +55,7 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     let pace = Pace::of(began.elapsed(), facts.values());
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
-    let host = host::look(root, options, &host::Machine::here(options))?;
+    let host = host::look(root, options, machine)?;
     let volumes = match root.open_opt("volumes")? {
         Some(d) => d.list()?.iter().filter(|(_, k)| *k == crate::disk::FileType::Directory).count(),
         None => 0,

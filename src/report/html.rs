@@ -127,7 +127,8 @@ struct LayerRow {
 struct RecordRows {
     state: String,
     started: String,
-    verified: String,
+    verified: Option<String>,
+    throughput: String,
     steps: Vec<Step>,
     compared: Vec<[String; 3]>,
     layers: String,
@@ -204,7 +205,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         containers_left_out: p.containers.len().saturating_sub(300),
         docker: docker(p),
         commands: next(p),
-        record: record.map(|r| rows(p, r, chosen)),
+        record: record.map(|r| rows(p, r)),
         fingerprint: p.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default(),
         json: embedded(p)?,
     };
@@ -439,7 +440,7 @@ fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {
     (all.iter().take(LISTED).map(row).collect(), all.len().saturating_sub(LISTED))
 }
 
-fn rows(p: &Plan, r: &Record, chosen: Option<&Estimate>) -> RecordRows {
+fn rows(p: &Plan, r: &Record) -> RecordRows {
     let second = |s: &str| s.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(0);
     let begin = second(&r.started);
     let end = r.events.last().map_or(begin, |(at, _)| second(at));
@@ -462,27 +463,28 @@ fn rows(p: &Plan, r: &Record, chosen: Option<&Estimate>) -> RecordRows {
             step
         })
         .collect();
-    let rate = |n: u64| n.checked_div(whole).unwrap_or(n);
-    let s = &r.sums;
-    let content = format!("{} ({} a second)", show::size(s.bytes), show::size(rate(s.bytes)));
-    let names = s.linked + s.cloned + s.copied;
-    let files = format!("{} ({} a second)", show::count(names), show::count(rate(names)));
-    let estimated = |f: fn(&Estimate) -> String| chosen.map(f).unwrap_or_default();
+    let sums = &r.sums;
+    let compared = super::truth::Comparison::of(p, sums, &r.started, r.events.last().map_or(&r.started, |(at, _)| at));
+    let mut table: Vec<[String; 3]> = compared.iter().flat_map(|c| c.rows()).collect();
     let planned: u64 = p.layers.iter().map(|l| l.facts.files).sum();
-    let row = |name: &str, plan: String, truth: String| [name.to_owned(), plan, truth];
+    let done = |name: &str, n: u64| [name.to_owned(), String::new(), show::count(n)];
+    let names = sums.linked + sums.cloned + sums.copied;
+    table.push(["names of files".to_owned(), show::count(planned), show::count(names)]);
+    table.push(done("of these linked", sums.linked));
+    table.push(done("of these with shared extents", sums.cloned));
+    table.push(done("of these copied", sums.copied));
+    let rate = |n: u64| n.checked_div(whole).unwrap_or(n);
     RecordRows {
         state: r.state.clone(),
         started: r.started.clone(),
-        verified: r.verified.clone().unwrap_or_else(|| "not yet: unaufs verify".to_owned()),
+        verified: r.verified.clone(),
         layers: show::plural(p.layers.len(), "layer"),
-        compared: vec![
-            row("time", estimated(seconds), format!("{whole} s")),
-            row("content written", estimated(|e| show::size(e.written_bytes)), content),
-            row("names of files", show::count(planned), files),
-            row("of these linked", String::new(), show::count(s.linked)),
-            row("of these with shared extents", String::new(), show::count(s.cloned)),
-            row("of these copied", String::new(), show::count(s.copied)),
-        ],
+        throughput: format!(
+            "{} names and {} of content a second, verification included",
+            show::count(rate(names)),
+            show::size(rate(sums.bytes))
+        ),
+        compared: table,
         steps,
     }
 }

@@ -2,8 +2,9 @@
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
-use crate::plan::{Estimate, Mode, Plan};
+use crate::plan::{Estimate, Mode, Plan, PlanLayer};
 use crate::show;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// As many lines has a screen.
@@ -21,6 +22,11 @@ pub fn text(p: &Plan, look: Look) -> String {
     }
 }
 
+/// The same with nothing cut.
+pub fn whole(p: &Plan, look: Look) -> String {
+    page(p, look, usize::MAX).finish()
+}
+
 fn page(p: &Plan, look: Look, limit: usize) -> Page {
     let mut out = Page::new(look);
     head(p, &mut out);
@@ -28,7 +34,7 @@ fn page(p: &Plan, look: Look, limit: usize) -> Page {
     left(p, limit, &mut out);
     checks(p, limit, &mut out);
     space(p, limit, &mut out);
-    largest(p, limit.min(3), &mut out);
+    largest(p, if limit == usize::MAX { limit } else { limit.min(3) }, &mut out);
     let steps = next(p);
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
     out.flow(6, &[(Style::Bold, "Next:"), (Style::Plain, &steps.join(" ;  "))]);
@@ -151,10 +157,18 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
     let mut spans = vec![(Style::Bold, "CHECKS"), (Style::Plain, "   ")];
     spans.extend(counts.iter().map(|(s, t)| (*s, t.as_str())));
     out.flow(11, &spans);
-    let serious: Vec<&Group<'_>> = groups.iter().filter(|g| g.first.level >= Level::Warn).collect();
+    let whole = limit == usize::MAX;
+    let singly: Vec<Group<'_>> = p.checks.iter().map(|first| Group { first, count: 1 }).collect();
+    let told = if whole { &singly } else { &groups };
+    let least = if whole { Level::Info } else { Level::Warn };
+    let serious: Vec<&Group<'_>> = told.iter().filter(|g| g.first.level >= least).collect();
     for g in serious.iter().take(limit) {
         let f = g.first;
-        let level = if f.level == Level::Block { "BLOCK" } else { "warn " };
+        let level = match f.level {
+            Level::Block => "BLOCK",
+            Level::Warn => "warn ",
+            Level::Info | Level::Ok => "info ",
+        };
         let again =
             if g.count > 1 { format!(" (and {} more)", show::count(g.count as u64 - 1)) } else { String::new() };
         let what = format!("{}: {}{again}", f.subject, f.message);
@@ -179,7 +193,7 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
                 }
             })
             .collect();
-    if !info.is_empty() {
+    if !info.is_empty() && !whole {
         out.flow(
             12,
             &[(Style::Plain, &format!("  info  {}", info.join(", "))), (Style::Dim, "  (--itemize, explain ID)")],
@@ -382,6 +396,7 @@ pub fn document(p: &Plan, exit_code: u8) -> crate::error::Result<serde_json::Val
     use serde_json::json;
     let fail = |e| crate::error::Error::new(crate::error::Kind::Failed, "write the plan as JSON").with_source(e);
     let mut doc = serde_json::to_value(p).map_err(fail)?;
+    let chosen = p.estimates.iter().find(|e| e.chosen).map_or(Mode::Copy, |e| e.mode);
     let lines = doc.get_mut("layers").and_then(|l| l.as_array_mut()).into_iter().flatten();
     for (line, l) in lines.zip(&p.layers) {
         let Some(line) = line.as_object_mut() else { continue };
@@ -399,11 +414,40 @@ pub fn document(p: &Plan, exit_code: u8) -> crate::error::Result<serde_json::Val
         ] {
             line.insert(name.to_owned(), json!(value));
         }
+        line.insert("actions".to_owned(), actions(l, chosen));
+    }
+    let chains: BTreeMap<_, _> = p.layers.iter().map(|l| (&l.id, l.chain_id)).collect();
+    let images = doc.get_mut("images").and_then(|l| l.as_array_mut()).into_iter().flatten();
+    for (line, i) in images.zip(&p.images) {
+        if let Some(line) = line.as_object_mut() {
+            let of = |l| chains.get(l).copied().flatten();
+            line.insert("chain_ids".to_owned(), json!(i.layers.iter().map(of).collect::<Vec<_>>()));
+        }
+    }
+    if let Some(root) = doc.get_mut("root").and_then(|r| r.as_object_mut()) {
+        root.insert("free_bytes".to_owned(), json!(p.root.room.free_bytes));
+        root.insert("free_inodes".to_owned(), json!(p.root.room.free_inodes));
     }
     if let Some(doc) = doc.as_object_mut() {
+        let mode = p.estimates.iter().find(|e| e.chosen).map_or(p.options.mode, |e| e.mode);
+        doc.insert("target".to_owned(), json!({"driver": p.options.to, "mode": mode}));
         doc.insert("exit_code".to_owned(), json!(exit_code));
     }
     Ok(doc)
+}
+
+/// What is done with a layer's own names.
+fn actions(l: &PlanLayer, mode: Mode) -> serde_json::Value {
+    let f = &l.facts;
+    let (linked, cloned) = match mode {
+        Mode::Link if !l.role.writable() => (f.files, 0),
+        Mode::Clone => (0, f.files),
+        _ => (0, 0),
+    };
+    serde_json::json!({
+        "link": linked, "clone": cloned, "copy": if mode == Mode::Move { 0 } else { f.files - linked - cloned },
+        "mkdir": f.folders, "mknod": f.whiteouts, "opaque": f.opaque.count,
+    })
 }
 
 /// What changed between the plan and now.

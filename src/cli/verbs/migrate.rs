@@ -11,7 +11,6 @@ use crate::journal::{Run, State};
 use crate::plan::{Plan, make};
 use crate::report;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// `unaufs migrate`.
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
@@ -158,15 +157,20 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         run = locked.journal.last()?;
     };
     drop(progress);
+    let record = record(locked)?;
     if let Some(file) = &a.html {
-        record(locked, file)?;
+        write_outside(&locked.root, file, report::html::page(&plan, Some(&record))?.as_bytes())?;
     }
+    let end = record.events.last().map_or(&record.started, |(at, _)| at);
+    let complete = outcome.state != State::Building;
+    let compared = report::truth::Comparison::of(&plan, &record.sums, &record.started, end).filter(|_| complete);
     let doc = report::migrate::Summary {
         schema: "unaufs.migrate/1",
         message_type: "summary",
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
+        compared: compared.as_ref(),
         driver: plan.options.to,
     };
     if g.jsonl {
@@ -179,23 +183,24 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     Ok(if plan.partial() || !failed.is_empty() { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
-/// The page that records a run, from the journal: what earlier calls did is in it too.
-fn record(locked: &Locked, file: &Path) -> Result<()> {
+/// The run from the journal: what earlier calls did is in it too.
+fn record(locked: &Locked) -> Result<report::html::Record> {
     let Some(run) = locked.journal.last()? else { return Err(Error::corrupt("the journal lost its run")) };
     let mut sums = stage::Sums::default();
     for (_, tally) in locked.journal.tallies(run.id)? {
+        // no tally: done by an unaufs that counted less
         if let Ok(t) = serde_json::from_str::<stage::Sums>(&tally) {
             sums.add(t);
         }
     }
-    let record = report::html::Record {
+    let events = locked.journal.events(run.id)?;
+    Ok(report::html::Record {
         state: run.state.name().to_owned(),
-        started: run.started.clone(),
-        events: locked.journal.events(run.id)?,
-        verified: run.verified.clone(),
+        started: run.started,
+        events,
+        verified: run.verified,
         sums,
-    };
-    write_outside(&locked.root, file, report::html::page(&run.plan, Some(&record))?.as_bytes())
+    })
 }
 
 /// Exit 13 with everything that changed.
