@@ -119,6 +119,7 @@ pub fn paper(found: &Found<'_>, metadata: &[PlanFile], containers: &[PlanContain
     // the whole plan is about 1.7 times these parts, and SQLite keeps the room of the row before its last change
     let journal = length(&(metadata, containers, rest)) * 7 / 2 + (16 << 10);
     out += Cost { bytes: unit.rounded(journal), inodes: 1 };
+    out += Cost { bytes: crate::engine::reserve::BYTES, inodes: 1 };
     out
 }
 

@@ -7,7 +7,7 @@ use super::plan::{docker, groups, mode, next, seconds};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
-use crate::plan::{Estimate, Plan, PlanLayer};
+use crate::plan::{Estimate, Plan, PlanImage, PlanLayer};
 use crate::show;
 use crate::store::Role;
 use askama::Template;
@@ -46,16 +46,20 @@ struct Page<'a> {
     bars: Vec<Bar>,
     free_at: Option<String>,
     free: String,
+    found: String,
     images: Vec<ImageRow>,
     more_images: Vec<ImageRow>,
+    more_images_told: String,
     images_left_out: usize,
     store_total: String,
     boxes: Vec<LayerBox>,
-    boxes_left_out: usize,
+    boxes_left_out: Option<String>,
     height: usize,
     layers: Vec<LayerRow>,
     layers_left_out: usize,
     containers: Vec<[String; 4]>,
+    more_containers: Vec<[String; 4]>,
+    more_containers_told: String,
     containers_left_out: usize,
     docker: String,
     commands: Vec<String>,
@@ -80,6 +84,7 @@ struct Problem {
     explain: &'static str,
     /// Of the same id: subject and message.
     more: Vec<String>,
+    more_count: String,
     left_out: usize,
 }
 
@@ -158,6 +163,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     let (images, more_images, images_left_out) = images(p);
     let (boxes, height, boxes_left_out) = icicle(p);
     let (layers, layers_left_out) = layer_rows(p);
+    let (containers, more_containers, containers_left_out) = containers(p);
     let page = Page {
         p,
         title: format!("unaufs: {}", show::text(&p.host)),
@@ -165,51 +171,63 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         path: show::text(&p.root.path),
         class,
         verdict,
-        tiles: tiles(p, chosen),
+        tiles: match record {
+            Some(r) => record_tiles(p, r),
+            None => tiles(p, chosen),
+        },
         problems: told,
         info,
         fine,
         stays: p
             .left_behind
             .iter()
-            .take(500)
+            .take(STAYS)
             .map(|l| [l.kind.clone(), super::short(&l.id).to_owned(), show::text(&l.name), show::text(&l.reason)])
             .collect(),
-        stays_more: p.left_behind.len().saturating_sub(500),
+        stays_more: p.left_behind.len().saturating_sub(STAYS),
         bars,
         free_at,
         free: show::size(p.root.room.free_bytes),
+        found: found(p),
+        more_images_told: format!("{} more", show::count((more_images.len() + images_left_out) as u64)),
         images,
         more_images,
         images_left_out,
         store_total: show::size(p.summary.bytes),
         boxes,
-        boxes_left_out,
+        boxes_left_out: (boxes_left_out > 0).then(|| show::count(boxes_left_out as u64)),
         height,
         layers,
         layers_left_out,
-        containers: p
-            .containers
-            .iter()
-            .take(300)
-            .map(|c| {
-                let state = if c.running { "marked as running" } else { "stopped" };
-                [
-                    show::text(&c.name),
-                    super::short(&show::text(&c.image)).to_owned(),
-                    state.to_owned(),
-                    show::size(c.bytes),
-                ]
-            })
-            .collect(),
-        containers_left_out: p.containers.len().saturating_sub(300),
+        more_containers_told: format!("{} more", show::count((more_containers.len() + containers_left_out) as u64)),
+        containers,
+        more_containers,
+        containers_left_out,
         docker: docker(p),
         commands: next(p),
         record: record.map(|r| rows(p, r)),
         fingerprint: p.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default(),
-        json: embedded(p)?,
+        json: embedded(&super::plan::for_readers(p)?)?,
     };
     page.render().map_err(|e| Error::new(Kind::Failed, "write the page").with_source(e))
+}
+
+/// As many of what stays behind are listed.
+const STAYS: usize = 100;
+
+/// What is in the store, in a sentence.
+fn found(p: &Plan) -> String {
+    let s = &p.summary;
+    format!(
+        "{} ({}), {}, {}, {} files; {}; {}, untouched.",
+        show::plural(s.images, "image"),
+        show::plural(s.tags, "name"),
+        show::plural(s.layers, "layer"),
+        show::size(s.bytes),
+        show::count(s.files),
+        show::plural(s.containers, "container"),
+        show::plural(s.volumes, "volume")
+    )
 }
 
 /// JSON inside of a script element: no `<` may end it (HTML Standard, restrictions for contents of script elements). In JSON `<` occurs
@@ -261,8 +279,23 @@ fn tiles(p: &Plan, chosen: Option<&Estimate>) -> Vec<Tile> {
     ]
 }
 
+fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
+    let end = r.events.last().map_or(&r.started, |(at, _)| at);
+    let done = super::truth::Comparison::of(p, &r.sums, &r.started, end).map(|c| c.done).unwrap_or_default();
+    let behind = p.left_behind.iter().filter(|l| l.counts).count();
+    let good = |b: bool| if b { "good" } else { "warn" };
+    let verified = r.verified.is_some();
+    vec![
+        Tile { name: "Took", value: format!("{} s", show::count(done.seconds)), class: "" },
+        Tile { name: "New bytes", value: show::size(done.new_bytes), class: "" },
+        Tile { name: "Verified", value: if verified { "yes" } else { "not yet" }.to_owned(), class: good(verified) },
+        Tile { name: "Stay behind", value: show::count(behind as u64), class: good(behind == 0) },
+        Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },
+    ]
+}
+
 fn of_id(p: &Plan, id: &str, level: Level) -> Problem {
-    const MORE: usize = 200;
+    const MORE: usize = 50;
     let mut all = p.checks.iter().filter(|c| c.id == id && c.level == level);
     let check = crate::checks::explain(id);
     let first = all.next();
@@ -282,6 +315,7 @@ fn of_id(p: &Plan, id: &str, level: Level) -> Problem {
         effect: text(first.and_then(|f| f.effect.as_ref())),
         explain: check.map_or("", |c| c.explain),
         left_out: rest.len().saturating_sub(MORE),
+        more_count: show::count(rest.len() as u64),
         more: rest.into_iter().take(MORE).map(|s| show::text(&s)).collect(),
     }
 }
@@ -324,14 +358,24 @@ fn bars(p: &Plan) -> (Vec<Bar>, Option<String>) {
     (bars, free_at)
 }
 
+/// The largest first. Steps of a build, which have no name and are wholly part of another image, come last.
 fn images(p: &Plan) -> (Vec<ImageRow>, Vec<ImageRow>, usize) {
     const DRAWN: usize = 20;
-    const LISTED: usize = 1000;
-    let mut all: Vec<_> = p.images.iter().collect();
-    all.sort_by(|a, b| b.bytes_total.cmp(&a.bytes_total).then_with(|| a.id.cmp(&b.id)));
-    let most = all.first().map_or(1, |i| i.bytes_total);
-    let left_out = all.len().saturating_sub(DRAWN + LISTED);
-    let mut rows = all.into_iter().take(DRAWN + LISTED).map(|i| {
+    const LISTED: usize = 200;
+    let users = users(p);
+    let step = |i: &PlanImage| {
+        let shared = i.layers.last().is_none_or(|l| users.get(l).is_some_and(|n| *n > 1));
+        i.tags.is_empty() && i.digests.is_empty() && shared
+    };
+    let mut all: Vec<_> = p.images.iter().map(|i| (step(i), i)).collect();
+    all.sort_by(|(a_step, a), (b_step, b)| {
+        a_step.cmp(b_step).then_with(|| b.bytes_total.cmp(&a.bytes_total)).then_with(|| a.id.cmp(&b.id))
+    });
+    let drawn = all.iter().take_while(|(step, _)| !step).count().min(DRAWN);
+    let drawn = if drawn == 0 { all.len().min(DRAWN) } else { drawn };
+    let most = all.iter().map(|(_, i)| i.bytes_total).max().unwrap_or(1);
+    let left_out = all.len().saturating_sub(drawn + LISTED);
+    let mut rows = all.into_iter().take(drawn + LISTED).map(|(_, i)| {
         let id = i.id.to_string();
         let names: Vec<String> = i.tags.iter().chain(&i.digests).map(|t| show::text(t)).collect();
         ImageRow {
@@ -345,8 +389,25 @@ fn images(p: &Plan) -> (Vec<ImageRow>, Vec<ImageRow>, usize) {
             shared_width: percent(i.bytes_shared, most),
         }
     });
-    let drawn = rows.by_ref().take(DRAWN).collect();
-    (drawn, rows.collect(), left_out)
+    let first = rows.by_ref().take(drawn).collect();
+    (first, rows.collect(), left_out)
+}
+
+/// Those that run first, then the largest.
+fn containers(p: &Plan) -> (Vec<[String; 4]>, Vec<[String; 4]>, usize) {
+    const SHOWN: usize = 20;
+    const LISTED: usize = 200;
+    let mut all: Vec<_> = p.containers.iter().collect();
+    all.sort_by(|a, b| b.running.cmp(&a.running).then_with(|| b.bytes.cmp(&a.bytes)).then_with(|| a.name.cmp(&b.name)));
+    let names: HashMap<String, &PlanImage> = p.images.iter().map(|i| (i.id.to_string(), i)).collect();
+    let mut rows = all.iter().take(SHOWN + LISTED).map(|c| {
+        let tag = names.get(&c.image).and_then(|i| i.tags.first());
+        let image = tag.map_or_else(|| super::short(&show::text(&c.image)).to_owned(), |t| show::text(t));
+        let state = if c.running { "marked as running" } else { "stopped" };
+        [show::text(&c.name), image, state.to_owned(), show::size(c.bytes)]
+    });
+    let first = rows.by_ref().take(SHOWN).collect();
+    (first, rows.collect(), all.len().saturating_sub(SHOWN + LISTED))
 }
 
 /// How many images use each layer.

@@ -436,6 +436,21 @@ pub fn document(p: &Plan, exit_code: u8) -> crate::error::Result<serde_json::Val
     Ok(doc)
 }
 
+/// The document without the long lists that only `migrate` needs: what a page carries.
+pub fn for_readers(p: &Plan) -> crate::error::Result<serde_json::Value> {
+    let mut doc = document(p, 0)?;
+    if let Some(doc) = doc.as_object_mut() {
+        for name in ["metadata", "switch", "touched", "fingerprint_objects", "exit_code"] {
+            doc.remove(name);
+        }
+        for layer in doc.get_mut("layers").and_then(|l| l.as_array_mut()).into_iter().flatten() {
+            // the parents' parents: each layer tells its own
+            layer.as_object_mut().map(|l| l.remove("lowers"));
+        }
+    }
+    Ok(doc)
+}
+
 /// What is done with a layer's own names.
 fn actions(l: &PlanLayer, mode: Mode) -> serde_json::Value {
     let f = &l.facts;
