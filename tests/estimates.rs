@@ -43,7 +43,8 @@ fn sh(command: &str, args: &[&Path]) -> String {
 
 /// What a btrfs calls used: data, and one copy of the metadata.
 fn used(at: &Path) -> u64 {
-    sh("sync -f \"$1\"; btrfs filesystem sync \"$1\" >/dev/null; btrfs filesystem df -b \"$1\"", &[at])
+    // deleted snapshots are given back later, in the background
+    sh("btrfs filesystem sync \"$1\"; btrfs subvolume sync \"$1\"; btrfs filesystem sync \"$1\"; btrfs filesystem df -b \"$1\"", &[at])
         .lines()
         .filter(|l| !l.starts_with("GlobalReserve"))
         .filter_map(|l| l.rsplit_once("used=")?.1.trim().parse::<u64>().ok())
@@ -69,7 +70,7 @@ fn taken(root: &Path, to: &str, mode: &str, truth: &dyn Fn() -> Taken) -> [Taken
     unaufs(root, &["rollback", "--drop-new", "--yes", "-q"]).exits(0);
     [
         (number(row, "new_bytes"), number(row, "new_inodes")),
-        (after.0 - before.0, after.1.saturating_sub(before.1)),
+        (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1)),
         (number(told, "new_bytes"), number(told, "new_inodes")),
     ]
 }

@@ -31,7 +31,7 @@ pub struct Found<'a> {
     pub volumes: usize,
     /// What each stack of layers shows, counted.
     pub shown: BTreeMap<LayerId, Shown>,
-    /// What Docker's files in the old root take on the disk, by path.
+    /// How long Docker's files in the old root are, by path.
     pub sizes: BTreeMap<String, u64>,
     /// How fast the layers were read.
     pub pace: Pace,

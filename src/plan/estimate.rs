@@ -56,6 +56,10 @@ struct Unit {
     folder: u64,
     file: u64,
     symlink: u64,
+    /// What an inode with its name takes in the file system's own tree, where that is not set aside when the file system is made.
+    inode: u64,
+    /// Files up to this length lie in the tree.
+    within: u64,
 }
 
 impl Unit {
@@ -64,11 +68,17 @@ impl Unit {
     fn of(room: &Room) -> Unit {
         let block = room.block.max(512);
         match room.magic {
-            BTRFS => Unit { block, folder: 0, file: 0, symlink: 0 },
-            XFS => Unit { block, folder: 0, file: block, symlink: 0 },
-            EXT => Unit { block, folder: block, file: block, symlink: block },
-            _ => Unit { block, folder: 0, file: block, symlink: 0 },
+            // an inode item, its reference, two entries of its folder and an extent are about 370 bytes; leaves are two thirds full
+            BTRFS => Unit { block, folder: 0, file: 0, symlink: 0, inode: 570, within: 2048 },
+            XFS => Unit { block, folder: 0, file: block, symlink: 0, inode: 0, within: 0 },
+            EXT => Unit { block, folder: block, file: block, symlink: block, inode: 0, within: 0 },
+            _ => Unit { block, folder: 0, file: block, symlink: 0, inode: 0, within: 0 },
         }
+    }
+
+    /// The content of a file.
+    fn content(&self, bytes: u64) -> u64 {
+        if bytes <= self.within { bytes } else { self.rounded(bytes) }
     }
 
     /// A folder with so many names of this length.
@@ -96,10 +106,10 @@ pub fn paper(found: &Found<'_>, metadata: &[PlanFile], containers: &[PlanContain
     let unit = Unit::of(&found.host.new_room);
     let mut out = Cost::default();
     let file = |content: &Content| match content {
-        Content::Same(path) | Content::Edited(path, _) => found.sizes.get(path).copied().unwrap_or(unit.file),
-        Content::Text(t) => unit.rounded(t.len() as u64),
+        Content::Same(path) | Content::Edited(path, _) => unit.content(found.sizes.get(path).copied().unwrap_or(1)),
+        Content::Text(t) => unit.content(t.len() as u64),
         // gzipped JSON: about a line of 60 bytes for a name of the layer
-        Content::TarSplitOf(layer) => unit.rounded(found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 60)),
+        Content::TarSplitOf(layer) => unit.content(found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 60)),
     };
     let mut folders = BTreeSet::new();
     for f in metadata {
@@ -205,14 +215,21 @@ fn row(
 ) -> Estimate {
     let room = &found.host.new_room;
     let unit = Unit::of(room);
+    // a copy within a btrfs shares extents too: copy_file_range(2) sees to that
+    let how = if mode == Mode::Copy && room.magic == BTRFS && options.target.is_none() { Mode::Clone } else { mode };
     let made = match driver {
-        Target::Overlay2 => overlay2(sums, layers, unit, mode),
-        Target::Overlay => overlay(sums, layers, unit, mode),
-        Target::Vfs => vfs(sums, layers, unit, mode),
-        Target::Btrfs => btrfs(sums, layers, unit, mode),
+        Target::Overlay2 => overlay2(sums, layers, unit, how),
+        Target::Overlay => overlay(sums, layers, unit, how),
+        Target::Vfs => vfs(sums, layers, unit, how),
+        Target::Btrfs => btrfs(sums, layers, unit, how),
     };
     let mut cost = paper;
+    cost.bytes += paper.inodes * unit.inode;
     cost += made.cost;
+    if driver != Target::Btrfs {
+        // a further name is a reference and two entries
+        cost.bytes += made.cost.inodes * unit.inode + made.names * unit.inode / 3;
+    }
     let never = impossible(found, options, driver, mode);
     let missing = cost.bytes.saturating_sub(room.free_bytes);
     let no_inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
@@ -369,10 +386,10 @@ fn vfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
     m
 }
 
-/// A whole tree. An image layer shares unchanged files with the tree of its parent, so only its own content is new.
+/// A whole tree. Where image layers are linked, one shares unchanged files with the tree of its parent, so only its own content is new.
 fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, mode: Mode) {
     m.folders(shown.folders + 1, shown.folder_bytes, unit);
-    if l.role.writable() {
+    if l.role.writable() || !matches!(mode, Mode::Link | Mode::Move) {
         m.files(shown.inodes, shown.inodes, shown.allocated, l.role, mode);
     } else {
         m.files(l.facts.inodes, l.facts.files, l.facts.allocated, l.role, mode);
@@ -380,15 +397,20 @@ fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, mode: Mode) {
     }
 }
 
-/// Each layer is a snapshot of its parent, changed: only its own is new. A snapshot costs a few blocks of 16 KiB.
-fn btrfs(_: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
-    const SNAPSHOT: u64 = 32 << 10;
+/// Each layer is a snapshot of its parent, changed: only its own is new. Of the parent's tree those nodes are new that hold what changes,
+/// and the one above them.
+fn btrfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
+    const NODE: u64 = 16 << 10;
     let mut m = Made::default();
     m.cost += unit.folders(2);
     for l in layers {
-        m.cost += Cost { bytes: SNAPSHOT, inodes: 0 };
-        m.folders(l.facts.folders + 1, 0, unit);
-        m.files(l.facts.inodes, l.facts.files, l.facts.allocated, l.role, mode);
+        let (f, shown) = (&l.facts, sums.shown(&l.id));
+        let leaves = ((shown.inodes + shown.folders) * unit.inode).div_ceil(NODE).max(1);
+        let own = f.inodes + f.folders;
+        let changed = if l.lowers.is_empty() { leaves } else { leaves.min(own + f.whiteouts + 1) };
+        m.cost += Cost { bytes: (changed + 1) * NODE, inodes: 0 };
+        m.folders(f.folders + 1, 0, unit);
+        m.files(f.inodes, f.files, f.allocated, l.role, mode);
     }
     m
 }

@@ -72,7 +72,7 @@ pub fn make_on(
     Ok(plan)
 }
 
-/// What Docker's own files in the old root take on the disk: they are made anew.
+/// How long Docker's own files in the old root are: they are made anew.
 fn sizes(root: &Dir, store: &Store) -> Result<BTreeMap<String, u64>> {
     let metadata = store.metadata.iter().map(|f| &f.content);
     let configs = store.containers.values().flat_map(|c| c.files.iter().map(|f| &f.content));
@@ -81,7 +81,7 @@ fn sizes(root: &Dir, store: &Store) -> Result<BTreeMap<String, u64>> {
         if let Content::Same(path) | Content::Edited(path, _) = content
             && let Some(m) = root.stat_opt(path)?
         {
-            out.insert(path.clone(), m.allocated);
+            out.insert(path.clone(), m.size);
         }
     }
     Ok(out)

@@ -3,15 +3,17 @@
 //! The template is html/plan.html; here names become text that is harmless anywhere, and numbers become lengths. SVG is measured in
 //! percents, so that the same page fits a phone and paper.
 
+mod icicle;
+
 use super::plan::{docker, groups, mode, next, seconds};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
-use crate::ids::LayerId;
 use crate::plan::{Estimate, Plan, PlanImage, PlanLayer};
 use crate::show;
 use crate::store::Role;
 use askama::Template;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use icicle::{Icicle, LayerBox, users};
+use std::collections::HashMap;
 
 /// What a run adds to the plan's page.
 #[derive(Clone, Debug)]
@@ -111,15 +113,6 @@ struct ImageRow {
     shared_width: String,
 }
 
-struct LayerBox {
-    x: String,
-    y: usize,
-    width: String,
-    class: &'static str,
-    label: String,
-    title: String,
-}
-
 struct LayerRow {
     id: String,
     parent: String,
@@ -161,7 +154,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         .collect();
     let (bars, free_at) = bars(p);
     let (images, more_images, images_left_out) = images(p);
-    let (boxes, height, boxes_left_out) = icicle(p);
+    let Icicle { boxes, height, left_out: boxes_left_out } = icicle::draw(p);
     let (layers, layers_left_out) = layer_rows(p);
     let (containers, more_containers, containers_left_out) = containers(p);
     let page = Page {
@@ -408,77 +401,6 @@ fn containers(p: &Plan) -> (Vec<[String; 4]>, Vec<[String; 4]>, usize) {
     });
     let first = rows.by_ref().take(SHOWN).collect();
     (first, rows.collect(), all.len().saturating_sub(SHOWN + LISTED))
-}
-
-/// How many images use each layer.
-fn users(p: &Plan) -> HashMap<&LayerId, usize> {
-    let mut out = HashMap::new();
-    for i in &p.images {
-        for l in i.layers.iter().collect::<BTreeSet<_>>() {
-            *out.entry(l).or_default() += 1;
-        }
-    }
-    out
-}
-
-/// The layer tree: children below their parent, as wide as their bytes. Boxes too narrow to see are counted, not drawn.
-fn icicle(p: &Plan) -> (Vec<LayerBox>, usize, usize) {
-    const ROW: usize = 22;
-    const DEEPEST: usize = 60;
-    const NARROW: f64 = 0.12;
-    // a layer without content is still there
-    const LEAST: u64 = 256;
-    let users = users(p);
-    let known: BTreeMap<&LayerId, &PlanLayer> = p.layers.iter().map(|l| (&l.id, l)).collect();
-    let mut children: BTreeMap<Option<&LayerId>, Vec<&PlanLayer>> = BTreeMap::new();
-    let mut width: HashMap<&LayerId, u64> = HashMap::new();
-    // parents come first in the plan: backwards, every child is added up before its parent
-    for l in p.layers.iter().rev() {
-        let parent = l.lowers.first().filter(|id| known.contains_key(id));
-        children.entry(parent).or_default().push(l);
-        let below = width.get(&l.id).copied().unwrap_or(0);
-        let mine = below.max(LEAST.max(l.facts.bytes));
-        width.insert(&l.id, mine);
-        if let Some(parent) = parent {
-            *width.entry(parent).or_default() += mine;
-        }
-    }
-    let wide = |l: &PlanLayer| width.get(&l.id).copied().unwrap_or(LEAST);
-    let whole: u64 = children.get(&None).into_iter().flatten().map(|l| wide(l)).sum();
-    let whole = whole.max(1) as f64;
-    let (mut out, mut narrow, mut deepest) = (Vec::new(), 0, 0);
-    let mut todo: Vec<(Option<&LayerId>, f64, usize)> = vec![(None, 0.0, 0)];
-    while let Some((parent, mut x, depth)) = todo.pop() {
-        let mut row: Vec<&&PlanLayer> = children.get(&parent).into_iter().flatten().collect();
-        row.sort_by(|a, b| wide(b).cmp(&wide(a)).then_with(|| a.id.cmp(&b.id)));
-        for l in row {
-            let w = wide(l) as f64 * 100.0 / whole;
-            if w < NARROW || depth >= DEEPEST {
-                narrow += 1;
-                continue;
-            }
-            deepest = deepest.max(depth + 1);
-            let n = users.get(&l.id).copied().unwrap_or(0);
-            let kind = match (l.role, n) {
-                (Role::Container | Role::Init, _) => "rw",
-                (_, 0) => "s0",
-                (_, 1) => "s1",
-                (_, 2..=4) => "s2",
-                _ => "s3",
-            };
-            out.push(LayerBox {
-                x: format!("{x:.3}"),
-                y: depth * ROW,
-                width: format!("{w:.3}"),
-                class: kind,
-                label: if w > 9.0 { l.id.short().to_owned() } else { String::new() },
-                title: format!("{}: {}, in {}", l.id.short(), show::size(l.facts.bytes), show::plural(n, "image")),
-            });
-            todo.push((Some(&l.id), x, depth + 1));
-            x += w;
-        }
-    }
-    (out, deepest * ROW + 2, narrow)
 }
 
 fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {

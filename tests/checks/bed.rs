@@ -106,6 +106,19 @@ impl Bed {
         std::os::unix::fs::symlink(&self.root, root.join("data")).expect("a symlink");
     }
 
+    /// A Docker on this root that answers on its socket, once.
+    pub fn answer(&mut self) {
+        use std::io::{Read, Write};
+        fs::create_dir_all(self.path("run")).expect("a folder");
+        let socket = std::os::unix::net::UnixListener::bind(self.path("run/docker.sock")).expect("a socket");
+        let body = serde_json::json!({"DockerRootDir": self.root}).to_string();
+        std::thread::spawn(move || {
+            let Ok((mut client, _)) = socket.accept() else { return };
+            let _ = client.read(&mut [0; 1024]);
+            let _ = write!(client, "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}");
+        });
+    }
+
     /// Another disk, of this size, for the new store.
     pub fn target_on_tmpfs(&mut self, options: &str) {
         let at = self.dir.path().join("other");

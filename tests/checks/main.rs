@@ -89,6 +89,47 @@ fn every_check_has_a_pair() {
     assert!(table.iter().all(|id| "CDGHLT".contains(&id[..1])), "a new letter needs a test of its own: {table:?}");
 }
 
+/// While Docker runs the plan is still of use: it tells which containers have to stop.
+#[test]
+fn a_running_docker_is_told_and_does_not_stop_a_plan() {
+    if !rustix::process::geteuid().is_root() {
+        real::cannot_run("it needs root");
+        return;
+    }
+    let runs = |bed: &mut Bed| bed.write(&format!("containers/{}/config.v2.json", store::WEB), &running());
+    let seen: [(&str, fn(&mut Bed)); 3] = [
+        ("process 4242 (dockerd)", |b| b.process("dockerd", &["dockerd", "--data-root=/data"], "")),
+        ("process 4242 (dockerd-current)", |b| {
+            b.process("dockerd-current", &["dockerd-current", "-g", "/data"], "");
+            b.machine("run/docker.pid", "4242");
+        }),
+        ("answers on its socket", Bed::answer),
+    ];
+    for (who, docker) in seen {
+        let plan = Bed::content().with(runs).with(docker).plan();
+        assert!(plan.docker.running, "{who}");
+        let find = |id: &str| plan.checks.iter().find(|c| c.id == id && c.level > Level::Ok).expect("a finding");
+        assert!(find("H01").message.contains(who), "{:?}", find("H01"));
+        assert_eq!(find("H01").effect.as_deref(), Some("these containers have to stop: web"));
+        assert_eq!(find("C03").fix.as_deref(), Some("docker stop web"));
+        assert!(!checks::plan_is_blocked(&plan.checks), "{who}: the plan may go on");
+        let text = unaufs::report::plan::text(&plan, Default::default());
+        assert!(text.contains("running (fine for plan)") && text.contains("systemctl stop docker"), "{text}");
+    }
+    // the number of a daemon that is gone, given to another process
+    let plan = Bed::content()
+        .with(|b| {
+            b.process("postgres", &["postgres", "-D", "/data"], "");
+            b.machine("run/docker.pid", "4242");
+        })
+        .plan();
+    assert!(!plan.docker.running);
+}
+
+fn running() -> String {
+    store::config(serde_json::json!({"State": {"Running": true}}))
+}
+
 /// On a sound store and a sound machine nothing is worse than worth knowing.
 #[test]
 fn a_sound_host_gets_no_warning() {
