@@ -2,7 +2,7 @@
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
-use crate::plan::{Estimate, Mode, Plan, PlanLayer};
+use crate::plan::{Estimate, Mode, Plan, PlanImage, PlanLayer};
 use crate::show;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -245,7 +245,10 @@ fn after(free: u64, new: u64) -> String {
 fn largest(p: &Plan, limit: usize, out: &mut Page) {
     const BAR: u64 = 20;
     let mut images: Vec<_> = p.images.iter().collect();
-    images.sort_by(|a, b| b.bytes_total.cmp(&a.bytes_total).then_with(|| a.id.cmp(&b.id)));
+    let nameless = |i: &PlanImage| i.tags.is_empty() && i.digests.is_empty();
+    images.sort_by(|a, b| {
+        b.bytes_total.cmp(&a.bytes_total).then_with(|| nameless(a).cmp(&nameless(b))).then_with(|| a.id.cmp(&b.id))
+    });
     let Some(most) = images.first().map(|i| i.bytes_total.max(1)).filter(|_| limit > 0) else { return };
     let width = out.width().saturating_sub(62).clamp(18, 40);
     out.row(

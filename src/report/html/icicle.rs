@@ -87,7 +87,7 @@ impl<'a> Tree<'a> {
         self.width.get(&l.id).copied().unwrap_or(LEAST)
     }
 
-    fn below(&self, l: Option<&LayerId>) -> &[&'a PlanLayer] {
+    fn below(&self, l: Option<&'a LayerId>) -> &[&'a PlanLayer] {
         self.children.get(&l).map_or(&[], Vec::as_slice)
     }
 
