@@ -220,20 +220,22 @@ fn space(p: &Plan, limit: usize, out: &mut Page) {
             Style::Dim
         };
         if !e.possible && !e.chosen {
-            out.row(style, &format!("  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}", e.driver.name(), "-", "-", "-", "-"));
+            let row = format!("  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}", e.driver.name(), "-", "-", "-", "-");
+            out.flow(24, &[(style, &row)]);
             continue;
         }
         let bound = if e.counted { "" } else { "<" };
         let row = format!(
-            "  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}{}",
+            "{} {:<19} {:>11} {:>11} {:>10} {:>9}  {why}{}",
+            if e.chosen { ">" } else { " " },
             format!("{} {}", e.driver, mode(e.mode)),
             format!("{bound}{}", show::size(e.new_bytes)),
             after(p.root.room.free_bytes, e.new_bytes),
             format!("{bound}+{}", show::count(e.new_inodes)),
             seconds(e),
-            if e.chosen { "  <- chosen" } else { "" }
+            if e.chosen && out.width() >= 90 { "  <- chosen" } else { "" }
         );
-        out.row(style, &row);
+        out.flow(24, &[(style, &row)]);
     }
 }
 
@@ -327,7 +329,9 @@ pub fn mode(m: Mode) -> &'static str {
 pub fn seconds(e: &Estimate) -> String {
     match (e.seconds_min, e.seconds_max) {
         (min, max) if max < 120 => format!("{min}-{max} s"),
+        (min, max) if min < 60 => format!("{min} s-{} min", max.div_ceil(60)),
         (min, max) if max < 7200 => format!("{}-{} min", min / 60, max.div_ceil(60)),
+        (min, max) if min < 3600 => format!("{} min-{} h", min / 60, max.div_ceil(3600)),
         (min, max) => format!("{}-{} h", min / 3600, max.div_ceil(3600)),
     }
 }

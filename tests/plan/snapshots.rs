@@ -66,7 +66,7 @@ fn of_real_stores() {
             for colour in [false, true] {
                 let shown = text(&p, Look { width, colour });
                 let name = format!("{}-{width}{}", packed.name, if colour { "-colour" } else { "" });
-                insta::assert_snapshot!(name, shown);
+                insta::assert_snapshot!(name.as_str(), shown);
                 assert!(shown.lines().count() <= 45, "{name}");
                 if !colour {
                     assert!(shown.lines().all(|l| l.chars().count() <= width), "{name}");
