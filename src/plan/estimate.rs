@@ -68,8 +68,8 @@ impl Unit {
     fn of(room: &Room) -> Unit {
         let block = room.block.max(512);
         match room.magic {
-            // an inode item, its reference, two entries of its folder and an extent are about 370 bytes; leaves are two thirds full
-            BTRFS => Unit { block, folder: 0, file: 0, symlink: 0, inode: 570, within: 2048 },
+            // an inode item, its reference, two entries of its folder and an extent are about 370 bytes, and leaves are not full
+            BTRFS => Unit { block, folder: 0, file: 0, symlink: 0, inode: 420, within: 2048 },
             XFS => Unit { block, folder: 0, file: block, symlink: 0, inode: 0, within: 0 },
             EXT => Unit { block, folder: block, file: block, symlink: block, inode: 0, within: 0 },
             _ => Unit { block, folder: 0, file: block, symlink: 0, inode: 0, within: 0 },
