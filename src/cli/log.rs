@@ -62,6 +62,15 @@ impl Progress for Logged {
         self.0.step(what);
     }
 
+    fn bytes(&self, name: &str, total: u64) {
+        note(&format!("{name}: {}", crate::show::size(total)));
+        self.0.bytes(name, total);
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.0.moved(bytes);
+    }
+
     fn warn(&self, text: &str) {
         note(&format!("warning: {text}"));
         self.0.warn(text);

@@ -146,12 +146,8 @@ impl Lines {
         Lines {
             json,
             stdout,
-<<<<<<< HEAD
             each,
-            now: Mutex::new(Now { phase: String::new(), done: 0, steps: 0, began: now, said: now }),
-=======
             now: Mutex::new(Now { phase: String::new(), unit: Unit::Steps, done: 0, steps: 0, began: now, said: now }),
->>>>>>> main
         }
     }
 
@@ -186,7 +182,8 @@ impl Lines {
     fn done(&self, more: u64, what: &str) {
         let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
         n.done += more;
-        if n.said.elapsed() < Duration::from_secs(10) {
+        let each = self.each && n.unit == Unit::Steps;
+        if !each && n.said.elapsed() < Duration::from_secs(10) {
             return;
         }
         n.said = Instant::now();
@@ -209,16 +206,6 @@ impl Progress for Lines {
     }
 
     fn step(&self, what: &str) {
-<<<<<<< HEAD
-        let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
-        n.done += 1;
-        if self.each || n.said.elapsed() >= Duration::from_secs(10) {
-            n.said = Instant::now();
-            let seconds = n.began.elapsed().as_secs_f64();
-            let left = seconds / n.done as f64 * n.steps.saturating_sub(n.done) as f64;
-            self.say("step", &format!("{}: {} of {}, about {left:.0} s left ({what})", n.phase, n.done, n.steps), &n);
-        }
-=======
         self.done(1, what);
     }
 
@@ -228,7 +215,6 @@ impl Progress for Lines {
 
     fn moved(&self, bytes: u64) {
         self.done(bytes, "");
->>>>>>> main
     }
 
     fn warn(&self, text: &str) {
