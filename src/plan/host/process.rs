@@ -31,7 +31,7 @@ fn uses(process: &Path, root: &Dir, machine: &Machine, named: bool) -> Option<St
     let comm = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
     let comm = comm.trim();
     let known = ["dockerd", "docker", "balenad", "balena-engine-d", "containerd", "docker-containe"].contains(&comm);
-    if !known && !(named && comm.contains("docker")) {
+    if !(known || named && comm.contains("docker")) {
         return None;
     }
     let cmd = std::fs::read(process.join("cmdline")).unwrap_or_default();
