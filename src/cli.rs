@@ -1,6 +1,7 @@
 //! The command line (DESIGN section 3). Stdout carries results, stderr progress and errors.
 
 pub mod args;
+pub mod log;
 pub mod screen;
 pub mod verbs;
 
@@ -46,6 +47,11 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn prepare(args: &Args) -> Result<()> {
+    log::open(&args.global)?;
+    if args.global.nice {
+        // nice(2) is a thread's own on Linux, so before all others; disks that heed priorities derive them from it (ioprio_set(2))
+        rustix::process::nice(19).map_err(|e| Error::io("lower the priority", e))?;
+    }
     let mut pool = rayon::ThreadPoolBuilder::new().stack_size(16 << 20);
     if let Some(n) = args.global.jobs {
         pool = pool.num_threads(n.get().into());
@@ -100,6 +106,7 @@ fn catch_signals() {
 
 /// Writes a line to stderr. After SIGHUP the terminal may be gone: there is nobody left to tell that.
 pub(crate) fn mutter(line: &str) {
+    log::note(line);
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -115,6 +122,7 @@ fn complain(e: &Error, g: &args::Global) {
             "fix": e.hint_text(),
             "lost": e.loss_text(),
         });
+        log::note(&doc.to_string());
         // the exit code tells the same to those whose pipe is closed
         let _ = writeln!(std::io::stdout(), "{doc}");
         return;

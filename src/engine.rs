@@ -19,6 +19,7 @@
 
 pub mod carry;
 pub mod inplace;
+pub mod measure;
 pub mod reserve;
 pub mod stage;
 pub mod switch;

@@ -35,6 +35,18 @@ pub struct Tally {
     pub whiteouts: AtomicU64,
     /// Opaque folders made.
     pub opaque: AtomicU64,
+    /// Inodes made: of files, folders and whiteouts.
+    pub inodes: AtomicU64,
+    /// Bytes of disk that they take; shared extents are not counted.
+    pub disk: AtomicU64,
+}
+
+impl Tally {
+    /// Counts an inode that was made.
+    pub fn made(&self, disk: u64) {
+        self.inodes.fetch_add(1, Ordering::Relaxed);
+        self.disk.fetch_add(disk, Ordering::Relaxed);
+    }
 }
 
 /// Files that have several names: bounded by the number of such inodes, not of files.
@@ -264,6 +276,7 @@ impl Placer {
         let used = copy_object(from, name, m, to, new, self.scope, ability)?;
         let counter = if used == Transfer::Clone { &self.tally.cloned } else { &self.tally.copied };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.tally.made(if used == Transfer::Clone { 0 } else { to.stat(new)?.allocated });
         if used == Transfer::Copy && m.kind == FileType::RegularFile {
             self.tally.bytes.fetch_add(m.size.min(m.allocated), Ordering::Relaxed);
         }
@@ -278,6 +291,7 @@ impl Placer {
             to.set_xattr(b".", crate::disk::attrs::OPAQUE, b"y")?;
             self.tally.opaque.fetch_add(1, Ordering::Relaxed);
         }
+        self.tally.made(to.meta()?.allocated);
         to.set_times(b".", &m)
     }
 }

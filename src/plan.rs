@@ -127,6 +127,7 @@ pub struct Plan {
     /// The way back.
     pub rollback: WayBack,
     /// Identifies what was looked at and what will be done.
+    #[serde(flatten)]
     pub fingerprint: Fingerprint,
 }
 
@@ -361,8 +362,10 @@ pub struct WayBack {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// The digest of everything below.
+    #[serde(rename = "fingerprint")]
     pub digest: Option<Sha256>,
     /// Each object and the digest of its state, so that a difference can be named.
+    #[serde(rename = "fingerprint_objects")]
     pub objects: BTreeMap<String, String>,
 }
 

@@ -10,6 +10,7 @@ pub mod page;
 pub mod plan;
 pub mod rollback;
 pub mod status;
+pub mod truth;
 pub mod verify;
 
 use crate::plan::{Mode, Plan};

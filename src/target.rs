@@ -85,6 +85,18 @@ impl Target {
         }
     }
 
+    /// Is this folder, named from the top of the new store, the content of a layer rather than a part of the driver's own order?
+    pub fn is_content(self, path: &[Vec<u8>]) -> bool {
+        let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+        matches!(
+            (self, path.as_slice()),
+            (Target::Overlay2, [b"overlay2", _, b"diff"])
+                | (Target::Overlay, [b"overlay", _, b"root" | b"upper"])
+                | (Target::Vfs, [b"vfs", b"dir", _])
+                | (Target::Btrfs, [b"btrfs", b"subvolumes", _])
+        )
+    }
+
     /// Builds one layer below `at`. `chain` is the layer and all below it in the old store.
     pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
         match self {

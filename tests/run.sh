@@ -26,6 +26,7 @@ declare -A package=(
   [/usr/bin/setfacl]=acl [/sbin/setcap]=libcap2-bin [/sbin/mkfs.ext4]=e2fsprogs [/sbin/mkfs.btrfs]=btrfs-progs
   [/sbin/mkfs.xfs]=xfsprogs [/sbin/ip]=iproute2 [/usr/bin/cc]=gcc [/usr/bin/podman]=podman [/usr/bin/skopeo]=skopeo
   [/usr/bin/umoci]=umoci [/usr/bin/crun]=crun [/usr/bin/conmon]=conmon [/usr/bin/newuidmap]=uidmap
+  [/usr/bin/chromium]=chromium [/usr/bin/chattr]=e2fsprogs
 )
 missing=()
 for program in "${!package[@]}"; do

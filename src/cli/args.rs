@@ -62,7 +62,7 @@ pub struct Global {
     /// Only results and errors
     #[arg(long, short = 'q', global = true, env = "UNAUFS_QUIET")]
     pub quiet: bool,
-    /// More detail; may be repeated
+    /// More detail: lists are not cut, each step is a line
     #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Colours
@@ -71,12 +71,15 @@ pub struct Global {
     /// How progress is shown
     #[arg(long, global = true, env = "UNAUFS_PROGRESS", value_enum, default_value_t = ProgressWhen::Auto, value_name = "HOW")]
     pub progress: ProgressWhen,
-    /// A copy of everything that is said goes to this file
+    /// Append everything that is said, and each step, to this file
     #[arg(long, global = true, env = "UNAUFS_LOG", value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Threads [default: one a core]
     #[arg(long, short = 'j', global = true, env = "UNAUFS_JOBS", value_name = "N")]
     pub jobs: Option<NonZeroU8>,
+    /// Let other programs go first
+    #[arg(long, global = true, env = "UNAUFS_NICE")]
+    pub nice: bool,
 }
 
 /// When to use colours.

@@ -1,6 +1,7 @@
 //! Progress as people and machines want it: bars on a terminal, a plain line every ten seconds elsewhere, JSON lines on request.
 
 use super::args::{Global, ProgressWhen};
+use super::log::Logged;
 use crate::progress::Progress;
 use crate::report::page::Look;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,14 +20,20 @@ pub fn look(g: &Global) -> Look {
 
 /// Draws, or says nothing, as the options want it.
 pub fn progress(g: &Global) -> Box<dyn Progress> {
+    let drawn = drawn(g);
+    if g.log.is_some() { Box::new(Logged(drawn)) } else { drawn }
+}
+
+fn drawn(g: &Global) -> Box<dyn Progress> {
     let terminal = std::io::stderr().is_terminal();
+    let lines = |json, stdout| Box::new(Lines::new(json, stdout, g.verbose > 0));
     match g.progress {
-        ProgressWhen::Auto if g.jsonl => Box::new(Lines::new(true, true)),
+        ProgressWhen::Auto if g.jsonl => lines(true, true),
         ProgressWhen::Auto if g.quiet => Box::new(crate::progress::Hidden),
         ProgressWhen::Auto if terminal => Box::new(Bars::default()),
-        ProgressWhen::Auto | ProgressWhen::Plain => Box::new(Lines::new(false, false)),
+        ProgressWhen::Auto | ProgressWhen::Plain => lines(false, false),
         ProgressWhen::Bar => Box::new(Bars::default()),
-        ProgressWhen::Json => Box::new(Lines::new(true, false)),
+        ProgressWhen::Json => lines(true, false),
         ProgressWhen::None => Box::new(crate::progress::Hidden),
     }
 }
@@ -109,10 +116,11 @@ impl Drop for Bars {
     }
 }
 
-/// Lines, at most one in ten seconds besides the beginnings of phases.
+/// Lines, at most one in ten seconds besides the beginnings of phases; or one for each step.
 struct Lines {
     json: bool,
     stdout: bool,
+    each: bool,
     now: Mutex<Now>,
 }
 
@@ -133,11 +141,12 @@ enum Unit {
 }
 
 impl Lines {
-    fn new(json: bool, stdout: bool) -> Lines {
+    fn new(json: bool, stdout: bool, each: bool) -> Lines {
         let now = Instant::now();
         Lines {
             json,
             stdout,
+            each,
             now: Mutex::new(Now { phase: String::new(), unit: Unit::Steps, done: 0, steps: 0, began: now, said: now }),
         }
     }
@@ -173,7 +182,8 @@ impl Lines {
     fn done(&self, more: u64, what: &str) {
         let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
         n.done += more;
-        if n.said.elapsed() < Duration::from_secs(10) {
+        let each = self.each && n.unit == Unit::Steps;
+        if !each && n.said.elapsed() < Duration::from_secs(10) {
             return;
         }
         n.said = Instant::now();

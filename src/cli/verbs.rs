@@ -102,6 +102,7 @@ fn journal(g: &Global, root: &Dir) -> Result<Option<Journal>> {
 
 /// Writes a result to stdout; a closed pipe is an error like any other.
 fn say(text: &str) -> Result<()> {
+    crate::cli::log::note(text);
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
@@ -125,7 +126,7 @@ fn write_outside(root: &Dir, file: &Path, bytes: &[u8]) -> Result<()> {
     dir.write_atomic(&name, bytes, 0o600)
 }
 
-fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
+pub(super) fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
     use std::os::unix::ffi::OsStrExt;
     let parent = match file.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
@@ -161,6 +162,7 @@ fn confirm(yes: bool, question: &str) -> Result<()> {
     if !std::io::stdin().is_terminal() {
         return Err(missing());
     }
+    crate::cli::log::note(question);
     eprint!("{question} Type yes: ");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).map_err(|e| Error::io("read the answer", e))?;

@@ -81,8 +81,13 @@ impl Dir {
 
     /// (has it attributes, has it some that overlayfs would obey): the names only.
     pub fn xattr_kinds(&self, name: &[u8]) -> Result<(bool, bool)> {
+        self.xattr_kinds_at(name, &self.proc_path(name))
+    }
+
+    /// The same of a name that `path` leads to.
+    pub(super) fn xattr_kinds_at(&self, name: &[u8], path: &[u8]) -> Result<(bool, bool)> {
         let (mut any, mut overlay) = (false, false);
-        self.for_each_xattr(name, |n, _| {
+        self.for_each_xattr_at(name, path, |n| {
             any = true;
             overlay |= n.starts_with(OVERLAY_PREFIX);
             Ok(())
@@ -92,14 +97,18 @@ impl Dir {
 
     fn for_each_xattr(&self, name: &[u8], mut f: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         let path = self.proc_path(name);
+        self.for_each_xattr_at(name, &path, |n| f(n, &path))
+    }
+
+    fn for_each_xattr_at(&self, name: &[u8], path: &[u8], mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut small = [0u8; 1024];
         let mut large;
-        let list: &[u8] = match rustix::fs::llistxattr(&path[..], &mut small[..]) {
+        let list: &[u8] = match rustix::fs::llistxattr(path, &mut small[..]) {
             Ok(0) => return Ok(()),
             Ok(n) => &small[..n],
             Err(Errno::RANGE) => {
                 large = vec![0u8; XATTR_MAX];
-                let n = rustix::fs::llistxattr(&path[..], &mut large[..])
+                let n = rustix::fs::llistxattr(path, &mut large[..])
                     .on(|| format!("list xattrs of {}", self.show(name)))?;
                 &large[..n]
             }
@@ -108,7 +117,7 @@ impl Dir {
             Err(e) => return Err(Error::io(format!("list xattrs of {}", self.show(name)), e)),
         };
         for n in list.split(|c| *c == 0).filter(|n| !n.is_empty()) {
-            f(n, &path)?;
+            f(n)?;
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ use crate::error::{IoContext, Result};
 /// Its name in the state folder.
 pub const FILE: &str = "reserve";
 
-const BYTES: u64 = 1 << 20;
+/// As much is held back.
+pub const BYTES: u64 = 1 << 20;
 
 /// Takes the room; a full disk shows here, before anything else is written.
 pub fn make(state: &Dir) -> Result<()> {

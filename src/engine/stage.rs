@@ -38,6 +38,12 @@ pub struct Sums {
     pub whiteouts: u64,
     /// Opaque folders.
     pub opaque: u64,
+    /// Inodes made.
+    #[serde(default)]
+    pub inodes: u64,
+    /// Bytes of disk that they take.
+    #[serde(default)]
+    pub disk: u64,
 }
 
 impl Sums {
@@ -52,6 +58,8 @@ impl Sums {
             folders: n(&t.folders),
             whiteouts: n(&t.whiteouts),
             opaque: n(&t.opaque),
+            inodes: n(&t.inodes),
+            disk: n(&t.disk),
         }
     }
 
@@ -64,6 +72,8 @@ impl Sums {
         self.folders += o.folders;
         self.whiteouts += o.whiteouts;
         self.opaque += o.opaque;
+        self.inodes += o.inodes;
+        self.disk += o.disk;
     }
 }
 
@@ -180,7 +190,8 @@ fn metadata_once(at: &mut Locked, new: &Dir, plan: &Plan, run: i64, progress: &d
         metadata(at, new, plan, progress)?;
         carry::finish(&at.old, new, plan)?;
         new.sync_fs()?;
-        at.journal.finish(run, "metadata", &[("all".to_owned(), String::new())])?;
+        let rest = super::measure::rest(&at.root, plan.options.to)?;
+        at.journal.finish(run, "metadata", &[("all".to_owned(), serde_json::json!(rest).to_string())])?;
     }
     Ok(())
 }

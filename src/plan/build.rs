@@ -32,7 +32,7 @@ pub struct Found<'a> {
     pub volumes: usize,
     /// What each stack of layers shows, counted.
     pub shown: BTreeMap<LayerId, Shown>,
-    /// What Docker's files in the old root take on the disk, by path.
+    /// How long Docker's files in the old root are, by path.
     pub sizes: BTreeMap<String, u64>,
     /// How fast the layers were read.
     pub pace: Pace,
@@ -55,7 +55,7 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
     let mut checks = found.findings.clone();
     checks.extend(found.host.findings.clone());
     checks.extend(merge::findings(options.to, &found.existing, &decided));
-    content::layers(&layers, &found, &mut checks);
+    content::layers(&layers, options.to, &found, &mut checks);
     content::quirks(&found.quirks, &mut checks);
     content::deep(store, options.to, &mut checks);
     content::to_stop(&containers, found.host.docker.running, &mut checks);

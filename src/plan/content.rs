@@ -11,26 +11,33 @@ use crate::target::{Target, overlay2};
 use std::collections::BTreeMap;
 
 /// A finding a kind, with the layers and the first paths.
-pub fn layers(layers: &[PlanLayer], found: &Found<'_>, checks: &mut Vec<Finding>) {
+pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut Vec<Finding>) {
     let limit = filesystem::most_names(found.host.new_room.magic);
     for l in layers {
         let f = &l.facts;
         let subject = format!("layer {}", l.id.short());
-        let mut note = |id: &'static str, list: &scan::Paths, what: &str| {
+        let mut note = |id: &'static str, list: &scan::Paths, what: &str, effect: &str| {
             if list.count > 0 {
                 let first: Vec<String> =
                     list.first.iter().take(3).map(|p| format!("/{}", crate::show::bytes(p))).collect();
                 let more = if list.count > 3 { format!(" and {} more", list.count - 3) } else { String::new() };
-                checks.push(Finding::new(id, subject.clone(), format!("{what}: {}{more}", first.join(", "))));
+                let what = format!("{what}: {}{more}", first.join(", "));
+                checks.push(Finding::new(id, subject.clone(), what).effect(effect));
             }
         };
-        note("L03", &f.device_zero, "character device 0:0");
-        note("L04", &f.overlay_xattrs, "trusted.overlay.* as data");
-        note("L05", &f.beside, "a whiteout beside the name itself");
-        note("L07", &f.long_names, "longer than 242 bytes: listed by aufs, lookup fails");
-        note("L09", &f.odd_whiteouts, "whiteouts that are not empty files");
+        let overlay = matches!(to, Target::Overlay2 | Target::Overlay);
+        let left_out = |what: &str| match overlay {
+            true => format!("left out: on {to} it would {what}"),
+            false => format!("kept: {to} can hold it"),
+        };
+        note("L03", &f.device_zero, "character device 0:0", &left_out("mean a deletion"));
+        note("L04", &f.overlay_xattrs, "trusted.overlay.* as data", &left_out("be obeyed"));
+        note("L05", &f.beside, "a whiteout beside the name itself", "the file is kept, and hides what lies below");
+        let long = "longer than 242 bytes: listed by aufs, lookup fails";
+        note("L07", &f.long_names, long, "they can be opened after the migration");
+        note("L09", &f.odd_whiteouts, "whiteouts that are not empty files", "taken as whiteouts, as Docker does");
         for (kind, list) in &f.internal {
-            note("L01", list, kind.describe());
+            note("L01", list, kind.describe(), "not part of the layer, and not moved");
         }
         if let Some(limit) = limit.filter(|limit| f.most_names >= *limit) {
             let what = format!("a file with {} names; the limit is {limit}", crate::show::count(f.most_names));

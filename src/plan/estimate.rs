@@ -57,6 +57,10 @@ struct Unit {
     folder: u64,
     file: u64,
     symlink: u64,
+    /// What an inode with its name takes in the file system's own tree, where that is not set aside when the file system is made.
+    inode: u64,
+    /// Files up to this length lie in the tree.
+    within: u64,
 }
 
 impl Unit {
@@ -65,11 +69,17 @@ impl Unit {
     fn of(room: &Room) -> Unit {
         let block = room.block.max(512);
         match room.magic {
-            BTRFS => Unit { block, folder: 0, file: 0, symlink: 0 },
-            XFS => Unit { block, folder: 0, file: block, symlink: 0 },
-            EXT => Unit { block, folder: block, file: block, symlink: block },
-            _ => Unit { block, folder: 0, file: block, symlink: 0 },
+            // an inode item, its reference, two entries of its folder and an extent are about 370 bytes, and leaves are not full
+            BTRFS => Unit { block, folder: 0, file: 0, symlink: 0, inode: 420, within: 2048 },
+            XFS => Unit { block, folder: 0, file: block, symlink: 0, inode: 0, within: 0 },
+            EXT => Unit { block, folder: block, file: block, symlink: block, inode: 0, within: 0 },
+            _ => Unit { block, folder: 0, file: block, symlink: 0, inode: 0, within: 0 },
         }
+    }
+
+    /// The content of a file.
+    fn content(&self, bytes: u64) -> u64 {
+        if bytes <= self.within { bytes } else { self.rounded(bytes) }
     }
 
     /// A folder with so many names of this length.
@@ -97,10 +107,10 @@ pub fn paper(found: &Found<'_>, metadata: &[PlanFile], containers: &[PlanContain
     let unit = Unit::of(&found.host.new_room);
     let mut out = Cost::default();
     let file = |content: &Content| match content {
-        Content::Same(path) | Content::Edited(path, _) => found.sizes.get(path).copied().unwrap_or(unit.file),
-        Content::Text(t) => unit.rounded(t.len() as u64),
+        Content::Same(path) | Content::Edited(path, _) => unit.content(found.sizes.get(path).copied().unwrap_or(1)),
+        Content::Text(t) => unit.content(t.len() as u64),
         // gzipped JSON: about a line of 60 bytes for a name of the layer
-        Content::TarSplitOf(layer) => unit.rounded(found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 60)),
+        Content::TarSplitOf(layer) => unit.content(found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 60)),
     };
     let mut folders = BTreeSet::new();
     for f in metadata {
@@ -120,6 +130,7 @@ pub fn paper(found: &Found<'_>, metadata: &[PlanFile], containers: &[PlanContain
     // the whole plan is about 1.7 times these parts, and SQLite keeps the room of the row before its last change
     let journal = length(&(metadata, containers, rest)) * 7 / 2 + (16 << 10);
     out += Cost { bytes: unit.rounded(journal), inodes: 1 };
+    out += Cost { bytes: crate::engine::reserve::BYTES, inodes: 1 };
     out
 }
 
@@ -223,14 +234,21 @@ fn row(
     let room = &found.host.new_room;
     let unit = Unit::of(room);
     let far = found.host.far();
+    // a copy within a btrfs shares extents too: copy_file_range(2) sees to that
+    let how = if mode == Mode::Copy && room.magic == BTRFS && !far { Mode::Clone } else { mode };
     let made = match driver {
-        Target::Overlay2 => overlay2(sums, layers, unit, mode),
-        Target::Overlay => overlay(sums, layers, unit, (mode, far)),
-        Target::Vfs => vfs(sums, layers, unit, (mode, far)),
-        Target::Btrfs => btrfs(sums, layers, unit, mode),
+        Target::Overlay2 => overlay2(sums, layers, unit, how),
+        Target::Overlay => overlay(sums, layers, unit, (how, far)),
+        Target::Vfs => vfs(sums, layers, unit, (how, far)),
+        Target::Btrfs => btrfs(sums, layers, unit, how),
     };
     let mut cost = paper;
+    cost.bytes += paper.inodes * unit.inode;
     cost += made.cost;
+    if driver != Target::Btrfs {
+        // a further name is a reference and two entries
+        cost.bytes += made.cost.inodes * unit.inode + made.names * unit.inode / 3;
+    }
     let never = impossible(found, options, driver, mode);
     let missing = cost.bytes.saturating_sub(room.free_bytes);
     let no_inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
@@ -413,15 +431,20 @@ fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, (mode, far): (Mod
     }
 }
 
-/// Each layer is a snapshot of its parent, changed: only its own is new. A snapshot costs a few blocks of 16 KiB.
-fn btrfs(_: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
-    const SNAPSHOT: u64 = 32 << 10;
+/// Each layer is a snapshot of its parent, changed: only its own is new. Of the parent's tree those nodes are new that hold what changes,
+/// and the one above them.
+fn btrfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
+    const NODE: u64 = 16 << 10;
     let mut m = Made::default();
     m.cost += unit.folders(2);
     for l in layers {
-        m.cost += Cost { bytes: SNAPSHOT, inodes: 0 };
-        m.folders(l.facts.folders + 1, 0, unit);
-        m.files(l.facts.inodes, l.facts.files, l.facts.allocated, l.role, mode);
+        let (f, shown) = (&l.facts, sums.shown(&l.id));
+        let leaves = ((shown.inodes + shown.folders) * unit.inode).div_ceil(NODE).max(1);
+        let own = f.inodes + f.folders;
+        let changed = if l.lowers.is_empty() { leaves } else { leaves.min(own + f.whiteouts + 1) };
+        m.cost += Cost { bytes: (changed + 1) * NODE, inodes: 0 };
+        m.folders(f.folders + 1, 0, unit);
+        m.files(f.inodes, f.files, f.allocated, l.role, mode);
     }
     m
 }

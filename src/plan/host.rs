@@ -141,7 +141,11 @@ fn mounted(path: &Path, machine: &Machine, out: &mut Vec<Finding>) -> Result<()>
         });
     }
     if let Some(more) = all.len().checked_sub(SHOWN).filter(|n| *n > 0) {
-        out.push(Finding::new("H02", "more mounts", format!("{more} more are mounted below the root")));
+        out.push(
+            Finding::new("H02", "more mounts", format!("{more} more are mounted below the root"))
+                .fix("umount them")
+                .effect("what lies below the mounts is hidden, or in use"),
+        );
     }
     Ok(())
 }

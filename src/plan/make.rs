@@ -34,6 +34,17 @@ impl Known {
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
+    make_on(root, options, known, &host::Machine::here(options), progress)
+}
+
+/// The same, on a machine given.
+pub fn make_on(
+    root: &Dir,
+    options: &Options,
+    known: &Known,
+    machine: &host::Machine,
+    progress: &dyn Progress,
+) -> Result<Plan> {
     if options.mode == super::Mode::Move {
         may_move(root, options)?;
     }
@@ -56,7 +67,7 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     let pace = Pace::of(began.elapsed(), facts.values());
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
-    let host = host::look(root, options, &host::Machine::here(options))?;
+    let host = host::look(root, options, machine)?;
     let volumes = match root.open_opt("volumes")? {
         Some(d) => d.list()?.iter().filter(|(_, k)| *k == crate::disk::FileType::Directory).count(),
         None => 0,
@@ -103,7 +114,7 @@ fn no_move(why: String) -> Error {
         .loss("nothing; nothing was changed")
 }
 
-/// What Docker's own files in the old root take on the disk: they are made anew.
+/// How long Docker's own files in the old root are: they are made anew.
 fn sizes(root: &Dir, store: &Store) -> Result<BTreeMap<String, u64>> {
     let metadata = store.metadata.iter().map(|f| &f.content);
     let configs = store.containers.values().flat_map(|c| c.files.iter().map(|f| &f.content));
@@ -112,7 +123,7 @@ fn sizes(root: &Dir, store: &Store) -> Result<BTreeMap<String, u64>> {
         if let Content::Same(path) | Content::Edited(path, _) = content
             && let Some(m) = root.stat_opt(path)?
         {
-            out.insert(path.clone(), m.allocated);
+            out.insert(path.clone(), m.size);
         }
     }
     Ok(out)
@@ -159,6 +170,7 @@ fn count(
         }
         crate::stop::check()?;
     }
+    crate::disk::here::leave_all();
     Ok((facts, unreadable))
 }
 

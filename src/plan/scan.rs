@@ -4,6 +4,7 @@
 //! which are cut at [`LIST`], not with the files.
 
 use crate::branch::{self, Format, Internal, Name};
+use crate::disk::here::Here;
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,18 @@ struct Scan<'a> {
     failed: Mutex<Option<Error>>,
 }
 
+/// A folder on its way: its path, and the hash that stands for it.
+struct Spot {
+    path: Vec<u8>,
+    hash: u64,
+}
+
+impl Spot {
+    fn at_root(&self) -> bool {
+        self.path.is_empty()
+    }
+}
+
 /// Counts the layer whose root is `root`. `below` holds the folders of the layers scanned before; this layer's are added.
 pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
     let scan = Scan {
@@ -103,7 +116,7 @@ pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
         mine: Mutex::default(),
         failed: Mutex::default(),
     };
-    rayon::scope(|s| folder(s, &scan, root, Vec::new()));
+    rayon::scope(|s| folder(s, &scan, root, Spot { path: Vec::new(), hash: 0 }));
     if let Some(e) = scan.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         return Err(e);
     }
@@ -111,13 +124,13 @@ pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
     Ok(scan.facts.into_inner().unwrap_or_else(|e| e.into_inner()))
 }
 
-fn folder<'s>(scope: &rayon::Scope<'s>, scan: &'s Scan<'_>, dir: Dir, path: Vec<u8>) {
+fn folder<'s>(scope: &rayon::Scope<'s>, scan: &'s Scan<'_>, dir: Dir, spot: Spot) {
     let dir = std::sync::Arc::new(dir);
-    let result = count_folder(scan, &dir, &path, |name| {
-        let (dir, path) = (dir.clone(), join(&path, name));
+    let result = count_folder(scan, &dir, &spot, |name, hash| {
+        let (dir, spot) = (dir.clone(), Spot { path: join(&spot.path, name), hash });
         let name = name.to_vec();
         scope.spawn(move |scope| match dir.open(&name) {
-            Ok(sub) => folder(scope, scan, sub, path),
+            Ok(sub) => folder(scope, scan, sub, spot),
             Err(e) => fail(scan, e),
         });
     });
@@ -130,31 +143,40 @@ fn fail(scan: &Scan<'_>, e: Error) {
     scan.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
 }
 
-fn count_folder(scan: &Scan<'_>, dir: &Dir, path: &[u8], mut descend: impl FnMut(&[u8])) -> Result<()> {
-    let at_root = path.is_empty();
+fn count_folder(scan: &Scan<'_>, dir: &Dir, spot: &Spot, mut descend: impl FnMut(&[u8], u64)) -> Result<()> {
+    let (at_root, path) = (spot.at_root(), &spot.path[..]);
+    let here = dir.here();
     let mut f = Facts::default();
-    note_attributes(&mut f, dir, b".", path)?;
+    note_attributes(&mut f, &here, b".", spot)?;
     let own = dir.meta()?;
     f.folder_bytes = own.allocated;
-    f.state = f.state.wrapping_add(state_of(path, &own));
+    f.state = f.state.wrapping_add(state_of(spot.hash, &own));
     let mut folders = Vec::new();
-    dir.for_each(|name, kind, ino| {
-        match branch::classify(name, at_root) {
-            Name::Entry => {}
-            marker => return count_marker(&mut f, dir, path, name, marker),
-        }
-        let here = join(path, name);
-        if name.len() > 242 {
-            f.long_names.push(&here);
-        }
-        if kind == FileType::Directory {
-            f.folders += 1;
-            folders.push(hash_of(&here));
-            descend(name);
-            return Ok(());
-        }
-        count_file(scan, &mut f, dir, name, kind, ino, &here)
-    })?;
+    {
+        // other layers' folders are added only between two levels of the tree of layers: nobody waits for this
+        let below = scan.below.read().unwrap_or_else(|e| e.into_inner());
+        dir.for_each(|name, kind, ino| {
+            match branch::classify(name, at_root) {
+                Name::Entry => {}
+                marker => return count_marker(&mut f, dir, spot, name, marker),
+            }
+            if name.len() > 242 {
+                f.long_names.push(&join(path, name));
+            }
+            let hash = hash_of(spot.hash, name);
+            if kind == FileType::Directory {
+                f.folders += 1;
+                folders.push(hash);
+                descend(name, hash);
+                return Ok(());
+            }
+            if below.contains(&hash) {
+                f.covers.push(&join(path, name));
+            }
+            count_file(scan, &mut f, dir, name, kind, ino, (spot, hash))?;
+            note_attributes(&mut f, &here, name, spot)
+        })?;
+    }
     // whiteouts beside a name: only for folders that have whiteouts at all
     if f.whiteouts > 0 {
         for w in branch::markers(dir, Format::Aufs, at_root)?.whiteouts {
@@ -170,21 +192,20 @@ fn count_folder(scan: &Scan<'_>, dir: &Dir, path: &[u8], mut descend: impl FnMut
     Ok(())
 }
 
-fn count_marker(f: &mut Facts, dir: &Dir, path: &[u8], name: &[u8], marker: Name<'_>) -> Result<()> {
-    let here = join(path, name);
+fn count_marker(f: &mut Facts, dir: &Dir, spot: &Spot, name: &[u8], marker: Name<'_>) -> Result<()> {
     match marker {
         Name::Entry => {}
         Name::Whiteout(_) => {
             f.whiteouts += 1;
             let m = dir.stat(name)?;
-            f.state = f.state.wrapping_add(state_of(&here, &m));
+            f.state = f.state.wrapping_add(state_of(hash_of(spot.hash, name), &m));
             if !m.is_file() || m.size > 0 {
-                f.odd_whiteouts.push(&here);
+                f.odd_whiteouts.push(&join(&spot.path, name));
             }
         }
-        Name::Opaque if path.is_empty() => f.opaque_root = true,
-        Name::Opaque => f.opaque.push(path),
-        Name::Internal(kind) => f.internal.entry(kind).or_default().push(&here),
+        Name::Opaque if spot.at_root() => f.opaque_root = true,
+        Name::Opaque => f.opaque.push(&spot.path),
+        Name::Internal(kind) => f.internal.entry(kind).or_default().push(&join(&spot.path, name)),
     }
     Ok(())
 }
@@ -196,17 +217,17 @@ fn count_file(
     name: &[u8],
     kind: FileType,
     ino: u64,
-    here: &[u8],
+    (spot, hash): (&Spot, u64),
 ) -> Result<()> {
     let m = dir.stat(name)?;
     f.files += 1;
     f.most_names = f.most_names.max(m.nlink);
-    f.state = f.state.wrapping_add(state_of(here, &m));
+    f.state = f.state.wrapping_add(state_of(hash, &m));
     if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
         f.devices += 1;
     }
     if m.is_overlay_whiteout() {
-        f.device_zero.push(here);
+        f.device_zero.push(&join(&spot.path, name));
     }
     let first = m.nlink == 1 || scan.seen.lock().unwrap_or_else(|e| e.into_inner()).insert(ino);
     if first {
@@ -215,17 +236,16 @@ fn count_file(
         f.allocated += m.allocated;
         f.hardlinks += u64::from(m.nlink > 1);
     }
-    if scan.below.read().unwrap_or_else(|e| e.into_inner()).contains(&hash_of(here)) {
-        f.covers.push(here);
-    }
-    note_attributes(f, dir, name, here)
+    Ok(())
 }
 
-fn note_attributes(f: &mut Facts, dir: &Dir, name: &[u8], here: &[u8]) -> Result<()> {
-    let (any, overlay) = dir.xattr_kinds(name)?;
+/// `.` is the folder itself.
+fn note_attributes(f: &mut Facts, here: &Here<'_>, name: &[u8], spot: &Spot) -> Result<()> {
+    let (any, overlay) = here.xattr_kinds(name)?;
     f.xattrs += u64::from(any);
     if overlay {
-        f.overlay_xattrs.push(here);
+        let path = if name == b"." { spot.path.clone() } else { join(&spot.path, name) };
+        f.overlay_xattrs.push(&path);
     }
     Ok(())
 }
@@ -296,13 +316,15 @@ pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     out
 }
 
-fn hash_of(path: &[u8]) -> u64 {
+/// Stands for a path: the hash of its folder's and of its name.
+fn hash_of(folder: u64, name: &[u8]) -> u64 {
     let mut h = DefaultHasher::new();
-    path.hash(&mut h);
+    h.write_u64(folder);
+    h.write(name);
     h.finish()
 }
 
-fn state_of(path: &[u8], m: &Meta) -> u64 {
+fn state_of(path: u64, m: &Meta) -> u64 {
     let mut h = DefaultHasher::new();
     (path, m.mode, m.uid, m.gid, if m.is_dir() { 0 } else { m.size }, m.mtime, m.rdev, m.kind as u32).hash(&mut h);
     h.finish()

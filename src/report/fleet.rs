@@ -32,8 +32,11 @@ struct Host {
     free: String,
     time: String,
     checks: String,
+    store_bytes: u64,
     new_bytes: u64,
     stays_behind: usize,
+    #[serde(skip)]
+    serious: Vec<(String, Level)>,
 }
 
 #[derive(Template)]
@@ -44,7 +47,19 @@ struct Page<'a> {
     blocked: usize,
     warned: usize,
     ready: usize,
+    hosts_told: String,
+    bytes: String,
+    needs: String,
+    common: Vec<Common>,
     json: String,
+}
+
+/// A check that more than one host may have.
+struct Common {
+    id: &'static str,
+    class: &'static str,
+    title: &'static str,
+    hosts: usize,
 }
 
 impl Fleet {
@@ -87,13 +102,40 @@ impl Fleet {
             blocked: self.blocked,
             warned: self.warned,
             ready: self.ready,
+            hosts_told: show::plural(self.hosts.len(), "host"),
+            bytes: show::size(self.hosts.iter().map(|h| h.store_bytes).sum()),
+            needs: show::size(self.hosts.iter().map(|h| h.new_bytes).sum()),
+            common: self.common(),
             json: super::html::embedded(self)?,
         };
         page.render().map_err(|e| Error::new(Kind::Failed, "write the page").with_source(e))
     }
 }
 
+impl Fleet {
+    /// What is wrong on how many hosts.
+    fn common(&self) -> Vec<Common> {
+        let of = |c: &crate::checks::Check, level: Level| self.hosts.iter().filter(|h| h.has(c.id, level)).count();
+        let rows = crate::checks::TABLE.iter().map(|c| (c, of(c, Level::Block), of(c, Level::Warn)));
+        let mut out: Vec<Common> = rows
+            .filter(|(_, block, warn)| block + warn > 0)
+            .map(|(c, block, warn)| Common {
+                id: c.id,
+                class: if block > 0 { "bad" } else { "warn" },
+                title: c.title,
+                hosts: block + warn,
+            })
+            .collect();
+        out.sort_by(|a, b| a.class.cmp(b.class).then(b.hosts.cmp(&a.hosts)).then(a.id.cmp(b.id)));
+        out
+    }
+}
+
 impl Host {
+    fn has(&self, id: &str, level: Level) -> bool {
+        self.serious.iter().any(|(i, l)| i == id && *l == level)
+    }
+
     fn of(p: &Plan) -> Host {
         let chosen = p.estimates.iter().find(|e| e.chosen);
         let warns = p.checks.iter().any(|c| c.level == Level::Warn) || !p.left_behind.is_empty();
@@ -102,9 +144,9 @@ impl Host {
             (false, true) => ("warn", "warnings"),
             (false, false) => ("good", "ready"),
         };
-        let serious: Vec<String> = groups(&p.checks)
-            .iter()
-            .filter(|g| g.first.level >= Level::Warn)
+        let groups = groups(&p.checks);
+        let serious = || groups.iter().filter(|g| g.first.level >= Level::Warn);
+        let told: Vec<String> = serious()
             .map(|g| if g.count > 1 { format!("{} ×{}", g.first.id, g.count) } else { g.first.id.clone() })
             .collect();
         Host {
@@ -119,7 +161,9 @@ impl Host {
             needs: chosen.map(|e| show::size(e.new_bytes)).unwrap_or_default(),
             free: show::size(p.root.room.free_bytes),
             time: chosen.map(seconds).unwrap_or_default(),
-            checks: serious.join(", "),
+            checks: told.join(", "),
+            serious: serious().map(|g| (g.first.id.clone(), g.first.level)).collect(),
+            store_bytes: p.summary.bytes,
             new_bytes: chosen.map_or(0, |e| e.new_bytes),
             stays_behind: p.left_behind.len(),
         }

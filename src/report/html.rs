@@ -3,15 +3,17 @@
 //! The template is html/plan.html; here names become text that is harmless anywhere, and numbers become lengths. SVG is measured in
 //! percents, so that the same page fits a phone and paper.
 
+mod icicle;
+
 use super::plan::{docker, groups, mode, next, seconds};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
-use crate::ids::LayerId;
-use crate::plan::{Estimate, Plan, PlanLayer};
+use crate::plan::{Estimate, Plan, PlanImage, PlanLayer};
 use crate::show;
 use crate::store::Role;
 use askama::Template;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use icicle::{Icicle, LayerBox, users};
+use std::collections::HashMap;
 
 /// What a run adds to the plan's page.
 #[derive(Clone, Debug)]
@@ -46,16 +48,20 @@ struct Page<'a> {
     bars: Vec<Bar>,
     free_at: Option<String>,
     free: String,
+    found: String,
     images: Vec<ImageRow>,
     more_images: Vec<ImageRow>,
+    more_images_told: String,
     images_left_out: usize,
     store_total: String,
     boxes: Vec<LayerBox>,
-    boxes_left_out: usize,
+    boxes_left_out: Option<String>,
     height: usize,
     layers: Vec<LayerRow>,
     layers_left_out: usize,
     containers: Vec<[String; 4]>,
+    more_containers: Vec<[String; 4]>,
+    more_containers_told: String,
     containers_left_out: usize,
     docker: String,
     commands: Vec<String>,
@@ -80,6 +86,7 @@ struct Problem {
     explain: &'static str,
     /// Of the same id: subject and message.
     more: Vec<String>,
+    more_count: String,
     left_out: usize,
 }
 
@@ -106,15 +113,6 @@ struct ImageRow {
     shared_width: String,
 }
 
-struct LayerBox {
-    x: String,
-    y: usize,
-    width: String,
-    class: &'static str,
-    label: String,
-    title: String,
-}
-
 struct LayerRow {
     id: String,
     parent: String,
@@ -127,7 +125,8 @@ struct LayerRow {
 struct RecordRows {
     state: String,
     started: String,
-    verified: String,
+    verified: Option<String>,
+    throughput: String,
     steps: Vec<Step>,
     compared: Vec<[String; 3]>,
     layers: String,
@@ -155,8 +154,9 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         .collect();
     let (bars, free_at) = bars(p);
     let (images, more_images, images_left_out) = images(p);
-    let (boxes, height, boxes_left_out) = icicle(p);
+    let Icicle { boxes, height, left_out: boxes_left_out } = icicle::draw(p);
     let (layers, layers_left_out) = layer_rows(p);
+    let (containers, more_containers, containers_left_out) = containers(p);
     let page = Page {
         p,
         title: format!("unaufs: {}", show::text(&p.host)),
@@ -164,51 +164,63 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         path: show::text(&p.root.path),
         class,
         verdict,
-        tiles: tiles(p, chosen),
+        tiles: match record {
+            Some(r) => record_tiles(p, r),
+            None => tiles(p, chosen),
+        },
         problems: told,
         info,
         fine,
         stays: p
             .left_behind
             .iter()
-            .take(500)
+            .take(STAYS)
             .map(|l| [l.kind.clone(), super::short(&l.id).to_owned(), show::text(&l.name), show::text(&l.reason)])
             .collect(),
-        stays_more: p.left_behind.len().saturating_sub(500),
+        stays_more: p.left_behind.len().saturating_sub(STAYS),
         bars,
         free_at,
         free: show::size(p.root.room.free_bytes),
+        found: found(p),
+        more_images_told: format!("{} more", show::count((more_images.len() + images_left_out) as u64)),
         images,
         more_images,
         images_left_out,
         store_total: show::size(p.summary.bytes),
         boxes,
-        boxes_left_out,
+        boxes_left_out: (boxes_left_out > 0).then(|| show::count(boxes_left_out as u64)),
         height,
         layers,
         layers_left_out,
-        containers: p
-            .containers
-            .iter()
-            .take(300)
-            .map(|c| {
-                let state = if c.running { "marked as running" } else { "stopped" };
-                [
-                    show::text(&c.name),
-                    super::short(&show::text(&c.image)).to_owned(),
-                    state.to_owned(),
-                    show::size(c.bytes),
-                ]
-            })
-            .collect(),
-        containers_left_out: p.containers.len().saturating_sub(300),
+        more_containers_told: format!("{} more", show::count((more_containers.len() + containers_left_out) as u64)),
+        containers,
+        more_containers,
+        containers_left_out,
         docker: docker(p),
         commands: next(p),
-        record: record.map(|r| rows(p, r, chosen)),
+        record: record.map(|r| rows(p, r)),
         fingerprint: p.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default(),
-        json: embedded(p)?,
+        json: embedded(&super::plan::for_readers(p)?)?,
     };
     page.render().map_err(|e| Error::new(Kind::Failed, "write the page").with_source(e))
+}
+
+/// As many of what stays behind are listed.
+const STAYS: usize = 100;
+
+/// What is in the store, in a sentence.
+fn found(p: &Plan) -> String {
+    let s = &p.summary;
+    format!(
+        "{} ({}), {}, {}, {} files; {}; {}, untouched.",
+        show::plural(s.images, "image"),
+        show::plural(s.tags, "name"),
+        show::plural(s.layers, "layer"),
+        show::size(s.bytes),
+        show::count(s.files),
+        show::plural(s.containers, "container"),
+        show::plural(s.volumes, "volume")
+    )
 }
 
 /// JSON inside of a script element: no `<` may end it (HTML Standard, restrictions for contents of script elements). In JSON `<` occurs
@@ -260,8 +272,23 @@ fn tiles(p: &Plan, chosen: Option<&Estimate>) -> Vec<Tile> {
     ]
 }
 
+fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
+    let end = r.events.last().map_or(&r.started, |(at, _)| at);
+    let done = super::truth::Comparison::of(p, &r.sums, &r.started, end).map(|c| c.done).unwrap_or_default();
+    let behind = p.left_behind.iter().filter(|l| l.counts).count();
+    let good = |b: bool| if b { "good" } else { "warn" };
+    let verified = r.verified.is_some();
+    vec![
+        Tile { name: "Took", value: format!("{} s", show::count(done.seconds)), class: "" },
+        Tile { name: "New bytes", value: show::size(done.new_bytes), class: "" },
+        Tile { name: "Verified", value: if verified { "yes" } else { "not yet" }.to_owned(), class: good(verified) },
+        Tile { name: "Stay behind", value: show::count(behind as u64), class: good(behind == 0) },
+        Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },
+    ]
+}
+
 fn of_id(p: &Plan, id: &str, level: Level) -> Problem {
-    const MORE: usize = 200;
+    const MORE: usize = 50;
     let mut all = p.checks.iter().filter(|c| c.id == id && c.level == level);
     let check = crate::checks::explain(id);
     let first = all.next();
@@ -281,6 +308,7 @@ fn of_id(p: &Plan, id: &str, level: Level) -> Problem {
         effect: text(first.and_then(|f| f.effect.as_ref())),
         explain: check.map_or("", |c| c.explain),
         left_out: rest.len().saturating_sub(MORE),
+        more_count: show::count(rest.len() as u64),
         more: rest.into_iter().take(MORE).map(|s| show::text(&s)).collect(),
     }
 }
@@ -323,14 +351,24 @@ fn bars(p: &Plan) -> (Vec<Bar>, Option<String>) {
     (bars, free_at)
 }
 
+/// The largest first. Steps of a build, which have no name and are wholly part of another image, come last.
 fn images(p: &Plan) -> (Vec<ImageRow>, Vec<ImageRow>, usize) {
     const DRAWN: usize = 20;
-    const LISTED: usize = 1000;
-    let mut all: Vec<_> = p.images.iter().collect();
-    all.sort_by(|a, b| b.bytes_total.cmp(&a.bytes_total).then_with(|| a.id.cmp(&b.id)));
-    let most = all.first().map_or(1, |i| i.bytes_total);
-    let left_out = all.len().saturating_sub(DRAWN + LISTED);
-    let mut rows = all.into_iter().take(DRAWN + LISTED).map(|i| {
+    const LISTED: usize = 200;
+    let users = users(p);
+    let step = |i: &PlanImage| {
+        let shared = i.layers.last().is_none_or(|l| users.get(l).is_some_and(|n| *n > 1));
+        i.tags.is_empty() && i.digests.is_empty() && shared
+    };
+    let mut all: Vec<_> = p.images.iter().map(|i| (step(i), i)).collect();
+    all.sort_by(|(a_step, a), (b_step, b)| {
+        a_step.cmp(b_step).then_with(|| b.bytes_total.cmp(&a.bytes_total)).then_with(|| a.id.cmp(&b.id))
+    });
+    let drawn = all.iter().take_while(|(step, _)| !step).count().min(DRAWN);
+    let drawn = if drawn == 0 { all.len().min(DRAWN) } else { drawn };
+    let most = all.iter().map(|(_, i)| i.bytes_total).max().unwrap_or(1);
+    let left_out = all.len().saturating_sub(drawn + LISTED);
+    let mut rows = all.into_iter().take(drawn + LISTED).map(|(_, i)| {
         let id = i.id.to_string();
         let names: Vec<String> = i.tags.iter().chain(&i.digests).map(|t| show::text(t)).collect();
         ImageRow {
@@ -344,79 +382,25 @@ fn images(p: &Plan) -> (Vec<ImageRow>, Vec<ImageRow>, usize) {
             shared_width: percent(i.bytes_shared, most),
         }
     });
-    let drawn = rows.by_ref().take(DRAWN).collect();
-    (drawn, rows.collect(), left_out)
+    let first = rows.by_ref().take(drawn).collect();
+    (first, rows.collect(), left_out)
 }
 
-/// How many images use each layer.
-fn users(p: &Plan) -> HashMap<&LayerId, usize> {
-    let mut out = HashMap::new();
-    for i in &p.images {
-        for l in i.layers.iter().collect::<BTreeSet<_>>() {
-            *out.entry(l).or_default() += 1;
-        }
-    }
-    out
-}
-
-/// The layer tree: children below their parent, as wide as their bytes. Boxes too narrow to see are counted, not drawn.
-fn icicle(p: &Plan) -> (Vec<LayerBox>, usize, usize) {
-    const ROW: usize = 22;
-    const DEEPEST: usize = 60;
-    const NARROW: f64 = 0.12;
-    // a layer without content is still there
-    const LEAST: u64 = 256;
-    let users = users(p);
-    let known: BTreeMap<&LayerId, &PlanLayer> = p.layers.iter().map(|l| (&l.id, l)).collect();
-    let mut children: BTreeMap<Option<&LayerId>, Vec<&PlanLayer>> = BTreeMap::new();
-    let mut width: HashMap<&LayerId, u64> = HashMap::new();
-    // parents come first in the plan: backwards, every child is added up before its parent
-    for l in p.layers.iter().rev() {
-        let parent = l.lowers.first().filter(|id| known.contains_key(id));
-        children.entry(parent).or_default().push(l);
-        let below = width.get(&l.id).copied().unwrap_or(0);
-        let mine = below.max(LEAST.max(l.facts.bytes));
-        width.insert(&l.id, mine);
-        if let Some(parent) = parent {
-            *width.entry(parent).or_default() += mine;
-        }
-    }
-    let wide = |l: &PlanLayer| width.get(&l.id).copied().unwrap_or(LEAST);
-    let whole: u64 = children.get(&None).into_iter().flatten().map(|l| wide(l)).sum();
-    let whole = whole.max(1) as f64;
-    let (mut out, mut narrow, mut deepest) = (Vec::new(), 0, 0);
-    let mut todo: Vec<(Option<&LayerId>, f64, usize)> = vec![(None, 0.0, 0)];
-    while let Some((parent, mut x, depth)) = todo.pop() {
-        let mut row: Vec<&&PlanLayer> = children.get(&parent).into_iter().flatten().collect();
-        row.sort_by(|a, b| wide(b).cmp(&wide(a)).then_with(|| a.id.cmp(&b.id)));
-        for l in row {
-            let w = wide(l) as f64 * 100.0 / whole;
-            if w < NARROW || depth >= DEEPEST {
-                narrow += 1;
-                continue;
-            }
-            deepest = deepest.max(depth + 1);
-            let n = users.get(&l.id).copied().unwrap_or(0);
-            let kind = match (l.role, n) {
-                (Role::Container | Role::Init, _) => "rw",
-                (_, 0) => "s0",
-                (_, 1) => "s1",
-                (_, 2..=4) => "s2",
-                _ => "s3",
-            };
-            out.push(LayerBox {
-                x: format!("{x:.3}"),
-                y: depth * ROW,
-                width: format!("{w:.3}"),
-                class: kind,
-                label: if w > 9.0 { l.id.short().to_owned() } else { String::new() },
-                title: format!("{}: {}, in {}", l.id.short(), show::size(l.facts.bytes), show::plural(n, "image")),
-            });
-            todo.push((Some(&l.id), x, depth + 1));
-            x += w;
-        }
-    }
-    (out, deepest * ROW + 2, narrow)
+/// Those that run first, then the largest.
+fn containers(p: &Plan) -> (Vec<[String; 4]>, Vec<[String; 4]>, usize) {
+    const SHOWN: usize = 20;
+    const LISTED: usize = 200;
+    let mut all: Vec<_> = p.containers.iter().collect();
+    all.sort_by(|a, b| b.running.cmp(&a.running).then_with(|| b.bytes.cmp(&a.bytes)).then_with(|| a.name.cmp(&b.name)));
+    let names: HashMap<String, &PlanImage> = p.images.iter().map(|i| (i.id.to_string(), i)).collect();
+    let mut rows = all.iter().take(SHOWN + LISTED).map(|c| {
+        let tag = names.get(&c.image).and_then(|i| i.tags.first());
+        let image = tag.map_or_else(|| super::short(&show::text(&c.image)).to_owned(), |t| show::text(t));
+        let state = if c.running { "marked as running" } else { "stopped" };
+        [show::text(&c.name), image, state.to_owned(), show::size(c.bytes)]
+    });
+    let first = rows.by_ref().take(SHOWN).collect();
+    (first, rows.collect(), all.len().saturating_sub(SHOWN + LISTED))
 }
 
 fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {
@@ -439,7 +423,7 @@ fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {
     (all.iter().take(LISTED).map(row).collect(), all.len().saturating_sub(LISTED))
 }
 
-fn rows(p: &Plan, r: &Record, chosen: Option<&Estimate>) -> RecordRows {
+fn rows(p: &Plan, r: &Record) -> RecordRows {
     let second = |s: &str| s.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(0);
     let begin = second(&r.started);
     let end = r.events.last().map_or(begin, |(at, _)| second(at));
@@ -462,27 +446,28 @@ fn rows(p: &Plan, r: &Record, chosen: Option<&Estimate>) -> RecordRows {
             step
         })
         .collect();
-    let rate = |n: u64| n.checked_div(whole).unwrap_or(n);
-    let s = &r.sums;
-    let content = format!("{} ({} a second)", show::size(s.bytes), show::size(rate(s.bytes)));
-    let names = s.linked + s.cloned + s.copied;
-    let files = format!("{} ({} a second)", show::count(names), show::count(rate(names)));
-    let estimated = |f: fn(&Estimate) -> String| chosen.map(f).unwrap_or_default();
+    let sums = &r.sums;
+    let compared = super::truth::Comparison::of(p, sums, &r.started, r.events.last().map_or(&r.started, |(at, _)| at));
+    let mut table: Vec<[String; 3]> = compared.iter().flat_map(|c| c.rows()).collect();
     let planned: u64 = p.layers.iter().map(|l| l.facts.files).sum();
-    let row = |name: &str, plan: String, truth: String| [name.to_owned(), plan, truth];
+    let done = |name: &str, n: u64| [name.to_owned(), String::new(), show::count(n)];
+    let names = sums.linked + sums.cloned + sums.copied;
+    table.push(["names of files".to_owned(), show::count(planned), show::count(names)]);
+    table.push(done("of these linked", sums.linked));
+    table.push(done("of these with shared extents", sums.cloned));
+    table.push(done("of these copied", sums.copied));
+    let rate = |n: u64| n.checked_div(whole).unwrap_or(n);
     RecordRows {
         state: r.state.clone(),
         started: r.started.clone(),
-        verified: r.verified.clone().unwrap_or_else(|| "not yet: unaufs verify".to_owned()),
+        verified: r.verified.clone(),
         layers: show::plural(p.layers.len(), "layer"),
-        compared: vec![
-            row("time", estimated(seconds), format!("{whole} s")),
-            row("content written", estimated(|e| show::size(e.written_bytes)), content),
-            row("names of files", show::count(planned), files),
-            row("of these linked", String::new(), show::count(s.linked)),
-            row("of these with shared extents", String::new(), show::count(s.cloned)),
-            row("of these copied", String::new(), show::count(s.copied)),
-        ],
+        throughput: format!(
+            "{} names and {} of content a second, verification included",
+            show::count(rate(names)),
+            show::size(rate(sums.bytes))
+        ),
+        compared: table,
         steps,
     }
 }

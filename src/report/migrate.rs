@@ -1,5 +1,6 @@
 //! What a migration did.
 
+use super::truth::Comparison;
 use crate::engine::Outcome;
 use crate::ids::LayerId;
 use crate::journal::State;
@@ -26,6 +27,9 @@ pub struct Summary<'a> {
     pub failed: &'a BTreeMap<LayerId, String>,
     /// What did not move.
     pub left_behind: &'a [LeftBehind],
+    /// The estimate and the truth, once the new store is complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<&'a Comparison>,
 }
 
 /// For people.
@@ -62,6 +66,11 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         "verified   {}",
         if s.outcome.verified { "yes, no difference" } else { "no: run `unaufs verify`" }
     );
+    if let Some(c) = s.compared {
+        let rows: Vec<String> =
+            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (estimated {plan})")).collect();
+        let _ = writeln!(out, "took       {}", rows.join(", "));
+    }
     if s.outcome.state == State::Switched {
         let _ = writeln!(out, "switched   Docker will start on {}. {}", s.driver, pinned(s.driver));
         let root = show::text(&p.root.path);

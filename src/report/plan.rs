@@ -3,8 +3,9 @@
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
 use crate::plan::elsewhere::Elsewhere;
-use crate::plan::{Estimate, Mode, Plan};
+use crate::plan::{Estimate, Mode, Plan, PlanImage, PlanLayer};
 use crate::show;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// As many lines has a screen.
@@ -22,6 +23,11 @@ pub fn text(p: &Plan, look: Look) -> String {
     }
 }
 
+/// The same with nothing cut.
+pub fn whole(p: &Plan, look: Look) -> String {
+    page(p, look, usize::MAX).finish()
+}
+
 fn page(p: &Plan, look: Look, limit: usize) -> Page {
     let mut out = Page::new(look);
     head(p, &mut out);
@@ -29,7 +35,7 @@ fn page(p: &Plan, look: Look, limit: usize) -> Page {
     left(p, limit, &mut out);
     checks(p, limit, &mut out);
     space(p, limit, &mut out);
-    largest(p, limit.min(3), &mut out);
+    largest(p, if limit == usize::MAX { limit } else { limit.min(3) }, &mut out);
     let steps = next(p);
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
     out.flow(6, &[(Style::Bold, "Next:"), (Style::Plain, &steps.join(" ;  "))]);
@@ -176,10 +182,18 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
     let mut spans = vec![(Style::Bold, "CHECKS"), (Style::Plain, "   ")];
     spans.extend(counts.iter().map(|(s, t)| (*s, t.as_str())));
     out.flow(11, &spans);
-    let serious: Vec<&Group<'_>> = groups.iter().filter(|g| g.first.level >= Level::Warn).collect();
+    let whole = limit == usize::MAX;
+    let singly: Vec<Group<'_>> = p.checks.iter().map(|first| Group { first, count: 1 }).collect();
+    let told = if whole { &singly } else { &groups };
+    let least = if whole { Level::Info } else { Level::Warn };
+    let serious: Vec<&Group<'_>> = told.iter().filter(|g| g.first.level >= least).collect();
     for g in serious.iter().take(limit) {
         let f = g.first;
-        let level = if f.level == Level::Block { "BLOCK" } else { "warn " };
+        let level = match f.level {
+            Level::Block => "BLOCK",
+            Level::Warn => "warn ",
+            Level::Info | Level::Ok => "info ",
+        };
         let again =
             if g.count > 1 { format!(" (and {} more)", show::count(g.count as u64 - 1)) } else { String::new() };
         let what = format!("{}: {}{again}", f.subject, f.message);
@@ -204,7 +218,7 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
                 }
             })
             .collect();
-    if !info.is_empty() {
+    if !info.is_empty() && !whole {
         out.flow(
             12,
             &[(Style::Plain, &format!("  info  {}", info.join(", "))), (Style::Dim, "  (--itemize, explain ID)")],
@@ -231,20 +245,22 @@ fn space(p: &Plan, limit: usize, out: &mut Page) {
             Style::Dim
         };
         if !e.possible && !e.chosen {
-            out.row(style, &format!("  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}", e.driver.name(), "-", "-", "-", "-"));
+            let row = format!("  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}", e.driver.name(), "-", "-", "-", "-");
+            out.flow(24, &[(style, &row)]);
             continue;
         }
         let bound = if e.counted { "" } else { "<" };
         let row = format!(
-            "  {:<19} {:>11} {:>11} {:>10} {:>9}  {why}{}",
+            "{} {:<19} {:>11} {:>11} {:>10} {:>9}  {why}{}",
+            if e.chosen { ">" } else { " " },
             format!("{} {}", e.driver, mode(e.mode)),
             format!("{bound}{}", show::size(e.new_bytes)),
             after(p.elsewhere.as_ref().map_or(p.root.room, |e| e.room).free_bytes, e.new_bytes),
             format!("{bound}+{}", show::count(e.new_inodes)),
             seconds(e),
-            if e.chosen { "  <- chosen" } else { "" }
+            if e.chosen && out.width() >= 90 { "  <- chosen" } else { "" }
         );
-        out.row(style, &row);
+        out.flow(24, &[(style, &row)]);
     }
 }
 
@@ -256,7 +272,10 @@ fn after(free: u64, new: u64) -> String {
 fn largest(p: &Plan, limit: usize, out: &mut Page) {
     const BAR: u64 = 20;
     let mut images: Vec<_> = p.images.iter().collect();
-    images.sort_by(|a, b| b.bytes_total.cmp(&a.bytes_total).then_with(|| a.id.cmp(&b.id)));
+    let nameless = |i: &PlanImage| i.tags.is_empty() && i.digests.is_empty();
+    images.sort_by(|a, b| {
+        b.bytes_total.cmp(&a.bytes_total).then_with(|| nameless(a).cmp(&nameless(b))).then_with(|| a.id.cmp(&b.id))
+    });
     let Some(most) = images.first().map(|i| i.bytes_total.max(1)).filter(|_| limit > 0) else { return };
     let width = out.width().saturating_sub(62).clamp(18, 40);
     out.row(
@@ -338,7 +357,9 @@ pub fn mode(m: Mode) -> &'static str {
 pub fn seconds(e: &Estimate) -> String {
     match (e.seconds_min, e.seconds_max) {
         (min, max) if max < 120 => format!("{min}-{max} s"),
+        (min, max) if min < 60 => format!("{min} s-{} min", max.div_ceil(60)),
         (min, max) if max < 7200 => format!("{}-{} min", min / 60, max.div_ceil(60)),
+        (min, max) if min < 3600 => format!("{} min-{} h", min / 60, max.div_ceil(3600)),
         (min, max) => format!("{}-{} h", min / 3600, max.div_ceil(3600)),
     }
 }
@@ -417,6 +438,7 @@ pub fn document(p: &Plan, exit_code: u8) -> crate::error::Result<serde_json::Val
     use serde_json::json;
     let fail = |e| crate::error::Error::new(crate::error::Kind::Failed, "write the plan as JSON").with_source(e);
     let mut doc = serde_json::to_value(p).map_err(fail)?;
+    let chosen = p.estimates.iter().find(|e| e.chosen).map_or(Mode::Copy, |e| e.mode);
     let lines = doc.get_mut("layers").and_then(|l| l.as_array_mut()).into_iter().flatten();
     for (line, l) in lines.zip(&p.layers) {
         let Some(line) = line.as_object_mut() else { continue };
@@ -434,11 +456,55 @@ pub fn document(p: &Plan, exit_code: u8) -> crate::error::Result<serde_json::Val
         ] {
             line.insert(name.to_owned(), json!(value));
         }
+        line.insert("actions".to_owned(), actions(l, chosen));
+    }
+    let chains: BTreeMap<_, _> = p.layers.iter().map(|l| (&l.id, l.chain_id)).collect();
+    let images = doc.get_mut("images").and_then(|l| l.as_array_mut()).into_iter().flatten();
+    for (line, i) in images.zip(&p.images) {
+        if let Some(line) = line.as_object_mut() {
+            let of = |l| chains.get(l).copied().flatten();
+            line.insert("chain_ids".to_owned(), json!(i.layers.iter().map(of).collect::<Vec<_>>()));
+        }
+    }
+    if let Some(root) = doc.get_mut("root").and_then(|r| r.as_object_mut()) {
+        root.insert("free_bytes".to_owned(), json!(p.root.room.free_bytes));
+        root.insert("free_inodes".to_owned(), json!(p.root.room.free_inodes));
     }
     if let Some(doc) = doc.as_object_mut() {
+        let mode = p.estimates.iter().find(|e| e.chosen).map_or(p.options.mode, |e| e.mode);
+        doc.insert("target".to_owned(), json!({"driver": p.options.to, "mode": mode}));
         doc.insert("exit_code".to_owned(), json!(exit_code));
     }
     Ok(doc)
+}
+
+/// The document without the long lists that only `migrate` needs: what a page carries.
+pub fn for_readers(p: &Plan) -> crate::error::Result<serde_json::Value> {
+    let mut doc = document(p, 0)?;
+    if let Some(doc) = doc.as_object_mut() {
+        for name in ["metadata", "switch", "touched", "fingerprint_objects", "exit_code"] {
+            doc.remove(name);
+        }
+        for layer in doc.get_mut("layers").and_then(|l| l.as_array_mut()).into_iter().flatten() {
+            // the parents' parents: each layer tells its own
+            layer.as_object_mut().map(|l| l.remove("lowers"));
+        }
+    }
+    Ok(doc)
+}
+
+/// What is done with a layer's own names.
+fn actions(l: &PlanLayer, mode: Mode) -> serde_json::Value {
+    let f = &l.facts;
+    let (linked, cloned) = match mode {
+        Mode::Link if !l.role.writable() => (f.files, 0),
+        Mode::Clone => (0, f.files),
+        _ => (0, 0),
+    };
+    serde_json::json!({
+        "link": linked, "clone": cloned, "copy": if mode == Mode::Move { 0 } else { f.files - linked - cloned },
+        "mkdir": f.folders, "mknod": f.whiteouts, "opaque": f.opaque.count,
+    })
 }
 
 /// What changed between the plan and now.

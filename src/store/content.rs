@@ -124,11 +124,14 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
         }
         // two chains with one cache-id: Docker would never write that; both would share one folder
         if let Some(other) = store.layers.insert(layer.id.clone(), layer) {
-            findings.push(Finding::new(
-                "D10",
-                format!("layer {}", other.id.short()),
-                "two records of layerdb name this same folder",
-            ));
+            findings.push(
+                Finding::new(
+                    "D10",
+                    format!("layer {}", other.id.short()),
+                    "two records of layerdb name this same folder",
+                )
+                .effect("the second one is followed"),
+            );
         }
     }
     spread_damage(store);
@@ -343,11 +346,8 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
         let mut kept = Vec::new();
         for (reference, id) in refs {
             let Ok(id) = ImageId::parse(&id) else {
-                findings.push(Finding::new(
-                    "D06",
-                    format!("tag {}", crate::show::text(&reference)),
-                    "it points to no image id",
-                ));
+                let subject = format!("tag {}", crate::show::text(&reference));
+                findings.push(Finding::new("D06", subject, "it points to no image id").effect("the name is left out"));
                 continue;
             };
             match store.images.get_mut(&id) {
@@ -355,11 +355,14 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
                     let list = if reference.contains('@') { &mut image.digests } else { &mut image.tags };
                     list.push(reference.clone());
                 }
-                None => findings.push(Finding::new(
-                    "D06",
-                    format!("tag {}", crate::show::text(&reference)),
-                    format!("its image {} does not exist", id.short()),
-                )),
+                None => findings.push(
+                    Finding::new(
+                        "D06",
+                        format!("tag {}", crate::show::text(&reference)),
+                        format!("its image {} does not exist", id.short()),
+                    )
+                    .effect("the name is left out"),
+                ),
             }
             kept.push((reference, id));
         }

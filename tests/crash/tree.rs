@@ -53,6 +53,7 @@ impl Tree {
     }
 
     /// With a path that contents name replaced by another, for trees that lie elsewhere.
+    #[cfg(feature = "fault-points")]
     pub fn told(mut self, was: &Path, is: &str) -> Tree {
         let was = was.to_str().expect("a path in UTF-8");
         for o in self.0.values_mut() {

@@ -61,6 +61,16 @@ pub fn small() -> Packed {
     Packed::of_project("docker20-aufs")
 }
 
+/// The project's own store of Docker 1.9.
+pub fn graph() -> Packed {
+    Packed {
+        name: "docker19-aufs".to_owned(),
+        archive: Path::new(HOME).join("tests/stores/docker19-aufs.tar.xz"),
+        root: "root".into(),
+        truth: None,
+    }
+}
+
 /// The project's own store, and those that lie beside the checkout.
 pub fn all() -> Vec<Packed> {
     let mut out = vec![small()];

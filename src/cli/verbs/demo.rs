@@ -47,6 +47,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         outcome: &outcome,
         failed: &BTreeMap::new(),
         left_behind: &plan.left_behind,
+        compared: None,
     };
     guide.show("$ unaufs migrate", &report::migrate::text(&summary, &plan))?;
     let proof = crate::verify::verify(&plan, &root.open(OLD)?, &root, Level::Full, &Hidden)?;

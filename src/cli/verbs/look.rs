@@ -20,7 +20,7 @@ pub fn inspect(g: &Global, a: &InspectArgs) -> Done {
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {
-        let fold = if a.itemize { usize::MAX } else { report::inspect::FOLD };
+        let fold = if a.itemize || g.verbose > 0 { usize::MAX } else { report::inspect::FOLD };
         say(&doc.text(screen::look(g), fold))?
     }
     Ok(Ending::Fine)
@@ -54,6 +54,8 @@ pub fn plan(g: &Global, a: &PlanArgs) -> Done {
         say_json(&report::plan::document(&plan, code)?)?;
     } else if a.itemize {
         say(&report::plan::itemize(&plan))?;
+    } else if g.verbose > 0 {
+        say(&report::plan::whole(&plan, screen::look(g)))?;
     } else {
         say(&report::plan::text(&plan, screen::look(g)))?;
     }

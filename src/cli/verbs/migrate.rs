@@ -13,7 +13,7 @@ use crate::plan::elsewhere::Place;
 use crate::plan::{Mode, Plan, make};
 use crate::report;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// `unaufs migrate`.
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
@@ -233,15 +233,21 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         run = locked.journal.last()?;
     };
     drop(progress);
+    let record = record(locked)?;
     if let Some(file) = &a.html {
-        record(locked, file)?;
+        write_outside(&locked.root, file, report::html::page(&plan, Some(&record))?.as_bytes())?;
     }
+    let end = record.events.last().map_or(&record.started, |(at, _)| at);
+    // what goes along to another disk is Docker's own and was not counted inode by inode
+    let complete = outcome.state != State::Building && plan.elsewhere.is_none();
+    let compared = report::truth::Comparison::of(&plan, &record.sums, &record.started, end).filter(|_| complete);
     let doc = report::migrate::Summary {
         schema: "unaufs.migrate/1",
         message_type: "summary",
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
+        compared: compared.as_ref(),
         driver: plan.options.to,
     };
     if g.jsonl {
@@ -254,23 +260,25 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     Ok(if plan.partial() || !failed.is_empty() { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
-/// The page that records a run, from the journal: what earlier calls did is in it too.
-fn record(locked: &Locked, file: &Path) -> Result<()> {
+/// The run from the journal: what earlier calls did is in it too.
+fn record(locked: &Locked) -> Result<report::html::Record> {
     let Some(run) = locked.journal.last()? else { return Err(Error::corrupt("the journal lost its run")) };
     let mut sums = stage::Sums::default();
-    for (_, tally) in locked.journal.tallies(run.id, "layer")? {
-        if let Ok(t) = serde_json::from_str::<stage::Sums>(&tally) {
+    let (layers, rest) = (locked.journal.tallies(run.id, "layer")?, locked.journal.tallies(run.id, "metadata")?);
+    for tally in layers.values().chain(rest.values()) {
+        // no tally: done by an unaufs that counted less
+        if let Ok(t) = serde_json::from_str::<stage::Sums>(tally) {
             sums.add(t);
         }
     }
-    let record = report::html::Record {
+    let events = locked.journal.events(run.id)?;
+    Ok(report::html::Record {
         state: run.state.name().to_owned(),
-        started: run.started.clone(),
-        events: locked.journal.events(run.id)?,
-        verified: run.verified.clone(),
+        started: run.started,
+        events,
+        verified: run.verified,
         sums,
-    };
-    write_outside(&locked.old, file, report::html::page(&run.plan, Some(&record))?.as_bytes())
+    })
 }
 
 /// Exit 13 with everything that changed.

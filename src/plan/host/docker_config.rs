@@ -93,7 +93,11 @@ pub(super) fn check(
         ),
         // no such file, the usual case
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => out.push(Finding::new("H07", crate::show::path(&file), e.to_string()).level(Level::Warn)),
+        Err(e) => out.push(
+            Finding::new("H07", crate::show::path(&file), e.to_string())
+                .level(Level::Warn)
+                .effect("whether it pins a driver is not known"),
+        ),
     }
     let lines = command_lines(machine);
     if concerns(root, machine, &config, &lines) {
@@ -111,7 +115,9 @@ pub(super) fn check(
     let version = installed(machine);
     match version.as_deref().map(|v| (v, too_new_or_old(v, options.to))) {
         Some((v, Some(why))) => out.push(
-            Finding::new("H17", format!("Docker {v}"), why).fix("choose another --to, or install another Docker"),
+            Finding::new("H17", format!("Docker {v}"), why)
+                .fix("choose another --to, or install another Docker")
+                .effect("that Docker would not see the new store"),
         ),
         Some((v, None)) => {
             let m = format!("the installed Docker, {v}, knows {}", options.to);

@@ -63,7 +63,10 @@ pub(super) fn check(
         );
     }
     if magic == EXT && mounts::room(root)?.magic != EXT {
-        out.push(Finding::new("T09", crate::show::path(place.label()), "ext4 has little room for attributes"));
+        out.push(
+            Finding::new("T09", crate::show::path(place.label()), "ext4 has little room for attributes")
+                .effect("a file with more than about 4 KiB of attributes stops the migration, by name"),
+        );
     }
     let mountinfo = std::fs::read(machine.file("proc/self/mountinfo")).unwrap_or_default();
     mount_options(place.label(), &mounts::parse(&mountinfo), options.to, out);

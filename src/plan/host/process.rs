@@ -15,20 +15,23 @@ pub fn docker_on(root: &Dir) -> Result<Option<String>> {
 
 /// The same, on a machine given.
 pub(super) fn docker_on_machine(root: &Dir, machine: &Machine) -> Result<Option<String>> {
+    let named = ["run/docker.pid", "var/run/docker.pid"].map(|f| machine.text(f).trim().parse::<u32>().ok());
     for p in std::fs::read_dir(machine.file("proc")).into_iter().flatten().flatten() {
         let Ok(pid) = p.file_name().to_string_lossy().parse::<u32>() else { continue };
-        if let Some(program) = uses(&p.path(), root, machine) {
+        if let Some(program) = uses(&p.path(), root, machine, named.contains(&Some(pid))) {
             return Ok(Some(format!("process {pid} ({}) runs on this root", crate::show::text(&program))));
         }
     }
     Ok(answers(root, machine))
 }
 
-/// The name of the program, if this process is a daemon on ROOT.
-fn uses(process: &Path, root: &Dir, machine: &Machine) -> Option<String> {
+/// The name of the program, if this process is a daemon on ROOT. One that Docker's pid file names may have any name with docker in it
+/// (`dockerd-current`); without that it is another process that got the number of a daemon that is gone.
+fn uses(process: &Path, root: &Dir, machine: &Machine, named: bool) -> Option<String> {
     let comm = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
     let comm = comm.trim();
-    if !["dockerd", "docker", "balenad", "balena-engine-d", "containerd", "docker-containe"].contains(&comm) {
+    let known = ["dockerd", "docker", "balenad", "balena-engine-d", "containerd", "docker-containe"].contains(&comm);
+    if !(known || named && comm.contains("docker")) {
         return None;
     }
     let cmd = std::fs::read(process.join("cmdline")).unwrap_or_default();

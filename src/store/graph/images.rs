@@ -335,7 +335,8 @@ impl Import<'_> {
             let image = new.and_then(|id| self.store.images.get_mut(&id));
             let subject = format!("tag {}", reference.full);
             let Some(image) = image else {
-                self.findings.push(Finding::new("D06", subject, format!("its image {v1:.12} is not in graph/")));
+                let what = format!("its image {v1:.12} is not in graph/");
+                self.findings.push(Finding::new("D06", subject, what).effect("the name is left out"));
                 continue;
             };
             match all.entry(reference.repository).or_default().entry(reference.full) {

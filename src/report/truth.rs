@@ -1,0 +1,59 @@
+//! What a migration was estimated to take, beside what it took.
+
+use super::plan::seconds;
+use crate::engine::stage::Sums;
+use crate::plan::{Estimate, Plan};
+use crate::show;
+use serde::Serialize;
+
+/// What was really done, of all calls that one migration took.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Truth {
+    /// Bytes of disk that are taken.
+    pub new_bytes: u64,
+    /// Inodes that are taken.
+    pub new_inodes: u64,
+    /// Bytes of content that were read and written.
+    pub written_bytes: u64,
+    /// From its beginning until now, waiting for people included.
+    pub seconds: u64,
+    /// Names made by links to old files, files with shared extents, and files copied.
+    pub names: u64,
+}
+
+/// Both, side by side.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// Before.
+    pub estimated: Estimate,
+    /// After.
+    pub done: Truth,
+}
+
+impl Comparison {
+    /// Of a run with these sums, which began and ended at these times (RFC 3339). `None` for a plan without an estimate.
+    pub fn of(plan: &Plan, sums: &Sums, begin: &str, end: &str) -> Option<Comparison> {
+        let second = |s: &str| s.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(0);
+        let estimated = plan.estimates.iter().find(|e| e.chosen)?.clone();
+        let done = Truth {
+            new_bytes: sums.disk,
+            new_inodes: sums.inodes,
+            written_bytes: sums.bytes,
+            seconds: u64::try_from(second(end) - second(begin)).unwrap_or(0),
+            names: sums.linked + sums.cloned + sums.copied,
+        };
+        Some(Comparison { estimated, done })
+    }
+
+    /// What, estimated, done.
+    pub fn rows(&self) -> [[String; 3]; 4] {
+        let (e, d) = (&self.estimated, &self.done);
+        let row = |name: &str, plan: String, truth: String| [name.to_owned(), plan, truth];
+        [
+            row("time", seconds(e), format!("{} s", show::count(d.seconds))),
+            row("new bytes", show::size(e.new_bytes), show::size(d.new_bytes)),
+            row("new inodes", show::count(e.new_inodes), show::count(d.new_inodes)),
+            row("content written", show::size(e.written_bytes), show::size(d.written_bytes)),
+        ]
+    }
+}

@@ -1,0 +1,157 @@
+//! What `plan` says a migration takes, against what it takes: bytes and inodes, for each target and mode.
+//!
+//! The truth is counted by looking at every inode below the root before and after (`du`); on btrfs, whose snapshots share what no inode tells,
+//! it is what the file system itself calls used. `UNAUFS_ESTIMATES=all cargo test --test estimates -- --nocapture` takes all stores, and
+//! prints the table of docs/plan.md.
+
+#[path = "support/real.rs"]
+mod real;
+
+use real::{Packed, Store, unaufs};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Per cent.
+const NEAR: f64 = 5.0;
+/// On btrfs a store of 10 MiB is mostly the file system's own tree, whose nodes of 16 KiB fill as they come: two runs differ by 8 per cent.
+const NEAR_ON_BTRFS: f64 = 20.0;
+
+/// Bytes of disk and inodes.
+type Taken = (u64, u64);
+
+fn du(top: &Path) -> Taken {
+    let (mut seen, mut bytes, mut todo) = (HashSet::new(), 0, vec![top.to_owned()]);
+    while let Some(path) = todo.pop() {
+        let m = fs::symlink_metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        if seen.insert((m.dev(), m.ino())) {
+            bytes += m.blocks() * 512;
+        }
+        if m.is_dir() {
+            todo.extend(fs::read_dir(&path).expect("a folder").map(|e| e.expect("an entry").path()));
+        }
+    }
+    (bytes, seen.len() as u64)
+}
+
+fn sh(command: &str, args: &[&Path]) -> String {
+    let out = Command::new("sh").args(["-c", command, "sh"]).args(args).output().expect("sh");
+    assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// What a btrfs calls used: data, and one copy of the metadata.
+fn used(at: &Path) -> u64 {
+    // deleted snapshots are given back later, in the background
+    sh("btrfs filesystem sync \"$1\"; btrfs subvolume sync \"$1\"; btrfs filesystem sync \"$1\"; btrfs filesystem df -b \"$1\"", &[at])
+        .lines()
+        .filter(|l| !l.starts_with("GlobalReserve"))
+        .filter_map(|l| l.rsplit_once("used=")?.1.trim().parse::<u64>().ok())
+        .sum()
+}
+
+fn off(estimate: u64, truth: u64) -> f64 {
+    (estimate as f64 - truth as f64) * 100.0 / truth.max(1) as f64
+}
+
+/// Migrates and goes back; gives what was estimated, what was true, and what the run's own report called true.
+fn taken(root: &Path, to: &str, mode: &str, truth: &dyn Fn() -> Taken) -> [Taken; 3] {
+    let plan = unaufs(root, &["plan", "--json", "-q", "--to", to, "--mode", mode]).stdout;
+    let plan: Value = serde_json::from_str(&plan).expect("a plan");
+    let row = plan["estimates"].as_array().expect("estimates").iter().find(|e| e["chosen"] == true).expect("chosen");
+    let number = |v: &Value, name: &str| v[name].as_u64().unwrap_or_else(|| panic!("{name} in {v}"));
+    let before = truth();
+    let ran = unaufs(root, &["migrate", "--yes", "--json", "-q", "--to", to, "--mode", mode, "--verify", "none"]);
+    assert!([0, 3].contains(&ran.code), "{to} {mode}: {ran:?}");
+    let after = truth();
+    let done: Value = serde_json::from_str(&ran.stdout).expect("a summary");
+    let told = &done["compared"]["done"];
+    unaufs(root, &["rollback", "--drop-new", "--yes", "-q"]).exits(0);
+    [
+        (number(row, "new_bytes"), number(row, "new_inodes")),
+        (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1)),
+        (number(told, "new_bytes"), number(told, "new_inodes")),
+    ]
+}
+
+/// A line of the table; what is too far off.
+fn line(name: &str, to: &str, mode: &str, [estimate, truth, told]: [Taken; 3]) -> Vec<String> {
+    let mib = |n: u64| format!("{:.2} MiB", n as f64 / f64::from(1 << 20));
+    let (bytes, inodes) = (off(estimate.0, truth.0), off(estimate.1, truth.1));
+    let counts = truth.1 > 0;
+    let inode_part = if counts {
+        format!("{} | {} | {inodes:+.1} %", estimate.1, truth.1)
+    } else {
+        format!("{} | – | –", estimate.1)
+    };
+    println!("| {name} | {to} {mode} | {} | {} | {bytes:+.1} % | {inode_part} |", mib(estimate.0), mib(truth.0));
+    let mut far = Vec::new();
+    let mut near = |what: &str, percent: f64| {
+        if percent.abs() > if counts { NEAR } else { NEAR_ON_BTRFS } {
+            far.push(format!("{name}, {to} {mode}: {what} {percent:+.1} %"));
+        }
+    };
+    near("bytes", bytes);
+    if counts {
+        near("inodes", inodes);
+        near("the report's own bytes", off(told.0, truth.0));
+        near("the report's own inodes", off(told.1, truth.1));
+    }
+    far
+}
+
+fn on_ext4(packed: &Packed) -> Vec<String> {
+    let store = packed.unpack();
+    let mut far = Vec::new();
+    for to in ["overlay2", "overlay", "vfs"] {
+        for mode in ["link", "copy"] {
+            far.extend(line(&store.name, to, mode, taken(&store.root, to, mode, &|| du(&store.root))));
+        }
+    }
+    far
+}
+
+/// The same store on a btrfs of its own.
+fn on_btrfs(packed: &Packed) -> Vec<String> {
+    let store: Store = packed.unpack();
+    let (image, at): (PathBuf, PathBuf) = (store.beside.join("btrfs.img"), store.beside.join("btrfs"));
+    fs::create_dir(&at).expect("a mount point");
+    sh("truncate -s 2G \"$1\"; mkfs.btrfs -q \"$1\"; mount -o loop,noatime \"$1\" \"$2\"", &[&image, &at]);
+    sh("cp -a \"$1\" \"$2/docker\"; sync -f \"$2\"", &[&store.root, &at]);
+    let root = at.join("docker");
+    let mut far = Vec::new();
+    for (to, mode) in [("btrfs", "clone"), ("btrfs", "copy"), ("overlay2", "clone")] {
+        far.extend(line(&store.name, to, mode, taken(&root, to, mode, &|| (used(&at), 0))));
+    }
+    sh("umount \"$1\"", &[&at]);
+    far
+}
+
+#[test]
+fn estimates_come_true() {
+    if !real::able() {
+        return;
+    }
+    let stores = if std::env::var_os("UNAUFS_ESTIMATES").is_some() { real::all() } else { vec![real::small()] };
+    let far = std::thread::spawn(move || {
+        // mounts of its own, so that none is left behind
+        #[allow(deprecated)]
+        rustix::thread::unshare(rustix::thread::UnshareFlags::FS | rustix::thread::UnshareFlags::NEWNS)
+            .expect("mounts of its own");
+        use rustix::mount::{MountPropagationFlags, mount_change};
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("mounts of its own");
+        println!("| store | target | estimated | taken | off | inodes est. | inodes | off |");
+        println!("|---|---|---:|---:|---:|---:|---:|---:|");
+        let mut far = Vec::new();
+        for packed in &stores {
+            far.extend(on_ext4(packed));
+            far.extend(on_btrfs(packed));
+        }
+        far
+    });
+    let far = far.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+    assert!(far.is_empty(), "too far off:\n{}", far.join("\n"));
+}
