@@ -20,7 +20,7 @@ pub fn look(g: &Global) -> Look {
 /// Draws, or says nothing, as the options want it.
 pub fn progress(g: &Global) -> Box<dyn Progress> {
     let terminal = std::io::stderr().is_terminal();
-    match g.progress {
+    super::notify::also_systemd(match g.progress {
         ProgressWhen::Auto if g.jsonl => Box::new(Lines::new(true, true)),
         ProgressWhen::Auto if g.quiet => Box::new(crate::progress::Hidden),
         ProgressWhen::Auto if terminal => Box::new(Bars::default()),
@@ -28,7 +28,7 @@ pub fn progress(g: &Global) -> Box<dyn Progress> {
         ProgressWhen::Bar => Box::new(Bars::default()),
         ProgressWhen::Json => Box::new(Lines::new(true, false)),
         ProgressWhen::None => Box::new(crate::progress::Hidden),
-    }
+    })
 }
 
 #[derive(Default)]

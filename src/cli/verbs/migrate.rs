@@ -1,6 +1,6 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{confirm, journal, load, root, say, say_json, write_outside};
+use super::{confirm, journal, load, numbers, root, say, say_json, write_outside};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::{Done, Ending, screen};
@@ -15,6 +15,10 @@ use std::path::Path;
 
 /// `unaufs migrate`.
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
+    numbers(g, "migrate", a.textfile.as_deref(), None, go(g, a))
+}
+
+fn go(g: &Global, a: &MigrateArgs) -> Done {
     let root = root(g)?;
     // before the journal is read: what another unaufs does meanwhile would make the plan out of date
     let lock = if a.dry_run { None } else { Some(Lock::take(&root, a.prepare)?) };
