@@ -135,6 +135,16 @@ pub const PAGES: &[Page] = &[
         examples: &[("unaufs explain D01", "what a damaged layer means")],
     },
     Page {
+        verb: "demo",
+        when: "Before you trust it with a store of yours: it makes a small sample store, and plans, migrates and verifies it before your eyes.",
+        touches: "A temporary folder of its own, which it removes. Nothing of Docker; it needs no Docker and, for vfs, no root.",
+        undo: "There is nothing to undo.",
+        examples: &[
+            ("unaufs demo", "overlay2, or vfs where that cannot be made"),
+            ("unaufs demo --to vfs", "another driver"),
+        ],
+    },
+    Page {
         verb: "completions",
         when: "Once, if you installed the bare binary: the packages bring the completions with them.",
         touches: "Nothing; it prints them.",

@@ -18,8 +18,7 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
         if a.drop_new && root.has(STATE)? {
             engine::drop_state(Locked::open(root, lock, g.state.as_deref())?, g.state.is_some())?;
         }
-        say("nothing to do: no migration is under way or in force")?;
-        return Ok(Ending::Fine);
+        return nothing_to_do(g, "unaufs.rollback/1", "no migration is under way or in force");
     };
     confirm(a.yes, "Put the old store back?")?;
     let mut locked = Locked::open(root, lock, g.state.as_deref())?;
@@ -46,17 +45,26 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     Ok(Ending::Fine)
 }
 
-/// `unaufs cleanup`.
+fn nothing_to_do(g: &Global, schema: &str, why: &str) -> Done {
+    let text = format!("nothing to do: {why}");
+    if g.json || g.jsonl {
+        say_json(&serde_json::json!({"schema": schema, "text": text}))?;
+    } else {
+        say(&text)?;
+    }
+    Ok(Ending::Fine)
+}
+
+/// `unaufs cleanup`. Docker may run: nothing of the old store is in its use.
 pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
     let root = root(g)?;
-    let lock = Lock::take(&root, false)?;
+    let lock = Lock::take(&root, true)?;
     let Some(run) = last_run(g, &root)? else {
         return Err(Error::new(Kind::NoStore, "no migration has been made here"));
     };
     match run.state {
         State::Cleaned if !root.has(OLD)? => {
-            say("nothing to do: the old store was deleted before")?;
-            return Ok(Ending::Fine);
+            return nothing_to_do(g, "unaufs.cleanup/1", "the old store was deleted before");
         }
         State::Switched if run.verified.is_none() => {
             return Err(Error::new(Kind::Blocked, "the new store was never verified")
