@@ -103,7 +103,7 @@ echo '{}' >"$FLEET/nas2/daemon.json"
 play 0 migrate --check --diff
 said '^-.*"driver": "aufs"'
 said '^\+.*"driver": "overlay2"'
-recap nas1 'changed=1 '
+recap nas1 'changed=2 '
 recap plain 'changed=0 '
 untouched "${hosts[@]}"
 [ ! -e "$FLEET/units" ] || fail "Docker was touched by check mode"
