@@ -82,6 +82,20 @@ bill() {
   mv unaufs.cdx.json "$2"
 }
 
+# --- the licences of what is linked in: they want to go with every copy
+licences() {
+  local home=${CARGO_HOME:-$HOME/.cargo} name version _ folder
+  cargo tree --locked --edges normal --prefix none --format '{p}' --target "${triple[$1]}" | sort -u | while read -r name version _; do
+    [ "$name" = unaufs ] && continue
+    folder=$(compgen -G "$home/registry/src/*/$name-${version#v}" | head -1)
+    find "$folder" -maxdepth 2 -type f \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' \) ! -name '*.rs' | sort | while read -r file; do
+      printf '%s\n%s %s: %s\n%s\n\n' "$(printf '=%.0s' {1..80})" "$name" "${version#v}" "${file#"$folder"/}" "$(printf '=%.0s' {1..80})"
+      cat "$file"
+      echo
+    done
+  done
+}
+
 # --- everything that the packages hold; $1 the architecture, $2 the folder
 stage() {
   local arch=$1 to=$2 doc=$2/usr/share/doc/unaufs
@@ -97,6 +111,8 @@ stage() {
   install -m644 LICENSE "$doc/copyright"
   find docs -type f -printf '%P\n' | while read -r f; do install -Dm644 "docs/$f" "$doc/docs/$f"; done
   install -m644 "$work/$arch.cdx.json" "$doc/unaufs.cdx.json"
+  licences "$arch" >"$doc/third-party-licences.txt"
+  chmod 644 "$doc/third-party-licences.txt"
   (cd .fleet && find ansible -type f ! -name '*.pyc') | while read -r f; do install -Dm644 ".fleet/$f" "$to/usr/share/unaufs/$f"; done
   find "$to" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
 }

@@ -76,9 +76,12 @@ fn commands(line: &str) -> Vec<Vec<String>> {
 
 /// Does it parse? A word such as `[--to DRIVER]` or `…` stands for what may follow.
 fn parses(words: &[String]) -> Result<(), String> {
+    use clap::error::ErrorKind::*;
+    const SHORT: [clap::error::ErrorKind; 3] =
+        [MissingRequiredArgument, MissingSubcommand, DisplayHelpOnMissingArgumentOrSubcommand];
     let words = words.iter().take_while(|w| !w.starts_with('[') && *w != "…" && *w != "...");
     match unaufs::cli::args::Args::try_parse_from(words) {
-        Err(e) if e.use_stderr() && e.kind() != clap::error::ErrorKind::MissingRequiredArgument => Err(e.to_string()),
+        Err(e) if e.use_stderr() && !SHORT.contains(&e.kind()) => Err(e.to_string()),
         _ => Ok(()),
     }
 }
