@@ -217,48 +217,44 @@ pub fn command() -> Command {
 pub fn write_manual(dir: &Path) -> Result<()> {
     let mut all = Args::command().disable_help_subcommand(true);
     all.build();
-    let front = all.clone().after_help("");
-    write_page(dir, front, |out| {
-        out.control("SH", ["EXIT STATUS"]).text([roman(EXIT_CODES)]);
-        out.control("SH", ["FILES"]);
-        out.control("TP", []).text([roman("/var/lib/docker/.unaufs")]);
-        out.text([roman("The journal, the store that is being built, and the old store until unaufs cleanup.")]);
-    })?;
-    verbs(dir, "", &all)
+    let mut end = Roff::new();
+    end.control("SH", ["EXIT STATUS"]).text([roman(EXIT_CODES)]);
+    end.control("SH", ["FILES"]).control("TP", []).text([roman("/var/lib/docker/.unaufs")]);
+    end.text([roman("The journal, the store that is being built, and the old store until unaufs cleanup.")]);
+    write_page(dir, &all, &Roff::new(), &end)?;
+    write_verbs(dir, "", &all)
 }
 
-fn verbs(dir: &Path, parent: &str, command: &Command) -> Result<()> {
+fn write_verbs(dir: &Path, parent: &str, command: &Command) -> Result<()> {
     for c in command.get_subcommands().filter(|c| !c.is_hide_set()) {
         let verb = format!("{parent}{}", c.get_name());
-        write_page(dir, c.clone(), |out| {
-            if let Some(page) = Page::of(&verb) {
-                page.roff(out);
-            }
-            out.control("SH", ["SEE ALSO"]).text([roman("unaufs(8), which lists the exit codes too")]);
-        })?;
-        verbs(dir, &format!("{verb} "), c)?;
+        let (mut words, mut end) = (Roff::new(), Roff::new());
+        if let Some(page) = Page::of(&verb) {
+            page.roff(&mut words);
+        }
+        end.control("SH", ["SEE ALSO"]).text([roman("unaufs(8), which lists the exit codes too")]);
+        write_page(dir, c, &words, &end)?;
+        write_verbs(dir, &format!("{verb} "), c)?;
     }
     Ok(())
 }
 
-fn write_page(dir: &Path, command: Command, rest: impl FnOnce(&mut Roff)) -> Result<()> {
-    let commands = command.get_subcommands().any(|c| !c.is_hide_set());
-    let man = Man::new(command).section("8").manual("Administration").date("");
-    let name = man.get_filename();
-    let file = dir.join(name);
+/// The words of a verb come before its many options.
+fn write_page(dir: &Path, command: &Command, words: &Roff, end: &Roff) -> Result<()> {
+    let man = Man::new(command.clone()).section("8").manual("Administration").date("");
+    let file = dir.join(man.get_filename());
     let write = || -> std::io::Result<()> {
         let mut out = Vec::new();
         man.render_title(&mut out)?;
         man.render_name_section(&mut out)?;
         man.render_synopsis_section(&mut out)?;
         man.render_description_section(&mut out)?;
-        let mut own = Roff::new();
-        rest(&mut own);
-        own.to_writer(&mut out)?;
-        if commands {
+        words.to_writer(&mut out)?;
+        if command.get_subcommands().any(|c| !c.is_hide_set()) {
             man.render_subcommands_section(&mut out)?;
         }
         man.render_options_section(&mut out)?;
+        end.to_writer(&mut out)?;
         std::fs::write(&file, out)
     };
     write().map_err(|e| Error::io(format!("write {}", file.display()), e))
