@@ -9,13 +9,12 @@
 //! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
 //! could be led out of ROOT by a symlink; a name below an open descriptor cannot (DESIGN promise 8). Everything that touches
 //! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion,
-//! [`btrfs`] subvolumes; [`kernel`] holds the calls that no crate wraps.
+//! [`btrfs_ioctl`] subvolumes.
 
 pub mod attrs;
-pub mod btrfs;
+pub mod btrfs_ioctl;
 pub mod copy;
 pub mod fault;
-mod kernel;
 pub mod mounts;
 pub mod remove;
 

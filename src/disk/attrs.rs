@@ -8,7 +8,6 @@ use crate::error::{Error, IoContext, Result};
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Extended attributes by name.
 pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -39,9 +38,6 @@ impl XattrScope {
 
 /// Linux allows 64 KiB of names and 64 KiB for a value.
 const XATTR_MAX: usize = 64 * 1024;
-
-/// The kernel does not know `listxattrat`: the path through /proc is taken.
-static NO_LISTXATTRAT: AtomicBool = AtomicBool::new(false);
 
 impl Dir {
     /// All extended attributes of a name, of whatever type; a symlink's own. `.` is the folder itself.
@@ -94,41 +90,27 @@ impl Dir {
         Ok((any, overlay))
     }
 
-    /// Calls `f` with the name of each attribute, and the path by which its value can be read.
     fn for_each_xattr(&self, name: &[u8], mut f: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let path = self.proc_path(name);
         let mut small = [0u8; 1024];
         let mut large;
-        let list: &[u8] = match self.list_xattrs(name, &mut small) {
+        let list: &[u8] = match rustix::fs::llistxattr(&path[..], &mut small[..]) {
             Ok(0) => return Ok(()),
             Ok(n) => &small[..n],
             Err(Errno::RANGE) => {
                 large = vec![0u8; XATTR_MAX];
-                let n = self.list_xattrs(name, &mut large).on(|| format!("list xattrs of {}", self.show(name)))?;
+                let n = rustix::fs::llistxattr(&path[..], &mut large[..])
+                    .on(|| format!("list xattrs of {}", self.show(name)))?;
                 &large[..n]
             }
             // no xattrs on this file system or this type of file
             Err(Errno::OPNOTSUPP) => return Ok(()),
             Err(e) => return Err(Error::io(format!("list xattrs of {}", self.show(name)), e)),
         };
-        let path = self.proc_path(name);
         for n in list.split(|c| *c == 0).filter(|n| !n.is_empty()) {
             f(n, &path)?;
         }
         Ok(())
-    }
-
-    fn list_xattrs(&self, name: &[u8], names: &mut [u8]) -> Result<usize, Errno> {
-        if name == b"." {
-            return rustix::fs::flistxattr(self.fd(), names);
-        }
-        if !NO_LISTXATTRAT.load(Ordering::Relaxed) && !super::fault::old_kernel() {
-            match super::kernel::listxattrat(self.fd(), name, names) {
-                // ENOSYS: before 6.13. EPERM: some container sandboxes answer so for calls that they do not know.
-                Err(Errno::NOSYS | Errno::PERM) => NO_LISTXATTRAT.store(true, Ordering::Relaxed),
-                other => return other,
-            }
-        }
-        rustix::fs::llistxattr(&self.proc_path(name)[..], names)
     }
 
     /// Sets one extended attribute of a name; a symlink's own.

@@ -2,7 +2,7 @@
 //!
 //! `UNAUFS_FAULT_AT=k` ends the process, as `kill -9` would, before the k-th effect on metadata, journal, layers or switch;
 //! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs, for the control that
-//! must fail; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2`, `renameat2` and `listxattrat` were unknown (kernels from 3.10 on).
+//! must fail; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).
 //! Compiled in only with the feature `fault-points`; otherwise all of it is nothing.
 
 #[cfg(feature = "fault-points")]
@@ -42,7 +42,7 @@ pub fn effect(_name: &'static str) {
     armed::effect(_name);
 }
 
-/// Shall `openat2`, `renameat2` and `listxattrat` be taken as unknown?
+/// Shall `openat2` and `renameat2` be taken as unknown?
 #[inline]
 pub fn old_kernel() -> bool {
     #[cfg(feature = "fault-points")]
