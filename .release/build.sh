@@ -78,8 +78,10 @@ compile() {
 
 # --- the bill of materials
 bill() {
-  cargo cyclonedx --quiet --format json --target "${triple[$1]}" --override-filename unaufs.cdx
-  mv unaufs.cdx.json "$2"
+  cargo cyclonedx --quiet --format json --spec-version 1.5 --target "${triple[$1]}" --override-filename unaufs.cdx
+  # the path of this machine is nobody's business
+  sed "s,$here,/unaufs,g" unaufs.cdx.json >"$2"
+  rm unaufs.cdx.json
 }
 
 # --- the licences of what is linked in: they want to go with every copy
