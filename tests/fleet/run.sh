@@ -79,7 +79,6 @@ tree() { # names, kinds, modes, owners, sizes, times, targets, contents
 declare -A before old
 for h in "${hosts[@]}"; do
   before[$h]=$(tree "$FLEET/$h/docker" .)
-  old[$h]=$(tree "$FLEET/$h/docker" aufs image/aufs containers/*/config.v2.json 2>/dev/null || true)
 done
 old_store() { (cd "$FLEET/$1/docker" && tree . aufs image/aufs; cat containers/*/config.v2.json | sha256sum); }
 for h in "${hosts[@]}"; do old[$h]=$(old_store "$h"); done
