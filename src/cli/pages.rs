@@ -94,6 +94,17 @@ pub const PAGES: &[Page] = &[
         ],
     },
     Page {
+        verb: "export",
+        when: "When you want single images or containers out of a dead store, for another host or another tool, instead of moving the whole store.",
+        touches: "Reads ROOT. Writes only what -o names. Docker may run, but then a running container's files may change meanwhile.",
+        undo: "Remove what it wrote.",
+        examples: &[
+            ("unaufs export busybox:latest -o busybox.tar", "for docker load"),
+            ("unaufs export --all --format oci --compress zstd -o all.tar", "every image"),
+            ("unaufs export --container web --format rootfs -o web.tar", "what a container shows, as one tree"),
+        ],
+    },
+    Page {
         verb: "rollback",
         when: "When you do not like what you see after a migration, or want to drop one that was interrupted. It takes seconds and needs no free room. \
                Stop Docker first.",
