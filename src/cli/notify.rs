@@ -26,7 +26,20 @@ struct Now {
     phase: String,
     done: u64,
     steps: u64,
+    /// Are these bytes?
+    bytes: bool,
     said: Instant,
+}
+
+impl Now {
+    fn amount(&self, n: u64) -> String {
+        match (self.bytes, n) {
+            // nobody can tell
+            (true, 0) => "bytes".to_owned(),
+            (true, n) => crate::show::size(n),
+            (false, n) => n.to_string(),
+        }
+    }
 }
 
 /// Adds systemd to those who are told, if it has started this program.
@@ -55,7 +68,7 @@ fn connect(name: &[u8]) -> std::io::Result<(UnixDatagram, SocketAddr)> {
 
 impl Notified {
     fn new(inner: Box<dyn Progress>, socket: UnixDatagram, to: SocketAddr) -> Notified {
-        let now = Now { phase: String::new(), done: 0, steps: 0, said: Instant::now() };
+        let now = Now { phase: String::new(), done: 0, steps: 0, bytes: false, said: Instant::now() };
         Notified { inner, socket, to, now: Mutex::new(now) }
     }
 
@@ -66,26 +79,42 @@ impl Notified {
     }
 }
 
+impl Notified {
+    fn begin(&self, name: &str, steps: u64, bytes: bool) {
+        let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
+        *n = Now { phase: name.to_owned(), done: 0, steps, bytes, said: Instant::now() };
+        self.send(&format!("{name}: {} to do", n.amount(steps)));
+    }
+
+    fn done(&self, more: u64) {
+        let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
+        n.done += more;
+        if n.said.elapsed() >= PAUSE || n.done == n.steps {
+            n.said = Instant::now();
+            self.send(&format!("{}: {} of {}", n.phase, n.amount(n.done), n.amount(n.steps)));
+        }
+    }
+}
+
 impl Progress for Notified {
     fn phase(&self, name: &str, steps: u64) {
-        {
-            let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
-            *n = Now { phase: name.to_owned(), done: 0, steps, said: Instant::now() };
-            self.send(&format!("{name}: {steps} to do"));
-        }
+        self.begin(name, steps, false);
         self.inner.phase(name, steps);
     }
 
     fn step(&self, what: &str) {
-        {
-            let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
-            n.done += 1;
-            if n.said.elapsed() >= PAUSE || n.done == n.steps {
-                n.said = Instant::now();
-                self.send(&format!("{}: {} of {}", n.phase, n.done, n.steps));
-            }
-        }
+        self.done(1);
         self.inner.step(what);
+    }
+
+    fn bytes(&self, name: &str, total: u64) {
+        self.begin(name, total, true);
+        self.inner.bytes(name, total);
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.done(bytes);
+        self.inner.moved(bytes);
     }
 
     fn warn(&self, text: &str) {
@@ -120,6 +149,10 @@ mod tests {
             told.step("a");
             told.step("b");
             assert!(receive(&socket).starts_with("STATUS=build: 2 of 2\n"), "{address}: the last step is always told");
+            told.bytes("export", 4096);
+            told.moved(4096);
+            assert!(receive(&socket).starts_with("STATUS=export: 4.0 KiB to do\n"), "{address}");
+            assert!(receive(&socket).starts_with("STATUS=export: 4.0 KiB of 4.0 KiB\n"), "{address}");
         }
     }
 
