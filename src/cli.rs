@@ -2,12 +2,14 @@
 
 pub mod args;
 pub mod log;
+pub mod notify;
+pub mod pages;
 pub mod screen;
 pub mod verbs;
 
 use crate::error::{Error, Kind, Result};
 use args::{Args, ReportVerb, Verb};
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -26,7 +28,7 @@ pub enum Ending {
 
 /// Runs the program.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(argv) {
+    let args = match pages::command().try_get_matches_from(argv).and_then(|m| Args::from_arg_matches(&m)) {
         Ok(a) => a,
         Err(e) => {
             let _ = e.print();
@@ -66,7 +68,7 @@ fn dispatch(args: Args) -> Done {
         Verb::Inspect(a) => verbs::look::inspect(&g, &a),
         Verb::Plan(a) => verbs::look::plan(&g, &a),
         Verb::Migrate(a) => verbs::migrate::migrate(&g, &a),
-        Verb::Status => verbs::look::status(&g),
+        Verb::Status(a) => verbs::look::status(&g, &a),
         Verb::Verify(a) => verbs::verify::verify(&g, &a),
         Verb::Rollback(a) => verbs::undo::rollback(&g, &a),
         Verb::Cleanup(a) => verbs::undo::cleanup(&g, &a),
@@ -77,12 +79,11 @@ fn dispatch(args: Args) -> Done {
         Verb::Demo(a) => verbs::demo::demo(&g, &a),
         Verb::Explain { id } => verbs::look::explain(&g, &id),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut pages::command(), "unaufs", &mut std::io::stdout());
             Ok(Ending::Fine)
         }
         Verb::Man { dir } => {
-            clap_mangen::generate_to(Args::command(), &dir)
-                .map_err(|e| Error::io(format!("write {}", dir.display()), e))?;
+            pages::write_manual(&dir)?;
             Ok(Ending::Fine)
         }
     }

@@ -482,6 +482,8 @@ impl Dir {
     pub fn write_atomic(&self, name: &[u8], bytes: &[u8], mode: u32) -> Result<()> {
         let mut tmp = b".tmp-".to_vec();
         tmp.extend_from_slice(name);
+        // whoever collects `*.prom` or `*.json` from the folder must not see half of one
+        tmp.push(b'~');
         if self.try_stat(&tmp).is_ok() {
             self.unlink(&tmp)?;
         }
@@ -516,7 +518,14 @@ impl Dir {
         if fault::without_syncs() {
             return Ok(());
         }
-        rustix::fs::syncfs(&self.fd).on(|| format!("sync the file system of {}", self.show(b"")))
+        match rustix::fs::syncfs(&self.fd) {
+            // sandboxes that do not know the call: everything then, which Linux waits for as well
+            Err(Errno::NOSYS) => {
+                rustix::fs::sync();
+                Ok(())
+            }
+            other => other.on(|| format!("sync the file system of {}", self.show(b""))),
+        }
     }
 
     /// Takes the exclusive lock of this folder. The kernel drops it with the process, so it is never stale.

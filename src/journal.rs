@@ -53,7 +53,8 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [(State, &str); 8] = [
+    /// All, with their names.
+    pub const ALL: [(State, &str); 8] = [
         (State::Building, "building"),
         (State::Built, "built"),
         (State::Verified, "verified"),

@@ -131,7 +131,7 @@ pub enum Verb {
     #[command(visible_alias = "resume")]
     Migrate(MigrateArgs),
     /// Where things stand, which ways back are open, what to do next
-    Status,
+    Status(StatusArgs),
     /// The new (or the old) store against layerdb, tar-split and source
     Verify(VerifyArgs),
     /// Put the old store back
@@ -253,6 +253,9 @@ pub struct PlanArgs {
     /// The same as a page to look at
     #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Numbers for Prometheus's textfile collector
+    #[arg(long, env = "UNAUFS_TEXTFILE", value_name = "FILE.prom")]
+    pub textfile: Option<PathBuf>,
     /// A line for each object
     #[arg(long, env = "UNAUFS_ITEMIZE")]
     pub itemize: bool,
@@ -287,6 +290,9 @@ pub struct MigrateArgs {
     /// The record of the migration as a page to look at
     #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Numbers for Prometheus's textfile collector, written at the end whatever happened
+    #[arg(long, env = "UNAUFS_TEXTFILE", value_name = "FILE.prom")]
+    pub textfile: Option<PathBuf>,
     /// Build and verify, do not switch
     #[arg(long, env = "UNAUFS_NO_SWITCH")]
     pub no_switch: bool,
@@ -312,6 +318,14 @@ impl VerifyWhen {
             VerifyWhen::Full => Some(Level::Full),
         }
     }
+}
+
+/// Options of `status`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Numbers for Prometheus's textfile collector
+    #[arg(long, env = "UNAUFS_TEXTFILE", value_name = "FILE.prom")]
+    pub textfile: Option<PathBuf>,
 }
 
 /// Options of `verify`.

@@ -27,7 +27,7 @@ pub fn progress(g: &Global) -> Box<dyn Progress> {
 fn drawn(g: &Global) -> Box<dyn Progress> {
     let terminal = std::io::stderr().is_terminal();
     let lines = |json, stdout| Box::new(Lines::new(json, stdout, g.verbose > 0));
-    match g.progress {
+    super::notify::also_systemd(match g.progress {
         ProgressWhen::Auto if g.jsonl => lines(true, true),
         ProgressWhen::Auto if g.quiet => Box::new(crate::progress::Hidden),
         ProgressWhen::Auto if terminal => Box::new(Bars::default()),
@@ -35,7 +35,7 @@ fn drawn(g: &Global) -> Box<dyn Progress> {
         ProgressWhen::Bar => Box::new(Bars::default()),
         ProgressWhen::Json => lines(true, false),
         ProgressWhen::None => Box::new(crate::progress::Hidden),
-    }
+    })
 }
 
 #[derive(Default)]

@@ -97,7 +97,8 @@ fn a_running_docker_is_told_and_does_not_stop_a_plan() {
         return;
     }
     let runs = |bed: &mut Bed| bed.write(&format!("containers/{}/config.v2.json", store::WEB), &running());
-    let seen: [(&str, fn(&mut Bed)); 3] = [
+    type Change = fn(&mut Bed);
+    let seen: [(&str, Change); 3] = [
         ("process 4242 (dockerd)", |b| b.process("dockerd", &["dockerd", "--data-root=/data"], "")),
         ("process 4242 (dockerd-current)", |b| {
             b.process("dockerd-current", &["dockerd-current", "-g", "/data"], "");

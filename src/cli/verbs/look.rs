@@ -1,8 +1,8 @@
 //! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
 
-use super::{Roots, folder_of, journal, last_run, load, root, say, say_json, write_outside};
+use super::{Roots, folder_of, journal, last_run, load, numbers, root, say, say_json, write_outside};
 use crate::checks;
-use crate::cli::args::{Global, InspectArgs, PlanArgs};
+use crate::cli::args::{Global, InspectArgs, PlanArgs, StatusArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::engine::inplace::MOVING;
@@ -28,17 +28,23 @@ pub fn inspect(g: &Global, a: &InspectArgs) -> Done {
 
 /// `unaufs plan`.
 pub fn plan(g: &Global, a: &PlanArgs) -> Done {
+    let mut made = None;
+    let done = show_plan(g, a, &mut made);
+    numbers(g, "plan", a.textfile.as_deref(), made.as_ref(), done)
+}
+
+fn show_plan(g: &Global, a: &PlanArgs, made: &mut Option<Plan>) -> Done {
     let root = root(g)?;
     not_moving(g, &root)?;
-    let plan = {
+    let plan = made.insert({
         let progress = screen::progress(g);
         make::make(&root, &a.what.options(g.target.as_deref()), &make::Known::default(), &*progress)?
-    };
+    });
     if let Some(file) = &a.out {
-        save(&root, file, &plan)?;
+        save(&root, file, plan)?;
     }
     if let Some(file) = &a.html {
-        write_outside(&root, file, report::html::page(&plan, None)?.as_bytes())?;
+        write_outside(&root, file, report::html::page(plan, None)?.as_bytes())?;
     }
     let blocked = checks::plan_is_blocked(&plan.checks);
     let ending = match (blocked, a.detailed_exitcode) {
@@ -51,13 +57,13 @@ pub fn plan(g: &Global, a: &PlanArgs) -> Done {
             Ending::Fine => 0,
             Ending::Code(kind) => kind.exit_code(),
         };
-        say_json(&report::plan::document(&plan, code)?)?;
+        say_json(&report::plan::document(plan, code)?)?;
     } else if a.itemize {
-        say(&report::plan::itemize(&plan))?;
+        say(&report::plan::itemize(plan))?;
     } else if g.verbose > 0 {
-        say(&report::plan::whole(&plan, screen::look(g)))?;
+        say(&report::plan::whole(plan, screen::look(g)))?;
     } else {
-        say(&report::plan::text(&plan, screen::look(g)))?;
+        say(&report::plan::text(plan, screen::look(g)))?;
     }
     Ok(ending)
 }
@@ -98,7 +104,11 @@ fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
 }
 
 /// `unaufs status`.
-pub fn status(g: &Global) -> Done {
+pub fn status(g: &Global, a: &StatusArgs) -> Done {
+    numbers(g, "status", a.textfile.as_deref(), None, show_status(g))
+}
+
+fn show_status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
     let run = roots.new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
     let root = match (roots.new, roots.old) {

@@ -4,7 +4,7 @@ use super::{Roots, confirm, last_run, needed, say, say_json};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
-use crate::engine::{self, Locked};
+use crate::engine::{self, Lock, Locked};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Run, State};
 use crate::plan::switch::{OLD, STATE, old_parts};
@@ -13,10 +13,9 @@ use crate::report;
 /// `unaufs rollback`.
 pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     let roots = Roots::of(g)?;
-    let nothing = "nothing to do: no migration is under way or in force";
+    let nothing = || nothing_to_do(g, "unaufs.rollback/1", "no migration is under way or in force");
     let (old, Some(root)) = (roots.old, roots.new) else {
-        say(nothing)?;
-        return Ok(Ending::Fine);
+        return nothing();
     };
     let lock = Roots::lock(old.as_ref(), &root)?;
     // a rollback of what lies in another place needs nothing of the old root
@@ -27,8 +26,7 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
         if a.drop_new && root.has(STATE)? {
             engine::drop_state(Locked::open(old, root, lock, g.state.as_deref())?, g.state.is_some(), made)?;
         }
-        say(nothing)?;
-        return Ok(Ending::Fine);
+        return nothing();
     };
     let question = match &run.plan.elsewhere {
         Some(e) if a.drop_new => format!("Delete everything in {}?", crate::show::text(&e.path)),
@@ -69,18 +67,31 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     Ok(Ending::Fine)
 }
 
-/// `unaufs cleanup`.
+fn nothing_to_do(g: &Global, schema: &str, why: &str) -> Done {
+    let text = format!("nothing to do: {why}");
+    if g.json || g.jsonl {
+        say_json(&serde_json::json!({"schema": schema, "text": text}))?;
+    } else {
+        say(&text)?;
+    }
+    Ok(Ending::Fine)
+}
+
+/// `unaufs cleanup`. Docker may run: nothing of the old store is in its use.
 pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
     let (old, root) = Roots::of(g)?.made()?;
     let old = needed(old)?;
-    let lock = Roots::lock(Some(&old), &root)?;
+    // on another disk an old Docker may still run on the old root itself
+    let lock = match old.label() == root.label() {
+        true => Lock::take(&root, true)?,
+        false => Lock::take(&root, true)?.and(&old)?,
+    };
     let Some(run) = last_run(g, &root)? else {
         return Err(Error::new(Kind::NoStore, "no migration has been made here"));
     };
     match run.state {
         State::Cleaned if !left(&old, &root, &run)? => {
-            say("nothing to do: the old store was deleted before")?;
-            return Ok(Ending::Fine);
+            return nothing_to_do(g, "unaufs.cleanup/1", "the old store was deleted before");
         }
         State::Switched if run.verified.is_none() => {
             return Err(Error::new(Kind::Blocked, "the new store was never verified")
