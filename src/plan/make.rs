@@ -109,7 +109,8 @@ fn count(
                     f.sort();
                     facts.insert(l.id.clone(), f);
                 }
-                Err(e) if e.kind() == crate::error::Kind::Failed => {
+                // out of descriptors or memory: that is this process's, not the layer's
+                Err(e) if e.kind() == crate::error::Kind::Failed && !e.is_exhaustion() => {
                     unreadable.insert(l.id.clone(), e.chain());
                 }
                 Err(e) => return Err(e),

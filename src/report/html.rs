@@ -172,7 +172,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
             .left_behind
             .iter()
             .take(500)
-            .map(|l| [l.kind.clone(), super::short(&l.id).to_owned(), show::text(&l.name), show::text(&l.reason)])
+            .map(|l| [show::text(&l.kind), show::text(super::short(&l.id)), show::text(&l.name), show::text(&l.reason)])
             .collect(),
         stays_more: p.left_behind.len().saturating_sub(500),
         bars,
