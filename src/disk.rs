@@ -129,7 +129,18 @@ impl Dir {
     /// Opens a directory below this one. `rel` may have several components; none may be a symlink, `..` or a mount point.
     pub fn open(&self, rel: impl AsRef<[u8]>) -> Result<Dir> {
         let rel = rel.as_ref();
-        self.try_open(rel).map_err(|e| Error::io(format!("open folder {}", self.show(rel)), e))
+        self.try_open(rel).map_err(|e| self.not_opened(rel, e))
+    }
+
+    fn not_opened(&self, rel: &[u8], e: Errno) -> Error {
+        let err = Error::io(format!("open folder {}", self.show(rel)), e);
+        match e {
+            Errno::LOOP | Errno::NOTDIR => err.hint(
+                "something else stands there; a symlink is never followed here, the folder itself must be below ROOT",
+            ),
+            Errno::XDEV => err.hint("something is mounted there, or it leads out of ROOT; neither is followed"),
+            _ => err,
+        }
     }
 
     /// Like [`Dir::open`]; `None` if it is not there.
@@ -138,7 +149,7 @@ impl Dir {
         match self.try_open(rel) {
             Ok(d) => Ok(Some(d)),
             Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(Error::io(format!("open folder {}", self.show(rel)), e)),
+            Err(e) => Err(self.not_opened(rel, e)),
         }
     }
 
@@ -365,7 +376,9 @@ impl Dir {
 
     /// The target of a symlink.
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
-        let c = one(name).and_then(|name| rustix::fs::readlinkat(&self.fd, name, Vec::new())).on(|| format!("read link {}", self.show(name)))?;
+        let c = one(name)
+            .and_then(|name| rustix::fs::readlinkat(&self.fd, name, Vec::new()))
+            .on(|| format!("read link {}", self.show(name)))?;
         Ok(c.into_bytes())
     }
 
@@ -397,7 +410,9 @@ impl Dir {
     /// A symlink.
     pub fn symlink(&self, target: &[u8], name: &[u8]) -> Result<()> {
         fault::effect("symlink");
-        one(name).and_then(|name| rustix::fs::symlinkat(target, &self.fd, name)).on(|| format!("make symlink {}", self.show(name)))
+        one(name)
+            .and_then(|name| rustix::fs::symlinkat(target, &self.fd, name))
+            .on(|| format!("make symlink {}", self.show(name)))
     }
 
     /// A device, fifo or socket.

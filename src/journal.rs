@@ -125,8 +125,8 @@ pub fn distrust(db: &Connection) -> rusqlite::Result<()> {
 /// The root may be a stranger's, and the journal in it with it. What SQLite would open beside the database is looked at first:
 ///
 /// - a symlink, a device or a fifo, or a file that has another name elsewhere;
-/// - a rollback journal that names a super-journal, a file of any path that SQLite would read and then remove
-///   (<https://www.sqlite.org/fileformat2.html#the_rollback_journal>; only ATTACH makes such, which unaufs never uses);
+/// - a rollback journal that names a super-journal, a file of any path that SQLite would read and might then remove
+///   (<https://www.sqlite.org/atomiccommit.html>, section 5; only ATTACH makes such, which unaufs never uses);
 /// - WAL mode, which unaufs never uses either.
 fn check_files(state: &Dir) -> Result<()> {
     const SUPER_JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];

@@ -45,10 +45,7 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
     let host = host::look(root, options, &host::Machine::here(options))?;
-    let volumes = match root.open_opt("volumes")? {
-        Some(d) => d.list()?.iter().filter(|(_, k)| *k == crate::disk::FileType::Directory).count(),
-        None => 0,
-    };
+    let volumes = count_volumes(root)?;
     let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
     let sizes = sizes(root, &store)?;
     let existing = existing::read(root, options.to, &store)?;
@@ -59,6 +56,22 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     Ok(plan)
+}
+
+/// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.
+fn count_volumes(root: &Dir) -> Result<usize> {
+    use rustix::io::Errno;
+    let dir = match root.try_open(b"volumes") {
+        Ok(dir) => dir,
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => return Ok(0),
+        Err(e) => return Err(crate::error::Error::io(format!("open folder {}", root.show(b"volumes")), e)),
+    };
+    let mut count = 0;
+    dir.for_each(|_, kind, _| {
+        count += usize::from(kind == crate::disk::FileType::Directory);
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 /// What Docker's own files in the old root take on the disk: they are made anew.

@@ -119,7 +119,8 @@ pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
 fn folder<'s>(scope: &rayon::Scope<'s>, scan: &'s Scan<'_>, dir: Dir, path: Vec<u8>, depth: usize) {
     if depth > DEPTH || path.len() > PATH {
         let end = crate::show::bytes(path.get(..80).unwrap_or(&path));
-        let what = format!("folders nested more than {DEPTH} deep, or a path of more than {}", crate::show::size(PATH as u64));
+        let what =
+            format!("folders nested more than {DEPTH} deep, or a path of more than {}", crate::show::size(PATH as u64));
         return fail(scan, Error::corrupt(format!("{what}: {end}…")));
     }
     if scan.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {

@@ -443,17 +443,17 @@ fn rows(p: &Plan, r: &Record, chosen: Option<&Estimate>) -> RecordRows {
     let second = |s: &str| s.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(0);
     let begin = second(&r.started);
     let end = r.events.last().map_or(begin, |(at, _)| second(at));
-    let whole = u64::try_from(end - begin).unwrap_or(0);
+    let whole = u64::try_from(end.saturating_sub(begin)).unwrap_or(0);
     let mut at = begin;
     let steps = r
         .events
         .iter()
         .map(|(when, what)| {
             let now = second(when);
-            let span = |a: i64, b: i64| u64::try_from(b - a).unwrap_or(0);
+            let span = |a: i64, b: i64| u64::try_from(b.saturating_sub(a)).unwrap_or(0);
             let step = Step {
-                at: when.clone(),
-                name: what.clone(),
+                at: show::text(when),
+                name: show::text(what),
                 took: format!("{} s", span(at, now)),
                 x: percent(span(begin, at), whole),
                 width: percent(span(at, now), whole),
@@ -472,8 +472,8 @@ fn rows(p: &Plan, r: &Record, chosen: Option<&Estimate>) -> RecordRows {
     let row = |name: &str, plan: String, truth: String| [name.to_owned(), plan, truth];
     RecordRows {
         state: r.state.clone(),
-        started: r.started.clone(),
-        verified: r.verified.clone().unwrap_or_else(|| "not yet: unaufs verify".to_owned()),
+        started: show::text(&r.started),
+        verified: r.verified.as_deref().map_or_else(|| "not yet: unaufs verify".to_owned(), show::text),
         layers: show::plural(p.layers.len(), "layer"),
         compared: vec![
             row("time", estimated(seconds), format!("{whole} s")),

@@ -321,25 +321,33 @@ pub fn itemize(p: &Plan) -> String {
     for i in &p.images {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
         let old = i.old_id.as_ref().map(|o| format!(" was {o}")).unwrap_or_default();
-        item(&mut out, format!("image {} {} bytes={} unique={}{old}",
-            i.id,
-            show::text(&names.join(",")),
-            i.bytes_total,
-            i.bytes_unique
-        ));
+        item(
+            &mut out,
+            format!(
+                "image {} {} bytes={} unique={}{old}",
+                i.id,
+                show::text(&names.join(",")),
+                i.bytes_total,
+                i.bytes_unique
+            ),
+        );
     }
     for l in &p.layers {
         let f = &l.facts;
         let role = serde_json::json!(l.role);
-        item(&mut out, format!("layer {} {} files={} folders={} bytes={} whiteouts={} opaque={}",
-            l.id,
-            role.as_str().unwrap_or(""),
-            f.files,
-            f.folders,
-            f.bytes,
-            f.whiteouts,
-            f.opaque.count
-        ));
+        item(
+            &mut out,
+            format!(
+                "layer {} {} files={} folders={} bytes={} whiteouts={} opaque={}",
+                l.id,
+                role.as_str().unwrap_or(""),
+                f.files,
+                f.folders,
+                f.bytes,
+                f.whiteouts,
+                f.opaque.count
+            ),
+        );
     }
     for c in &p.containers {
         item(&mut out, format!("container {} {} bytes={}", c.id, show::text(&c.name), c.bytes));
@@ -354,12 +362,16 @@ pub fn itemize(p: &Plan) -> String {
     for e in &p.estimates {
         let why = e.why_not.as_deref().map(|w| format!(" {w}")).unwrap_or_default();
         let fits = if e.fits { "yes" } else { "no" };
-        item(&mut out, format!("estimate {} {} bytes={} inodes={} fits={fits}{why}",
-            e.driver,
-            mode(e.mode),
-            e.new_bytes,
-            e.new_inodes
-        ));
+        item(
+            &mut out,
+            format!(
+                "estimate {} {} bytes={} inodes={} fits={fits}{why}",
+                e.driver,
+                mode(e.mode),
+                e.new_bytes,
+                e.new_inodes
+            ),
+        );
     }
     for q in &p.quirks {
         let reason = if q.id == "L07" { "listed by aufs, lookup fails" } else { "shown by aufs only" };
