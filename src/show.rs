@@ -50,6 +50,26 @@ pub fn sentence(s: impl Into<String>) -> String {
     out
 }
 
+/// JSON text, on its way to what may be a terminal: the same values, with what a terminal would obey written as JSON's own escapes. Only
+/// strings can hold such characters, but for the ends of lines between values.
+pub fn json(text: String) -> String {
+    use std::fmt::Write;
+    let bad = |c: char| harmful(c) && c != '\n';
+    if !text.contains(bad) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if bad(c) {
+            // all of them have four digits; writing into a String cannot fail
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// A text from the store (a container's name, an image's tag) for one line of a report.
 pub fn text(s: &str) -> String {
     bytes(s.as_bytes())
@@ -106,6 +126,15 @@ mod tests {
             assert_eq!(sentence(shown), shown, "once is enough");
         }
         assert_eq!(sentence("a\u{1b}[2J\n\u{202e}b\\"), "a\\u{1b}[2J\\u{a}\\u{202e}b\\");
+    }
+
+    #[test]
+    fn json_is_the_same_json() {
+        let value = serde_json::json!({"a\u{9b}2J": "\u{1b}\u{7f}\u{85}\u{202e}\u{2028}x\n\\", "b": "ü日本"});
+        let text = json(serde_json::to_string_pretty(&value).expect("JSON"));
+        assert!(!text.contains(|c: char| harmful(c) && c != '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), value);
+        assert!(text.contains("ü日本"));
     }
 
     #[test]

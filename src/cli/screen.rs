@@ -122,6 +122,7 @@ impl Lines {
             "message_type": kind, "phase": n.phase, "done": n.done, "steps": n.steps,
             "seconds": n.began.elapsed().as_secs(), "text": text,
         });
+        let line = crate::show::json(line.to_string());
         let _ = if self.stdout { writeln!(std::io::stdout(), "{line}") } else { writeln!(std::io::stderr(), "{line}") };
     }
 }

@@ -49,7 +49,7 @@ fn say(text: &str) -> Result<()> {
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Failed, "write JSON").with_source(e))?;
-    say(&text)
+    say(&crate::show::json(text))
 }
 
 /// Writes a file that the user named; never inside ROOT.
