@@ -67,6 +67,7 @@ fn dispatch(args: Args) -> Done {
         Verb::Report { what: ReportVerb::Merge { files, html } } => {
             verbs::look::merge_reports(&g, &files, html.as_deref())
         }
+        Verb::Demo(a) => verbs::demo::demo(&g, &a),
         Verb::Explain { id } => verbs::look::explain(&g, &id),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut std::io::stdout());

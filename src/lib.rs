@@ -3,6 +3,7 @@ pub mod branch;
 pub mod branchtar;
 pub mod checks;
 pub mod cli;
+pub mod demo;
 pub mod disk;
 pub mod docker_json;
 pub mod engine;

@@ -135,6 +135,8 @@ pub enum Verb {
         /// For example D01
         id: String,
     },
+    /// A small sample store in a temporary folder: plan, migrate, verify, show
+    Demo(DemoArgs),
     /// Completions for a shell
     Completions {
         /// Which shell
@@ -300,6 +302,14 @@ pub struct VerifyArgs {
     /// How much is compared
     #[arg(long, value_enum, default_value_t = Level::Full, env = "UNAUFS_LEVEL", value_name = "LEVEL")]
     pub level: Level,
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// The driver to move to [default: overlay2, or vfs where that cannot be made]
+    #[arg(long, value_enum, value_name = "DRIVER")]
+    pub to: Option<Target>,
 }
 
 /// Options of `rollback`.

@@ -1,0 +1,150 @@
+//! `unaufs demo`: the whole way on a small store of its own, in a temporary folder.
+
+use super::{say, say_json};
+use crate::checks::plan_is_blocked;
+use crate::cli::args::{DemoArgs, Global};
+use crate::cli::{Done, Ending, screen};
+use crate::demo::{self, Sample};
+use crate::disk::Dir;
+use crate::engine::{self, How, Lock, Locked, stage};
+use crate::error::{Error, Kind, Result};
+use crate::plan::switch::OLD;
+use crate::plan::{Mode, Options, Plan, make};
+use crate::progress::Hidden;
+use crate::report::demo::{Document, heading};
+use crate::report::page::{Look, Page};
+use crate::report::{self, verify};
+use crate::target::{Target, Theirs};
+use crate::verify::Level;
+use std::collections::BTreeMap;
+
+/// What of the old store is shown again after the switch.
+type Before = (Vec<String>, Sample);
+
+/// `unaufs demo`.
+pub fn demo(g: &Global, a: &DemoArgs) -> Done {
+    let folder = tempfile::Builder::new()
+        .prefix("unaufs-demo.")
+        .tempdir()
+        .map_err(|e| Error::io("make a temporary folder", e))?;
+    let root = Dir::open_named(folder.path())?.ensure("docker", 0o711)?;
+    let sample = demo::make_store(&root)?;
+    let (plan, why) = choose(&root, a.to)?;
+    let guide = Guide { quiet: g.json || g.jsonl, look: screen::look(g) };
+    guide.opening(&root, &plan, why.as_deref())?;
+    guide.show("$ unaufs plan", &report::plan::text(&plan, guide.look))?;
+    let sources = stage::sources(&plan);
+    let before = demo::shown(&stage::old_chain(&root, demo::step(&plan, &sample.container)?, &sources)?)?;
+
+    let lock = Lock::take(&root, false)?;
+    let mut locked = Locked::open(root.again()?, lock, None)?;
+    let how = How { verify: Some(Level::Fast), keep_going: false, no_switch: false, prepare: false };
+    let outcome = engine::migrate(&mut locked, &plan, None, how, &Hidden)?;
+    let summary = report::migrate::Summary {
+        schema: "unaufs.migrate/1",
+        message_type: "summary",
+        driver: plan.options.to,
+        outcome: &outcome,
+        failed: &BTreeMap::new(),
+        left_behind: &plan.left_behind,
+    };
+    guide.show("$ unaufs migrate", &report::migrate::text(&summary, &plan))?;
+    let proof = crate::verify::verify(&plan, &root.open(OLD)?, &root, Level::Full, &Hidden)?;
+    let doc = verify::Document { schema: "unaufs.verify/1", level: Level::Full, report: &proof };
+    guide.show("$ unaufs verify", &doc.text())?;
+
+    let doc = compare(&root, &plan, (before, sample), why, &proof)?;
+    if guide.quiet {
+        say_json(&doc)?;
+    } else {
+        say(&doc.text(guide.look))?;
+        say("\nThe temporary folder is gone now. On a real host: unaufs plan, which writes nothing.")?;
+    }
+    Ok(if doc.good() { Ending::Fine } else { Ending::Code(Kind::Difference) })
+}
+
+/// overlay2, if this process can make one here; else vfs, which is plain files, and why.
+fn choose(root: &Dir, to: Option<Target>) -> Result<(Plan, Option<String>)> {
+    let make = |to: Target, allow: &[&str]| {
+        let allow = allow.iter().map(|id| (*id).to_owned()).collect();
+        let (only, exclude) = (Vec::new(), Vec::new());
+        let options = Options { to, mode: Mode::Auto, target: None, only, exclude, allow, docker_config: None };
+        make::make(root, &options, &make::Known::default(), &Hidden)
+    };
+    let plan = make(to.unwrap_or(Target::Overlay2), &[])?;
+    if !plan_is_blocked(&plan.checks) {
+        return Ok((plan, None));
+    }
+    let block = plan.checks.iter().find(|c| c.level == crate::checks::Level::Block);
+    let why = block.map(|c| format!("{}: {}", c.id, c.message)).unwrap_or_default();
+    if to.is_some_and(|t| t != Target::Vfs) {
+        return Err(
+            Error::new(Kind::Blocked, why).hint("unaufs demo --to vfs needs no rights and nothing of the kernel")
+        );
+    }
+    // the sample's files are all the caller's own: capabilities are not needed for them
+    Ok((make(Target::Vfs, &["H03"])?, Some(why)))
+}
+
+fn compare(
+    root: &Dir,
+    plan: &Plan,
+    (before, sample): Before,
+    why: Option<String>,
+    proof: &crate::verify::Report,
+) -> Result<Document> {
+    let to = plan.options.to;
+    let theirs = Theirs { at: root, ids: Default::default() };
+    let mut marks = Vec::new();
+    for (name, id) in &sample.layers {
+        let old = root.open(format!("{OLD}/aufs/diff/{id}"))?;
+        marks.extend(demo::marks(name, &old, &to.view(root, demo::step(plan, id)?, &theirs)?)?);
+    }
+    let after = demo::shown(&to.view(root, demo::step(plan, &sample.container)?, &theirs)?)?;
+    Ok(Document {
+        schema: "unaufs.demo/1",
+        driver: to,
+        why,
+        marks,
+        before,
+        after,
+        differences: proof.differences.len(),
+        digests: proof.digests,
+    })
+}
+
+/// Says what happens, unless one JSON document is wanted.
+struct Guide {
+    quiet: bool,
+    look: Look,
+}
+
+impl Guide {
+    fn opening(&self, root: &Dir, plan: &Plan, why: Option<&str>) -> Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        let mut page = Page::new(self.look);
+        let plain = crate::report::page::Style::Plain;
+        let at = crate::show::path(root.label());
+        let text = format!(
+            "A small store as Docker 20.10 with the aufs driver leaves it, in {at}: two images that share a layer, and a stopped container \"shop\" with data of its own. It is moved to {}.",
+            plan.options.to
+        );
+        page.flow(0, &[(plain, &text)]);
+        if let Some(why) = why {
+            let text = format!("Not to overlay2, since that cannot be made here ({why}).");
+            page.flow(0, &[(plain, &text)]);
+        }
+        say(&page.finish())
+    }
+
+    fn show(&self, command: &str, text: &str) -> Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        let mut page = Page::new(self.look);
+        heading(&mut page, command);
+        say(&format!("{}{text}", page.finish()))
+    }
+}
