@@ -160,13 +160,13 @@ impl Dir {
     }
 
     fn open_beneath(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        // the kernel would allow it where it stays below; nothing that Docker writes has it
-        if rel.split(|c| *c == b'/').any(|part| part == b"..") {
-            return Err(Errno::XDEV);
-        }
         if !NO_OPENAT2.load(Ordering::Relaxed) && !fault::old_kernel() && rel.len() < 4000 {
             let how =
                 ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+            // the kernel would allow it where it stays below; nothing that Docker writes has it
+            if rel.split(|c| *c == b'/').any(|part| part == b"..") {
+                return Err(Errno::XDEV);
+            }
             match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), how) {
                 // ENOSYS: before 5.6. EPERM: some container sandboxes answer so for calls that they do not know.
                 Err(Errno::NOSYS | Errno::PERM) => {}
@@ -186,6 +186,9 @@ impl Dir {
             return rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
         }
         while let Some(part) = parts.next() {
+            if part == b".." {
+                return Err(Errno::XDEV);
+            }
             let flags = if parts.peek().is_some() { DIR_FLAGS } else { flags };
             let base = at.as_ref().map_or(self.fd.as_fd(), |f| f.as_fd());
             let fd = rustix::fs::openat(base, part, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
