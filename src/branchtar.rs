@@ -78,7 +78,8 @@ pub fn append<W: Write, P: Write>(branch: &Dir, tar: &mut TarWriter<W, P>) -> Re
         }
         if m.nlink > 1 {
             if let Some(first) = first.get(&m.ino) {
-                put(tar, &path, &m, Node::HardLink { first }, &[], &mut empty())?;
+                // with the attribute once more: Docker sets the owner of a link too, and that clears it
+                put(tar, &path, &m, Node::HardLink { first }, &capability(&level.dir, &name)?, &mut empty())?;
                 continue;
             }
             first.insert(m.ino, path.clone());
@@ -121,6 +122,12 @@ fn enter<W: Write, P: Write>(dir: Dir, path: Vec<u8>, tar: &mut TarWriter<W, P>)
     Ok(Level { dir, path, names })
 }
 
+/// The attribute that goes along, if the name has it.
+fn capability(dir: &Dir, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let value = dir.xattrs(name)?.remove(CAPABILITY);
+    Ok(value.into_iter().map(|value| (CAPABILITY.to_vec(), value)).collect())
+}
+
 fn put_object<W: Write, P: Write>(
     tar: &mut TarWriter<W, P>,
     dir: &Dir,
@@ -131,8 +138,7 @@ fn put_object<W: Write, P: Write>(
     let rdev = m.rdev;
     let node = match m.kind {
         FileType::RegularFile => {
-            let capability = dir.xattrs(name)?.remove(CAPABILITY).map(|value| (CAPABILITY.to_vec(), value));
-            let xattrs: Vec<(Vec<u8>, Vec<u8>)> = capability.into_iter().collect();
+            let xattrs = capability(dir, name)?;
             put(tar, path, m, Node::File { size: m.size }, &xattrs, &mut dir.open_file(name)?)?;
             return Ok(m.size);
         }

@@ -64,6 +64,7 @@ fn dispatch(args: Args) -> Done {
         Verb::Verify(a) => verbs::verify::verify(&g, &a),
         Verb::Rollback(a) => verbs::undo::rollback(&g, &a),
         Verb::Cleanup(a) => verbs::undo::cleanup(&g, &a),
+        Verb::Export(a) => verbs::export::export(&g, &a),
         Verb::Report { what: ReportVerb::Merge { files, html } } => {
             verbs::look::merge_reports(&g, &files, html.as_deref())
         }
@@ -98,7 +99,7 @@ fn catch_signals() {
 }
 
 /// Writes a line to stderr. After SIGHUP the terminal may be gone: there is nobody left to tell that.
-fn mutter(line: &str) {
+pub(crate) fn mutter(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

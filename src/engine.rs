@@ -25,7 +25,7 @@ use crate::journal::{self, Journal, Run, State};
 use crate::plan::Plan;
 use crate::plan::switch::STATE;
 use crate::progress::Progress;
-use crate::verify::{self, Level};
+use crate::verify::{self, Difference, Level, Side};
 use std::collections::BTreeMap;
 use std::fs::File;
 
@@ -271,18 +271,31 @@ fn prove(
     let new = at.root.open(crate::plan::switch::NEW)?;
     let proved = at.journal.proved(id, level.name())?;
     let report = verify::verify_stage(plan, &at.root, &new, level, which, &proved, progress)?;
-    if let Some(first) = report.differences.first() {
-        let many = crate::show::plural(report.differences.len(), "difference");
-        return Err(Error::new(
-            Kind::Difference,
-            format!("{many} between the old store and the new one; the first: {first}"),
-        )
-        .hint("nothing was switched; `unaufs rollback` removes the new store; please report this")
-        .loss("nothing: the old store is untouched"));
+    if !report.differences.is_empty() {
+        return Err(unlike(&report.differences));
     }
     if which == stage::Which::Images {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
         return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
     }
     at.journal.set_verified(id, &format!("{} {}", level.name(), now()))
+}
+
+/// The error that keeps a store that was not proved from being switched to.
+fn unlike(differences: &[Difference]) -> Error {
+    let in_source = |d: &&Difference| matches!(d.side, Side::Both | Side::Old);
+    let many = crate::show::plural(differences.len(), "difference");
+    // what the migration itself did wrong comes first
+    if let Some(first) = differences.iter().find(|d| !in_source(d)) {
+        return Error::new(
+            Kind::Difference,
+            format!("{many} between the old store and the new one; the first: {first}"),
+        )
+        .hint("nothing was switched; `unaufs rollback` removes the new store; please report this")
+        .loss("nothing: the old store is untouched");
+    }
+    let first = differences.iter().find(in_source).map(|d| d.to_string()).unwrap_or_default();
+    Error::new(Kind::Difference, format!("the old store itself is damaged: {many}; the first: {first}"))
+        .hint("restore those files, or `unaufs rollback` and leave the image out with --exclude image=NAME; `unaufs migrate --verify fast` takes them along as they are")
+        .loss("nothing: nothing was switched, and the old store is untouched")
 }

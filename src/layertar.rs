@@ -14,7 +14,7 @@
 //! `hdrcharset=BINARY`, which GNU tar warns about.
 
 pub(crate) mod block;
-mod header;
+pub(crate) mod header;
 
 use crate::error::{Error, IoContext, Result};
 use crate::show;

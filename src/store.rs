@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/image/aufs/…  containers/  aufs/     Docker 1.10 to 23   ─ content.rs ─┐
 //! ROOT/graph/  repositories-aufs  aufs/     Docker up to 1.9    ─ graph/    ─┴▶ Store, Findings
+//! ROOT/image/overlay2/…  containers/  overlay2/  a living driver ─ native.rs, content.rs ─▶ the same
 //! ```
 //!
 //! Both generations give the same [`Store`]; nothing after this folder asks which one it was. One damaged object is a
@@ -11,12 +12,16 @@
 pub mod aufs;
 pub mod containers;
 pub mod content;
+pub mod driver;
 pub mod graph;
+pub mod native;
 
 use crate::checks::Finding;
 use crate::disk::Dir;
+use crate::docker_json;
 use crate::error::{Error, Kind, Result};
-use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId};
+use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
+use crate::view::Chain;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,7 +29,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Generation {
-    /// Docker 1.10 to 23: `image/aufs`.
+    /// Docker from 1.10 on: `image/<driver>`.
     Content,
     /// Docker up to 1.9: `graph/`.
     Graph,
@@ -157,6 +162,25 @@ pub enum Content {
     TarSplitOf(LayerId),
 }
 
+impl Content {
+    /// The bytes, with `driver` as the driver's name; none where they are made by reading a layer. `base` stands for ROOT.
+    pub fn bytes(&self, base: &Dir, driver: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        Ok(match self {
+            Content::Text(t) => Some(t.clone().into_bytes()),
+            Content::TarSplitOf(_) => None,
+            Content::Same(from) => Some(base.read(from, limit)?),
+            Content::Edited(from, changes) => {
+                let bytes = base.read(from, docker_json::LIMIT)?;
+                let values: Vec<(&str, String)> = changes
+                    .iter()
+                    .map(|(k, v)| (k.as_str(), if v == DRIVER { docker_json::string(driver) } else { v.clone() }))
+                    .collect();
+                Some(docker_json::set(docker_json::as_text(&bytes)?, &values)?.into_bytes())
+            }
+        })
+    }
+}
+
 /// Stands for the target's name in [`Content::Edited`].
 pub const DRIVER: &str = "\u{0}driver";
 
@@ -180,6 +204,8 @@ pub struct MetaFile {
 pub struct Store {
     /// Which Docker wrote it.
     pub generation: Generation,
+    /// With which storage driver.
+    pub written_by: driver::WrittenBy,
     /// By driver id.
     pub layers: BTreeMap<LayerId, Layer>,
     /// By image id.
@@ -201,6 +227,7 @@ impl Store {
     pub fn empty(generation: Generation) -> Store {
         Store {
             generation,
+            written_by: driver::WrittenBy::Aufs,
             layers: BTreeMap::new(),
             images: BTreeMap::new(),
             containers: BTreeMap::new(),
@@ -208,6 +235,40 @@ impl Store {
             repositories: Vec::new(),
             orphans: Vec::new(),
             caches: Vec::new(),
+        }
+    }
+
+    /// A layer and all below it, as the driver stacks them. `root` holds the driver's folder.
+    pub fn chain(&self, root: &Dir, layer: &LayerId) -> Result<Chain> {
+        let found = self.layers.get(layer);
+        let layer = found.ok_or_else(|| Error::corrupt(format!("there is no layer {}", layer.short())))?;
+        driver::chain(root, self.written_by, &self.layers, layer)
+    }
+
+    /// Where the tar-split data of each layer that has some comes from.
+    pub fn tar_splits(&self) -> BTreeMap<&LayerId, &Content> {
+        let of = |f: &'_ MetaFile| f.path.ends_with("/tar-split.json.gz") && f.path.starts_with("layerdb/sha256/");
+        self.metadata.iter().filter(|f| of(f)).filter_map(|f| f.layer.as_ref().map(|l| (l, &f.content))).collect()
+    }
+
+    /// The image from which an image was built, as Docker notes it.
+    pub fn parent(&self, root: &Dir, image: ImageId) -> Result<Option<ImageId>> {
+        let path = format!("imagedb/metadata/sha256/{}/parent", image.hex());
+        let found = self.metadata.iter().find(|f| f.image == Some(image) && f.path == path);
+        let bytes = found.map(|f| f.content.bytes(root, self.written_by.name(), content::SMALL)).transpose()?;
+        // a value that is no id is as good as none: Docker tolerates it too (FORMATS 7)
+        Ok(bytes.flatten().and_then(|b| ImageId::parse(&content::text_of(&b).ok()?).ok()))
+    }
+
+    /// An image's config, the bytes whose digest is its id. `root` holds `image/` or `graph/`.
+    pub fn config(&self, root: &Dir, image: ImageId) -> Result<Vec<u8>> {
+        let path = format!("imagedb/content/sha256/{}", image.hex());
+        let found = self.metadata.iter().find(|f| f.image == Some(image) && f.path == path);
+        let bytes = found.map(|f| f.content.bytes(root, self.written_by.name(), docker_json::LIMIT)).transpose()?;
+        match bytes.flatten() {
+            Some(bytes) if Sha256::of(&bytes) == image.0 => Ok(bytes),
+            Some(_) => Err(Error::corrupt(format!("the config of image {} is another one", image.short()))),
+            None => Err(Error::corrupt(format!("image {} has no config", image.short()))),
         }
     }
 }

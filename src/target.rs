@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ids::LayerId;
 use crate::place::Tally;
 use crate::plan::PlanLayer;
+use crate::store::Role;
 use crate::view::Chain;
 use serde::{Deserialize, Serialize};
 
@@ -122,13 +123,34 @@ impl Target {
         }
     }
 
-    /// What is wrong with the driver's own files of a layer (`link`, `lower` …): one line each.
+    /// A layer and all below it as this driver stacks them, in any store: also one that unaufs did not make. `at` stands for ROOT.
+    pub fn chain(self, at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Chain> {
+        match self {
+            Target::Overlay2 => overlay2::chain(at, std::iter::once(id).chain(lowers), &|_| None),
+            Target::Overlay => overlay::chain(at, id, role, lowers),
+            Target::Vfs => vfs::chain(at, id),
+            Target::Btrfs => btrfs::chain(at, id),
+        }
+    }
+
+    /// What would keep Docker from using a layer, whoever made it: one line each. That the layers below it are the right ones is for
+    /// the reader of the store to say.
+    pub fn sound(self, at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Vec<String>> {
+        match self {
+            Target::Overlay2 => overlay2::sound(at, id, role, lowers),
+            Target::Overlay => overlay::sound(at, id, role, lowers),
+            Target::Vfs => vfs::sound(at, id),
+            Target::Btrfs => btrfs::sound(at, id),
+        }
+    }
+
+    /// What is wrong with the driver's own files of a layer that unaufs made (`link`, `lower` …): one line each.
     pub fn check(self, at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
         match self {
             Target::Overlay2 => overlay2::check(at, layer, links),
             Target::Overlay => overlay::check(at, layer),
-            Target::Vfs => vfs::check(at, layer),
-            Target::Btrfs => btrfs::check(at, layer),
+            Target::Vfs => vfs::sound(at, &layer.id),
+            Target::Btrfs => btrfs::sound(at, &layer.id),
         }
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! tar-split ──Reader──▶ Pieces ──reassemble(Payloads)──▶ the tar ──▶ DiffID
+//!                           └────prove(Payloads)───▶ DiffID, or every file that is not as recorded
 //! the tar ──disassemble──▶ the same tar, and Packer ──▶ tar-split
 //! ```
 //!
@@ -21,12 +22,14 @@ mod crc64;
 mod disassemble;
 mod name;
 mod packer;
+mod prove;
 mod reader;
 mod reassemble;
 
 pub use crc64::Crc64;
 pub use disassemble::{Disassembled, disassemble};
 pub use packer::Packer;
+pub use prove::{Proof, prove};
 pub use reader::{MAX_UNPACKED, Piece, Reader};
 pub use reassemble::{DiffIdWriter, Mismatch, Payloads, Reassembled, WrongFile, diff_id, reassemble};
 

@@ -1,29 +1,33 @@
-//! Proof: the new store against the old one, path by path.
+//! Proof: the new store against the old one, path by path; or any store against its own records.
 //!
 //! ```text
-//! structure   link, lower, l/, committed …           Target::check
-//! metadata    every file of image/<driver>, every container's configuration
-//! views       what each stack of layers shows, old against new: names, types, owners, modes, times, xattrs, hard links
-//! content     the bytes of every file (level full); a file that is a link to the old inode needs no look
-//! digests     each layer's tar rebuilt through tar-split, from the new tree (level full)
+//! structure   link, lower, l/, committed …           Target::check                                                ┐
+//! metadata    every file of image/<driver>, every container's configuration                                      │ migrated.rs
+//! views       what each stack of layers shows, old against new: names, types, owners, modes, times, xattrs, …    │ compare.rs
+//! content     the bytes of every file (level full); a file that is a link to the old inode needs no look         │
+//! digests     each layer's tar rebuilt through tar-split (level full)                                            ┘ digest.rs
+//!
+//! alone.rs    a store without an old one: structure, layerdb, image ids, tags, containers, digests
 //! ```
 //!
 //! Nothing is assumed of how the new store was made: the same code judges it before the switch, after it, and weeks later.
 
+pub mod alone;
 pub mod compare;
+pub mod digest;
+pub mod migrated;
 
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
-use crate::engine::stage;
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Plan, PlanLayer};
+use crate::ids::LayerId;
 use crate::progress::Progress;
-use crate::store::Role;
-use crate::target::Theirs;
 use crate::view::Chain;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+pub use migrated::{verify, verify_stage};
 
 /// How much is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -31,7 +35,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub enum Level {
     /// All but content. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
     Fast,
-    /// Every layer's view, with the content.
+    /// Every layer's view, with the content and the digests.
     Full,
 }
 
@@ -45,34 +49,78 @@ impl Level {
     }
 }
 
+/// Which store a difference is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The old and the new store are not the same.
+    Between,
+    /// The digest says that the new store is wrong and the old one is right.
+    New,
+    /// The digest says that the old store is wrong and the new one is right.
+    Old,
+    /// Both are the same, and not what Docker made.
+    Both,
+    /// There is one store only.
+    Itself,
+}
+
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Difference {
-    /// `layer`, `container`, `metadata`.
+    /// `layer`, `image`, `tag`, `container`, `metadata`.
     pub kind: &'static str,
     /// Which one.
     pub id: String,
+    /// Who uses it: a container's or an image's name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// The path in the view, if there is one.
     #[serde(serialize_with = "crate::plan::path::serialize")]
     pub path: Vec<u8>,
     /// What differs.
     pub what: String,
+    /// Where.
+    pub side: Side,
 }
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let id = if self.id.len() == 64 { &self.id[..12] } else { &self.id };
-        write!(f, "{} {id}", self.kind)?;
+        write!(f, "{} {}", self.kind, short(&self.id))?;
+        if !self.name.is_empty() {
+            write!(f, " ({})", crate::show::text(&self.name))?;
+        }
         if !self.path.is_empty() {
             write!(f, " /{}", crate::show::bytes(&self.path))?;
         }
-        write!(f, ": {}", self.what)
+        write!(f, ": {}", self.what)?;
+        f.write_str(match self.side {
+            Side::Between | Side::Itself => "",
+            Side::New => " (in the old store it is right)",
+            Side::Old => " (in the old store; in the new one it is right)",
+            Side::Both => " (in the old store too)",
+        })
     }
+}
+
+/// A layer whose digest says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Unprovable {
+    /// Its folder.
+    pub layer: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What was compared and what differs.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
+    /// The driver of the store.
+    pub driver: &'static str,
+    /// Was it compared with the store that it was made of?
+    pub against_old: bool,
+    /// Layers whose own files of the driver were looked at.
+    pub layers: u64,
     /// Views compared.
     pub views: u64,
     /// Names compared.
@@ -83,8 +131,10 @@ pub struct Report {
     pub metadata: u64,
     /// Layers whose digest was rebuilt and is right.
     pub digests: u64,
+    /// Bytes of their tars.
+    pub digested_bytes: u64,
     /// Layers whose digest cannot be rebuilt, and why.
-    pub unprovable: Vec<(String, String)>,
+    pub unprovable: Vec<Unprovable>,
     /// What differs.
     pub differences: Vec<Difference>,
 }
@@ -94,6 +144,9 @@ pub struct Report {
 pub struct Seen {
     names: AtomicU64,
     bytes: AtomicU64,
+    digests: AtomicU64,
+    digested: AtomicU64,
+    unprovable: Mutex<Vec<Unprovable>>,
     differences: Mutex<Vec<Difference>>,
 }
 
@@ -101,158 +154,102 @@ pub struct Seen {
 const MOST: usize = 100_000;
 
 impl Seen {
-    /// Notes a difference.
+    /// Notes that old and new differ.
     pub fn differ(&self, kind: &'static str, id: &str, path: &[u8], what: impl Into<String>) {
+        self.note(kind, id, path, what, Side::Between);
+    }
+
+    /// Notes a difference.
+    pub fn note(&self, kind: &'static str, id: &str, path: &[u8], what: impl Into<String>, side: Side) {
+        let (id, path, what) = (id.to_owned(), path.to_vec(), what.into());
+        self.push(Difference { kind, id, name: String::new(), path, what, side });
+    }
+
+    fn push(&self, d: Difference) {
         let mut list = self.differences.lock().unwrap_or_else(|e| e.into_inner());
         if list.len() < MOST {
-            list.push(Difference { kind, id: id.to_owned(), path: path.to_vec(), what: what.into() });
+            list.push(d);
+        }
+    }
+
+    /// Notes a layer that cannot be proved by its digest.
+    fn unprovable(&self, layer: &str, reason: impl Into<String>) {
+        let mut list = self.unprovable.lock().unwrap_or_else(|e| e.into_inner());
+        list.push(Unprovable { layer: layer.to_owned(), reason: reason.into() });
+    }
+
+    /// Notes a layer that has the digest that it should have.
+    fn proved(&self, bytes: u64) {
+        self.digests.fetch_add(1, Ordering::Relaxed);
+        self.digested.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The counts and lists, sorted; `name` gives who uses a layer or container.
+    fn report(self, driver: &'static str, name: impl Fn(&Difference) -> String) -> Report {
+        let mut differences = self.differences.into_inner().unwrap_or_else(|e| e.into_inner());
+        for d in &mut differences {
+            d.name = name(d);
+        }
+        differences.sort();
+        let mut unprovable = self.unprovable.into_inner().unwrap_or_else(|e| e.into_inner());
+        unprovable.sort();
+        Report {
+            driver,
+            names: self.names.into_inner(),
+            bytes: self.bytes.into_inner(),
+            digests: self.digests.into_inner(),
+            digested_bytes: self.digested.into_inner(),
+            unprovable,
+            differences,
+            ..Report::default()
         }
     }
 }
 
-/// Compares. `old` and `new` each stand for ROOT: `old` holds `aufs/`, `new` holds `<driver>/` and `image/<driver>/`.
-pub fn verify(plan: &Plan, old: &Dir, new: &Dir, level: Level, progress: &dyn Progress) -> Result<Report> {
-    verify_stage(plan, old, new, level, stage::Which::All, &Default::default(), progress)
-}
-
-/// Compares a part: only image layers, or without what was `proved` before.
-pub fn verify_stage(
-    plan: &Plan,
-    old: &Dir,
-    new: &Dir,
-    level: Level,
-    which: stage::Which,
-    proved: &std::collections::BTreeSet<String>,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let seen = Seen::default();
-    let links = stage::links(plan);
-    let all = which == stage::Which::All;
-    let layers: Vec<&PlanLayer> = plan.layers.iter().filter(|l| all || !l.role.writable()).collect();
-    for layer in &layers {
-        match plan.options.to.check(new, layer, &links) {
-            Ok(lines) => lines.into_iter().for_each(|l| seen.differ("layer", layer.id.as_str(), b"", l)),
-            Err(e) => seen.differ("layer", layer.id.as_str(), b"", e.chain()),
-        }
-    }
-    let todo: Vec<&PlanLayer> = layers.into_iter().filter(|l| !proved.contains(l.id.as_str())).collect();
-    let views = views(plan, old, new, level, &todo, &seen, progress)?;
-    let metadata = if all { metadata(plan, old, new, &seen)? } else { 0 };
-    let mut differences = seen.differences.into_inner().unwrap_or_else(|e| e.into_inner());
-    differences.sort();
-    Ok(Report {
-        views,
-        names: seen.names.into_inner(),
-        bytes: seen.bytes.into_inner(),
-        metadata,
-        digests: 0,
-        unprovable: Vec::new(),
-        differences,
-    })
-}
-
-/// Compares the views of `layers`; of a target that stacks layers, what stands on a layer rests on that layer's own comparison, so
-/// parents come first, and every name is looked at once, however deep the stack. Returns how many were compared.
-fn views(
-    plan: &Plan,
-    old: &Dir,
-    new: &Dir,
-    level: Level,
-    layers: &[&PlanLayer],
+/// Works on several layers at a time. What fails is a difference of its layer, and the others go on.
+fn each<T: Sync>(
+    todo: &[T],
+    id: impl Fn(&T) -> &LayerId + Sync,
+    side: Side,
     seen: &Seen,
     progress: &dyn Progress,
-) -> Result<u64> {
-    let parents: std::collections::BTreeSet<_> = plan.layers.iter().filter_map(|l| l.lowers.first()).collect();
-    let top = |l: &PlanLayer| l.role != Role::Image || !parents.contains(&l.id);
-    let every = level == Level::Full || plan.options.to.stacks();
-    let mut by_depth: std::collections::BTreeMap<usize, Vec<&PlanLayer>> = std::collections::BTreeMap::new();
-    for l in layers.iter().filter(|l| every || top(l)) {
-        by_depth.entry(l.lowers.len()).or_default().push(l);
-    }
-    let total = by_depth.values().map(|v| v.len() as u64).sum();
-    progress.phase("verify", total);
-    for todo in by_depth.values() {
-        views_of_one_depth(plan, old, new, level, todo, seen, progress)?;
-    }
-    Ok(total)
-}
-
-fn views_of_one_depth(
-    plan: &Plan,
-    old: &Dir,
-    new: &Dir,
-    level: Level,
-    todo: &[&PlanLayer],
-    seen: &Seen,
-    progress: &dyn Progress,
+    work: impl Fn(&T) -> Result<()> + Sync,
 ) -> Result<()> {
-    let to = plan.options.to;
-    let sources = stage::sources(plan);
-    // before the switch the target's own store lies beside the old one, afterwards it holds the new one
-    let at = match plan.kept().first() {
-        Some(k) if !new.has(format!("{}/{}/diff", to.home(), k.theirs))? => old,
-        _ => new,
-    };
-    let theirs = Theirs { at, ids: plan.kept().iter().map(|k| (&k.id, &k.theirs)).collect() };
+    progress.phase("verify", todo.len() as u64);
     let next = AtomicUsize::new(0);
-    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let stopped: Mutex<Option<Error>> = Mutex::new(None);
     std::thread::scope(|s| {
         for _ in 0..rayon::current_num_threads().min(todo.len()) {
             s.spawn(|| {
-                while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let one = || -> Result<()> {
-                        crate::stop::check()?;
-                        let was = stage::old_chain(old, layer, &sources)?;
-                        let is = to.view(new, layer, &theirs)?;
-                        compare::views(layer, &was, &is, to, level == Level::Full, &theirs, seen)
-                    };
-                    if let Err(e) = one() {
-                        if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) {
-                            failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+                while let Some(one) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match crate::stop::check().and_then(|()| work(one)) {
+                        Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => {
+                            stopped.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
                             break;
                         }
-                        seen.differ("layer", layer.id.as_str(), b"", e.chain());
+                        Err(e) => seen.note("layer", id(one).as_str(), b"", e.chain(), side),
+                        Ok(()) => {}
                     }
-                    progress.step(&layer.id.short());
+                    progress.step(&id(one).short());
                 }
             });
         }
     });
-    match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+    match stopped.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
         None => Ok(()),
     }
 }
 
-/// Every file of `image/<driver>` and of the containers.
-fn metadata(plan: &Plan, old: &Dir, new: &Dir, seen: &Seen) -> Result<u64> {
-    let driver = plan.options.to.name();
-    let mut n = 0;
-    let mut check = |at: &str, id: &str, f: &crate::plan::PlanFile, kind: &'static str| {
-        n += 1;
-        let path = format!("{at}/{}", f.path);
-        let wanted = stage::expected(old, f, driver);
-        let is = new.read(&path, 1 << 30);
-        match (wanted, is) {
-            (Ok(Some(w)), Ok(is)) if w != is => {
-                seen.differ(kind, id, b"", format!("{path} does not hold what it should"))
-            }
-            (Ok(_), Ok(_)) => {}
-            (Err(e), _) | (_, Err(e)) => seen.differ(kind, id, b"", e.chain()),
-        }
-    };
-    for f in &plan.metadata {
-        check(&format!("image/{driver}"), &f.path, f, "metadata");
+/// An id as people read it: the first digits of a long one, with `-init` behind them.
+fn short(id: &str) -> String {
+    match LayerId::parse(id) {
+        Ok(layer) if id.len() >= 64 => layer.short(),
+        _ => crate::show::text(id),
     }
-    for c in &plan.containers {
-        for f in &c.files {
-            check(&format!("containers/{}", c.id), c.id.as_str(), f, "container");
-        }
-    }
-    Ok(n)
 }
 
 /// A complete tree as a stack of one.
-pub fn plain(id: &crate::ids::LayerId, dir: Dir) -> Chain {
+pub fn plain(id: &LayerId, dir: Dir) -> Chain {
     Chain { branches: vec![Branch { id: id.clone(), dir, format: Format::Plain }] }
 }

@@ -1,6 +1,9 @@
 //! The options, as clap reads them.
 
+use crate::export::Format;
+use crate::export::compress::Compressed;
 use crate::plan::{Mode, Options};
+use crate::store::driver::WrittenBy;
 use crate::target::Target;
 use crate::verify::Level;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -124,6 +127,8 @@ pub enum Verb {
     Rollback(RollbackArgs),
     /// Delete the old store; asks; refuses unless the new one was verified
     Cleanup(CleanupArgs),
+    /// Images and containers as archives: docker load, podman, skopeo and others read them
+    Export(ExportArgs),
     /// Reports of many hosts
     Report {
         /// What to do with them
@@ -302,6 +307,15 @@ pub struct VerifyArgs {
     /// How much is compared
     #[arg(long, value_enum, default_value_t = Level::Full, env = "UNAUFS_LEVEL", value_name = "LEVEL")]
     pub level: Level,
+    /// Check this driver's store by itself, also one that unaufs did not make: aufs, overlay2, overlay, vfs, btrfs
+    #[arg(long, env = "UNAUFS_DRIVER", value_name = "DRIVER", value_parser = driver)]
+    pub driver: Option<WrittenBy>,
+}
+
+/// Any driver whose store can be read.
+fn driver(name: &str) -> Result<WrittenBy, String> {
+    let mut all = std::iter::once(WrittenBy::Aufs).chain(Target::ALL.map(WrittenBy::Living));
+    all.find(|d| d.name() == name).ok_or_else(|| "it is one of aufs, overlay2, overlay, vfs, btrfs".to_owned())
 }
 
 /// Options of `demo`.
@@ -310,6 +324,63 @@ pub struct DemoArgs {
     /// The driver to move to [default: overlay2, or vfs where that cannot be made]
     #[arg(long, value_enum, value_name = "DRIVER")]
     pub to: Option<Target>,
+}
+
+/// Options of `export`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  unaufs export busybox:latest -o busybox.tar         docker load -i busybox.tar
+  unaufs export --all -o - | ssh HOST docker load     no file on this disk
+  unaufs export app --format oci-dir -o app           skopeo copy oci:app:latest …
+  unaufs export --container web -o web.tar            the container as an image
+  unaufs export --container web --format rootfs -o -  its files, as docker export")]
+pub struct ExportArgs {
+    /// Images: a tag, a repository, a digest, an id or its start, a glob
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// All images of the store
+    #[arg(long, conflicts_with = "names", env = "UNAUFS_ALL")]
+    pub all: bool,
+    /// A container, as an image of its own; may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "UNAUFS_CONTAINER")]
+    pub container: Vec<String>,
+    /// Where to; - is stdout
+    #[arg(long, short = 'o', value_name = "FILE", env = "UNAUFS_OUTPUT")]
+    pub output: PathBuf,
+    /// In which form
+    #[arg(long, value_enum, default_value_t = Format::Docker, env = "UNAUFS_FORMAT", value_name = "FORMAT")]
+    pub format: Format,
+    /// The whole archive (docker, rootfs) or each layer (oci, oci-dir)
+    #[arg(long, value_enum, default_value_t = Compressed::None, env = "UNAUFS_COMPRESS", value_name = "HOW")]
+    pub compress: Compressed,
+    /// Which store, if ROOT has several
+    #[arg(long, value_enum, env = "UNAUFS_DRIVER", value_name = "DRIVER")]
+    pub driver: Option<StoreDriver>,
+}
+
+/// The driver whose store is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum StoreDriver {
+    /// The old store, also where a migration has parked it
+    Aufs,
+    Overlay2,
+    Overlay,
+    Vfs,
+    Btrfs,
+}
+
+impl StoreDriver {
+    /// The living driver, if it is one.
+    pub fn living(self) -> Option<Target> {
+        match self {
+            StoreDriver::Aufs => None,
+            StoreDriver::Overlay2 => Some(Target::Overlay2),
+            StoreDriver::Overlay => Some(Target::Overlay),
+            StoreDriver::Vfs => Some(Target::Vfs),
+            StoreDriver::Btrfs => Some(Target::Btrfs),
+        }
+    }
 }
 
 /// Options of `rollback`.

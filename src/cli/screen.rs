@@ -42,21 +42,39 @@ impl Bars {
     }
 }
 
-impl Progress for Bars {
-    fn phase(&self, name: &str, steps: u64) {
+impl Bars {
+    fn begin(&self, name: &str, length: u64, template: &str) {
         self.with(|b| {
             if let Some(old) = b.take() {
                 old.finish();
             }
-            let bar = ProgressBar::new(steps);
-            let style =
-                ProgressStyle::with_template("{prefix:>10} [{bar:30}] {pos}/{len} {per_sec:>12} left {eta:>4}  {msg}");
-            if let Ok(style) = style {
+            let bar = ProgressBar::new(length);
+            if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
             *b = Some(bar);
+        });
+    }
+}
+
+impl Progress for Bars {
+    fn phase(&self, name: &str, steps: u64) {
+        self.begin(name, steps, "{prefix:>10} [{bar:30}] {pos}/{len} {per_sec:>12} left {eta:>4}  {msg}");
+    }
+
+    fn bytes(&self, name: &str, total: u64) {
+        let known = "{prefix:>10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec:>14} left {eta:>4}";
+        let unknown = "{prefix:>10} {bytes} {bytes_per_sec:>14}";
+        self.begin(name, total, if total > 0 { known } else { unknown });
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.with(|b| {
+            if let Some(bar) = b {
+                bar.inc(bytes);
+            }
         });
     }
 
@@ -100,16 +118,28 @@ struct Lines {
 
 struct Now {
     phase: String,
+    unit: Unit,
     done: u64,
     steps: u64,
     began: Instant,
     said: Instant,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Steps,
+    Bytes,
+}
+
 impl Lines {
     fn new(json: bool, stdout: bool) -> Lines {
         let now = Instant::now();
-        Lines { json, stdout, now: Mutex::new(Now { phase: String::new(), done: 0, steps: 0, began: now, said: now }) }
+        Lines {
+            json,
+            stdout,
+            now: Mutex::new(Now { phase: String::new(), unit: Unit::Steps, done: 0, steps: 0, began: now, said: now }),
+        }
     }
 
     fn say(&self, kind: &str, text: &str, n: &Now) {
@@ -120,6 +150,7 @@ impl Lines {
         }
         let line = serde_json::json!({
             "message_type": kind, "phase": n.phase, "done": n.done, "steps": n.steps,
+            "unit": if n.unit == Unit::Bytes { "bytes" } else { "steps" },
             "seconds": n.began.elapsed().as_secs(), "text": text,
         });
         let line = crate::show::json(line.to_string());
@@ -127,23 +158,54 @@ impl Lines {
     }
 }
 
-impl Progress for Lines {
-    fn phase(&self, name: &str, steps: u64) {
+impl Lines {
+    fn begin(&self, name: &str, unit: Unit, steps: u64) {
         let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
         let now = Instant::now();
-        *n = Now { phase: name.to_owned(), done: 0, steps, began: now, said: now };
-        self.say("status", &format!("{name}: {steps} to do"), &n);
+        *n = Now { phase: name.to_owned(), unit, done: 0, steps, began: now, said: now };
+        let text = match (unit, steps) {
+            (Unit::Bytes, 0) => name.to_owned(),
+            (Unit::Bytes, n) => format!("{name}: {}", crate::show::size(n)),
+            (Unit::Steps, n) => format!("{name}: {n} to do"),
+        };
+        self.say("status", &text, &n);
+    }
+
+    fn done(&self, more: u64, what: &str) {
+        let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
+        n.done += more;
+        if n.said.elapsed() < Duration::from_secs(10) {
+            return;
+        }
+        n.said = Instant::now();
+        let shown = |v: u64| if n.unit == Unit::Bytes { crate::show::size(v) } else { v.to_string() };
+        let mut text = format!("{}: {}", n.phase, shown(n.done));
+        if n.steps > 0 {
+            let left = n.began.elapsed().as_secs_f64() / n.done as f64 * n.steps.saturating_sub(n.done) as f64;
+            text += &format!(" of {}, about {left:.0} s left", shown(n.steps));
+        }
+        if !what.is_empty() {
+            text += &format!(" ({what})");
+        }
+        self.say("step", &text, &n);
+    }
+}
+
+impl Progress for Lines {
+    fn phase(&self, name: &str, steps: u64) {
+        self.begin(name, Unit::Steps, steps);
     }
 
     fn step(&self, what: &str) {
-        let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
-        n.done += 1;
-        if n.said.elapsed() >= Duration::from_secs(10) {
-            n.said = Instant::now();
-            let seconds = n.began.elapsed().as_secs_f64();
-            let left = seconds / n.done as f64 * n.steps.saturating_sub(n.done) as f64;
-            self.say("step", &format!("{}: {} of {}, about {left:.0} s left ({what})", n.phase, n.done, n.steps), &n);
-        }
+        self.done(1, what);
+    }
+
+    fn bytes(&self, name: &str, total: u64) {
+        self.begin(name, Unit::Bytes, total);
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.done(bytes, "");
     }
 
     fn warn(&self, text: &str) {

@@ -1,6 +1,7 @@
 //! The verbs: each opens what it needs, calls the library, and shows what came of it. Here is what they share.
 
 pub mod demo;
+pub mod export;
 pub mod look;
 pub mod migrate;
 pub mod undo;

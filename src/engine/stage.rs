@@ -396,19 +396,7 @@ const METADATA_LIMIT: u64 = 1 << 30;
 
 /// The text of a staged file, for comparing.
 pub fn expected(base: &Dir, f: &PlanFile, driver: &str) -> Result<Option<Vec<u8>>> {
-    Ok(match &f.content {
-        Content::Text(t) => Some(t.clone().into_bytes()),
-        Content::TarSplitOf(_) => None,
-        Content::Same(from) => Some(base.read(from, METADATA_LIMIT)?),
-        Content::Edited(from, changes) => {
-            let bytes = base.read(from, docker_json::LIMIT)?;
-            let values: Vec<(&str, String)> = changes
-                .iter()
-                .map(|(k, v)| (k.as_str(), if v == DRIVER { docker_json::string(driver) } else { v.clone() }))
-                .collect();
-            Some(docker_json::set(docker_json::as_text(&bytes)?, &values)?.into_bytes())
-        }
-    })
+    f.content.bytes(base, driver, METADATA_LIMIT)
 }
 
 /// Makes room for descriptors: a walk holds two for each folder on its way down.

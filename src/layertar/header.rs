@@ -45,6 +45,26 @@ pub fn write(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<Vec<u8>> {
     Ok(name)
 }
 
+/// The header of a file of which everything but the name and the size is nothing, always as long as `wide` makes it: so that it can be written
+/// again when the size is known. Below 8 GiB the size fits without `wide`.
+pub fn write_plain(name: &[u8], size: u64, wide: bool, out: &mut Vec<u8>) -> Result<()> {
+    let mut main = Header::new(b'0', 0o644);
+    let fits = main.octal(block::SIZE, size);
+    if name.len() > 100 || !(fits || wide) {
+        return Err(Error::corrupt(format!("\"{}\" does not fit into a tar header", show::bytes(name))));
+    }
+    main.text(block::NAME, name);
+    if wide {
+        // leading zeros are digits like others
+        let body = pax_body(&Records::from([(b"size".to_vec(), format!("{size:020}").into_bytes())]));
+        out.extend_from_slice(&pax_header(name, body.len()));
+        out.extend_from_slice(&body);
+        out.resize(out.len() + block::padding(body.len() as u64), 0);
+    }
+    out.extend_from_slice(&main.finish());
+    Ok(())
+}
+
 /// The name with a folder's trailing slash. Any other name with one would be taken for a folder by old readers.
 fn full_name(entry: &Entry<'_>) -> Result<Vec<u8>> {
     let mut name = entry.name.to_vec();

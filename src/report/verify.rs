@@ -23,19 +23,42 @@ const SHOWN: usize = 20;
 impl Document<'_> {
     /// For people.
     pub fn text(&self) -> String {
-        let r = self.report;
-        let mut out = format!(
-            "compared ({})   {} views, {} names, {} of content, {} metadata files, {} digests rebuilt\n",
-            self.level.name(),
-            show::count(r.views),
-            show::count(r.names),
-            show::size(r.bytes),
-            show::count(r.metadata),
-            show::count(r.digests)
-        );
-        for (layer, why) in &r.unprovable {
-            let _ = writeln!(out, "cannot be proved by digest: layer {}: {why}", super::short(layer));
+        let mut out = self.counts();
+        for u in self.report.unprovable.iter().take(SHOWN) {
+            let _ = writeln!(out, "cannot be proved by digest: layer {}: {}", super::short(&u.layer), u.reason);
         }
+        if let Some(more) = self.report.unprovable.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+            let _ = writeln!(out, "cannot be proved by digest: {more} more; --json has all");
+        }
+        self.differences(&mut out);
+        out
+    }
+
+    fn counts(&self) -> String {
+        let r = self.report;
+        let digests = format!("{} digests rebuilt from {}", show::count(r.digests), show::size(r.digested_bytes));
+        let level = self.level.name();
+        match r.against_old {
+            true => format!(
+                "{} compared with the old store ({level})   {} layers, {} views, {} names, {} of content, {} metadata files, {digests}\n",
+                r.driver,
+                show::count(r.layers),
+                show::count(r.views),
+                show::count(r.names),
+                show::size(r.bytes),
+                show::count(r.metadata),
+            ),
+            false => format!(
+                "{} checked by itself ({level})   {} layers, {} metadata files, {digests}\n",
+                r.driver,
+                show::count(r.layers),
+                show::count(r.metadata),
+            ),
+        }
+    }
+
+    fn differences(&self, out: &mut String) {
+        let r = self.report;
         let mut shown = 0;
         let mut last = "";
         for d in &r.differences {
@@ -47,10 +70,10 @@ impl Document<'_> {
                 let _ = writeln!(out, "  … more of {}: --json has all", super::short(&d.id));
             }
         }
-        let _ = match r.differences.len() {
-            0 => writeln!(out, "the new store shows exactly what the old one holds"),
-            n => writeln!(out, "{}", show::plural(n, "difference")),
+        let _ = match (r.differences.len(), r.against_old) {
+            (0, true) => writeln!(out, "the new store shows exactly what the old one holds"),
+            (0, false) => writeln!(out, "the store agrees with its own records"),
+            (n, _) => writeln!(out, "{}", show::plural(n, "difference")),
         };
-        out
     }
 }

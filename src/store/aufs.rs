@@ -6,42 +6,14 @@
 //! ROOT/aufs/mnt/<id>/     mount point
 //! ```
 
+use super::driver::{Diff, Driver};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
-use std::collections::BTreeMap;
 
 /// Docker stacks at most 127; a list of thousands is nonsense.
 const LAYERS_LIMIT: u64 = 1 << 20;
-
-/// One folder in `aufs/diff`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Diff {
-    /// An ordinary folder.
-    Here,
-    /// A symlink from before Docker 0.7, to this path below ROOT.
-    Moved(String),
-}
-
-/// What the driver knows.
-#[derive(Debug, Default)]
-pub struct Driver {
-    /// `aufs/diff`.
-    pub diffs: BTreeMap<LayerId, Diff>,
-    /// `aufs/layers`: the layers below, nearest first, or why the list cannot be read.
-    pub layers: BTreeMap<LayerId, Result<Vec<LayerId>, String>>,
-}
-
-impl Driver {
-    /// Where the folder of a layer really is, if not in `aufs/diff`.
-    pub fn moved_to(&self, id: &LayerId) -> Option<String> {
-        match self.diffs.get(id) {
-            Some(Diff::Moved(rel)) => Some(rel.clone()),
-            _ => None,
-        }
-    }
-}
 
 /// Reads the driver's folders; what cannot be a layer becomes a finding.
 pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {

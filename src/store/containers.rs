@@ -5,8 +5,8 @@
 //! ROOT/image/aufs/layerdb/mounts/<id>/{mount-id,init-id,parent}
 //! ```
 
-use super::aufs::{Diff, Driver};
 use super::content::{Chains, SMALL, text_of};
+use super::driver::{Diff, Driver, WrittenBy};
 use super::{Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Role, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
@@ -62,7 +62,7 @@ pub fn read(
             store.containers.insert(id, container);
         }
     }
-    read_mounts(root, store, findings)
+    read_mounts(root, driver.written_by, store, findings)
 }
 
 /// Something in `containers/` that is no container.
@@ -82,7 +82,7 @@ pub fn read_one(
     findings: &mut Vec<Finding>,
 ) -> Result<Container> {
     let folder = dir.open(id.as_str())?;
-    let mut c = describe(&folder, id, "config.v2.json", findings);
+    let mut c = describe(&folder, id, "config.v2.json", driver.written_by, findings);
     if c.broken.is_some() || c.foreign {
         return Ok(c);
     }
@@ -107,7 +107,7 @@ pub fn read_one(
 }
 
 /// What the container's config file says, whichever generation wrote it; and what is wrong with it.
-pub fn describe(folder: &Dir, id: &ContainerId, file: &str, findings: &mut Vec<Finding>) -> Container {
+pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findings: &mut Vec<Finding>) -> Container {
     let mut c = Container {
         id: id.clone(),
         name: String::new(),
@@ -131,7 +131,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, findings: &mut Vec<F
             return c;
         }
     }
-    if !c.driver.is_empty() && c.driver != "aufs" {
+    if !by.owns(&c.driver) {
         c.foreign = true;
         findings.push(
             Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::show::text(&c.driver)))
@@ -178,7 +178,8 @@ fn read_mount(
     store: &mut Store,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let path = format!("image/aufs/layerdb/mounts/{}", c.id);
+    let by = driver.written_by;
+    let path = format!("image/{by}/layerdb/mounts/{}", c.id);
     let dir = root.open_opt(&path)?.ok_or_else(|| Error::corrupt("it has no record in layerdb/mounts"))?;
     let id = |name: &str| -> Result<Option<LayerId>> {
         dir.read_opt(name, SMALL)?.map(|b| text_of(&b).and_then(|s| LayerId::parse(&s))).transpose()
@@ -200,33 +201,7 @@ fn read_mount(
         }
     };
     let by_layerdb: Vec<LayerId> = init.iter().cloned().chain(image).collect();
-    let lowers = match driver.layers.get(&layer) {
-        Some(Ok(list)) => {
-            if *list != by_layerdb {
-                findings.push(
-                    Finding::new(
-                        "C05",
-                        format!("container {}", crate::show::text(&c.name)),
-                        "aufs/layers and layerdb name different layers below it",
-                    )
-                    .effect("aufs/layers is followed: it is what aufs mounted"),
-                );
-            }
-            list.clone()
-        }
-        Some(Err(e)) => return Err(Error::corrupt(format!("aufs/layers/{}: {e}", layer.short()))),
-        None => {
-            findings.push(
-                Finding::new(
-                    "C05",
-                    format!("container {}", crate::show::text(&c.name)),
-                    "its layer has no file in aufs/layers",
-                )
-                .effect("the order is taken from layerdb"),
-            );
-            by_layerdb
-        }
-    };
+    let lowers = lowers_of(driver, c, &layer, by_layerdb, findings)?;
     adopt(driver, store, &lowers);
     let init_lowers: Vec<LayerId> = lowers.iter().skip(1).cloned().collect();
     if let Some(init) = &init {
@@ -250,6 +225,38 @@ fn read_mount(
     }
     (c.layer, c.init) = (Some(layer), init);
     Ok(())
+}
+
+/// The layers below a container's own. The driver's list counts, where it keeps one: it is what was mounted.
+fn lowers_of(
+    driver: &Driver,
+    c: &Container,
+    layer: &LayerId,
+    by_layerdb: Vec<LayerId>,
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<LayerId>> {
+    let by = driver.written_by;
+    let Some(what) = by.list() else { return Ok(by_layerdb) };
+    let mut differ = |how: String, effect: String| {
+        let subject = format!("container {}", crate::show::text(&c.name));
+        findings.push(Finding::new("C05", subject, how).effect(effect));
+    };
+    match driver.layers.get(layer) {
+        Some(Ok(list)) => {
+            if *list != by_layerdb {
+                differ(
+                    format!("{what} and layerdb name different layers below it"),
+                    format!("{what} is followed: it is what {by} mounted"),
+                );
+            }
+            Ok(list.clone())
+        }
+        Some(Err(e)) => Err(Error::corrupt(format!("{what}/{}: {e}", layer.short()))),
+        None => {
+            differ(format!("its layer has no file in {what}"), "the order is taken from layerdb".to_owned());
+            Ok(by_layerdb)
+        }
+    }
 }
 
 /// Image layers that only a container's list names: the migration of Docker 1.10 merged equal chains in layerdb and left the
@@ -285,7 +292,7 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
     let moved_to = match driver.diffs.get(id) {
         Some(Diff::Here) => None,
         Some(Diff::Moved(rel)) => Some(rel.clone()),
-        None => return Err(Error::corrupt(format!("its folder aufs/diff/{} is missing", id.short()))),
+        None => return Err(Error::corrupt(format!("its folder {} is missing", driver.written_by.folder(id)))),
     };
     for l in &lowers {
         match store.layers.get(l) {
@@ -297,7 +304,10 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
         }
     }
     if store.layers.contains_key(id) {
-        return Err(Error::corrupt(format!("another image or container owns its folder aufs/diff/{}", id.short())));
+        return Err(Error::corrupt(format!(
+            "another image or container owns its folder {}",
+            driver.written_by.folder(id)
+        )));
     }
     let layer =
         Layer { id: id.clone(), role, lowers, chain: None, diff: None, tar_split: false, moved_to, broken: None };
@@ -306,8 +316,8 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
 }
 
 /// Records in `layerdb/mounts` that belong to no container: BuildKit's, or a crash's.
-pub fn read_mounts(root: &Dir, store: &Store, findings: &mut Vec<Finding>) -> Result<()> {
-    let Some(dir) = root.open_opt("image/aufs/layerdb/mounts")? else { return Ok(()) };
+pub fn read_mounts(root: &Dir, by: WrittenBy, store: &Store, findings: &mut Vec<Finding>) -> Result<()> {
+    let Some(dir) = root.open_opt(format!("image/{by}/layerdb/mounts"))? else { return Ok(()) };
     for (name, _) in dir.list()? {
         let known = std::str::from_utf8(&name)
             .ok()

@@ -1,4 +1,4 @@
-//! A content-addressable store: Docker 1.10 to 23 (FORMATS 6, 7, 8.7).
+//! A content-addressable store: Docker from 1.10 on (FORMATS 6, 7, 8.7). `aufs` stands for any driver: `image/` is the same for all.
 //!
 //! ```text
 //! ROOT/image/aufs/layerdb/sha256/<chain>/{cache-id,diff,parent,size,tar-split.json.gz}
@@ -9,7 +9,8 @@
 //! ROOT/containers/<container>/config.v2.json
 //! ```
 
-use super::aufs::{self, Diff, Driver};
+use super::aufs;
+use super::driver::{Diff, Driver, WrittenBy};
 use super::{Content, Generation, Image, Layer, MetaFile, Role, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
@@ -33,7 +34,7 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     Ok((store, findings))
 }
 
-/// Reads `image/aufs`, which in a graph store may be there too: begun by a Docker from 1.10 on.
+/// Reads `image/<driver>`. `image/aufs` may be there in a graph store too: begun by a Docker from 1.10 on.
 pub fn read_image_folder(
     root: &Dir,
     driver: &Driver,
@@ -41,9 +42,10 @@ pub fn read_image_folder(
     findings: &mut Vec<Finding>,
 ) -> Result<Chains> {
     let chains = read_layers(root, driver, store, findings)?;
-    read_images(root, &chains, store, findings)?;
-    read_repositories(root, store, findings)?;
-    read_distribution(root, store)?;
+    let by = driver.written_by;
+    read_images(root, by, &chains, store, findings)?;
+    read_repositories(root, by, store, findings)?;
+    read_distribution(root, by, store)?;
     Ok(chains)
 }
 
@@ -87,7 +89,8 @@ pub type Chains = HashMap<ChainId, LayerId>;
 fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) -> Result<Chains> {
     let mut entries: BTreeMap<ChainId, Entry> = BTreeMap::new();
     let base = "layerdb/sha256";
-    if let Some(dir) = root.open_opt(format!("image/aufs/{base}"))? {
+    let by = driver.written_by;
+    if let Some(dir) = root.open_opt(format!("image/{by}/{base}"))? {
         for (name, _) in dir.list()? {
             let text = crate::show::bytes(&name);
             let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
@@ -110,7 +113,9 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
             }
         }
     }
-    if let Some(tmp) = root.open_opt("image/aufs/layerdb/tmp")?.filter(|d| d.list().is_ok_and(|l| !l.is_empty())) {
+    if let Some(tmp) =
+        root.open_opt(format!("image/{by}/layerdb/tmp"))?.filter(|d| d.list().is_ok_and(|l| !l.is_empty()))
+    {
         let _ = tmp;
         findings.push(
             Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer").effect("not moved"),
@@ -122,7 +127,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
         for f in &entry.files {
             store.metadata.push(MetaFile {
                 path: format!("{base}/{}/{f}", chain.hex()),
-                content: Content::Same(format!("image/aufs/{base}/{}/{f}", chain.hex())),
+                content: Content::Same(format!("image/{by}/{base}/{}/{f}", chain.hex())),
                 layer: Some(layer.id.clone()),
                 image: None,
                 container: None,
@@ -213,25 +218,22 @@ fn image_layer(
         Some(Diff::Here) => None,
         Some(Diff::Moved(rel)) => Some(rel.clone()),
         None => {
-            broken = Some(format!("its folder aufs/diff/{} is missing", id.short()));
+            broken = Some(format!("its folder {} is missing", driver.written_by.folder(&id)));
             None
         }
     };
     let subject = format!("layer {}", id.short());
-    match driver.layers.get(&id) {
-        Some(Ok(list)) if *list == lowers => {}
-        Some(Ok(_)) if broken.is_none() => findings.push(
-            Finding::new("D08", subject.clone(), "aufs/layers names other layers below it than layerdb")
-                .effect("layerdb is followed"),
-        ),
-        Some(Err(e)) => findings
-            .push(Finding::new("D08", subject.clone(), format!("aufs/layers: {e}")).effect("layerdb is followed")),
-        None if broken.is_none() => {
-            findings.push(
-                Finding::new("D08", subject.clone(), "it has no file in aufs/layers").effect("layerdb is followed"),
-            );
+    if let Some(what) = driver.written_by.list() {
+        let differs = match driver.layers.get(&id) {
+            Some(Ok(list)) if *list == lowers => None,
+            Some(Ok(_)) if broken.is_none() => Some(format!("{what} names other layers below it than layerdb")),
+            Some(Err(e)) => Some(format!("{what}: {e}")),
+            None if broken.is_none() => Some(format!("it has no file in {what}")),
+            _ => None,
+        };
+        if let Some(how) = differs {
+            findings.push(Finding::new("D08", subject.clone(), how).effect("layerdb is followed"));
         }
-        _ => {}
     }
     let tar_split = entry.files.iter().any(|f| f == "tar-split.json.gz");
     if let Some(why) = &broken {
@@ -266,8 +268,14 @@ struct RootFs {
     diff_ids: Option<Vec<String>>,
 }
 
-fn read_images(root: &Dir, chains: &Chains, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
-    let Some(dir) = root.open_opt("image/aufs/imagedb/content/sha256")? else { return Ok(()) };
+fn read_images(
+    root: &Dir,
+    by: WrittenBy,
+    chains: &Chains,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let Some(dir) = root.open_opt(format!("image/{by}/imagedb/content/sha256"))? else { return Ok(()) };
     for (name, _) in dir.list()? {
         let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
         let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok()) else {
@@ -291,14 +299,14 @@ fn read_images(root: &Dir, chains: &Chains, store: &mut Store, findings: &mut Ve
                 Finding::new("D03", format!("image {}", id.short()), why.clone()).effect("it stays in the old store"),
             );
         }
-        store.metadata.push(image_file(path.clone(), format!("image/aufs/{path}"), id));
+        store.metadata.push(image_file(path.clone(), format!("image/{by}/{path}"), id));
         let meta = format!("imagedb/metadata/sha256/{}", id.hex());
-        if let Some(m) = root.open_opt(format!("image/aufs/{meta}"))? {
+        if let Some(m) = root.open_opt(format!("image/{by}/{meta}"))? {
             for (n, kind) in m.list()? {
                 if let (FileType::RegularFile, Ok(n)) = (kind, String::from_utf8(n))
                     && !n.starts_with('.')
                 {
-                    store.metadata.push(image_file(format!("{meta}/{n}"), format!("image/aufs/{meta}/{n}"), id));
+                    store.metadata.push(image_file(format!("{meta}/{n}"), format!("image/{by}/{meta}/{n}"), id));
                 }
             }
         }
@@ -342,8 +350,8 @@ pub fn parse_repositories(text: &[u8]) -> Result<BTreeMap<String, BTreeMap<Strin
     Ok(parsed.repositories)
 }
 
-fn read_repositories(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
-    let path = "image/aufs/repositories.json";
+fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
+    let path = format!("image/{by}/repositories.json");
     let parsed = match root.read_opt(path, crate::docker_json::LIMIT) {
         Ok(None) => return Ok(()),
         Ok(Some(bytes)) => parse_repositories(&bytes),
@@ -386,17 +394,17 @@ fn read_repositories(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>)
 }
 
 /// A cache that spares pulls and pushes; driver-independent (FORMATS 7).
-fn read_distribution(root: &Dir, store: &mut Store) -> Result<()> {
+fn read_distribution(root: &Dir, by: WrittenBy, store: &mut Store) -> Result<()> {
     let mut todo = vec!["distribution".to_owned()];
     while let Some(path) = todo.pop() {
-        let Some(dir) = root.open_opt(format!("image/aufs/{path}"))? else { continue };
+        let Some(dir) = root.open_opt(format!("image/{by}/{path}"))? else { continue };
         for (name, kind) in dir.list()? {
             let Ok(name) = String::from_utf8(name) else { continue };
             let path = format!("{path}/{name}");
             match kind {
                 FileType::Directory => todo.push(path),
                 FileType::RegularFile if !name.starts_with(".tmp-") => store.metadata.push(MetaFile {
-                    content: Content::Same(format!("image/aufs/{path}")),
+                    content: Content::Same(format!("image/{by}/{path}")),
                     path,
                     layer: None,
                     image: None,

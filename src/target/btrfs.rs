@@ -8,6 +8,7 @@
 use super::{Style, Target, apply};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
+use crate::ids::LayerId;
 use crate::place::{Placer, Tally};
 use crate::plan::PlanLayer;
 use crate::verify::plain;
@@ -40,10 +41,14 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
-    Ok(plain(&layer.id, at.open(format!("{HOME}/{}", layer.id))?))
+    chain(at, &layer.id)
 }
 
-pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
-    let dir = at.open(format!("{HOME}/{}", layer.id))?;
+pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
+    Ok(plain(id, at.open(format!("{HOME}/{id}"))?))
+}
+
+pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {
+    let dir = at.open(format!("{HOME}/{id}"))?;
     Ok(if dir.is_subvolume()? { Vec::new() } else { vec!["it is not a subvolume".to_owned()] })
 }

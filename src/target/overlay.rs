@@ -30,9 +30,9 @@ enum Shape<'a> {
     Upper(u16, &'a LayerId),
 }
 
-fn shape(layer: &PlanLayer) -> Shape<'_> {
-    match layer.lowers.as_slice() {
-        _ if layer.role == Role::Image => Shape::Root,
+fn shape(role: Role, lowers: &[LayerId]) -> Shape<'_> {
+    match lowers {
+        _ if role == Role::Image => Shape::Root,
         [] => Shape::Root,
         [init, image, ..] if init.as_str().ends_with("-init") => Shape::Upper(2, image),
         // an init layer; a container without one; a container without an image, whose init layer has a root/
@@ -52,7 +52,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, chain: &Chain) -
     let dir = home.open(name)?;
     // every attribute that overlayfs would obey is looked for: the facts of the layers below are not at hand
     let placer = |root: Dir| Placer::new(root, &layer.transfer, Target::Overlay.xattr_scope(), true);
-    match shape(layer) {
+    match shape(layer.role, &layer.lowers) {
         Shape::Root => {
             dir.mkdir("root", 0o755)?;
             let parent = match layer.lowers.first() {
@@ -83,24 +83,38 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
+    chain(at, &layer.id, layer.role, &layer.lowers)
+}
+
+pub(super) fn chain(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Chain> {
     // `root/` too is read as overlayfs reads it: a device 0:0 in it would be a ghost in every container
     let branch = |id: &LayerId, sub: &str| -> Result<Branch> {
         Ok(Branch { id: id.clone(), dir: at.open(format!("overlay/{id}/{sub}"))?, format: Format::Overlay })
     };
-    let branches = match shape(layer) {
-        Shape::Root => vec![branch(&layer.id, "root")?],
-        Shape::Upper(_, lower) => vec![branch(&layer.id, "upper")?, branch(lower, "root")?],
+    let branches = match shape(role, lowers) {
+        Shape::Root => vec![branch(id, "root")?],
+        Shape::Upper(_, lower) => vec![branch(id, "upper")?, branch(lower, "root")?],
     };
     Ok(Chain { branches })
 }
 
 pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
+    let mut out = sound(at, &layer.id, layer.role, &layer.lowers)?;
+    // Docker from 17.12 on makes it itself
+    let upper = matches!(shape(layer.role, &layer.lowers), Shape::Upper(..));
+    if upper && !at.has(format!("overlay/{}/merged", layer.id))? {
+        out.push("merged/ is missing".to_owned());
+    }
+    Ok(out)
+}
+
+pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Vec<String>> {
     const SMALL: u64 = 8192;
     let mut out = Vec::new();
-    let dir = at.open(format!("overlay/{}", layer.id))?;
-    let (wanted, lower): (&[&str], _) = match shape(layer) {
+    let dir = at.open(format!("overlay/{id}"))?;
+    let (wanted, lower): (&[&str], _) = match shape(role, lowers) {
         Shape::Root => (&["root"], None),
-        Shape::Upper(_, lower) => (&["upper", "work", "merged"], Some(lower.as_str())),
+        Shape::Upper(_, lower) => (&["upper", "work"], Some(lower.as_str())),
     };
     for sub in wanted {
         if !dir.stat_opt(sub)?.is_some_and(|m| m.is_dir()) {

@@ -15,11 +15,12 @@
 
 use super::{Links, Style, Theirs, overlay_diff};
 use crate::branch::{Branch, Format};
-use crate::disk::Dir;
+use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, Sha256};
 use crate::place::{Placer, Tally};
 use crate::plan::PlanLayer;
+use crate::store::Role;
 use crate::view::Chain;
 
 /// Docker refuses more (FORMATS 2.1).
@@ -101,51 +102,77 @@ pub(super) fn refresh(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
+    let elsewhere = |id: &LayerId| theirs.ids.get(id).map(|their| (theirs.at, (*their).clone()));
+    chain(at, std::iter::once(&layer.id).chain(&layer.lowers), &elsewhere)
+}
+
+/// Each layer's own tree, nearest first; those that `elsewhere` knows have another id and lie in another place.
+pub(super) fn chain<'a, 'd>(
+    at: &'d Dir,
+    ids: impl Iterator<Item = &'a LayerId>,
+    elsewhere: &dyn Fn(&LayerId) -> Option<(&'d Dir, LayerId)>,
+) -> Result<Chain> {
     let branch = |id: &LayerId| -> Result<Branch> {
-        let dir = match theirs.ids.get(id) {
-            Some(id) => theirs.at.open(format!("overlay2/{id}/diff"))?,
+        let dir = match elsewhere(id) {
+            Some((at, id)) => at.open(format!("overlay2/{id}/diff"))?,
             None => at.open(format!("overlay2/{id}/diff"))?,
         };
         Ok(Branch { id: id.clone(), dir, format: Format::Overlay })
     };
-    let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
-    Ok(Chain { branches })
+    Ok(Chain { branches: ids.map(branch).collect::<Result<_>>()? })
 }
 
 pub(super) fn check(at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
-    const SMALL: u64 = 8192;
-    let mut out = Vec::new();
-    let home = at.open("overlay2")?;
-    let dir = home.open(layer.id.as_str())?;
-    let read = |name: &str| -> Result<Option<String>> {
-        Ok(dir.read_opt(name, SMALL)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
-    };
-    let mut differ = |what: &str, is: Option<String>, wanted: Option<&str>| {
-        if is.as_deref() != wanted {
-            out.push(format!("{what} is {:?}, wanted {:?}", is.unwrap_or_default(), wanted.unwrap_or_default()));
+    let mut out = sound(at, &layer.id, layer.role, &layer.lowers)?;
+    let dir = at.open(format!("overlay2/{}", layer.id))?;
+    for (name, wanted) in [("link", Some(layer.link.clone())), ("lower", lower_of(layer, links)?)] {
+        let is = text(&dir, name)?;
+        if is != wanted {
+            out.push(format!("{name} is {:?}, wanted {:?}", is.unwrap_or_default(), wanted.unwrap_or_default()));
         }
-    };
-    differ("link", read("link")?, Some(&layer.link));
-    differ("lower", read("lower")?, lower_of(layer, links)?.as_deref());
-    let l = home.open("l")?;
-    let target = match l.try_stat(layer.link.as_bytes()) {
-        Ok(_) => Some(String::from_utf8_lossy(&l.read_link(layer.link.as_bytes())?).into_owned()),
-        Err(_) => None,
-    };
-    differ("the symlink in l/", target, Some(&format!("../{}/diff", layer.id)));
-    match (dir.has("committed")?, layer.has_child) {
-        (true, false) if layer.role.writable() => {
-            out.push("committed is there: the container would be read-only".to_owned())
-        }
-        (false, true) => out.push("committed is missing although another layer stands on this one".to_owned()),
-        _ => {}
     }
-    for sub in ["work", "merged"] {
-        if !layer.lowers.is_empty() && !dir.stat_opt(sub)?.is_some_and(|m| m.is_dir()) {
-            out.push(format!("{sub}/ is missing"));
-        }
+    if layer.has_child && !dir.has("committed")? {
+        out.push("committed is missing although another layer stands on this one".to_owned());
+    }
+    if !layer.lowers.is_empty() && !dir.stat_opt("merged")?.is_some_and(|m| m.is_dir()) {
+        out.push("merged/ is missing".to_owned());
     }
     Ok(out)
+}
+
+/// `committed` is written since 19.03.3 only, and `merged` lies there between two mounts until 17.11 only.
+pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Vec<String>> {
+    let mut out = Vec::new();
+    let home = at.open("overlay2")?;
+    let dir = home.open(id.as_str())?;
+    let l = home.open("l")?;
+    match text(&dir, "link")?.unwrap_or_default() {
+        link if link.is_empty() || !link.bytes().all(|c| c.is_ascii_alphanumeric()) => {
+            out.push(format!("link is {link:?}, which is no name for l/"));
+        }
+        link => match l.try_stat(link.as_bytes()) {
+            Ok(m) if m.kind == FileType::Symlink => {
+                let target = l.read_link(link.as_bytes())?;
+                if target != format!("../{id}/diff").as_bytes() {
+                    out.push(format!("the symlink l/{link} leads to {}", crate::show::bytes(&target)));
+                }
+            }
+            Ok(_) => out.push(format!("l/{link} is not a symlink")),
+            Err(e) => out.push(format!("the symlink l/{link}: {}", std::io::Error::from(e))),
+        },
+    }
+    if role == Role::Container && dir.has("committed")? {
+        out.push("committed is there: the container would be read-only".to_owned());
+    }
+    if !lowers.is_empty() && !dir.stat_opt("work")?.is_some_and(|m| m.is_dir()) {
+        out.push("work/ is missing".to_owned());
+    }
+    Ok(out)
+}
+
+/// A small file of the driver, not trimmed: Docker does not either.
+fn text(dir: &Dir, name: &str) -> Result<Option<String>> {
+    Ok(dir.read_opt(name, 8192)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
 }
 
 #[cfg(test)]

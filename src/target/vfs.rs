@@ -10,6 +10,7 @@
 use super::{Style, Target, flat};
 use crate::disk::Dir;
 use crate::error::Result;
+use crate::ids::LayerId;
 use crate::place::{Placer, Tally};
 use crate::plan::PlanLayer;
 use crate::verify::plain;
@@ -37,10 +38,14 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
-    Ok(plain(&layer.id, at.open(format!("vfs/dir/{}", layer.id))?))
+    chain(at, &layer.id)
+}
+
+pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
+    Ok(plain(id, at.open(format!("vfs/dir/{id}"))?))
 }
 
 /// There is nothing beside the tree that could be wrong.
-pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
-    at.open(format!("vfs/dir/{}", layer.id)).map(|_| Vec::new())
+pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {
+    at.open(format!("vfs/dir/{id}")).map(|_| Vec::new())
 }

@@ -112,7 +112,7 @@ pub fn reassemble<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, out: &mut
 }
 
 /// Copies one file whole; exactly `size` bytes that sum up to `crc`, or an error.
-fn copy_file(
+pub(super) fn copy_file(
     payloads: &dyn Payloads,
     name: &[u8],
     size: u64,

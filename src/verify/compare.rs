@@ -9,9 +9,13 @@ use crate::plan::scan::join;
 use crate::target::{Target, Theirs};
 use crate::view::{Chain, Contributors, Node};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Read;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes read at once: what two of them take still fits a core's own cache.
+const BUFFER: u64 = 256 * 1024;
 
 struct Pair<'a> {
     layer: &'a PlanLayer,
@@ -26,6 +30,8 @@ struct Pair<'a> {
     seen: &'a Seen,
     /// Old inode to new inode and back, for files with several names: bounded by their number.
     groups: Mutex<Groups>,
+    /// The bytes of a file differ.
+    changed: AtomicBool,
     failed: Mutex<Option<Error>>,
 }
 
@@ -35,7 +41,7 @@ struct Groups {
     back: HashMap<(u16, u64), (u16, u64)>,
 }
 
-/// Compares what `old` and `new` show. With `content` also the bytes of files that the layer itself brings.
+/// Compares what `old` and `new` show. With `content` also the bytes of files that the layer itself brings; do any of those differ?
 pub fn views(
     layer: &PlanLayer,
     old: &Chain,
@@ -44,16 +50,49 @@ pub fn views(
     content: bool,
     theirs: &Theirs<'_>,
     seen: &Seen,
-) -> Result<()> {
+) -> Result<bool> {
     let rests = to.stacks() && old.branches.len() == new.branches.len();
-    let pair =
-        Pair { layer, old, new, to, content, rests, theirs, seen, groups: Mutex::default(), failed: Mutex::default() };
+    let (groups, failed, changed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+    let pair = Pair { layer, old, new, to, content, rests, theirs, seen, groups, changed, failed };
     let (a, b) = (old.root(), new.root());
     rayon::scope(|s| folder(s, &pair, Vec::new(), a, b));
     match pair.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some(e) => Err(e),
-        None => Ok(()),
+        None => Ok(pair.changed.into_inner()),
     }
+}
+
+/// Have both the same bytes? `read` is told how many were read of the first.
+pub fn same_bytes(mut a: File, mut b: File, name: impl Fn() -> String, read: impl Fn(u64)) -> Result<bool> {
+    let what = || format!("read {}", name());
+    // most files are small
+    let room = a.metadata().on(what)?.len().clamp(4096, BUFFER) as usize;
+    let (mut x, mut y) = (vec![0u8; room], vec![0u8; room]);
+    loop {
+        crate::stop::check()?;
+        let (n, m) = (fill(&mut a, &mut x).on(what)?, fill(&mut b, &mut y).on(what)?);
+        read(n as u64);
+        if x[..n] != y[..m] {
+            return Ok(false);
+        }
+        if n < room {
+            return Ok(true);
+        }
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut n = 0;
+    while n < buffer.len() {
+        match file.read(&mut buffer[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(n)
 }
 
 fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Contributors, new: Contributors) {
@@ -129,8 +168,9 @@ impl Pair<'_> {
 
     fn file(&self, path: &[u8], name: &[u8], old: (u16, &Dir), new: (u16, &Dir)) -> Result<()> {
         let (a, b) = (old.1.stat(name)?, new.1.stat(name)?);
-        if a.nlink > 1 || b.nlink > 1 {
-            self.group(path, (old.0, &a), (new.0, &b));
+        // further names of two inodes that were compared under their first
+        if (a.nlink > 1 || b.nlink > 1) && self.group(path, (old.0, &a), (new.0, &b)) {
+            return Ok(());
         }
         // one inode under two names: nothing can differ but what overlayfs would obey
         if (a.dev, a.ino) == (b.dev, b.ino) {
@@ -143,6 +183,7 @@ impl Pair<'_> {
             return Ok(());
         }
         if a.is_file() && a.size != b.size {
+            self.changed.store(true, Ordering::Relaxed);
             self.differ(path, format!("size {}, was {}", b.size, a.size));
         }
         if matches!(a.kind, FileType::CharacterDevice | FileType::BlockDevice) && a.rdev != b.rdev {
@@ -190,34 +231,33 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Names that were one file are one file, and no others.
-    fn group(&self, path: &[u8], old: (u16, &Meta), new: (u16, &Meta)) {
+    /// Names that were one file are one file, and no others. Has this pair come before?
+    fn group(&self, path: &[u8], old: (u16, &Meta), new: (u16, &Meta)) -> bool {
         let (a, b) = ((old.0, old.1.ino), (new.0, new.1.ino));
         let mut g = self.groups.lock().unwrap_or_else(|e| e.into_inner());
-        let there = *g.there.entry(a).or_insert(b);
-        let back = *g.back.entry(b).or_insert(a);
-        if there != b || back != a {
-            drop(g);
-            self.differ(path, "hard links are not grouped as they were");
+        let known = (g.there.get(&a).copied(), g.back.get(&b).copied());
+        match known {
+            (None, None) => {
+                g.there.insert(a, b);
+                g.back.insert(b, a);
+                false
+            }
+            (Some(there), Some(back)) if there == b && back == a => true,
+            _ => {
+                drop(g);
+                self.differ(path, "hard links are not grouped as they were");
+                false
+            }
         }
     }
 
     fn bytes(&self, path: &[u8], name: &[u8], old: &Dir, new: &Dir) -> Result<()> {
-        let what = || format!("read {}", new.show(name));
-        let (mut a, mut b) = (old.open_file(name)?, new.open_file(name)?);
-        let (mut x, mut y) = (vec![0u8; 128 * 1024], vec![0u8; 128 * 1024]);
-        loop {
-            crate::stop::check()?;
-            let n = a.read(&mut x).on(what)?;
-            if n == 0 {
-                break;
-            }
-            let same = b.read_exact(&mut y[..n]).is_ok() && x[..n] == y[..n];
-            self.seen.bytes.fetch_add(n as u64, Ordering::Relaxed);
-            if !same {
-                self.differ(path, "content");
-                break;
-            }
+        let count = |n| {
+            self.seen.bytes.fetch_add(n, Ordering::Relaxed);
+        };
+        if !same_bytes(old.open_file(name)?, new.open_file(name)?, || new.show(name), count)? {
+            self.changed.store(true, Ordering::Relaxed);
+            self.differ(path, "content");
         }
         Ok(())
     }

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""make_store.py ROOT [--layers N] [--files N] [--size BYTES] [--big-first] [--whiteouts N] [--containers N] [--depth N]
+"""make_store.py ROOT [--layers N] [--files N] [--size BYTES] [--big-first] [--whiteouts N] [--containers N] [--digests]
 
 Makes a content-addressable aufs root for benchmarks: one image whose layers share ROOT's file system, folders of 30 files,
 whiteouts of names that do not exist below. --big-first puts all but 1,000 files a layer into the first one.
-The digests are made up: nothing here is for checking content against tar-split.
+With --digests the layers have tar-split data and true digests; without, the digests are made up.
 """
 import argparse
+import base64
+import gzip
 import hashlib
 import json
 import os
+import tarfile
 
 
 def sha(text):
@@ -36,6 +39,47 @@ def fill(folder, files, data, whiteouts, tag):
             marks += 1
 
 
+def crc64(data):
+    """CRC-64/ISO, as tar-split keeps it of each file"""
+    table = []
+    for n in range(256):
+        for _ in range(8):
+            n = n >> 1 ^ (0xD800000000000000 if n & 1 else 0)
+        table.append(n)
+    crc = 0xFFFFFFFFFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 255] ^ crc >> 8
+    return (crc ^ 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
+
+
+def record(folder, data, crc, out):
+    """Writes the tar-split data of a layer whose files all hold `data`; gives the digest of its tar."""
+    tar, values = hashlib.sha256(), []
+
+    def segment(raw):
+        tar.update(raw)
+        values.append({"type": 2, "payload": base64.b64encode(raw).decode()})
+
+    for at, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(at, name)
+            entry = tarfile.TarInfo(os.path.relpath(path, folder))
+            entry.size = os.path.getsize(path)
+            segment(entry.tobuf(tarfile.PAX_FORMAT))
+            value = {"type": 1, "name": entry.name}
+            if entry.size:
+                tar.update(data)
+                value |= {"size": entry.size, "payload": base64.b64encode(crc).decode()}
+            values.append(value)
+            segment(bytes(-entry.size % 512))
+    segment(bytes(1024))
+    with gzip.open(out, "wt") as f:
+        for n, value in enumerate(values):
+            f.write(json.dumps(value | {"position": n}) + "\n")
+    return "sha256:" + tar.hexdigest()
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("root")
@@ -45,8 +89,10 @@ def main():
     p.add_argument("--whiteouts", type=int, default=20, help="a layer")
     p.add_argument("--containers", type=int, default=0, help="of 100 files each")
     p.add_argument("--big-first", action="store_true")
+    p.add_argument("--digests", action="store_true")
     a = p.parse_args()
     root, data = a.root, os.urandom(a.size)
+    crc = crc64(data) if a.digests else None
     layerdb = f"{root}/image/aufs/layerdb"
     for d in ("aufs/layers", "aufs/diff", "aufs/mnt", "containers", "image/aufs/imagedb/content/sha256"):
         os.makedirs(f"{root}/{d}")
@@ -62,12 +108,16 @@ def main():
         fill(f"{root}/aufs/diff/{cache}", files, data, a.whiteouts if n else 0, f"l{n}")
         os.mkdir(f"{root}/aufs/mnt/{cache}")
         write(f"{root}/aufs/layers/{cache}", "".join(x + "\n" for x in reversed(stack)))
+        if a.digests:
+            diff = record(f"{root}/aufs/diff/{cache}", data, crc, f"{root}/tar-split")
         new = diff if chain is None else "sha256:" + sha(f"{chain} {diff}")
         entry = f"{layerdb}/sha256/{new[7:]}"
         os.mkdir(entry)
         write(f"{entry}/cache-id", cache)
         write(f"{entry}/diff", diff)
-        write(f"{entry}/size", "0")
+        write(f"{entry}/size", str(files * a.size))
+        if a.digests:
+            os.rename(f"{root}/tar-split", f"{entry}/tar-split.json.gz")
         if chain:
             write(f"{entry}/parent", chain)
         chain = new

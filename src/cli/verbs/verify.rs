@@ -1,25 +1,42 @@
-//! `unaufs verify`.
+//! `unaufs verify`: chooses what there is to prove, and with what.
 
 use super::{journal, last_run, root, say, say_json};
 use crate::cli::args::{Global, VerifyArgs};
 use crate::cli::{Done, Ending, screen};
+use crate::disk::Dir;
 use crate::engine;
-use crate::error::{Error, Kind};
-use crate::journal::State;
-use crate::plan::switch::OLD;
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Run, State};
+use crate::plan::switch::{NEW, OLD};
 use crate::report;
+use crate::store::driver::WrittenBy;
+use crate::store::native;
+use crate::verify::{self, Report};
 
 /// `unaufs verify`.
 pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     let root = root(g)?;
-    let run = last_run(g, &root)?.filter(|r| !matches!(r.state, State::Undone)).ok_or_else(|| {
-        Error::new(Kind::NoStore, "no migration has been made here").hint("`unaufs plan` shows what would be done")
-    })?;
+    let run = last_run(g, &root)?.filter(|r| !matches!(r.state, State::Undone));
+    let report = match &run {
+        Some(run) if a.driver.is_none() && run.state != State::Cleaned => compare(g, a, &root, run)?,
+        _ => check(g, a, &root, run.as_ref())?,
+    };
+    let doc = report::verify::Document { schema: "unaufs.verify/1", level: a.level, report: &report };
+    if g.json || g.jsonl {
+        say_json(&doc)?
+    } else {
+        say(&doc.text())?
+    }
+    Ok(if report.differences.is_empty() { Ending::Fine } else { Ending::Code(Kind::Difference) })
+}
+
+/// The new store against the old one, wherever the run has them now. That nothing differs is noted for `cleanup`.
+fn compare(g: &Global, a: &VerifyArgs, root: &Dir, run: &Run) -> Result<Report> {
     let (old, new) = match run.state {
         State::Building => {
             return Err(Error::new(Kind::Failed, "the new store is not complete").hint("`unaufs migrate` goes on"));
         }
-        State::Built | State::Verified => (root.again()?, root.open(crate::plan::switch::NEW)?),
+        State::Built | State::Verified => (root.again()?, root.open(NEW)?),
         State::Switched => (root.open(OLD)?, root.again()?),
         _ => {
             return Err(Error::new(
@@ -29,20 +46,40 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
             .hint("`unaufs status` tells what to do"));
         }
     };
-    let result = {
-        let progress = screen::progress(g);
-        crate::verify::verify(&run.plan, &old, &new, a.level, &*progress)?
-    };
-    if result.differences.is_empty()
-        && let Some(mut j) = journal(g, &root)?
+    let report = verify::verify(&run.plan, &old, &new, a.level, &*screen::progress(g))?;
+    if report.differences.is_empty()
+        && let Some(mut j) = journal(g, root)?
     {
         j.set_verified(run.id, &format!("{} {}", a.level.name(), engine::now()))?;
     }
-    let doc = report::verify::Document { schema: "unaufs.verify/1", level: a.level, report: &result };
-    if g.json || g.jsonl {
-        say_json(&doc)?
-    } else {
-        say(&doc.text())?
+    Ok(report)
+}
+
+/// One store by itself.
+fn check(g: &Global, a: &VerifyArgs, root: &Dir, run: Option<&Run>) -> Result<Report> {
+    let driver = match a.driver {
+        Some(driver) => driver,
+        None => only_driver(root, run)?,
+    };
+    // after the switch the old store is parked
+    let parked = driver == WrittenBy::Aufs && !root.has("aufs")? && root.has(OLD)?;
+    let base = if parked { root.open(OLD)? } else { root.again()? };
+    verify::alone::verify(&base, driver, a.level, &*screen::progress(g))
+}
+
+/// The driver that the user means without saying so.
+fn only_driver(root: &Dir, run: Option<&Run>) -> Result<WrittenBy> {
+    // the old store is deleted: what it became is left
+    if let Some(run) = run {
+        return Ok(WrittenBy::Living(run.plan.options.to));
     }
-    Ok(if result.differences.is_empty() { Ending::Fine } else { Ending::Code(Kind::Difference) })
+    match (root.has("aufs/diff")?, native::present(root)?.as_slice()) {
+        (true, _) | (false, []) => Ok(WrittenBy::Aufs),
+        (false, [one]) => Ok(WrittenBy::Living(*one)),
+        (false, several) => {
+            let names: Vec<&str> = several.iter().map(|t| t.name()).collect();
+            Err(Error::new(Kind::Usage, format!("there are stores of several drivers here: {}", names.join(", ")))
+                .hint("say which one with --driver"))
+        }
+    }
 }

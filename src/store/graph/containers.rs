@@ -14,9 +14,9 @@ use crate::disk::{Dir, FileType};
 use crate::docker_json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
-use crate::store::aufs::Driver;
 use crate::store::containers::{self, REWRITTEN, adopt, own};
 use crate::store::content::Chains;
+use crate::store::driver::Driver;
 use crate::store::{Container, ContainerFile, Content, DRIVER, MetaFile, Role, Store};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +68,7 @@ pub fn read(
     }
     settle_names(&graph, store, findings);
     add_links(root, &graph, store, findings)?;
-    containers::read_mounts(root, store, findings)
+    containers::read_mounts(root, driver.written_by, store, findings)
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -83,7 +83,7 @@ fn read_one(
     findings: &mut Vec<Finding>,
 ) -> Result<Container> {
     let folder = dir.open(id.as_str())?;
-    let mut c = containers::describe(&folder, id, file, findings);
+    let mut c = containers::describe(&folder, id, file, driver.written_by, findings);
     if c.broken.is_some() || c.foreign {
         return Ok(c);
     }

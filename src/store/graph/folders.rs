@@ -14,8 +14,8 @@ use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::error::Result;
 use crate::ids::{ImageId, Sha256};
-use crate::store::aufs::Driver;
 use crate::store::content::{SMALL, text_of};
+use crate::store::driver::Driver;
 use std::collections::BTreeMap;
 
 /// The longest `json` that is read. Docker's are a few kilobytes, and all of them are held at once.

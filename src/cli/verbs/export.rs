@@ -1,0 +1,77 @@
+//! `unaufs export`.
+
+use super::{root, say, say_json};
+use crate::cli::args::{ExportArgs, Global, StoreDriver};
+use crate::cli::{Done, Ending, screen};
+use crate::disk::Dir;
+use crate::error::{Error, Kind, Result};
+use crate::export::{Request, export as run};
+use crate::plan::switch::OLD;
+use crate::report;
+use crate::store::{self, Store, native};
+
+/// `unaufs export`.
+pub fn export(g: &Global, a: &ExportArgs) -> Done {
+    let to_stdout = a.output.as_os_str() == "-";
+    if to_stdout && (g.json || g.jsonl) {
+        return Err(Error::new(Kind::Usage, "with -o - the archive itself goes to stdout")
+            .hint("leave out --json, or name a file with -o FILE"));
+    }
+    let root = root(g)?;
+    let (from, store) = open(&root, a.driver)?;
+    let request = Request {
+        images: a.names.clone(),
+        all: a.all,
+        containers: a.container.clone(),
+        output: a.output.clone(),
+        format: a.format,
+        compress: a.compress,
+    };
+    let summary = {
+        let progress = screen::progress(g);
+        run(&root, &from, &store, &request, &*progress)?
+    };
+    let doc = report::export::Document { schema: "unaufs.export/1", summary: &summary };
+    match (to_stdout, g.json || g.jsonl) {
+        (_, true) => say_json(&doc)?,
+        // stdout is the archive
+        (true, false) if g.quiet => {}
+        (true, false) => crate::cli::mutter(doc.text().trim_end()),
+        (false, false) => say(&doc.text())?,
+    }
+    Ok(if summary.left_out.is_empty() { Ending::Fine } else { Ending::Code(Kind::Partial) })
+}
+
+/// The store that is meant, and the folder that stands for its ROOT.
+fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Store)> {
+    match driver {
+        Some(StoreDriver::Aufs) => old(root),
+        Some(living) => match living.living() {
+            Some(target) => Ok((root.again()?, native::open(root, target)?.0)),
+            None => old(root),
+        },
+        None if root.has("aufs/diff")? => old(root),
+        None => match &native::present(root)?[..] {
+            [] => old(root),
+            [one] => Ok((root.again()?, native::open(root, *one)?.0)),
+            several => {
+                let names: Vec<&str> = several.iter().map(|d| d.name()).collect();
+                Err(Error::new(Kind::Usage, format!("there are stores of {} here", names.join(" and ")))
+                    .hint("say which one with --driver"))
+            }
+        },
+    }
+}
+
+/// The aufs store, in its place or where a migration has parked it with all that belongs to it.
+fn old(root: &Dir) -> Result<(Dir, Store)> {
+    if !root.has("aufs/diff")?
+        && let Some(parked) = root.open_opt(OLD)?
+        && parked.has("image/aufs")?
+        && parked.has("aufs/diff")?
+    {
+        let store = store::open(&parked)?.0;
+        return Ok((parked, store));
+    }
+    Ok((root.again()?, store::open(root)?.0))
+}

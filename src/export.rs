@@ -1,0 +1,402 @@
+//! `unaufs export`: images and containers of a dead or a living root as archives that every other program reads.
+//!
+//! ```text
+//! Store ─ names ─▶ what is meant ─ image ─▶ configs, layers ─ layer (measure) ─▶ digests, lengths
+//!                                                                                     │
+//!   output ◀─ compress ◀─ archive ◀─ layout: manifests, index                         ▼
+//!             (rootfs, docker)  ▲──────────── compress (oci) ◀── pump: layers on several threads, in order
+//! ```
+//!
+//! Nothing is written but the output. A layer's tar is the one that Docker had, to the byte, where the store tells how it was; its digest
+//! is checked while it passes, and what comes before the manifests is no archive for anybody.
+
+pub mod archive;
+pub mod compress;
+pub mod image;
+pub mod layer;
+pub mod layout;
+pub mod names;
+pub mod output;
+pub mod pump;
+
+use crate::disk::Dir;
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::ids::{ContainerId, DiffId, ImageId, LayerId};
+use crate::progress::Progress;
+use crate::store::driver::WrittenBy;
+use crate::store::{Container, Store};
+use archive::{Archive, Blob, Folder, Tar};
+use compress::Compressed;
+use image::Outgoing;
+use layer::{Layer, Layers};
+use output::Output;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+/// The form of an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// What `docker load` takes, podman and skopeo too: a tar that is an OCI layout as well
+    Docker,
+    /// An OCI layout in a tar
+    Oci,
+    /// An OCI layout in a folder
+    OciDir,
+    /// One tree, as `docker export` writes it; for one image or container
+    Rootfs,
+}
+
+/// What to export.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Images.
+    pub images: Vec<String>,
+    /// All images.
+    pub all: bool,
+    /// Containers.
+    pub containers: Vec<String>,
+    /// A file, a folder, or `-`.
+    pub output: PathBuf,
+    /// In which form.
+    pub format: Format,
+    /// The whole archive (docker, rootfs) or its layers (oci).
+    pub compress: Compressed,
+}
+
+/// An image of the archive.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exported {
+    /// Its id there.
+    pub id: ImageId,
+    /// Its id in the store, where it had to change.
+    pub was: Option<ImageId>,
+    /// The container that it was made of.
+    pub container: Option<ContainerId>,
+    /// Its tags there.
+    pub tags: Vec<String>,
+    /// Its layers, base first.
+    pub layers: Vec<DiffId>,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Where it is; `-` for stdout.
+    pub output: String,
+    /// Its form.
+    pub format: Format,
+    /// Its compression.
+    pub compress: Compressed,
+    /// The driver of the store.
+    pub driver: WrittenBy,
+    /// The images in it. One for a rootfs.
+    pub images: Vec<Exported>,
+    /// Layers in it, each once.
+    pub layers: usize,
+    /// Bytes of the layers, not compressed.
+    pub bytes: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// With `--all`: what is damaged and was left out, and why.
+    pub left_out: Vec<(String, String)>,
+}
+
+/// Exports what was asked for from `store`, which was read from `from`. Nothing is written below `root`.
+pub fn export(root: &Dir, from: &Dir, store: &Store, request: &Request, progress: &dyn Progress) -> Result<Summary> {
+    let result = run(root, from, store, request, progress);
+    // whatever error a stop led to, it is the stop that is to be told
+    crate::stop::check().and(result).map_err(|e| match e.kind() {
+        Kind::Space => e.hint("make room there, or write elsewhere; nothing was left behind"),
+        Kind::Interrupted | Kind::Terminated => {
+            e.hint("run it again: it begins anew").loss("nothing; no file was left behind")
+        }
+        _ => e,
+    })
+}
+
+fn run(root: &Dir, from: &Dir, store: &Store, request: &Request, progress: &dyn Progress) -> Result<Summary> {
+    sensible(request)?;
+    let mut chosen = names::images(store, &request.images)?;
+    if request.all {
+        for (id, tags) in names::every_image(store) {
+            chosen.entry(id).or_default().extend(tags);
+        }
+    }
+    let containers = names::containers(store, &request.containers)?;
+    let layers = Layers::new(from, store);
+    if request.format == Format::Rootfs {
+        return rootfs(root, store, request, &layers, &chosen, &containers, progress);
+    }
+    let mut wanted: BTreeSet<LayerId> = BTreeSet::new();
+    let whole = chosen.keys().filter_map(|id| store.images.get(id)).filter(|i| i.broken.is_none());
+    wanted.extend(whole.flat_map(|i| i.layers.iter().cloned()));
+    for c in containers.values() {
+        wanted.extend(image::stack(store, c)?);
+    }
+    let measured = image::measure(&layers, &wanted, progress);
+    crate::stop::check()?;
+    let (mut images, left_out) = image::of_images(from, store, &chosen, &measured, request.all)?;
+    let mut taken: BTreeSet<String> = images.iter().flat_map(|i| i.tags.iter().cloned()).collect();
+    for c in containers.values() {
+        let tag = image::container_tag(c, &mut taken);
+        images.push(image::of_container(from, store, c, tag, &measured)?);
+    }
+    if images.is_empty() {
+        return Err(Error::new(Kind::Failed, "there is nothing to export").hint(
+            left_out.first().map_or("the store has no images".to_owned(), |(name, why)| format!("{name}: {why}")),
+        ));
+    }
+    image::settle_parents(&mut images);
+    let images = merged(images);
+    let unique = unique(&images);
+    write(root, request, &layers, &images, &unique, progress)?;
+    let mut notes: Vec<String> = images.iter().flat_map(|i| i.notes.iter().cloned()).collect();
+    notes.dedup();
+    Ok(Summary {
+        layers: unique.len(),
+        bytes: unique.iter().map(|l| l.bytes).sum(),
+        notes,
+        left_out,
+        images: images.iter().map(exported).collect(),
+        ..summary(store, request)
+    })
+}
+
+/// What makes no sense is refused before anything is read.
+fn sensible(request: &Request) -> Result<()> {
+    let usage = |what: &str, hint: &str| Err(Error::new(Kind::Usage, what).hint(hint));
+    if request.images.is_empty() && request.containers.is_empty() && !request.all {
+        return usage(
+            "nothing was named to export",
+            "name images, or --container NAME, or --all; `unaufs inspect` lists them",
+        );
+    }
+    if request.format == Format::Docker && request.compress == Compressed::Zstd {
+        return usage("docker load reads zstd only since Docker 23", "use --compress gzip, or --format oci");
+    }
+    Ok(())
+}
+
+fn summary(store: &Store, request: &Request) -> Summary {
+    Summary {
+        output: request.output.display().to_string(),
+        format: request.format,
+        compress: request.compress,
+        driver: store.written_by,
+        images: Vec::new(),
+        layers: 0,
+        bytes: 0,
+        notes: Vec::new(),
+        left_out: Vec::new(),
+    }
+}
+
+fn exported(i: &Outgoing) -> Exported {
+    Exported {
+        id: i.id,
+        was: i.was,
+        container: i.container.clone(),
+        tags: i.tags.clone(),
+        layers: i.layers.iter().map(|l| l.diff).collect(),
+    }
+}
+
+/// Two names for one image are one image: an archive must have no name twice.
+fn merged(images: Vec<Outgoing>) -> Vec<Outgoing> {
+    let mut out: Vec<Outgoing> = Vec::new();
+    for image in images {
+        match out.iter_mut().find(|i| i.id == image.id) {
+            Some(same) => {
+                same.tags.extend(image.tags);
+                same.tags.sort();
+                same.tags.dedup();
+                same.notes.extend(image.notes);
+            }
+            None => out.push(image),
+        }
+    }
+    out
+}
+
+/// Each layer once, in the order in which images need them.
+fn unique(images: &[Outgoing]) -> Vec<&Layer> {
+    let mut seen = BTreeSet::new();
+    images.iter().flat_map(|i| &i.layers).filter(|l| seen.insert(l.diff)).collect()
+}
+
+/// Writes the archive.
+fn write(
+    root: &Dir,
+    request: &Request,
+    layers: &Layers<'_>,
+    images: &[Outgoing],
+    unique: &[&Layer],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let exact = (request.compress == Compressed::None).then(|| unique.iter().map(|l| l.bytes).sum::<u64>());
+    let work = Work { request, layers, images, unique, progress };
+    if request.format == Format::OciDir {
+        let mut folder = Archive::Folder(Folder::begin(root, &request.output, exact)?);
+        work.fill(&mut folder)?;
+        return match folder {
+            Archive::Folder(folder) => folder.finish(),
+            Archive::Tar(_) => Ok(()),
+        };
+    }
+    let mut output = Output::create(root, &request.output, exact)?;
+    let whole = if request.format == Format::Docker { request.compress } else { Compressed::None };
+    let can_patch = output.can_patch() && whole == Compressed::None;
+    let mut places = Vec::new();
+    compress::through(whole, &mut output, &mut |out| {
+        let mut archive = Archive::Tar(Tar::begin(out, can_patch)?);
+        work.fill(&mut archive)?;
+        if let Archive::Tar(tar) = archive {
+            places = tar.finish()?;
+        }
+        Ok(())
+    })?;
+    archive::patch(&mut output, &places)?;
+    output.complete()
+}
+
+/// Everything that goes into an archive.
+struct Work<'w> {
+    request: &'w Request,
+    layers: &'w Layers<'w>,
+    images: &'w [Outgoing],
+    unique: &'w [&'w Layer],
+    progress: &'w dyn Progress,
+}
+
+impl Work<'_> {
+    fn fill(&self, archive: &mut Archive<'_>) -> Result<()> {
+        let how = if self.request.format == Format::Docker { Compressed::None } else { self.request.compress };
+        let total = self.unique.iter().map(|l| l.bytes).sum();
+        let mut known: BTreeMap<DiffId, Blob> = BTreeMap::new();
+        if how == Compressed::None {
+            known.extend(self.unique.iter().map(|l| (l.diff, Blob { digest: l.diff.0, size: l.bytes })));
+        } else if archive.wants_digests() {
+            self.progress.bytes("compress", total);
+            pump::run(self.layers, self.unique, |layer, made| {
+                let blob = archive::digest(&mut |out| self.pass(how, made, out))?;
+                known.insert(layer.diff, blob);
+                Ok(())
+            })?;
+        }
+        self.progress.bytes("export", total);
+        pump::run(self.layers, self.unique, |layer, made| {
+            let blob =
+                archive.blob(known.get(&layer.diff).copied(), layer.bytes, &mut |out| self.pass(how, made, out))?;
+            known.insert(layer.diff, blob);
+            Ok(())
+        })?;
+        self.finish(archive, how, &known)
+    }
+
+    fn pass(&self, how: Compressed, made: &mut pump::Made, out: &mut dyn Write) -> Result<()> {
+        compress::through(how, out, &mut |out| made.copy_to(out, &|n| self.progress.moved(n)))
+    }
+
+    /// Configs, manifests, and the files that make an archive of the blobs.
+    fn finish(&self, archive: &mut Archive<'_>, how: Compressed, known: &BTreeMap<DiffId, Blob>) -> Result<()> {
+        let mut put = |bytes: &[u8]| -> Result<Blob> {
+            let blob = Blob::of(bytes);
+            archive.blob(Some(blob), blob.size, &mut |out| out.write_all(bytes).on(|| "write the archive"))
+        };
+        let mut listed = Vec::new();
+        for image in self.images {
+            put(&image.config)?;
+            let blobs: Vec<Blob> = image.layers.iter().filter_map(|l| known.get(&l.diff).copied()).collect();
+            listed.push((image, put(&layout::manifest(image, &blobs, how)?)?));
+        }
+        archive.file("index.json", &layout::index(&listed)?)?;
+        let images: Vec<&Outgoing> = self.images.iter().collect();
+        let docker = self.request.format == Format::Docker;
+        if docker {
+            archive.file("manifest.json", &layout::manifest_json(&images)?)?;
+        }
+        archive.file("oci-layout", layout::OCI_LAYOUT)?;
+        if docker && let Some(bytes) = layout::repositories(&images)? {
+            archive.file("repositories", &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes one tree.
+fn rootfs(
+    root: &Dir,
+    store: &Store,
+    request: &Request,
+    layers: &Layers<'_>,
+    chosen: &names::Chosen,
+    containers: &BTreeMap<ContainerId, &Container>,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    if chosen.len() + containers.len() != 1 {
+        let what = format!("a rootfs is one tree, and {} were named", chosen.len() + containers.len());
+        return Err(Error::new(Kind::Usage, what).hint("name one image or one container"));
+    }
+    let top = match (chosen.keys().next(), containers.values().next()) {
+        (Some(id), _) => {
+            let image = store.images.get(id).ok_or_else(|| Error::corrupt("the image is not in the store"))?;
+            if let Some(why) = &image.broken {
+                return Err(Error::corrupt(format!("image {} cannot be exported: {why}", id.short())));
+            }
+            let none = || Error::new(Kind::Failed, format!("image {} has no layers", id.short()));
+            image.layers.last().cloned().ok_or_else(none)?
+        }
+        (None, Some(c)) => image::stack(store, c)?.last().cloned().ok_or_else(|| Error::corrupt("it has no layer"))?,
+        (None, None) => return Err(Error::new(Kind::Usage, "nothing was named to export")),
+    };
+    let mut output = Output::create(root, &request.output, None)?;
+    progress.bytes("export", 0);
+    let mut sockets = 0;
+    let mut bytes = 0;
+    compress::through(request.compress, &mut output, &mut |out| {
+        let mut counted = Counted { out, progress, bytes: &mut bytes };
+        let mut buffered = BufWriter::with_capacity(1 << 20, &mut counted);
+        sockets = layers.flatten(&top, &mut buffered)?;
+        buffered.flush().on(|| "write the archive")
+    })?;
+    output.complete()?;
+    let left = crate::show::plural(usize::try_from(sockets).unwrap_or(0), "socket");
+    let notes = if sockets > 0 { vec![format!("{left} left out: no tar can hold them")] } else { Vec::new() };
+    let images = chosen.iter().map(|(id, tags)| Exported {
+        id: *id,
+        was: None,
+        container: None,
+        tags: tags.iter().cloned().collect(),
+        layers: Vec::new(),
+    });
+    Ok(Summary { images: images.collect(), bytes, notes, ..summary(store, request) })
+}
+
+/// Tells the progress what passes.
+struct Counted<'c> {
+    out: &'c mut dyn Write,
+    progress: &'c dyn Progress,
+    bytes: &'c mut u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        stopped()?;
+        let n = self.out.write(bytes)?;
+        self.progress.moved(n as u64);
+        *self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// For code that can only give I/O errors: an error if somebody asked us to stop. [`export`] tells the real one.
+fn stopped() -> std::io::Result<()> {
+    crate::stop::check().map_err(|e| std::io::Error::other(e.to_string()))
+}

@@ -1,0 +1,329 @@
+//! The images of an archive: as they are in the store, or made of a container.
+//!
+//! ```text
+//! image          config byte for byte, its layers: the same id
+//! its layer cannot be made again bit for bit    config with the digests of the tars that are written: another id, which is said
+//! container      layers of its image │ what Docker itself put in (its init layer) │ its writable layer
+//!                config: platform and history of its image; Cmd, Env, Labels, Volumes, User … of the container
+//! ```
+
+use super::layer::{Layer, Layers};
+use super::names::Chosen;
+use crate::disk::Dir;
+use crate::docker_json;
+use crate::error::{Error, Kind, Result};
+use crate::ids::{ContainerId, DiffId, ImageId, LayerId, Sha256};
+use crate::progress::Progress;
+use crate::show;
+use crate::store::{Container, Store};
+use rayon::prelude::*;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An image to write.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The digest of its config.
+    pub id: ImageId,
+    /// Its config.
+    pub config: Vec<u8>,
+    /// Sorted.
+    pub tags: Vec<String>,
+    /// Base first.
+    pub layers: Vec<Layer>,
+    /// The image from which it was built, as Docker notes it.
+    pub parent: Option<ImageId>,
+    /// The id in the store, where it had to change.
+    pub was: Option<ImageId>,
+    /// The container that it was made of.
+    pub container: Option<ContainerId>,
+    /// What the user should know of it.
+    pub notes: Vec<String>,
+}
+
+/// Finds out length and digest of many layers, several at a time.
+pub fn measure(
+    layers: &Layers<'_>,
+    wanted: &BTreeSet<LayerId>,
+    progress: &dyn Progress,
+) -> BTreeMap<LayerId, Result<Layer>> {
+    progress.phase("measure", wanted.len() as u64);
+    let list: Vec<&LayerId> = wanted.iter().collect();
+    let measured = list.par_iter().map(|id| {
+        let layer = layers.measure(id);
+        progress.step(&id.short());
+        ((*id).clone(), layer)
+    });
+    measured.collect()
+}
+
+/// The layers of a container's image, base first, then its init layer, then its own.
+pub fn stack(store: &Store, c: &Container) -> Result<Vec<LayerId>> {
+    let damaged = |why: &str| Error::new(Kind::Failed, format!("{} cannot be exported: {why}", c.subject()));
+    if let Some(why) = &c.broken {
+        return Err(damaged(why));
+    }
+    let own = c.layer.as_ref().and_then(|id| store.layers.get(id));
+    let own = own.ok_or_else(|| damaged("it has no layer of its own"))?;
+    Ok(own.lowers.iter().rev().chain([&own.id]).cloned().collect())
+}
+
+fn taken(measured: &BTreeMap<LayerId, Result<Layer>>, ids: &[LayerId]) -> Result<Vec<Layer>> {
+    ids.iter()
+        .map(|id| match measured.get(id) {
+            Some(Ok(layer)) => Ok(layer.clone()),
+            Some(Err(e)) => {
+                let copy = Error::new(e.kind(), e.chain());
+                Err(match e.hint_text() {
+                    Some(hint) => copy.hint(hint),
+                    None => copy,
+                })
+            }
+            None => Err(Error::corrupt(format!("layer {} was not measured", id.short()))),
+        })
+        .collect()
+}
+
+/// An image of the store.
+pub fn of_image(
+    root: &Dir,
+    store: &Store,
+    id: ImageId,
+    tags: &BTreeSet<String>,
+    measured: &BTreeMap<LayerId, Result<Layer>>,
+) -> Result<Outgoing> {
+    let on = |e: Error| e.on(format!("image {} cannot be exported", id.short()));
+    let image = store.images.get(&id).ok_or_else(|| on(Error::corrupt("it is not in the store")))?;
+    if let Some(why) = &image.broken {
+        let layers = image.layers.iter().filter_map(|l| store.layers.get(l)?.broken.clone());
+        let cause = layers.last().map_or(String::new(), |cause| format!(": {cause}"));
+        return Err(on(Error::corrupt(format!("{why}{cause}"))));
+    }
+    let layers = taken(measured, &image.layers).map_err(on)?;
+    let config = store.config(root, id).map_err(on)?;
+    let parent = store.parent(root, id)?;
+    let tags = tags.iter().cloned().collect();
+    let mut out = Outgoing { id, config, tags, layers, parent, was: None, container: None, notes: Vec::new() };
+    let remade: Vec<&Layer> = out.layers.iter().filter(|l| l.instead_of.is_some()).collect();
+    if !remade.is_empty() {
+        let names = remade.iter().map(|l| l.id.short()).collect::<Vec<_>>().join(", ");
+        let text = docker_json::as_text(&out.config)?;
+        let diffs: Vec<DiffId> = out.layers.iter().map(|l| l.diff).collect();
+        let text = docker_json::set(text, &[("rootfs", rootfs(&diffs))])?;
+        out.config = text.into_bytes();
+        out.id = ImageId(Sha256::of(&out.config));
+        out.was = Some(id);
+        out.parent = None;
+        out.notes.push(format!(
+            "image {} becomes {}: without tar-split data the tar of {names} cannot be the one that Docker had",
+            id.short(),
+            out.id.short()
+        ));
+    }
+    out.notes.extend(sockets(&out.layers));
+    Ok(out)
+}
+
+fn rootfs(diffs: &[DiffId]) -> String {
+    let list = diffs.iter().map(|d| format!("\"{d}\"")).collect::<Vec<_>>().join(",");
+    format!("{{\"type\":\"layers\",\"diff_ids\":[{list}]}}")
+}
+
+fn sockets(layers: &[Layer]) -> Option<String> {
+    let n: u64 = layers.iter().map(|l| l.sockets).sum();
+    (n > 0)
+        .then(|| format!("{} left out: no tar can hold them", show::plural(usize::try_from(n).unwrap_or(0), "socket")))
+}
+
+/// Keeps what Docker notes as an image's parent only where `docker load` takes it: the parent is in the archive, and its history is the
+/// beginning of the image's, one entry shorter (FORMATS 10.3).
+pub fn settle_parents(images: &mut [Outgoing]) {
+    let history = |i: &Outgoing| -> Vec<Value> {
+        let parsed: Option<Value> = serde_json::from_slice(&i.config).ok();
+        parsed.and_then(|v| v.get("history")?.as_array().cloned()).unwrap_or_default()
+    };
+    let all: BTreeMap<ImageId, Vec<Value>> = images.iter().map(|i| (i.id, history(i))).collect();
+    for image in images {
+        let fits = image.parent.and_then(|p| all.get(&p)).zip(all.get(&image.id));
+        if !fits.is_some_and(|(parent, own)| own.len() == parent.len() + 1 && own.starts_with(parent)) {
+            image.parent = None;
+        }
+    }
+}
+
+/// What of a container's configuration belongs to an image: all that `docker create` takes from one.
+const OF_IMAGE: [&str; 14] = [
+    "ArgsEscaped",
+    "Cmd",
+    "Entrypoint",
+    "Env",
+    "ExposedPorts",
+    "Healthcheck",
+    "Labels",
+    "OnBuild",
+    "Shell",
+    "StopSignal",
+    "StopTimeout",
+    "User",
+    "Volumes",
+    "WorkingDir",
+];
+
+/// What of an image's config says where it runs.
+const PLATFORM: [&str; 5] = ["architecture", "os", "os.features", "os.version", "variant"];
+
+/// A container as an image.
+pub fn of_container(
+    root: &Dir,
+    store: &Store,
+    c: &Container,
+    tag: String,
+    measured: &BTreeMap<LayerId, Result<Layer>>,
+) -> Result<Outgoing> {
+    let on = |e: Error| e.on(format!("{} cannot be exported", c.subject()));
+    let layers = taken(measured, &stack(store, c)?).map_err(on)?;
+    let found = c.files.iter().find(|f| f.name == "config.v2.json");
+    let bytes = found.map(|f| f.content.bytes(root, store.written_by.name(), docker_json::LIMIT)).transpose();
+    let bytes = bytes.map_err(on)?.flatten().ok_or_else(|| on(Error::corrupt("it has no configuration")))?;
+    let text = docker_json::as_text(&bytes).map_err(on)?;
+    let mut notes = Vec::new();
+    let image = ImageId::parse(&c.image).ok().filter(|id| store.images.contains_key(id));
+    let of_image = image.map(|id| store.config(root, id)).transpose().map_err(on)?;
+    if of_image.is_none() {
+        notes.push(format!(
+            "{}: its image is not in the store, so its architecture is taken to be this machine's",
+            c.subject()
+        ));
+    }
+    let config = composed(c, text, of_image.as_deref(), image, store, &layers).map_err(on)?;
+    let mounts = mount_points(text).map_err(on)?;
+    if !mounts.is_empty() {
+        notes.push(format!("{}: what is in its volumes is not in the image: {}", c.subject(), mounts.join(", ")));
+    }
+    notes.extend(sockets(&layers));
+    let id = ImageId(Sha256::of(config.as_bytes()));
+    let config = config.into_bytes();
+    Ok(Outgoing { id, config, tags: vec![tag], layers, parent: None, was: None, container: Some(c.id.clone()), notes })
+}
+
+fn composed(
+    c: &Container,
+    container: &str,
+    of_image: Option<&[u8]>,
+    image: Option<ImageId>,
+    store: &Store,
+    layers: &[Layer],
+) -> Result<String> {
+    let top = docker_json::top_level(container)?;
+    let of_image = of_image.map(docker_json::as_text).transpose()?.unwrap_or("{}");
+    let from = docker_json::top_level(of_image)?;
+    let mut out: BTreeMap<&str, String> = BTreeMap::new();
+    for key in PLATFORM {
+        if let Some(value) = from.get(key) {
+            out.insert(key, value.get().to_owned());
+        }
+    }
+    out.entry("architecture").or_insert_with(|| docker_json::string(architecture()));
+    out.entry("os").or_insert_with(|| docker_json::string("linux"));
+    let own = match top.get("Config") {
+        Some(config) => docker_json::top_level(config.get())?,
+        None => BTreeMap::new(),
+    };
+    let config: Vec<String> = OF_IMAGE
+        .iter()
+        .filter_map(|key| {
+            let value = own.get(*key).filter(|v| v.get() != "null")?;
+            Some(format!("\"{key}\":{}", words(key, value)))
+        })
+        .collect();
+    out.insert("config", format!("{{{}}}", config.join(",")));
+    let created = top.get("Created").or(from.get("created")).map_or("\"1970-01-01T00:00:00Z\"", |v| v.get());
+    out.insert("created", created.to_owned());
+    // an image whose layers are not those below the container has another story
+    let count = image.and_then(|id| store.images.get(&id)).map(|i| i.layers.len());
+    let init = usize::from(c.init.is_some());
+    if count == layers.len().checked_sub(1 + init) {
+        let before: Vec<&RawValue> = match from.get("history").filter(|h| h.get() != "null") {
+            Some(raw) => serde_json::from_str(raw.get())
+                .map_err(|e| Error::corrupt("the history of its image").with_source(e))?,
+            None => Vec::new(),
+        };
+        let entry = |by: String| format!("{{\"created\":{created},\"created_by\":{}}}", docker_json::string(&by));
+        let mut history: Vec<String> = before.iter().map(|e| e.get().to_owned()).collect();
+        if c.init.is_some() {
+            history.push(entry("unaufs export: what Docker puts into each container".to_owned()));
+        }
+        history.push(entry(format!("unaufs export: what container {} wrote", c.id.short())));
+        out.insert("history", format!("[{}]", history.join(",")));
+    }
+    out.insert("rootfs", rootfs(&layers.iter().map(|l| l.diff).collect::<Vec<_>>()));
+    let members: Vec<String> = out.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    Ok(format!("{{{}}}", members.join(",")))
+}
+
+/// Old Dockers wrote a command of one word as a string (FORMATS 8.2).
+fn words(key: &str, value: &RawValue) -> String {
+    match key {
+        "Cmd" | "Entrypoint" | "Shell" if value.get().starts_with('"') => format!("[{}]", value.get()),
+        _ => value.get().to_owned(),
+    }
+}
+
+/// Where volumes and folders of the host were mounted.
+fn mount_points(container: &str) -> Result<Vec<String>> {
+    let top = docker_json::top_level(container)?;
+    let mut out = BTreeSet::new();
+    for key in ["MountPoints", "Volumes"] {
+        let Some(raw) = top.get(key).filter(|v| v.get() != "null") else { continue };
+        out.extend(docker_json::top_level(raw.get())?.into_keys().map(|k| show::text(&k)));
+    }
+    Ok(out.into_iter().collect())
+}
+
+/// As images name it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        other => other,
+    }
+}
+
+/// `unaufs/<name>:latest`: no tag that some other host may have, in the letters that Docker allows; with the id where that is taken.
+pub fn container_tag(c: &Container, taken: &mut BTreeSet<String>) -> String {
+    let lower = c.name.to_lowercase();
+    let parts: Vec<&str> = lower.split(|ch: char| !ch.is_ascii_alphanumeric()).filter(|p| !p.is_empty()).collect();
+    let stem = if parts.is_empty() { c.id.short().to_owned() } else { parts.join("-") };
+    let mut tag = format!("unaufs/{stem}:latest");
+    if !taken.insert(tag.clone()) {
+        tag = format!("unaufs/{stem}-{}:latest", c.id.short());
+        taken.insert(tag.clone());
+    }
+    tag
+}
+
+/// The images of the store that were asked for. With `keep_going` what is damaged is left out, and comes back with the reason.
+pub fn of_images(
+    root: &Dir,
+    store: &Store,
+    chosen: &Chosen,
+    measured: &BTreeMap<LayerId, Result<Layer>>,
+    keep_going: bool,
+) -> Result<(Vec<Outgoing>, Vec<(String, String)>)> {
+    let (mut out, mut left) = (Vec::new(), Vec::new());
+    for (id, tags) in chosen {
+        match of_image(root, store, *id, tags, measured) {
+            Ok(image) => out.push(image),
+            Err(e) if keep_going && e.kind() == Kind::Failed => {
+                let name = tags.first().cloned().unwrap_or_else(|| id.short());
+                left.push((name, e.chain()));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((out, left))
+}

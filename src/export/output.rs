@@ -1,0 +1,204 @@
+//! Where an archive goes.
+//!
+//! ```text
+//! -o FILE    FOLDER/.FILE.XXXXXXXX.partial, mode 0600 ── complete, synced ── renamed ──▶ FOLDER/FILE
+//! -o DIR     FOLDER/.DIR.XXXXXXXX.partial/            ── complete, synced ── renamed ──▶ FOLDER/DIR      (oci-dir)
+//! -o -       stdout, as it is made
+//! ```
+//!
+//! What is not complete is removed again, and after a power cut has a name that nobody takes for an archive.
+
+use crate::disk::{Dir, FileType};
+use crate::error::{Error, IoContext, Kind, Result};
+use std::fs::File;
+use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// A file or stdout, to be written from the beginning to the end.
+pub struct Output {
+    to: To,
+    /// Bytes written.
+    at: u64,
+}
+
+enum To {
+    File {
+        place: Place,
+        file: File,
+    },
+    /// Not through `io::stdout`, which looks for line ends.
+    Stdout(File),
+}
+
+/// A name that is taken only when all is there.
+pub struct Place {
+    dir: Dir,
+    name: Vec<u8>,
+    temporary: Vec<u8>,
+    done: bool,
+}
+
+impl Place {
+    /// For a name that the user gave; never inside ROOT.
+    pub fn new(root: &Dir, path: &Path) -> Result<Place> {
+        use std::os::unix::ffi::OsStrExt;
+        let usage = |what: String| Error::new(Kind::Usage, what);
+        let shown = crate::show::path(path);
+        let name = path.file_name().ok_or_else(|| usage(format!("{shown} names no file")))?.as_bytes().to_vec();
+        let parent = match path.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p,
+            _ => Path::new("."),
+        };
+        let dir = Dir::open_named(parent)
+            .map_err(|e| usage(format!("{shown} cannot be written: {}", e.chain())).hint("make its folder first"))?;
+        if inside(&dir, root)? {
+            return Err(usage(format!("{shown} would be written inside ROOT")).hint("name a file elsewhere"));
+        }
+        let mut random = [0u8; 4];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).on(|| "draw a random name")?;
+        let suffix = format!(".{:08x}.partial", u32::from_ne_bytes(random));
+        // a file name has 255 bytes
+        let stem = name.get(..name.len().min(255 - suffix.len() - 1)).unwrap_or_default();
+        let temporary = [b".", stem, suffix.as_bytes()].concat();
+        Ok(Place { dir, name, temporary, done: false })
+    }
+
+    /// What stands at the name now.
+    pub fn there(&self) -> Result<Option<FileType>> {
+        Ok(self.dir.stat_opt(&self.name)?.map(|m| m.kind))
+    }
+
+    /// The folder in which it is.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The name until it is complete.
+    pub fn temporary(&self) -> &[u8] {
+        &self.temporary
+    }
+
+    /// In messages.
+    pub fn shown(&self) -> String {
+        self.dir.show(&self.name)
+    }
+
+    /// Gives it its name. Everything in it was synced.
+    pub fn complete(mut self) -> Result<()> {
+        rustix::fs::renameat(self.dir.fd(), &self.temporary[..], self.dir.fd(), &self.name[..])
+            .on(|| format!("name the archive {}", self.shown()))?;
+        self.done = true;
+        self.dir.sync()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.done {
+            // best effort: the error that led here is the one to tell
+            let _ = self.dir.remove_tree(&self.temporary);
+        }
+    }
+}
+
+/// Is a folder ROOT or below it? Asked of the inodes, since ROOT may be mounted in several places.
+fn inside(dir: &Dir, root: &Dir) -> Result<bool> {
+    let top = root.meta()?;
+    let mut path = Some(dir.label());
+    while let Some(p) = path {
+        let m = rustix::fs::lstat(p).on(|| format!("stat {}", crate::show::path(p)))?;
+        if (m.st_dev, m.st_ino) == (top.dev, top.ino) {
+            return Ok(true);
+        }
+        path = p.parent();
+    }
+    Ok(dir.label().starts_with(root.label()))
+}
+
+impl Output {
+    /// A file, or stdout for `-`. With `bytes`, the length if it is known, a disk that is too small is found before anything is written.
+    pub fn create(root: &Dir, path: &Path, bytes: Option<u64>) -> Result<Output> {
+        if path.as_os_str() == "-" {
+            let out = io::stdout();
+            if out.is_terminal() {
+                return Err(Error::new(Kind::Usage, "an archive on a terminal is of no use")
+                    .hint("send stdout somewhere, or name a file with -o FILE"));
+            }
+            let fd = out.as_fd().try_clone_to_owned().on(|| "open stdout")?;
+            return Ok(Output { to: To::Stdout(File::from(fd)), at: 0 });
+        }
+        let place = Place::new(root, path)?;
+        if place.there()?.is_some_and(|kind| kind != FileType::RegularFile) {
+            return Err(Error::new(Kind::Usage, format!("{} is there and no regular file", place.shown()))
+                .hint("name another file; `-o -` writes to stdout"));
+        }
+        room(&place, bytes)?;
+        let file = place.dir.create(place.temporary())?;
+        Ok(Output { to: To::File { place, file }, at: 0 })
+    }
+
+    /// Bytes written so far.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// Can bytes that were written be replaced?
+    pub fn can_patch(&self) -> bool {
+        matches!(self.to, To::File { .. })
+    }
+
+    /// Replaces bytes that were written.
+    pub fn patch(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
+        let To::File { file, .. } = &mut self.to else {
+            return Err(Error::corrupt("stdout cannot go back"));
+        };
+        file.seek(SeekFrom::Start(at))
+            .and_then(|_| file.write_all(bytes))
+            .and_then(|()| file.seek(SeekFrom::Start(self.at)))
+            .map(drop)
+            .on(|| "write the archive")
+    }
+
+    /// Everything was written.
+    pub fn complete(self) -> Result<()> {
+        match self.to {
+            To::Stdout(mut out) => out.flush().on(|| "write to stdout"),
+            To::File { place, file } => {
+                file.sync_all().on(|| format!("write {}", place.shown()))?;
+                place.complete()
+            }
+        }
+    }
+}
+
+/// An error if the file system has no room for `bytes`.
+pub fn room(place: &Place, bytes: Option<u64>) -> Result<()> {
+    let Some(bytes) = bytes else { return Ok(()) };
+    let fs = rustix::fs::fstatvfs(place.dir.fd()).on(|| format!("ask for the room at {}", place.shown()))?;
+    let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+    if bytes <= free {
+        return Ok(());
+    }
+    let what =
+        format!("{} needs {}, and there are {}", place.shown(), crate::show::size(bytes), crate::show::size(free));
+    Err(Error::new(Kind::Space, what).hint("write it elsewhere, or make it smaller with --compress"))
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = match &mut self.to {
+            To::File { file, .. } => file.write(bytes)?,
+            To::Stdout(out) => out.write(bytes)?,
+        };
+        self.at += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.to {
+            To::File { file, .. } => file.flush(),
+            To::Stdout(out) => out.flush(),
+        }
+    }
+}

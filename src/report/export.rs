@@ -1,0 +1,48 @@
+//! What `export` says at its end.
+
+use crate::export::Summary;
+use crate::show;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// As many images are listed on a terminal.
+const LISTED: usize = 20;
+
+/// The result, for JSON and for people.
+#[derive(Debug, Serialize)]
+pub struct Document<'a> {
+    /// `unaufs.export/1`.
+    pub schema: &'static str,
+    /// What was done.
+    #[serde(flatten)]
+    pub summary: &'a Summary,
+}
+
+impl Document<'_> {
+    /// A few lines.
+    pub fn text(&self) -> String {
+        let s = self.summary;
+        let mut out = String::new();
+        let what = match (s.images.len(), s.layers) {
+            (_, 0) => "one tree".to_owned(),
+            (images, layers) => format!("{}, {}", show::plural(images, "image"), show::plural(layers, "layer")),
+        };
+        let to = if s.output == "-" { "stdout".to_owned() } else { show::text(&s.output) };
+        let _ = writeln!(out, "exported {what} ({}) to {to}", show::size(s.bytes));
+        let (tagged, bare): (Vec<_>, Vec<_>) = s.images.iter().partition(|i| !i.tags.is_empty());
+        for image in tagged.iter().chain(&bare).take(LISTED) {
+            let tags = image.tags.iter().map(|t| show::text(t)).collect::<Vec<_>>().join(" ");
+            let _ = writeln!(out, "  {}  {}", image.id.short(), if tags.is_empty() { "<none>" } else { &tags });
+        }
+        if s.images.len() > LISTED {
+            let _ = writeln!(out, "  … and {} more", s.images.len() - LISTED);
+        }
+        for note in &s.notes {
+            let _ = writeln!(out, "note: {note}");
+        }
+        for (name, why) in &s.left_out {
+            let _ = writeln!(out, "left out: {}: {why}", show::text(name));
+        }
+        out
+    }
+}
