@@ -91,7 +91,7 @@ fn names_that_a_terminal_or_a_browser_would_obey() {
         fs::create_dir_all(w.at(folder).join(&name)).expect("a folder");
     }
     let top = w.at(&format!("aufs/diff/{}", w.casts[2].id));
-    let top = top.exists().then_some(top).unwrap_or_else(|| w.at(&format!("aufs/diff/{}", w.casts[0].id)));
+    let top = if top.exists() { top } else { w.at(&format!("aufs/diff/{}", w.casts[0].id)) };
     fs::create_dir(top.join(&name)).expect("a folder");
     fs::write(top.join(&name).join(&name), "x").expect("a file");
     fs::write(top.join(format!(".wh.{}", &name[..20])), "not empty").expect("a file");

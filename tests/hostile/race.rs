@@ -88,7 +88,7 @@ fn swap(pairs: &[Pair], stop: &AtomicBool, swaps: &AtomicU64, seed: u64) {
             swaps.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(Duration::from_micros(random % 300));
             // a few stay, and are met by the next verb
-            if random % 200 > 0 && exchange(p) {
+            if !random.is_multiple_of(200) && exchange(p) {
                 swaps.fetch_add(1, Ordering::Relaxed);
             }
         }

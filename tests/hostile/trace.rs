@@ -187,7 +187,7 @@ fn allowed(w: &World, path: &Path, opened: bool) -> bool {
     // on the way to ROOT each folder is looked at, for symlinks that the user made, and not opened
     let on_the_way = !opened && (w.root.starts_with(path) || w.elsewhere.starts_with(path));
     let target = Path::new(env!("CARGO_BIN_EXE_unaufs")).parent().is_some_and(|p| path.starts_with(p) && !opened);
-    ours || on_the_way || target || SYSTEM.iter().any(|p| below(&p)) || HOST.iter().any(|p| below(&p))
+    ours || on_the_way || target || SYSTEM.iter().any(|p| below(p)) || HOST.iter().any(|p| below(p))
 }
 
 #[test]
