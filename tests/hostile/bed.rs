@@ -142,7 +142,14 @@ impl World {
             let mode = fs::metadata(&page).expect("a page").permissions().mode() & 0o7777;
             assert_eq!(mode, 0o600, "the page's mode");
         }
-        same("plan changed the root", &before, &tree(&self.root));
+        let tar = self.elsewhere.join("export.tar");
+        replace(&tar);
+        self.run(&["export", "--all", "-o", tar.to_str().expect("UTF-8")]);
+        if tar.exists() {
+            let mode = fs::metadata(&tar).expect("an export").permissions().mode() & 0o7777;
+            assert_eq!(mode, 0o600, "the export's mode");
+        }
+        same("plan or export changed the root", &before, &tree(&self.root));
         let ran = self.run(&["migrate", "--yes"]);
         let said = format!("{}{}{}{}", plan.stdout, plan.stderr, ran.stdout, ran.stderr);
         assert_eq!(ran.code, code, "migrate: {said}");

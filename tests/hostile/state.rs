@@ -165,7 +165,7 @@ fn schemas_that_run_something() {
         "PRAGMA user_version = 99",
         "PRAGMA user_version = 0",
         "DROP TABLE unit",
-        "UPDATE plan SET text = zeroblob(100000000)",
+        "UPDATE plan SET text = hex(zeroblob(50000000))",
     ] {
         for switched in [false, true] {
             let w = begun(switched);
