@@ -98,7 +98,8 @@ impl Finding {
     /// A finding with the level that the table gives its id.
     pub fn new(id: &'static str, subject: impl Into<Subject>, message: impl Into<String>) -> Finding {
         let level = TABLE.iter().find(|c| c.id == id).map_or(Level::Warn, |c| c.level);
-        Finding { id: id.to_owned(), level, subject: subject.into(), message: message.into(), fix: None, effect: None }
+        let message = crate::show::sentence(message);
+        Finding { id: id.to_owned(), level, subject: subject.into(), message, fix: None, effect: None }
     }
 
     /// Adds what to do.

@@ -125,7 +125,7 @@ fn complain(e: &Error, g: &args::Global) {
         });
         log::note(&doc.to_string());
         // the exit code tells the same to those whose pipe is closed
-        let _ = writeln!(std::io::stdout(), "{doc}");
+        let _ = writeln!(std::io::stdout(), "{}", crate::show::json(doc.to_string()));
         return;
     }
     let colour = g.color.wanted(std::io::stderr().is_terminal());

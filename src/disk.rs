@@ -113,6 +113,9 @@ static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 const DIR_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
+/// As many names of one metadata folder are held in memory: some 100 MiB.
+pub const LISTED: usize = 1_000_000;
+
 /// Bytes for one `getdents64` call.
 const DENTS: usize = 32 * 1024;
 
@@ -127,7 +130,18 @@ impl Dir {
     /// Opens a directory below this one. `rel` may have several components; none may be a symlink, `..` or a mount point.
     pub fn open(&self, rel: impl AsRef<[u8]>) -> Result<Dir> {
         let rel = rel.as_ref();
-        self.try_open(rel).map_err(|e| Error::io(format!("open folder {}", self.show(rel)), e))
+        self.try_open(rel).map_err(|e| self.not_opened(rel, e))
+    }
+
+    fn not_opened(&self, rel: &[u8], e: Errno) -> Error {
+        let err = Error::io(format!("open folder {}", self.show(rel)), e);
+        match e {
+            Errno::LOOP | Errno::NOTDIR => err.hint(
+                "something else stands there; a symlink is never followed here, the folder itself must be below ROOT",
+            ),
+            Errno::XDEV => err.hint("something is mounted there, or it leads out of ROOT; neither is followed"),
+            _ => err,
+        }
     }
 
     /// Like [`Dir::open`]; `None` if it is not there.
@@ -136,7 +150,7 @@ impl Dir {
         match self.try_open(rel) {
             Ok(d) => Ok(Some(d)),
             Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(Error::io(format!("open folder {}", self.show(rel)), e)),
+            Err(e) => Err(self.not_opened(rel, e)),
         }
     }
 
@@ -152,6 +166,10 @@ impl Dir {
         if !NO_OPENAT2.load(Ordering::Relaxed) && !fault::old_kernel() && rel.len() < 4000 {
             let how =
                 ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+            // the kernel would allow it where it stays below; nothing that Docker writes has it
+            if rel.split(|c| *c == b'/').any(|part| part == b"..") {
+                return Err(Errno::XDEV);
+            }
             match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), how) {
                 // ENOSYS: before 5.6. EPERM: some container sandboxes answer so for calls that they do not know.
                 Err(Errno::NOSYS | Errno::PERM) => {}
@@ -227,7 +245,7 @@ impl Dir {
     /// `lstat` of a name, with the plain errno.
     pub fn try_stat(&self, name: &[u8]) -> Result<Meta, Errno> {
         // many callers only ask whether a name is there
-        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+        let stat = rustix::fs::statat(&self.fd, one(name)?, AtFlags::SYMLINK_NOFOLLOW)
             .inspect_err(|e| crate::error::note_failing_disk(&(*e).into(), || format!("stat {}", self.show(name))))?;
         Ok(Meta::from_stat(&stat))
     }
@@ -241,7 +259,7 @@ impl Dir {
     /// `lstat` of a path below; `None` if it, or a folder on the way, is not there.
     pub fn stat_opt(&self, rel: impl AsRef<[u8]>) -> Result<Option<Meta>> {
         let rel = rel.as_ref();
-        let (dir, name) = split(rel);
+        let (dir, name) = place(rel).on(|| format!("find {}", self.show(rel)))?;
         let holder;
         let at = if dir.is_empty() {
             self
@@ -281,8 +299,7 @@ impl Dir {
 
     /// Like [`Dir::open_file`] with the plain errno; EINVAL when it is not a regular file.
     pub fn try_open_file(&self, rel: &[u8]) -> Result<File, Errno> {
-        // O_NONBLOCK: opening a fifo must not wait. The type is looked at before, so that no device is ever opened.
-        let (dir, name) = split(rel);
+        let (dir, name) = place(rel)?;
         let holder;
         let at = if dir.is_empty() {
             self
@@ -290,20 +307,16 @@ impl Dir {
             holder = self.try_open(dir)?;
             &holder
         };
-        let before = at.try_stat(name)?;
-        match before.kind {
+        // first a handle that reaches the inode and opens nothing: opening a device has effects, opening a fifo waits
+        let handle = at.open_beneath(name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
+        match Meta::from_stat(&rustix::fs::fstat(&handle)?).kind {
             FileType::RegularFile => {}
             FileType::Symlink => return Err(Errno::LOOP),
             _ => return Err(Errno::INVAL),
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = rustix::fs::openat(&at.fd, name, flags, Mode::empty())?;
-        let after = Meta::from_stat(&rustix::fs::fstat(&fd)?);
-        // swapped between the two calls, or a bind mount onto the file
-        if !after.is_file() || after.dev != rustix::fs::fstat(&at.fd)?.st_dev {
-            return Err(Errno::INVAL);
-        }
-        Ok(File::from(fd))
+        // the very inode that was looked at, whatever has the name by now
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Ok(File::from(rustix::fs::open(proc_fd(&handle), flags, Mode::empty())?))
     }
 
     /// Reads a whole metadata file of at most `limit` bytes.
@@ -351,10 +364,15 @@ impl Dir {
         Ok(())
     }
 
-    /// All names with their types, sorted bytewise. For metadata folders, not for the folders of a layer.
+    /// All names with their types, sorted bytewise. For metadata folders, not for the folders of a layer: an error where there are more
+    /// than [`LISTED`].
     pub fn list(&self) -> Result<Vec<(Vec<u8>, FileType)>> {
         let mut out = Vec::new();
         self.for_each(|n, k, _| {
+            if out.len() == LISTED {
+                return Err(Error::corrupt(format!("{} holds more than {LISTED} names", self.show(b"")))
+                    .hint("no Docker makes so many there; look at what they are, and move them away"));
+            }
             out.push((n.to_vec(), k));
             Ok(())
         })?;
@@ -364,7 +382,9 @@ impl Dir {
 
     /// The target of a symlink.
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
-        let c = rustix::fs::readlinkat(&self.fd, name, Vec::new()).on(|| format!("read link {}", self.show(name)))?;
+        let c = one(name)
+            .and_then(|name| rustix::fs::readlinkat(&self.fd, name, Vec::new()))
+            .on(|| format!("read link {}", self.show(name)))?;
         Ok(c.into_bytes())
     }
 
@@ -372,11 +392,10 @@ impl Dir {
     pub fn mkdir(&self, name: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         let name = name.as_ref();
         fault::effect("mkdir");
-        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
+        one(name)
+            .and_then(|name| rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)))
             .on(|| format!("make folder {}", self.show(name)))?;
-        fault::effect("chmod");
-        rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
-            .on(|| format!("set mode of {}", self.show(name)))
+        if self.stat(name)?.mode == mode { Ok(()) } else { self.set_mode(name, mode) }
     }
 
     /// Opens a directory below, making it and its parents where they are missing.
@@ -397,13 +416,16 @@ impl Dir {
     /// A symlink.
     pub fn symlink(&self, target: &[u8], name: &[u8]) -> Result<()> {
         fault::effect("symlink");
-        rustix::fs::symlinkat(target, &self.fd, name).on(|| format!("make symlink {}", self.show(name)))
+        one(name)
+            .and_then(|name| rustix::fs::symlinkat(target, &self.fd, name))
+            .on(|| format!("make symlink {}", self.show(name)))
     }
 
     /// A device, fifo or socket.
     pub fn mknod(&self, name: &[u8], kind: FileType, rdev: u64) -> Result<()> {
         fault::effect("mknod");
-        rustix::fs::mknodat(&self.fd, name, kind, Mode::empty(), rdev).map_err(|e| {
+        let made = one(name).and_then(|name| rustix::fs::mknodat(&self.fd, name, kind, Mode::empty(), rdev));
+        made.map_err(|e| {
             let err = Error::io(format!("make device {}", self.show(name)), e);
             if e == Errno::PERM {
                 err.hint("making devices needs root in the initial user namespace (CAP_MKNOD)")
@@ -416,7 +438,7 @@ impl Dir {
     /// Another name in `to` for the file `name` of this folder, with the plain errno. A symlink is linked, not followed.
     pub fn try_link(&self, name: &[u8], to: &Dir, new: &[u8]) -> Result<(), Errno> {
         fault::effect("link");
-        rustix::fs::linkat(&self.fd, name, &to.fd, new, AtFlags::empty())
+        rustix::fs::linkat(&self.fd, one(name)?, &to.fd, one(new)?, AtFlags::empty())
     }
 
     /// Renames a path below `self` to a path below `to`; never replaces anything.
@@ -441,20 +463,24 @@ impl Dir {
 
     /// The open parent folder of a path below, and the last component.
     pub fn parent_of<'a>(&self, rel: &'a [u8]) -> Result<(Dir, &'a [u8])> {
-        let (dir, name) = split(rel);
+        let (dir, name) = place(rel).on(|| format!("find {}", self.show(rel)))?;
         Ok((if dir.is_empty() { self.again()? } else { self.open(dir)? }, name))
     }
 
     /// Removes a name that is not a directory.
     pub fn unlink(&self, name: &[u8]) -> Result<()> {
         fault::effect("unlink");
-        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()).on(|| format!("remove {}", self.show(name)))
+        one(name)
+            .and_then(|name| rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()))
+            .on(|| format!("remove {}", self.show(name)))
     }
 
     /// Removes an empty directory.
     pub fn rmdir(&self, name: &[u8]) -> Result<()> {
         fault::effect("rmdir");
-        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR).on(|| format!("remove folder {}", self.show(name)))
+        one(name)
+            .and_then(|name| rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR))
+            .on(|| format!("remove folder {}", self.show(name)))
     }
 
     /// Creates a regular file that must not exist yet, open for writing, mode 0600.
@@ -462,7 +488,8 @@ impl Dir {
         let name = name.as_ref();
         fault::effect("create");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
+        let fd = one(name)
+            .and_then(|name| rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600)))
             .on(|| format!("create {}", self.show(name)))?;
         Ok(File::from(fd))
     }
@@ -495,7 +522,7 @@ impl Dir {
         rustix::fs::fchmod(&f, Mode::from_raw_mode(mode)).on(what)?;
         f.sync_all().on(what)?;
         fault::effect("replace");
-        rustix::fs::renameat(&self.fd, &tmp[..], &self.fd, name).on(what)?;
+        one(name).and_then(|name| rustix::fs::renameat(&self.fd, &tmp[..], &self.fd, name)).on(what)?;
         self.sync()
     }
 
@@ -554,6 +581,22 @@ fn fill(mut f: &File, bytes: &[u8]) -> std::io::Result<()> {
     f.write_all(bytes)
 }
 
+/// A name of one component that does not lead up: the kernel would walk any other, through symlinks too.
+fn one(name: &[u8]) -> Result<&[u8], Errno> {
+    if name.is_empty() || name == b".." || name.contains(&b'/') { Err(Errno::INVAL) } else { Ok(name) }
+}
+
+/// A relative path's folder and last component, both safe to walk below a descriptor.
+fn place(rel: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
+    let (dir, name) = split(rel);
+    if rel.starts_with(b"/") { Err(Errno::INVAL) } else { Ok((dir, one(name)?)) }
+}
+
+/// The path by which the kernel reaches what a descriptor of ours stands for.
+fn proc_fd(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
 /// A path's folder and last component.
 pub fn split(rel: &[u8]) -> (&[u8], &[u8]) {
     match rel.iter().rposition(|c| *c == b'/') {
@@ -586,8 +629,7 @@ mod tests {
                 if by_component { root.open_by_component(rel, DIR_FLAGS) } else { root.open_beneath(rel, DIR_FLAGS) }
             };
             assert!(open(b"a/b").is_ok() && open(b"").is_ok());
-            assert!(open(b"a/../a").is_err() || !by_component);
-            for bad in [&b"ln"[..], b"ln/x", b"..", b"a/../..", b"/etc", b"a/f"] {
+            for bad in [&b"ln"[..], b"ln/x", b"..", b"a/..", b"a/../a", b"a/../..", b"/etc", b"a/f"] {
                 let r = open(bad);
                 // the component-wise form drops the leading slash: /etc is then a name below, which is not there
                 assert!(r.is_err(), "{:?} by component {by_component}", bad);
@@ -598,11 +640,47 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_one_component() {
+        let t = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir_all(t.path().join("root/a")).expect("mkdir");
+        std::fs::write(t.path().join("secret"), "s").expect("write");
+        std::os::unix::fs::symlink("..", t.path().join("root/up")).expect("symlink");
+        std::os::unix::fs::symlink("../secret", t.path().join("root/ln")).expect("symlink");
+        let root = Dir::open_named(&t.path().join("root")).expect("open");
+        let before = std::fs::metadata(t.path()).expect("stat");
+        for bad in [&b".."[..], b"../secret", b"up/secret", b"../new", b"up/new", b"/etc", b""] {
+            assert!(root.try_stat(bad).is_err(), "stat {bad:?}");
+            assert!(root.parent_of(bad).is_err(), "parent of {bad:?}");
+            assert!(root.has(bad).is_err() || bad == b"up/secret" || bad == b"up/new", "has {bad:?}");
+            assert!(root.read(bad, 10).is_err(), "read {bad:?}");
+            assert!(root.mkdir(bad, 0o700).is_err(), "mkdir {bad:?}");
+            assert!(root.symlink(b"x", bad).is_err(), "symlink {bad:?}");
+            assert!(root.mknod(bad, FileType::Fifo, 0).is_err(), "mknod {bad:?}");
+            assert!(root.create(bad).is_err(), "create {bad:?}");
+            assert!(root.unlink(bad).is_err(), "unlink {bad:?}");
+            assert!(root.rmdir(bad).is_err(), "rmdir {bad:?}");
+            assert!(root.remove_tree(bad).is_err(), "remove {bad:?}");
+            assert!(root.try_link(b"ln", &root, bad).is_err(), "link {bad:?}");
+            assert!(root.rename_new("a", &root, bad).is_err(), "rename {bad:?}");
+            assert!(root.set_mode(bad, 0o777).is_err(), "chmod {bad:?}");
+            assert!(root.set_owner(bad, 1, 1).is_err(), "chown {bad:?}");
+            assert!(root.set_times(bad, attrs::Times::EPOCH).is_err(), "utimens {bad:?}");
+            assert!(root.xattrs(bad).is_err(), "xattrs {bad:?}");
+        }
+        assert!(root.set_mode(b"ln", 0o777).is_err(), "a symlink has no mode to set, and its target is not ours");
+        let after = std::fs::metadata(t.path()).expect("stat");
+        assert_eq!(before.modified().expect("time"), after.modified().expect("time"));
+        assert_eq!(std::fs::read(t.path().join("secret")).expect("read"), b"s");
+    }
+
+    #[test]
     fn only_regular_files_are_read() {
         let t = tempfile::tempdir().expect("temp dir");
         let d = Dir::open_named(t.path()).expect("open");
         d.mknod(b"pipe", FileType::Fifo, 0).expect("fifo");
         assert_eq!(d.try_open_file(b"pipe").err(), Some(Errno::INVAL));
+        std::os::unix::fs::symlink("f", t.path().join("ln")).expect("symlink");
+        assert_eq!(d.try_open_file(b"ln").err(), Some(Errno::LOOP));
         d.write_new("f", b"12345", 0o640).expect("write");
         assert_eq!(d.read("f", 5).expect("read"), b"12345");
         assert!(d.read("f", 4).is_err());

@@ -79,14 +79,16 @@ impl Locked {
     pub fn open(old: Dir, root: Dir, lock: Lock, state: Option<&std::path::Path>) -> Result<Locked> {
         let state = match state {
             Some(path) => {
-                std::fs::create_dir_all(path).map_err(|e| Error::io(format!("make {}", path.display()), e))?;
+                use std::os::unix::fs::DirBuilderExt;
+                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+                made.map_err(|e| Error::io(format!("make {}", crate::show::path(path)), e))?;
                 let state = Dir::open_named(path)?;
                 // the names of the folders that were just made, all the way up
                 state.sync_fs()?;
                 state
             }
             None => {
-                let state = root.ensure(STATE, 0o700)?;
+                let state = private(&root, STATE)?;
                 root.sync()?;
                 state
             }
@@ -94,6 +96,27 @@ impl Locked {
         let journal = Journal::open(&state)?;
         Ok(Locked { old, root, state, journal, _lock: lock })
     }
+}
+
+/// A folder of ours in ROOT that nobody else can enter, whoever made it before: what is staged in it may be setuid.
+pub fn private(root: &Dir, path: &str) -> Result<Dir> {
+    let dir = root.ensure(path, 0o700)?;
+    let (m, uid) = (dir.meta()?, rustix::process::geteuid().as_raw());
+    if m.uid != uid {
+        dir.set_owner(b".", uid, rustix::process::getegid().as_raw())?;
+    }
+    if m.mode & 0o7777 != 0o700 {
+        dir.set_mode(b".", 0o700)?;
+    }
+    // an ACL would let others in besides the mode
+    dir.remove_xattrs(b".")?;
+    Ok(dir)
+}
+
+/// The stage, in a state folder that is private too: with `--state` that one is not the journal's.
+fn private_stage(root: &Dir) -> Result<Dir> {
+    private(root, STATE)?;
+    private(root, crate::plan::switch::NEW)
 }
 
 /// What the user wants of a run.

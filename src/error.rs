@@ -77,7 +77,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of this kind; `what` says what happened on which object.
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, what: what.into(), hint: None, loss: None, source: None }))
+        Error(Box::new(Inner { kind, what: crate::show::sentence(what), hint: None, loss: None, source: None }))
     }
 
     /// Something in the store is damaged or does not make sense.
@@ -101,12 +101,15 @@ impl Error {
         };
         let mut e = Error::new(kind, what).with_source(source);
         e.0.hint = hint.map(str::to_owned);
+        if e.is_exhaustion() {
+            e = e.hint("give unaufs more: `ulimit -n` for descriptors; or run it with -j 1");
+        }
         e
     }
 
     /// Adds what the user should do.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(crate::show::sentence(hint));
         self
     }
 
@@ -124,7 +127,7 @@ impl Error {
 
     /// Puts the object that was worked on in front of the message.
     pub fn on(mut self, object: impl fmt::Display) -> Error {
-        self.0.what = format!("{object}: {}", self.0.what);
+        self.0.what = crate::show::sentence(format!("{object}: {}", self.0.what));
         self
     }
 
@@ -145,6 +148,13 @@ impl Error {
         None
     }
 
+    /// Did this process run out of descriptors or memory? That says nothing about the object.
+    pub fn is_exhaustion(&self) -> bool {
+        use rustix::io::Errno;
+        let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        self.errno().is_some_and(|n| exhausted.iter().any(|e| e.raw_os_error() == n))
+    }
+
     /// What the user should do, if there is something.
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()
@@ -161,7 +171,8 @@ impl Error {
         let mut next = std::error::Error::source(self);
         while let Some(e) = next {
             out.push_str(": ");
-            out.push_str(&e.to_string());
+            // a parser quotes what it did not understand
+            out.push_str(&crate::show::sentence(e.to_string()));
             next = e.source();
         }
         out

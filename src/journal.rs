@@ -10,11 +10,13 @@
 //! durable without a sync of the folder, which `FULL` leaves out after a removal, and a commit needs no free inode.
 
 use crate::disk::{Dir, fault};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// The file's name in the state folder.
 pub const FILE: &str = "journal.db";
@@ -109,6 +111,57 @@ fn sql(e: rusqlite::Error) -> Error {
     if full { err.hint("make room on that file system, then run the same command again") } else { err }
 }
 
+/// Turns off what in a database file of a stranger would run: triggers, views, functions of its schema.
+pub fn distrust(db: &Connection) -> rusqlite::Result<()> {
+    for (option, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+    ] {
+        db.set_db_config(option, on)?;
+    }
+    Ok(())
+}
+
+/// The root may be a stranger's, and the journal in it with it. What SQLite would open beside the database is looked at first:
+///
+/// - a symlink, a device or a fifo, or a file that has another name elsewhere;
+/// - a rollback journal that names a super-journal, a file of any path that SQLite would read and might then remove
+///   (<https://www.sqlite.org/atomiccommit.html>, section 5; only ATTACH makes such, which unaufs never uses);
+/// - WAL mode, which unaufs never uses either.
+fn check_files(state: &Dir) -> Result<()> {
+    const SUPER_JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let not_ours = |name: &str, what: &str| {
+        Err(Error::corrupt(format!("{} {what}: it is not a journal of unaufs", state.show(name.as_bytes())))
+            .hint("if this root comes from somebody else, move its .unaufs away; else please report this"))
+    };
+    for name in [FILE, ROLLBACK_FILE, "journal.db-wal", "journal.db-shm"] {
+        match state.stat_opt(name)? {
+            None => {}
+            Some(_) if name.ends_with("-wal") || name.ends_with("-shm") => return not_ours(name, "is there"),
+            Some(m) if !m.is_file() => return not_ours(name, "is not a file"),
+            Some(m) if m.nlink != 1 => return not_ours(name, "has another name elsewhere"),
+            Some(_) => {}
+        }
+    }
+    let what = |name: &str| format!("read {}", state.show(name.as_bytes()));
+    let mut versions = [0; 2];
+    let db = state.open_file(FILE)?;
+    if db.read_at(&mut versions, 18).on(|| what(FILE))? == 2 && versions.contains(&2) {
+        return not_ours(FILE, "is in WAL mode");
+    }
+    if let Some(m) = state.stat_opt(ROLLBACK_FILE)?.filter(|m| m.size >= 8) {
+        let mut end = [0; 8];
+        let read = state.open_file(ROLLBACK_FILE)?.read_at(&mut end, m.size - 8).on(|| what(ROLLBACK_FILE))?;
+        // a commit of another unaufs may empty it just now
+        if read == end.len() && end == SUPER_JOURNAL {
+            return not_ours(ROLLBACK_FILE, "names another file");
+        }
+    }
+    Ok(())
+}
+
 impl Journal {
     /// Opens the journal in the state folder, making it if needed; its name is durable then.
     pub fn open(state: &Dir) -> Result<Journal> {
@@ -118,7 +171,7 @@ impl Journal {
                 state.create(name)?;
             }
         }
-        let journal = Journal::open_with(state, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let journal = Journal::open_with(state)?;
         state.sync()?;
         Ok(journal)
     }
@@ -128,17 +181,21 @@ impl Journal {
         if !state.has(FILE)? {
             return Ok(None);
         }
-        Journal::open_with(state, OpenFlags::SQLITE_OPEN_READ_WRITE).map(Some)
+        Journal::open_with(state).map(Some)
     }
 
-    fn open_with(state: &Dir, flags: OpenFlags) -> Result<Journal> {
-        if let Some(m) = state.stat_opt(FILE)?
-            && !m.is_file()
-        {
-            return Err(Error::corrupt(format!("{} is not a file", state.show(FILE.as_bytes()))));
-        }
+    fn open_with(state: &Dir) -> Result<Journal> {
+        check_files(state)?;
+        // SQLite opens by path. The label has no symlink in it, NOFOLLOW sees to that, and the file must be the one that was looked at
         let path = state.label().join(FILE);
-        let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(sql)?;
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&path, flags).map_err(sql)?;
+        let (ours, there) = (state.stat(FILE)?, std::fs::symlink_metadata(&path).on(|| "the journal".to_owned())?);
+        if (ours.dev, ours.ino) != (there.dev(), there.ino()) {
+            return Err(Error::corrupt(format!("{} was moved while it was opened", state.show(b""))));
+        }
+        distrust(&db).map_err(sql)?;
         db.pragma_update(None, "journal_mode", "TRUNCATE").map_err(sql)?;
         let synchronous = if fault::without_any_sync() { "OFF" } else { "FULL" };
         db.pragma_update(None, "synchronous", synchronous).map_err(sql)?;

@@ -38,8 +38,8 @@ pub fn cleanup_warning(plan: &Plan) -> String {
         for l in plan.left_behind.iter().take(20) {
             out.push_str(&format!(
                 "  {} {} {}: {}\n",
-                l.kind,
-                short(&l.id),
+                crate::show::text(&l.kind),
+                crate::show::text(short(&l.id)),
                 crate::show::text(&l.name),
                 crate::show::text(&l.reason)
             ));

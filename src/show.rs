@@ -14,19 +14,57 @@ pub fn bytes(b: &[u8]) -> String {
     let mut out = String::with_capacity(b.len());
     for chunk in b.utf8_chunks() {
         for c in chunk.valid().chars() {
-            // also the Unicode controls that turn the direction of text around
-            if c.is_control()
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-            {
-                out.extend(c.escape_unicode());
-            } else if c == '\\' {
-                out.push_str("\\\\");
-            } else {
-                out.push(c);
+            match c {
+                '\\' => out.push_str("\\\\"),
+                c if harmful(c) => out.extend(c.escape_unicode()),
+                c => out.push(c),
             }
         }
         for b in chunk.invalid() {
             out.push_str(&format!("\\x{b:02x}"));
+        }
+    }
+    out
+}
+
+/// Control characters, and the Unicode controls that turn the direction of text around or end a line.
+fn harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A sentence for one line of a report, with whatever names and words of others are in it: only what would harm is escaped, so that a name
+/// in it that was escaped before stays as it is.
+pub fn sentence(s: impl Into<String>) -> String {
+    let s = s.into();
+    if !s.contains(harmful) {
+        return s;
+    }
+    let mut out = String::with_capacity(s.len() + 8);
+    for c in s.chars() {
+        if harmful(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// JSON text, on its way to what may be a terminal: the same values, with what a terminal would obey written as JSON's own escapes. Only
+/// strings can hold such characters, but for the ends of lines between values.
+pub fn json(text: String) -> String {
+    use std::fmt::Write;
+    let bad = |c: char| harmful(c) && c != '\n';
+    if !text.contains(bad) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if bad(c) {
+            // all of them have four digits; writing into a String cannot fail
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
         }
     }
     out
@@ -85,7 +123,18 @@ mod tests {
             (b"back\\slash", "back\\\\slash"),
         ] {
             assert_eq!(bytes(raw), shown);
+            assert_eq!(sentence(shown), shown, "once is enough");
         }
+        assert_eq!(sentence("a\u{1b}[2J\n\u{202e}b\\"), "a\\u{1b}[2J\\u{a}\\u{202e}b\\");
+    }
+
+    #[test]
+    fn json_is_the_same_json() {
+        let value = serde_json::json!({"a\u{9b}2J": "\u{1b}\u{7f}\u{85}\u{202e}\u{2028}x\n\\", "b": "ü日本"});
+        let text = json(serde_json::to_string_pretty(&value).expect("JSON"));
+        assert!(!text.contains(|c: char| harmful(c) && c != '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), value);
+        assert!(text.contains("ü日本"));
     }
 
     #[test]

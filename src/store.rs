@@ -319,6 +319,15 @@ pub fn open(root: &Dir) -> Result<(Store, Vec<Finding>)> {
 /// Why there is nothing to migrate here, and what the user may have meant.
 fn no_store(root: &Dir) -> Result<Error> {
     let label = crate::show::path(root.label());
+    for path in ["aufs", "image", "graph"] {
+        if root.stat_opt(path)?.is_some_and(|m| m.kind == crate::disk::FileType::Symlink) {
+            return Ok(Error::new(
+                Kind::NoStore,
+                format!("{label}/{path} is a symlink; there is no aufs store below {label}"),
+            )
+            .hint("symlinks in a data root are not followed: put the folder itself in its place"));
+        }
+    }
     let mut subs = Vec::new();
     for (name, _) in root.list()? {
         if remapped(&name) && root.has([&name[..], b"/aufs"].concat())? {

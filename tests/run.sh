@@ -2,7 +2,7 @@
 # Runs everything that says whether unaufs is sound: format, lints, documentation, licences, all tests.
 #
 #   ./tests/run.sh            everything; as root on Debian it installs what is missing
-#   ./tests/run.sh --quick    without cargo deny and without the tests that end the process at each step
+#   ./tests/run.sh --quick    without cargo deny, the fuzz targets and the tests that end the process at each step
 #
 # The last line is `N passed, N failed`; the exit code is 1 if something failed. UNAUFS_STORES may name a folder with more real stores.
 set -u
@@ -24,7 +24,7 @@ declare -A package=(
   [/usr/sbin/dockerd]=docker.io [/usr/bin/docker]=docker.io [/usr/bin/python3]=python3-minimal [/usr/bin/unshare]=util-linux
   [/usr/bin/xz]=xz-utils [/usr/bin/strace]=strace [/usr/bin/jq]=jq [/bin/busybox]=busybox-static [/usr/bin/setfattr]=attr
   [/usr/bin/setfacl]=acl [/sbin/setcap]=libcap2-bin [/sbin/mkfs.ext4]=e2fsprogs [/sbin/mkfs.btrfs]=btrfs-progs
-  [/sbin/mkfs.xfs]=xfsprogs [/sbin/ip]=iproute2 [/usr/bin/cc]=gcc [/usr/bin/podman]=podman [/usr/bin/skopeo]=skopeo
+  [/sbin/mkfs.xfs]=xfsprogs [/sbin/ip]=iproute2 [/usr/bin/cc]=gcc [/usr/bin/c++]=g++ [/usr/bin/podman]=podman [/usr/bin/skopeo]=skopeo
   [/usr/bin/umoci]=umoci [/usr/bin/crun]=crun [/usr/bin/conmon]=conmon [/usr/bin/newuidmap]=uidmap
   [/usr/bin/chromium]=chromium [/usr/bin/chattr]=e2fsprogs
   [/usr/bin/ansible-playbook]=ansible-core [/usr/bin/systemd-analyze]=systemd
@@ -85,6 +85,7 @@ unit() {
 }
 
 step 'format' cargo fmt --check
+step 'format of the fuzz targets' cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 step 'clippy' cargo clippy --locked --all-targets -- -D warnings
 step 'clippy, with fault points' cargo clippy --locked --all-targets --features fault-points -- -D warnings
 RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
@@ -99,6 +100,10 @@ if [ $quick = no ] && [ -d tests/crash ]; then
 fi
 step 'systemd unit' unit
 step 'Ansible, three hosts' tests/fleet/run.sh
+# each reader of the store for a few seconds; tests/fuzz/run.sh SECONDS is the long form
+if [ $quick = no ] && [ -d tests/fuzz ]; then
+  UNAUFS=$(realpath "${CARGO_TARGET_DIR:-target}/debug/unaufs") step 'fuzz targets' tests/fuzz/run.sh 3
+fi
 
 for name in "${report[@]}"; do echo "failed: $name"; done
 echo "$passed passed, $failed failed"

@@ -162,6 +162,7 @@ impl Lines {
             "unit": if n.unit == Unit::Bytes { "bytes" } else { "steps" },
             "seconds": n.began.elapsed().as_secs(), "text": text,
         });
+        let line = crate::show::json(line.to_string());
         let _ = if self.stdout { writeln!(std::io::stdout(), "{line}") } else { writeln!(std::io::stderr(), "{line}") };
     }
 }

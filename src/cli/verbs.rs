@@ -16,7 +16,7 @@ use crate::journal::{Journal, Run};
 use crate::plan::Plan;
 use crate::plan::switch::STATE;
 use crate::report;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
 fn root(g: &Global) -> Result<Dir> {
@@ -115,7 +115,7 @@ fn say(text: &str) -> Result<()> {
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Failed, "write JSON").with_source(e))?;
-    say(&text)
+    say(&crate::show::json(text))
 }
 
 /// Writes a file that the user named; never inside ROOT.
@@ -163,8 +163,17 @@ pub(super) fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
     Ok((Dir::open_named(parent)?, name.as_bytes().to_vec()))
 }
 
+/// The plan of a store with 10,000 layers has some 30 MiB.
+const PLAN_LIMIT: u64 = 1 << 30;
+
 fn load(file: &Path) -> Result<Plan> {
-    let bytes = std::fs::read(file).map_err(|e| Error::io(format!("read {}", file.display()), e))?;
+    let what = || format!("read {}", crate::show::path(file));
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(|e| Error::io(what(), e))?;
+    opened.take(PLAN_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
+    if bytes.len() as u64 > PLAN_LIMIT {
+        return Err(Error::new(Kind::Usage, format!("{} is too large for a plan", crate::show::path(file))));
+    }
     let plan: Plan = serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(Kind::Usage, format!("{} is not a plan of this unaufs", file.display())).with_source(e)
     })?;

@@ -3,9 +3,9 @@
 //! Order per object (FORMATS 11.12): create, chown, chmod, xattrs, times. `chown` clears `security.capability` and the setuid bit,
 //! setting an xattr changes nothing but ctime, and a folder's times come last because each new name in it changes them.
 
-use super::{Dir, FileType, Meta};
+use super::{Dir, FileType, Meta, one, proc_fd};
 use crate::error::{Error, IoContext, Result};
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ impl Dir {
     }
 
     fn for_each_xattr(&self, name: &[u8], mut f: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        let path = self.proc_path(name);
+        let path = one(name).map(|name| self.proc_path(name)).on(|| format!("list xattrs of {}", self.show(name)))?;
         self.for_each_xattr_at(name, &path, |n| f(n, &path))
     }
 
@@ -125,8 +125,8 @@ impl Dir {
     /// Sets one extended attribute of a name; a symlink's own.
     pub fn set_xattr(&self, name: &[u8], attr: &[u8], value: &[u8]) -> Result<()> {
         super::fault::effect("setxattr");
-        let path = self.proc_path(name);
-        rustix::fs::lsetxattr(&path[..], attr, value, XattrFlags::empty()).map_err(|e| {
+        let path = one(name).map(|name| self.proc_path(name));
+        path.and_then(|path| rustix::fs::lsetxattr(&path[..], attr, value, XattrFlags::empty())).map_err(|e| {
             let what = format!("set xattr {} ({} bytes) of {}", crate::show::bytes(attr), value.len(), self.show(name));
             let err = Error::io(what, e);
             match e {
@@ -141,8 +141,8 @@ impl Dir {
     /// Removes one extended attribute.
     pub fn remove_xattr(&self, name: &[u8], attr: &[u8]) -> Result<()> {
         super::fault::effect("removexattr");
-        let path = self.proc_path(name);
-        match rustix::fs::lremovexattr(&path[..], attr) {
+        let path = one(name).map(|name| self.proc_path(name));
+        match path.and_then(|path| rustix::fs::lremovexattr(&path[..], attr)) {
             Ok(()) | Err(Errno::NODATA) => Ok(()),
             Err(e) => Err(Error::io(format!("remove xattr {} of {}", crate::show::bytes(attr), self.show(name)), e)),
         }
@@ -172,27 +172,37 @@ impl Dir {
     /// `lchown`.
     pub fn set_owner(&self, name: &[u8], uid: u32, gid: u32) -> Result<()> {
         super::fault::effect("chown");
-        rustix::fs::chownat(
-            &self.fd,
-            name,
-            Some(Uid::from_raw(uid)),
-            Some(Gid::from_raw(gid)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
-        .on(|| format!("set owner of {}", self.show(name)))
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        one(name)
+            .and_then(|name| rustix::fs::chownat(&self.fd, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))
+            .on(|| format!("set owner of {}", self.show(name)))
     }
 
-    /// `chmod` of a name that is known not to be a symlink.
+    /// `chmod` of a name; a symlink is an error and not followed. The call that could say so by itself came with Linux 6.6 (fchmodat2), so
+    /// the inode is held while it is looked at.
     pub fn set_mode(&self, name: &[u8], mode: u32) -> Result<()> {
         super::fault::effect("chmod");
-        rustix::fs::chmodat(&self.fd, name, Mode::from_raw_mode(mode), AtFlags::empty())
-            .on(|| format!("set mode of {}", self.show(name)))
+        let mode = Mode::from_raw_mode(mode);
+        let set = || -> Result<(), Errno> {
+            if name == b"." {
+                return rustix::fs::fchmod(&self.fd, mode);
+            }
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let handle = rustix::fs::openat(&self.fd, one(name)?, flags, Mode::empty())?;
+            match FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) {
+                FileType::Symlink => Err(Errno::LOOP),
+                _ => rustix::fs::chmod(proc_fd(&handle), mode),
+            }
+        };
+        set().on(|| format!("set mode of {}", self.show(name)))
     }
 
     /// Sets access and modification time of a name; a symlink's own.
     pub fn set_times(&self, name: &[u8], t: impl Into<Times>) -> Result<()> {
         super::fault::effect("utimens");
-        rustix::fs::utimensat(&self.fd, name, &t.into().stamps(), AtFlags::SYMLINK_NOFOLLOW)
+        let times = t.into().stamps();
+        one(name)
+            .and_then(|name| rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW))
             .on(|| format!("set times of {}", self.show(name)))
     }
 }

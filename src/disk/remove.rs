@@ -4,10 +4,17 @@ use super::{Dir, FileType};
 use crate::error::{Error, Result};
 use rustix::io::Errno;
 
+/// As many folders are held open on the way down, and as many subfolders are remembered of one listing. A stranger's tree may be deeper than
+/// there are descriptors, and wider than there is memory.
+const HELD: usize = 256;
+
+/// `.unaufs/old` without the old store is not deeper; what is, is not ours.
+const SKELETON: usize = 16;
+
 impl Dir {
     /// Removes a name and everything below it; nothing to do if it is not there. Symlinks are removed, never followed; a mount
-    /// point inside is an error. A btrfs subvolume goes as a whole. Not recursive on the stack: a tree 10,000 folders deep is a tree like any
-    /// other.
+    /// point inside is an error. A btrfs subvolume goes as a whole. Neither the stack nor the number of descriptors grows with the depth: a
+    /// folder too far down is moved up to the top, and removed there.
     pub fn remove_tree(&self, name: &[u8]) -> Result<()> {
         match self.try_stat(name) {
             Err(Errno::NOENT) => return Ok(()),
@@ -19,24 +26,30 @@ impl Dir {
         if top.is_subvolume()? && self.delete_subvolume(name)? {
             return Ok(());
         }
-        // (folder, its name in the one before); the last is being emptied
-        let mut open: Vec<(Dir, Vec<u8>)> = vec![(top, name.to_vec())];
-        while let Some((dir, _)) = open.last() {
-            match empty_once(dir)? {
-                Some(sub) => {
-                    let next = dir.open(&sub)?;
-                    if !(next.is_subvolume()? && dir.delete_subvolume(&sub)?) {
-                        open.push((next, sub));
-                    }
+        // (folder, its name in the one before, the folders found in it); the last is being emptied
+        let mut open: Vec<(Dir, Vec<u8>, Vec<Vec<u8>>)> = vec![(top, name.to_vec(), Vec::new())];
+        let mut moved_up = 0u64;
+        while let Some((dir, _, found)) = open.last_mut() {
+            if found.is_empty() {
+                *found = empty_once(dir)?;
+            }
+            let Some(sub) = found.pop() else {
+                let Some((dir, done, _)) = open.pop() else { break };
+                let parent = open.last().map_or(self, |(d, ..)| d);
+                // a subvolume whose inner ones are gone now; rmdir takes one only since Linux 4.18
+                if !(dir.is_subvolume()? && parent.delete_subvolume(&done)?) {
+                    parent.rmdir(&done)?;
                 }
-                None => {
-                    let Some((dir, done)) = open.pop() else { break };
-                    let parent = open.last().map_or(self, |(d, _)| d);
-                    // a subvolume whose inner ones are gone now; rmdir takes one only since Linux 4.18
-                    if !(dir.is_subvolume()? && parent.delete_subvolume(&done)?) {
-                        parent.rmdir(&done)?;
-                    }
-                }
+                continue;
+            };
+            let next = dir.open(&sub)?;
+            if next.is_subvolume()? && dir.delete_subvolume(&sub)? {
+                continue;
+            }
+            if open.len() < HELD {
+                open.push((next, sub, Vec::new()));
+            } else if let [(top, ..), .., (dir, ..)] = &open[..] {
+                moved_up = move_up(dir, &sub, top, moved_up)?;
             }
         }
         Ok(())
@@ -44,39 +57,110 @@ impl Dir {
 
     /// Removes everything in this folder.
     pub fn remove_all(&self) -> Result<()> {
-        while let Some(sub) = empty_once(self)? {
-            self.remove_tree(&sub)?;
+        loop {
+            let found = empty_once(self)?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            for sub in found {
+                self.remove_tree(&sub)?;
+            }
         }
-        Ok(())
     }
 
     /// Removes a folder and the folders below it if there is not a single file in them; what holds a file stays.
     pub fn remove_empty(&self, name: &[u8]) -> Result<()> {
+        self.remove_skeleton(name, SKELETON)
+    }
+
+    fn remove_skeleton(&self, name: &[u8], depth: usize) -> Result<()> {
         let Some(dir) = self.open_opt(name)? else { return Ok(()) };
         for (sub, kind) in dir.list()? {
-            if kind == FileType::Directory {
-                dir.remove_empty(&sub)?;
+            if kind == FileType::Directory && depth > 0 {
+                dir.remove_skeleton(&sub, depth - 1)?;
             }
         }
         if dir.list()?.is_empty() { self.rmdir(name) } else { Ok(()) }
     }
 }
 
-/// Removes every file of a folder; the first folder found is given back to be emptied before.
-fn empty_once(dir: &Dir) -> Result<Option<Vec<u8>>> {
+/// Moves the folder `sub` of `dir` to `top` under a name that is free there; gives the number of the next such name.
+fn move_up(dir: &Dir, sub: &[u8], top: &Dir, mut number: u64) -> Result<u64> {
+    while top.has(format!(".unaufs-deep-{number}"))? {
+        number += 1;
+    }
+    dir.rename_new(sub, top, format!(".unaufs-deep-{number}"))?;
+    Ok(number + 1)
+}
+
+/// Removes every file of a folder; some of the folders found, if there are any, are given back to be emptied before.
+fn empty_once(dir: &Dir) -> Result<Vec<Vec<u8>>> {
     loop {
-        let (mut sub, mut seen) = (None, false);
+        let (mut subs, mut seen) = (Vec::new(), false);
         dir.for_each(|n, kind, _| {
             seen = true;
             if kind != FileType::Directory {
                 return dir.unlink(n);
             }
-            sub.get_or_insert_with(|| n.to_vec());
+            if subs.len() < HELD {
+                subs.push(n.to_vec());
+            }
             Ok(())
         })?;
         // a listing that runs while names go may miss some: look again until nothing is seen
-        if sub.is_some() || !seen {
-            return Ok(sub);
+        if !subs.is_empty() || !seen {
+            return Ok(subs);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deeper_than_descriptors_and_paths_go() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let home = Dir::open_named(t.path()).expect("open");
+        home.mkdir("tree", 0o700).expect("mkdir");
+        let name = "d".repeat(60);
+        let mut at = home.open("tree").expect("open");
+        for n in 0..3 * HELD {
+            at.write_new("file", b"x", 0o600).expect("write");
+            std::os::unix::fs::symlink("/", format!("/proc/self/fd/{}/ln", std::os::fd::AsRawFd::as_raw_fd(&at.fd)))
+                .expect("symlink");
+            at.mkdir(name.as_bytes(), if n % 7 == 0 { 0o000 } else { 0o700 }).expect("mkdir");
+            at = at.open(name.as_bytes()).expect("open");
+        }
+        drop(at);
+        home.remove_tree(b"tree").expect("remove");
+        assert!(home.list().expect("list").is_empty());
+    }
+
+    #[test]
+    fn many_folders_in_one_go() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let home = Dir::open_named(t.path()).expect("open");
+        home.mkdir("tree", 0o700).expect("mkdir");
+        let tree = home.open("tree").expect("open");
+        for n in 0..3 * HELD {
+            tree.ensure(format!("{n}/in"), 0o700).expect("mkdir");
+        }
+        home.remove_tree(b"tree").expect("remove");
+        assert!(home.list().expect("list").is_empty());
+    }
+
+    #[test]
+    fn only_skeletons_are_removed_as_empty() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let home = Dir::open_named(t.path()).expect("open");
+        home.ensure("a/b/c", 0o700).expect("mkdir");
+        home.ensure("a/d", 0o700).expect("mkdir").write_new("f", b"", 0o600).expect("write");
+        home.remove_empty(b"a").expect("remove");
+        assert!(!home.has("a/b").expect("stat") && home.has("a/d/f").expect("stat"));
+        // a stranger's tree is not walked to its end
+        home.ensure("x/y/".repeat(200), 0o700).expect("mkdir");
+        home.remove_empty(b"x").expect("stays");
+        assert!(home.has("x").expect("stat"));
     }
 }

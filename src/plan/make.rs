@@ -68,10 +68,7 @@ pub fn make_on(
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
     let host = host::look(root, options, machine)?;
-    let volumes = match root.open_opt("volumes")? {
-        Some(d) => d.list()?.iter().filter(|(_, k)| *k == crate::disk::FileType::Directory).count(),
-        None => 0,
-    };
+    let volumes = count_volumes(root)?;
     let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
     let sizes = sizes(root, &store)?;
     // a store of the target in the old root is not the one that a root in another place gets
@@ -112,6 +109,22 @@ fn no_move(why: String) -> Error {
     Error::new(Kind::Usage, format!("--mode move cannot be used here: {why}"))
         .hint("--mode link needs next to no space either")
         .loss("nothing; nothing was changed")
+}
+
+/// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.
+fn count_volumes(root: &Dir) -> Result<usize> {
+    use rustix::io::Errno;
+    let dir = match root.try_open(b"volumes") {
+        Ok(dir) => dir,
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => return Ok(0),
+        Err(e) => return Err(crate::error::Error::io(format!("open folder {}", root.show(b"volumes")), e)),
+    };
+    let mut count = 0;
+    dir.for_each(|_, kind, _| {
+        count += usize::from(kind == crate::disk::FileType::Directory);
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 /// How long Docker's own files in the old root are: they are made anew.
@@ -162,7 +175,8 @@ fn count(
                     f.sort();
                     facts.insert(l.id.clone(), f);
                 }
-                Err(e) if e.kind() == crate::error::Kind::Failed => {
+                // out of descriptors or memory: that is this process's, not the layer's
+                Err(e) if e.kind() == crate::error::Kind::Failed && !e.is_exhaustion() => {
                     unreadable.insert(l.id.clone(), e.chain());
                 }
                 Err(e) => return Err(e),

@@ -15,6 +15,11 @@ use std::sync::{Mutex, RwLock};
 /// As many paths of one kind and layer are kept; the count goes on.
 pub const LIST: usize = 10_000;
 
+/// A folder further down than that many is nothing that a program made for use; a walk holds two descriptors for each on its way.
+pub const DEPTH: usize = 2_000;
+/// The same for the length of its path, of which each folder on the way holds its own. Linux takes paths of 4 KiB in one piece.
+pub const PATH: usize = 128 << 10;
+
 /// A list of paths that is cut at [`LIST`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paths {
@@ -116,7 +121,7 @@ pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
         mine: Mutex::default(),
         failed: Mutex::default(),
     };
-    rayon::scope(|s| folder(s, &scan, root, Spot { path: Vec::new(), hash: 0 }));
+    rayon::scope(|s| folder(s, &scan, root, Spot { path: Vec::new(), hash: 0 }, 0));
     if let Some(e) = scan.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
         return Err(e);
     }
@@ -124,13 +129,23 @@ pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
     Ok(scan.facts.into_inner().unwrap_or_else(|e| e.into_inner()))
 }
 
-fn folder<'s>(scope: &rayon::Scope<'s>, scan: &'s Scan<'_>, dir: Dir, spot: Spot) {
+fn folder<'s>(scope: &rayon::Scope<'s>, scan: &'s Scan<'_>, dir: Dir, spot: Spot, depth: usize) {
+    let path = &spot.path;
+    if depth > DEPTH || path.len() > PATH {
+        let end = crate::show::bytes(path.get(..80).unwrap_or(path));
+        let what =
+            format!("folders nested more than {DEPTH} deep, or a path of more than {}", crate::show::size(PATH as u64));
+        return fail(scan, Error::corrupt(format!("{what}: {end}…")));
+    }
+    if scan.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
+        return;
+    }
     let dir = std::sync::Arc::new(dir);
     let result = count_folder(scan, &dir, &spot, |name, hash| {
         let (dir, spot) = (dir.clone(), Spot { path: join(&spot.path, name), hash });
         let name = name.to_vec();
         scope.spawn(move |scope| match dir.open(&name) {
-            Ok(sub) => folder(scope, scan, sub, spot),
+            Ok(sub) => folder(scope, scan, sub, spot, depth + 1),
             Err(e) => fail(scan, e),
         });
     });

@@ -175,7 +175,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
             .left_behind
             .iter()
             .take(STAYS)
-            .map(|l| [l.kind.clone(), super::short(&l.id).to_owned(), show::text(&l.name), show::text(&l.reason)])
+            .map(|l| [show::text(&l.kind), show::text(super::short(&l.id)), show::text(&l.name), show::text(&l.reason)])
             .collect(),
         stays_more: p.left_behind.len().saturating_sub(STAYS),
         bars,
@@ -427,17 +427,17 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
     let second = |s: &str| s.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(0);
     let begin = second(&r.started);
     let end = r.events.last().map_or(begin, |(at, _)| second(at));
-    let whole = u64::try_from(end - begin).unwrap_or(0);
+    let whole = u64::try_from(end.saturating_sub(begin)).unwrap_or(0);
     let mut at = begin;
     let steps = r
         .events
         .iter()
         .map(|(when, what)| {
             let now = second(when);
-            let span = |a: i64, b: i64| u64::try_from(b - a).unwrap_or(0);
+            let span = |a: i64, b: i64| u64::try_from(b.saturating_sub(a)).unwrap_or(0);
             let step = Step {
-                at: when.clone(),
-                name: what.clone(),
+                at: show::text(when),
+                name: show::text(what),
                 took: format!("{} s", span(at, now)),
                 x: percent(span(begin, at), whole),
                 width: percent(span(at, now), whole),
@@ -459,8 +459,8 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
     let rate = |n: u64| n.checked_div(whole).unwrap_or(n);
     RecordRows {
         state: r.state.clone(),
-        started: r.started.clone(),
-        verified: r.verified.clone(),
+        started: show::text(&r.started),
+        verified: r.verified.as_deref().map(show::text),
         layers: show::plural(p.layers.len(), "layer"),
         throughput: format!(
             "{} names and {} of content a second, verification included",

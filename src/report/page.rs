@@ -1,6 +1,7 @@
 //! Lays text out for a terminal: wraps at the width with a hanging indent, colours words when asked.
 
 use crate::checks::Level;
+use crate::show::sentence;
 
 /// What a text is laid out for.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +76,10 @@ impl Page {
         self.look.width
     }
 
-    /// A paragraph: wrapped lines start at column `hang`. Runs of blanks within a line are kept.
+    /// A paragraph: wrapped lines start at column `hang`. Runs of blanks within a line are kept. Names of others may be in it: what a
+    /// terminal would obey is escaped.
     pub fn flow(&mut self, hang: usize, spans: &[(Style, &str)]) {
+        let spans: Vec<(Style, String)> = spans.iter().map(|(style, text)| (*style, sentence(*text))).collect();
         let mut column = 0;
         let mut at_start = true;
         let words = spans.iter().flat_map(|(style, text)| text.split(' ').map(|w| (*style, w)));
@@ -119,10 +122,11 @@ impl Page {
 
     /// One line that is cut rather than wrapped: a row of a table.
     pub fn row(&mut self, style: Style, text: &str) {
+        let text = sentence(text);
         let cut = if text.chars().count() > self.look.width {
             format!("{}…", text.chars().take(self.look.width - 1).collect::<String>())
         } else {
-            text.to_owned()
+            text
         };
         self.put(style, cut.trim_end());
         self.out.push('\n');
@@ -169,6 +173,14 @@ mod tests {
         assert_eq!(flowed(80, 4, "a   b"), "a   b\n");
         let wrapped = flowed(40, 4, &format!("{} {}", "a".repeat(30), "b".repeat(20)));
         assert_eq!(wrapped, format!("{}\n    {}\n", "a".repeat(30), "b".repeat(20)));
+    }
+
+    #[test]
+    fn names_of_others_are_harmless() {
+        let mut p = Page::new(Look { width: 80, colour: true });
+        p.flow(0, &[(Style::Plain, "a\u{1b}[2Jb\nc\u{202e}")]);
+        p.row(Style::Plain, "a\rb");
+        assert_eq!(p.finish(), "a\\u{1b}[2Jb\\u{a}c\\u{202e}\na\\u{d}b\n");
     }
 
     #[test]

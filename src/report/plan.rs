@@ -370,32 +370,36 @@ pub fn itemize(p: &Plan) -> String {
     for i in &p.images {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
         let old = i.old_id.as_ref().map(|o| format!(" was {o}")).unwrap_or_default();
-        let _ = writeln!(
-            out,
-            "image {} {} bytes={} unique={}{old}",
-            i.id,
-            show::text(&names.join(",")),
-            i.bytes_total,
-            i.bytes_unique
+        item(
+            &mut out,
+            format!(
+                "image {} {} bytes={} unique={}{old}",
+                i.id,
+                show::text(&names.join(",")),
+                i.bytes_total,
+                i.bytes_unique
+            ),
         );
     }
     for l in &p.layers {
         let f = &l.facts;
         let role = serde_json::json!(l.role);
-        let _ = writeln!(
-            out,
-            "layer {} {} files={} folders={} bytes={} whiteouts={} opaque={}",
-            l.id,
-            role.as_str().unwrap_or(""),
-            f.files,
-            f.folders,
-            f.bytes,
-            f.whiteouts,
-            f.opaque.count
+        item(
+            &mut out,
+            format!(
+                "layer {} {} files={} folders={} bytes={} whiteouts={} opaque={}",
+                l.id,
+                role.as_str().unwrap_or(""),
+                f.files,
+                f.folders,
+                f.bytes,
+                f.whiteouts,
+                f.opaque.count
+            ),
         );
     }
     for c in &p.containers {
-        let _ = writeln!(out, "container {} {} bytes={}", c.id, show::text(&c.name), c.bytes);
+        item(&mut out, format!("container {} {} bytes={}", c.id, show::text(&c.name), c.bytes));
     }
     for c in p.elsewhere.iter().flat_map(|e| &e.carried) {
         let s = &c.size;
@@ -405,32 +409,40 @@ pub fn itemize(p: &Plan) -> String {
         let _ = writeln!(out, "stays in the old root: {}: {}", show::bytes(&s.name), s.reason);
     }
     for l in &p.left_behind {
-        let _ = writeln!(out, "stays {} {} {}: {}", l.kind, l.id, show::text(&l.name), show::text(&l.reason));
+        item(&mut out, format!("stays {} {} {}: {}", l.kind, l.id, show::text(&l.name), show::text(&l.reason)));
     }
     for c in &p.checks {
         let level = serde_json::json!(c.level);
-        let _ = writeln!(out, "check {} {} {}: {}", c.id, level.as_str().unwrap_or(""), c.subject, c.message);
+        item(&mut out, format!("check {} {} {}: {}", c.id, level.as_str().unwrap_or(""), c.subject, c.message));
     }
     for e in &p.estimates {
         let why = e.why_not.as_deref().map(|w| format!(" {w}")).unwrap_or_default();
         let fits = if e.fits { "yes" } else { "no" };
-        let _ = writeln!(
-            out,
-            "estimate {} {} bytes={} inodes={} fits={fits}{why}",
-            e.driver,
-            mode(e.mode),
-            e.new_bytes,
-            e.new_inodes
+        item(
+            &mut out,
+            format!(
+                "estimate {} {} bytes={} inodes={} fits={fits}{why}",
+                e.driver,
+                mode(e.mode),
+                e.new_bytes,
+                e.new_inodes
+            ),
         );
     }
     for q in &p.quirks {
         let reason = if q.id == "L07" { "listed by aufs, lookup fails" } else { "shown by aufs only" };
-        let _ = writeln!(out, "quirk {} {} {reason}: {}", q.id, q.layer, show::bytes(&q.path));
+        item(&mut out, format!("quirk {} {} {reason}: {}", q.id, q.layer, show::bytes(&q.path)));
     }
     for m in &p.switch {
-        let _ = writeln!(out, "rename {} -> {}", m.from, m.to);
+        item(&mut out, format!("rename {} -> {}", m.from, m.to));
     }
     out
+}
+
+/// One line, whatever the names of others in it are.
+fn item(out: &mut String, line: String) {
+    out.push_str(&show::sentence(line));
+    out.push('\n');
 }
 
 /// The plan as one JSON document: what was saved, and what readers would otherwise have to work out of it.

@@ -40,6 +40,7 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
                 continue;
             }
             if !known {
+                let id = show::bytes(&name);
                 out.push(format!("containers/{id} (made on the new store; the old Docker does not show it)"));
                 continue;
             }
@@ -60,18 +61,20 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
         let mut todo = vec![shared.as_bytes().to_vec()];
         while let Some(path) = todo.pop() {
             let Ok(Some(dir)) = root.open_opt(&path) else { continue };
-            for (name, kind) in dir.list()? {
-                let here = crate::plan::scan::join(&path, &name);
+            // a volume may hold millions of names: they are not held at once
+            dir.for_each(|name, kind, _| {
+                let here = crate::plan::scan::join(&path, name);
                 if kind == crate::disk::FileType::Directory {
                     // its folder changes only when the volume is made: an empty one has no file that could tell
-                    if path == b"volumes" && dir.try_stat(&name).is_ok_and(|m| m.mtime.0 >= since) {
+                    if path == b"volumes" && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
                         out.push(format!("{} (a volume made meanwhile)", show::bytes(&here)));
                     }
                     todo.push(here);
-                } else if dir.try_stat(&name).is_ok_and(|m| m.mtime.0 >= since) {
+                } else if out.len() <= 10_000 && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
                     out.push(show::bytes(&here));
                 }
-            }
+                Ok(())
+            })?;
             if out.len() > 10_000 {
                 return Ok(out);
             }
@@ -92,10 +95,10 @@ impl Document<'_> {
             let what = if self.dropped { "was deleted" } else { "is kept in .unaufs/undone" };
             let _ = writeln!(out, "the new store ({}) {what}", show::plural(self.undone.kept.len(), "object"));
         }
-        for d in &self.undone.remade {
+        for d in self.undone.remade.iter().map(show::sentence) {
             let _ = writeln!(out, "Docker had removed {d}; its configuration is back, its log is not");
         }
-        for l in &self.undone.lost {
+        for l in self.undone.lost.iter().map(show::sentence) {
             let _ = writeln!(out, "Docker has deleted {l} since; it was the target's own and cannot be brought back");
         }
         for l in &self.undone.gone {

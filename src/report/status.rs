@@ -116,7 +116,7 @@ impl Status {
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", self.summary);
         if let Some(v) = &self.verified {
-            let _ = writeln!(out, "verified: {v}");
+            let _ = writeln!(out, "verified: {}", crate::show::text(v));
         }
         let _ = writeln!(out, "\nWAYS BACK");
         for w in &self.ways_back {

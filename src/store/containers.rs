@@ -147,7 +147,8 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
     c
 }
 
-fn parse(bytes: &[u8], id: &ContainerId) -> Result<Config> {
+/// Reads the config file of the container `id`.
+pub fn parse(bytes: &[u8], id: &ContainerId) -> Result<Config> {
     let text = docker_json::as_text(bytes)?;
     if text.trim().is_empty() {
         return Err(Error::corrupt("the file is empty"));

@@ -63,7 +63,18 @@ pub fn find_caches(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -
     Ok(())
 }
 
-/// One entry of layerdb as it was read.
+/// What a folder of layerdb says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The layer's folder in the driver's own.
+    pub cache_id: LayerId,
+    /// The digest of its tar.
+    pub diff: DiffId,
+    /// The chain below it.
+    pub parent: Option<ChainId>,
+}
+
+/// A folder of layerdb as it was read.
 #[derive(Debug)]
 struct Entry {
     cache_id: LayerId,
@@ -143,9 +154,24 @@ pub fn layer_of_record(dir: &Dir, chain: ChainId) -> Result<LayerId> {
     read_entry(dir, chain).map(|e| e.cache_id)
 }
 
+impl Record {
+    /// The record named `chain`, from the contents of its files.
+    pub fn parse(chain: ChainId, cache_id: &[u8], diff: &[u8], parent: Option<&[u8]>, size: &[u8]) -> Result<Record> {
+        let parent = parent.map(|p| ChainId::parse(&text_of(p)?)).transpose()?;
+        let diff = DiffId::parse(&text_of(diff)?)?;
+        if ChainId::over(parent, diff) != chain {
+            return Err(Error::corrupt("its digest and parent do not give its name"));
+        }
+        // a `size` with a newline makes the layer unloadable for Docker (FORMATS 6)
+        if std::str::from_utf8(size).ok().and_then(|s| s.parse::<i64>().ok()).is_none() {
+            return Err(Error::corrupt("its size is not a number"));
+        }
+        Ok(Record { cache_id: LayerId::parse(&text_of(cache_id)?)?, diff, parent })
+    }
+}
+
 fn read_entry(dir: &Dir, chain: ChainId) -> Result<Entry> {
     let sub = dir.open(chain.hex())?;
-    let small = |name: &str| -> Result<String> { text_of(&sub.read(name, SMALL)?) };
     let mut files = Vec::new();
     for (name, kind) in sub.list()? {
         if kind == FileType::RegularFile
@@ -154,17 +180,11 @@ fn read_entry(dir: &Dir, chain: ChainId) -> Result<Entry> {
             files.push(s);
         }
     }
-    let parent = if sub.has("parent")? { Some(ChainId::parse(&small("parent")?)?) } else { None };
-    let diff = DiffId::parse(&small("diff")?)?;
-    if ChainId::over(parent, diff) != chain {
-        return Err(Error::corrupt("its digest and parent do not give its name"));
-    }
-    // a `size` with a newline makes the layer unloadable for Docker (FORMATS 6)
-    let size = sub.read("size", SMALL)?;
-    if std::str::from_utf8(&size).ok().and_then(|s| s.parse::<i64>().ok()).is_none() {
-        return Err(Error::corrupt("its size is not a number"));
-    }
-    Ok(Entry { cache_id: LayerId::parse(&small("cache-id")?)?, diff, parent, files })
+    let parent = sub.read_opt("parent", SMALL)?;
+    let small = |name: &str| sub.read(name, SMALL);
+    let Record { cache_id, diff, parent } =
+        Record::parse(chain, &small("cache-id")?, &small("diff")?, parent.as_deref(), &small("size")?)?;
+    Ok(Entry { cache_id, diff, parent, files })
 }
 
 /// Docker trims what it reads from layerdb.
@@ -326,13 +346,18 @@ struct Repositories {
     repositories: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+/// Each repository's references with the ids that they name, unchecked: from the text of `repositories.json`.
+pub fn parse_repositories(text: &[u8]) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
+    let parsed: Repositories =
+        serde_json::from_slice(text).map_err(|e| Error::corrupt("cannot be read").with_source(e))?;
+    Ok(parsed.repositories)
+}
+
 fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     let path = format!("image/{by}/repositories.json");
     let parsed = match root.read_opt(path, crate::docker_json::LIMIT) {
         Ok(None) => return Ok(()),
-        Ok(Some(bytes)) => {
-            serde_json::from_slice::<Repositories>(&bytes).map_err(|e| Error::corrupt("cannot be read").with_source(e))
-        }
+        Ok(Some(bytes)) => parse_repositories(&bytes),
         Err(e) => Err(e),
     };
     let parsed = match parsed {
@@ -342,7 +367,7 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
             return Ok(());
         }
     };
-    for (repo, refs) in parsed.repositories {
+    for (repo, refs) in parsed {
         let mut kept = Vec::new();
         for (reference, id) in refs {
             let Ok(id) = ImageId::parse(&id) else {

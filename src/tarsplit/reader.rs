@@ -13,6 +13,9 @@ use std::io::{BufRead, BufReader, ErrorKind, Read};
 /// A limit for what tar-split data may unpack to that no real layer reaches: over ten million files.
 pub const MAX_UNPACKED: u64 = 16 << 30;
 
+/// The most entries of a layer whose names are compared with each other.
+const MAX_NAMES: usize = 20_000_000;
+
 /// The longest JSON value. A segment holds at most 1 MiB, or the headers of one entry, which may carry large PAX records.
 const MAX_VALUE: usize = 8 << 20;
 
@@ -76,6 +79,9 @@ impl<R: Read> Reader<R> {
         if let (Some(seen), Piece::File { name, .. }) = (&mut self.seen, &piece) {
             let mut key = [0; 16];
             key.copy_from_slice(&crate::ids::Sha256::of(&name::clean(name)).0[..16]);
+            if seen.len() == MAX_NAMES {
+                return Err(Error::corrupt(format!("the tar-split data has more than {MAX_NAMES} entries")));
+            }
             if !seen.insert(key) {
                 return Err(Error::corrupt(format!(
                     "the layer has two entries named \"{}\", which Docker refuses",

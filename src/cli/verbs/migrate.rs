@@ -255,7 +255,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         driver: plan.options.to,
     };
     if g.jsonl {
-        say(&serde_json::json!(doc).to_string())?;
+        say(&crate::show::json(serde_json::json!(doc).to_string()))?;
     } else if g.json {
         say_json(&doc)?;
     } else {

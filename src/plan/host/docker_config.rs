@@ -83,7 +83,7 @@ pub(super) fn check(
 ) -> Result<Option<String>> {
     let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
     let mut config = DaemonJson::default();
-    match std::fs::read(&file).map(|text| parse(&text)) {
+    match Machine::small(&file).map(|text| parse(&text)) {
         Ok(Ok(c)) => config = c,
         Ok(Err(e)) => out.push(
             Finding::new("H07", crate::show::path(&file), e.chain())
@@ -140,7 +140,7 @@ fn command_lines(machine: &Machine) -> Vec<Line> {
         found.sort();
         files.extend(found);
     }
-    let words = |p: PathBuf| Some((p.clone(), words(&String::from_utf8_lossy(&std::fs::read(p).ok()?))));
+    let words = |p: PathBuf| Some((p.clone(), words(&String::from_utf8_lossy(&Machine::small(&p).ok()?))));
     files.into_iter().filter_map(words).collect()
 }
 

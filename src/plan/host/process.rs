@@ -63,7 +63,7 @@ fn data_root_of(process: &Path, args: &[String]) -> PathBuf {
         return inside(&dir);
     }
     let config = docker_config::flag(args, &["--config-file"]).unwrap_or_else(|| "/etc/docker/daemon.json".to_owned());
-    let told = std::fs::read(inside(&config)).ok().and_then(|b| docker_config::parse(&b).ok());
+    let told = Machine::small(&inside(&config)).ok().and_then(|b| docker_config::parse(&b).ok());
     inside(told.and_then(|c| c.data_root).as_deref().unwrap_or("/var/lib/docker"))
 }
 

@@ -11,7 +11,6 @@
 
 use crate::error::{Error, Result};
 use crate::ids::ContainerId;
-use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
@@ -75,14 +74,7 @@ fn rows(bytes: &[u8]) -> rusqlite::Result<Vec<Row>> {
     let mut db =
         Connection::open_in_memory_with_flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_LEN)?;
-    for (option, on) in [
-        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
-        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
-    ] {
-        db.set_db_config(option, on)?;
-    }
+    crate::journal::distrust(&db)?;
     db.deserialize_read_exact(MAIN_DB, bytes, bytes.len(), true)?;
     db.execute_batch("PRAGMA cell_size_check = ON; PRAGMA query_only = ON")?;
     // a view, a virtual table (root page 0) or a generated column would run what the file says
