@@ -73,7 +73,7 @@ step() {
 }
 
 deny() {
-  command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny || return 1
+  command -v cargo-deny >/dev/null || cargo install --locked --quiet --debug cargo-deny || return 1
   cargo deny --config .config/deny.toml check licenses bans sources
 }
 

@@ -72,7 +72,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(out, "took       {}", rows.join(", "));
     }
     if s.outcome.state == State::Switched {
-        let _ = writeln!(out, "switched   Docker will start on {}. {}", s.driver, pinned(s.driver));
+        let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
         let root = show::text(&p.root.path);
         match &p.elsewhere {
             None if p.options.mode == Mode::Move => {
@@ -137,8 +137,8 @@ fn built(out: &mut String, s: &Summary<'_>, before: &str) {
 
 fn pinned(to: Target) -> &'static str {
     match to {
-        Target::Vfs => "Set \"storage-driver\": \"vfs\" in daemon.json: no Docker picks vfs by itself.",
-        Target::Overlay => "Set \"storage-driver\": \"overlay\" in daemon.json; Docker 24 and later do not know it.",
+        Target::Vfs => "\n           Set \"storage-driver\": \"vfs\" in daemon.json: no Docker picks vfs by itself.",
+        Target::Overlay => "\n           Set \"storage-driver\": \"overlay\" in daemon.json; Docker 24 and later do not know it.",
         _ => "",
     }
 }

@@ -93,7 +93,7 @@ impl Status {
             WayBack {
                 when: "after unaufs cleanup",
                 how: "none",
-                loses: "the old store is gone",
+                loses: "nothing more: the old store is gone",
                 now: state == Some(State::Cleaned),
             },
         ];
@@ -188,7 +188,7 @@ fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>
             ),
             true,
             Some(to),
-            "start Docker, look at your containers, and days later: unaufs verify, unaufs cleanup",
+            "unaufs verify, for the full proof; start Docker, look at your containers; days later: unaufs cleanup",
         ),
         Some(State::Undoing) => (
             "A rollback was interrupted half way. Do not start Docker now: run the rollback again, it takes seconds."
@@ -234,7 +234,7 @@ fn in_another_place<'a>(state: State, to: &'a str, root: &str, dir: &str) -> Sta
             ),
             true,
             Some(to),
-            "start Docker, look at your containers, and days later: unaufs verify, unaufs cleanup",
+            "unaufs verify, for the full proof; start Docker, look at your containers; days later: unaufs cleanup",
         ),
         State::Undoing => (
             format!("A rollback was interrupted half way: run it again. {root} is untouched."),

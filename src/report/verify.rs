@@ -75,5 +75,12 @@ impl Document<'_> {
             (0, false) => writeln!(out, "the store agrees with its own records"),
             (n, _) => writeln!(out, "{}", show::plural(n, "difference")),
         };
+        if !r.differences.is_empty() && r.against_old {
+            let _ = writeln!(
+                out,
+                "If Docker has run on the new store since, what it changed is among them: `unaufs verify --driver {}` checks that store by itself.",
+                r.driver
+            );
+        }
     }
 }
