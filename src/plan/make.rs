@@ -58,7 +58,10 @@ pub fn make_on(
             Some(elsewhere)
         }
         None => {
-            store::attached(root, options.to.name())?;
+            // what is no folder is told by H08, with everything else; into a mount point one cannot look
+            if matches!(root.try_open(options.to.name().as_bytes()), Err(rustix::io::Errno::XDEV)) {
+                store::attached(root, options.to.name())?;
+            }
             None
         }
     };

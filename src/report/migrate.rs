@@ -138,7 +138,9 @@ fn built(out: &mut String, s: &Summary<'_>, before: &str) {
 fn pinned(to: Target) -> &'static str {
     match to {
         Target::Vfs => "\n           Set \"storage-driver\": \"vfs\" in daemon.json: no Docker picks vfs by itself.",
-        Target::Overlay => "\n           Set \"storage-driver\": \"overlay\" in daemon.json; Docker 24 and later do not know it.",
+        Target::Overlay => {
+            "\n           Set \"storage-driver\": \"overlay\" in daemon.json; Docker 24 and later do not know it."
+        }
         _ => "",
     }
 }

@@ -119,6 +119,11 @@ impl Bed {
         });
     }
 
+    /// A path outside of the root.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Another disk, of this size, for the new store.
     pub fn target_on_tmpfs(&mut self, options: &str) {
         let at = self.dir.path().join("other");

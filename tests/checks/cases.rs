@@ -125,6 +125,26 @@ fn converted(b: &Bed, there: bool) {
     }
 }
 
+/// An empty folder for the new root; `fill` puts something in it.
+fn target(b: &mut Bed, fill: fn(&Path)) {
+    let at = b.beside("new");
+    fs::create_dir(&at).expect("a folder");
+    fill(&at);
+    b.options["target"] = at.display().to_string().into();
+}
+
+/// The container mounts a folder of the root by its path.
+fn binds(b: &Bed, folder: &str) {
+    b.mkdir(folder);
+    let source = b.root.join(folder);
+    let point = serde_json::json!({"Type": "bind", "Source": source, "Destination": "/x", "Name": "", "RW": true});
+    config(b, serde_json::json!({"MountPoints": {"/x": point}}));
+}
+
+fn symlink(b: &Bed, name: &str, to: &str) {
+    std::os::unix::fs::symlink(to, b.root.join(name)).expect("a symlink");
+}
+
 fn sound(_: &mut Bed) {}
 
 cases! {
@@ -184,6 +204,8 @@ cases! {
     H15 content: |b| b.mkdir("231072.231072") => |b| b.mkdir("231072.x");
     H16 content: |b| dated(b, 3600) => |b| dated(b, -3600);
     H17 content: |b| b.dockerd("1.11.2") => |b| b.dockerd("1.12.0");
+    H18 content: |b| { b.options["to"] = "vfs".into(); mounts(b, "rw,nodev,noexec", "rw"); }
+        => |b| { b.options["to"] = "vfs".into(); mounts(b, "rw,nosuid", "rw"); };
     L01 content: |b| file(b, BASE, ".wh..wh.plnk/12.34", "") => |b| file(b, BASE, "wh..wh.plnk/12.34", "");
     L02 content: |b| file(b, TOP, ".wh..wh..opq", "") => |b| file(b, TOP, "usr/.wh..wh..opq", "");
     L03 content: |b| device(b, 0, 0) => |b| device(b, 1, 3);
@@ -201,6 +223,13 @@ cases! {
     L08 content: |b| file(b, TOP, ".wh.nothing", "") => |b| file(b, TOP, ".wh.srv", "");
     L09 content: |b| file(b, TOP, "etc/.wh.passwd", "text") => sound;
     L10 content: |b| names(b, 65_000) => |b| names(b, 640);
+    N01 content: |b| target(b, |at| put(&at.join("something"), "in it")) => |b| target(b, |_| ());
+    N02 content: |b| { b.write(&format!("image/zfs/imagedb/content/sha256/{NONE}"), "{}"); target(b, |_| ()); }
+        => |b| target(b, |_| ());
+    N03 content: |b| target(b, |_| ()) => sound;
+    N04 content: |b| target(b, |_| ()) => sound;
+    N05 content: |b| { symlink(b, "volumes", "/srv/volumes"); target(b, |_| ()); } => |b| { b.mkdir("volumes"); target(b, |_| ()); };
+    N06 content: |b| { binds(b, "aufs-backup"); target(b, |_| ()); } => |b| binds(b, "aufs-backup");
     T01 content: |b| b.mkdir("overlay2/l") => |b| b.mkdir("overlay/l");
     T02 content: |b| populated(b, NONE) => |b| b.mkdir("overlay2/l");
     T03 content: |b| populated(b, RW) => |b| populated(b, NONE);

@@ -17,15 +17,15 @@ fn folders_that_lead_out() {
         return;
     }
     for (path, code, says) in [
-        ("aufs", 10, "symlink"),
+        ("aufs", 4, "symlink"),
         ("aufs/diff", 1, "symlink"),
         ("aufs/layers", 1, "symlink"),
-        ("image", 10, "symlink"),
+        ("image", 4, "symlink"),
         ("image/aufs", 1, "symlink"),
         ("image/aufs/layerdb", 1, "symlink"),
         ("image/aufs/layerdb/sha256", 1, "symlink"),
         ("image/aufs/imagedb", 1, "symlink"),
-        ("containers", 1, "symlink"),
+        ("containers", 4, "symlink"),
     ] {
         let w = World::new();
         w.lead_out(&w.at(path));

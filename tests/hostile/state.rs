@@ -270,7 +270,7 @@ fn saved_plans_of_strangers() {
         ("a key", with(&|v| v["options"][esc] = 1.into()), 13),
         ("numbers", with(&|v| v["summary"]["bytes"] = u64::MAX.into()), 13),
         ("Docker's configuration", with(&|v| v["options"]["docker_config"] = fifo.to_string_lossy().into()), 1),
-        ("an object", with(&|v| v["fingerprint"]["objects"][esc] = esc.into()), 13),
+        ("an object", with(&|v| v["fingerprint_objects"][esc] = esc.into()), 13),
     ];
     for (what, text, code) in cases {
         fs::write(&file, text).expect("a plan");

@@ -62,7 +62,7 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 /// The lines of unaufs itself: it asks the dockerd that is installed for its version, and what that one opens is its own affair.
-fn own(lines: Vec<(String, String)>) -> Vec<String> {
+fn own(lines: Vec<(String, String)>) -> Vec<(String, String)> {
     let first = lines.first().map(|(pid, _)| pid.clone()).unwrap_or_default();
     let mut parent: BTreeMap<String, String> = BTreeMap::new();
     let mut others: BTreeSet<String> = BTreeSet::new();
@@ -85,7 +85,7 @@ fn own(lines: Vec<(String, String)>) -> Vec<String> {
         }
         false
     };
-    lines.iter().filter(|(pid, _)| !is_other(pid)).map(|(_, line)| line.clone()).collect()
+    lines.iter().filter(|(pid, _)| !is_other(pid)).cloned().collect()
 }
 
 /// Puts lines together that strace had to break off; each with the number of its process.
@@ -162,7 +162,7 @@ fn trace(w: &World, args: &[&str]) -> Vec<Call> {
         "9999",
         "-yy",
         "-e",
-        "trace=%file,socket,clone,?clone3,?fork,?vfork",
+        "trace=%file,fchdir,socket,clone,?clone3,?fork,?vfork",
         "-e",
         "signal=none",
         "-o",
@@ -177,9 +177,32 @@ fn trace(w: &World, args: &[&str]) -> Vec<Call> {
     fs::remove_file(&log).expect("removed");
     let lines = own(whole(&text));
     // Docker's own socket is asked whether it runs on ROOT; nothing else is talked to
-    let network = lines.iter().find(|l| l.starts_with("socket(") && !l.starts_with("socket(AF_UNIX"));
+    let network = lines.iter().find(|(_, l)| l.starts_with("socket(") && !l.starts_with("socket(AF_UNIX"));
     assert!(network.is_none(), "{args:?}: {network:?}");
-    lines.iter().filter_map(|l| call(l)).collect()
+    from_where(lines)
+}
+
+/// Threads that scan stand in the folder that they ask about: a bare name is one of that folder.
+fn from_where(lines: Vec<(String, String)>) -> Vec<Call> {
+    let mut stands: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut out = Vec::new();
+    for (pid, line) in lines {
+        if let Some((_, rest)) = line.strip_prefix("fchdir(").and_then(|l| l.split_once('<')) {
+            let folder = rest.split('>').next().unwrap_or_default();
+            stands.insert(pid, PathBuf::from(folder));
+            continue;
+        }
+        let Some(mut call) = call(&line) else { continue };
+        let here = stands.get(&pid).map_or(Path::new("/proc"), PathBuf::as_path);
+        call.paths.iter_mut().filter(|p| p.is_relative()).for_each(|p| *p = plain(&here.join(&*p)));
+        if call.name == "chdir"
+            && let Some(folder) = call.paths.first()
+        {
+            stands.insert(pid, folder.clone());
+        }
+        out.push(call);
+    }
+    out
 }
 
 /// May this be reached at all?
@@ -207,7 +230,16 @@ fn lines_of_strace_are_understood() {
     assert_eq!(c.paths, [PathBuf::from("/a")]);
     let text = "1 open(\"/a\" <unfinished ...>\n2 x() = 0\n1 <... open resumed>) = 3</a>\n1 vfork() = 3\n3 execve(\"/b\") = 0\n\
                 3 clone3(x) = 4\n4 y() = 0\n1 z() = 0";
-    assert_eq!(own(whole(text)), ["x() = 0", "open(\"/a\" ) = 3</a>", "vfork() = 3", "z() = 0"]);
+    let ours: Vec<String> = own(whole(text)).into_iter().map(|(_, line)| line).collect();
+    assert_eq!(ours, ["x() = 0", "open(\"/a\" ) = 3</a>", "vfork() = 3", "z() = 0"]);
+    let line = |pid: &str, line: &str| (pid.to_owned(), line.to_owned());
+    let lines = vec![
+        line("1", r#"fchdir(7</a/b>) = 0"#),
+        line("1", r#"llistxattr("c", "", 9) = 0"#),
+        line("2", r#"llistxattr("c", "", 9) = 0"#),
+    ];
+    let paths: Vec<PathBuf> = from_where(lines).into_iter().flat_map(|c| c.paths).collect();
+    assert_eq!(paths, [PathBuf::from("/a/b/c"), PathBuf::from("/proc/c")]);
 }
 
 #[test]
