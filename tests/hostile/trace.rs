@@ -20,7 +20,9 @@ const SYSTEM: [&str; 10] = [
     "/usr/share/zoneinfo",
 ];
 /// Asked about the Docker of this host: its configuration, its unit, its socket, its program.
-const HOST: [&str; 16] = [
+const HOST: [&str; 18] = [
+    "/run/docker.pid",
+    "/var/run/docker.pid",
     "/etc/docker",
     "/etc/default/docker",
     "/etc/sysconfig",
