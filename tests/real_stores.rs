@@ -144,7 +144,9 @@ fn moves_in_place_and_goes_back_with_what_docker_wrote() {
             same(&format!("{}: {prefix}; did {did}", store.name), &below(&before, &prefix), &tree(&diff.join(&folder)));
             compared += 1;
         }
-        assert!(compared > 5, "{}: only {compared} layers were compared", store.name);
+        // the images of that store have 4 layers, and Docker starts its containers
+        let least = if store.name == "docker20-aufs-leftovers" { 4 } else { 6 };
+        assert!(compared >= least, "{}: only {compared} layers were compared", store.name);
         if let Some(l) = started {
             assert!(diff.join(&l).join("written-on-the-new-store").is_file(), "{}: {did}\n{back}", store.name);
         }
