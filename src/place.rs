@@ -178,10 +178,11 @@ impl Placer {
         Ok(linked)
     }
 
-    /// Links the parent's file: what comes from a lower branch is what the parent shows at the same path.
+    /// Links the parent's file: what comes from a lower branch is what the parent shows at the same path. Never for a tree that is written
+    /// into: its parent may be at hand for sharing extents only.
     fn link_parent(&self, branch: u16, to: &Dir, path: &[u8]) -> Result<Linked> {
         match &self.parent {
-            Some(parent) if branch > 0 => {
+            Some(parent) if self.link && branch > 0 => {
                 let (dir, name) = parent.parent_of(path)?;
                 self.try_link(&dir, name, to, name)
             }

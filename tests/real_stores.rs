@@ -4,7 +4,9 @@
 mod real;
 
 use real::{Store, Tree, below, same, tree, tree_linked};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 /// One after the other: each boots a dockerd.
 fn each(test: impl Fn(&Store)) {
@@ -184,5 +186,62 @@ fn configs(store: &Store) -> Vec<(String, Vec<u8>)> {
         }
     }
     assert!(!out.is_empty(), "{}: no containers", store.name);
+    out
+}
+
+/// Docker writes into containers and their init layers. Were a file of theirs a further name of an old one, or of an image's, it would
+/// write into that too, and no rollback could bring it back.
+#[test]
+fn what_is_written_into_shares_no_inode() {
+    if !real::able() {
+        return;
+    }
+    for mode in ["auto", "link"] {
+        for (driver, home) in [("overlay2", "overlay2"), ("overlay", "overlay"), ("vfs", "vfs/dir")] {
+            let store = real::small().unpack();
+            store.unaufs(&["migrate", "--to", driver, "--mode", mode, "--yes", "-q"]).exits(0);
+            let home = store.root.join(home);
+            let layers: Vec<String> = fs::read_dir(&home)
+                .expect("layers")
+                .map(|e| e.expect("a layer").file_name().to_string_lossy().into_owned())
+                .collect();
+            let written_into = |l: &str| l.ends_with("-init") || layers.iter().any(|o| *o == format!("{l}-init"));
+            let mut owners: BTreeMap<(u64, u64), String> = BTreeMap::new();
+            let (mut files, mut trees) = (0, 0);
+            let mut note = |owner: &str, inode: (u64, u64)| {
+                let first = owners.entry(inode).or_insert_with(|| owner.to_owned());
+                (*first != owner).then(|| first.clone())
+            };
+            let own: Vec<&String> = layers.iter().filter(|l| written_into(l)).collect();
+            for layer in &own {
+                trees += 1;
+                for inode in inodes(&home.join(layer)) {
+                    files += 1;
+                    assert_eq!(note(layer, inode), None, "{driver} {mode}: {layer} shares a file");
+                }
+            }
+            assert!(trees > 20 && files > 40, "{driver}: {trees} trees with {files} files");
+            let others = layers.iter().filter(|l| !written_into(l)).map(|l| home.join(l));
+            for tree in others.chain([store.root.join(".unaufs/old")]) {
+                for inode in inodes(&tree) {
+                    let owner = note("another", inode);
+                    assert_eq!(owner, None, "{driver} {mode}: a file of a container is in {} too", tree.display());
+                }
+            }
+        }
+    }
+}
+
+/// The inodes of all files below.
+fn inodes(top: &Path) -> BTreeSet<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let (mut out, mut todo) = (BTreeSet::new(), vec![top.to_owned()]);
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let m = fs::symlink_metadata(&path).expect("lstat");
+            if m.is_dir() { todo.push(path) } else { drop(out.insert((m.dev(), m.ino()))) }
+        }
+    }
     out
 }
