@@ -166,7 +166,8 @@ fn other_programs_take_the_archives() {
     judged("docker", &store, &packed, &[store.beside.join("again").to_str().expect("text")]);
     judged("podman", &store, &all, &[]);
     judged("skopeo", &store, &all, &[]);
-    for compress in ["none", "gzip", "zstd"] {
+    // umoci takes zstd from 0.5 on, Debian 12 has 0.4; that these layers have their digests is tried above
+    for compress in ["none", "gzip"] {
         let (_, layout) = out(&store, &format!("layout-{compress}"));
         export(&store.root, &["--all", "--format", "oci-dir", "--compress", compress, "-o", &layout]).exits(0);
         judged("umoci", &store, &layout, &[]);

@@ -45,7 +45,7 @@ fn moved(state: State, to: &str, path: &str) -> Option<String> {
             "The layers of the old store are rewritten in place for {to}, which is not in force yet. A Docker with aufs would damage them: do not start Docker before you go on or roll back."
         ),
         State::Switched => format!(
-            "The store is migrated to {to}. Its layers were moved and rewritten in place; what was taken out of them is in {path}/.unaufs/moved, the rest of the old store in {path}/.unaufs/old. Docker may be started; it runs on {to}."
+            "The store is migrated to {to}, its layers rewritten in place; what was taken out of them is in {path}/.unaufs/moved, the rest of the old store in {path}/.unaufs/old. Docker may be started; it runs on {to}."
         ),
         State::Undoing => "A rollback was interrupted half way, and the layers are partly rewritten. Do not start Docker now: run the rollback again.".to_owned(),
         State::Switching | State::Undone | State::Cleaned => return None,

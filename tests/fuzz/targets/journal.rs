@@ -21,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
     let dir = Dir::open_named(&state).expect("the folder");
     if let Ok(Some(journal)) = Journal::open_existing(&dir) {
         if let Ok(Some(run)) = journal.last() {
-            let _ = (journal.events(run.id), journal.done(run.id, "layer"), journal.tallies(run.id));
+            let _ = (journal.events(run.id), journal.done(run.id, "layer"), journal.tallies(run.id, "layer"));
             let _ = (journal.lost(run.id), journal.has_switched(run.id));
         }
     }
