@@ -240,7 +240,11 @@ fn inodes(top: &Path) -> BTreeSet<(u64, u64)> {
         for entry in fs::read_dir(&dir).expect("a folder") {
             let path = entry.expect("an entry").path();
             let m = fs::symlink_metadata(&path).expect("lstat");
-            if m.is_dir() { todo.push(path) } else { drop(out.insert((m.dev(), m.ino()))) }
+            if m.is_dir() {
+                todo.push(path);
+            } else {
+                out.insert((m.dev(), m.ino()));
+            }
         }
     }
     out
