@@ -11,7 +11,6 @@ use unaufs::branch::{Branch, Format};
 use unaufs::disk::attrs::XattrScope;
 use unaufs::disk::copy::Transfer;
 use unaufs::disk::{Dir, FileType};
-use unaufs::ids::LayerId;
 use unaufs::place::Placer;
 use unaufs::target::{apply, overlay_diff};
 use unaufs::view::Chain;
@@ -98,7 +97,7 @@ fn model(layers: &[Layer]) -> Tree {
 
 fn branches(tops: impl Iterator<Item = PathBuf>, format: Format) -> Chain {
     let branch = |top: PathBuf| Branch {
-        id: LayerId::parse("layer").expect("an id"),
+        id: None,
         dir: Dir::open_named(&top).expect("a folder"),
         format,
     };
