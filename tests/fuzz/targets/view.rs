@@ -96,11 +96,7 @@ fn model(layers: &[Layer]) -> Tree {
 }
 
 fn branches(tops: impl Iterator<Item = PathBuf>, format: Format) -> Chain {
-    let branch = |top: PathBuf| Branch {
-        id: None,
-        dir: Dir::open_named(&top).expect("a folder"),
-        format,
-    };
+    let branch = |top: PathBuf| Branch { id: None, dir: Dir::open_named(&top).expect("a folder"), format };
     Chain { branches: tops.map(branch).collect() }
 }
 
