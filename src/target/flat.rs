@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::place::Placer;
 use crate::plan::scan::join;
 use crate::view::{Chain, Contributors, Node};
+use crate::walk::walk;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 /// Paths that are not followed: a file of this path is left out, a folder is made and not entered.
@@ -25,32 +25,15 @@ struct Writer<'a> {
     chain: &'a Chain,
     placer: &'a Placer,
     leave: &'a Leave,
-    failed: Mutex<Option<Error>>,
 }
 
 /// Writes what `chain` shows below the root of `placer`.
 pub fn write(chain: &Chain, placer: &Placer, leave: &Leave) -> Result<()> {
-    let writer = Writer { chain, placer, leave, failed: Mutex::default() };
-    rayon::scope(|s| folder(s, &writer, Vec::new(), chain.root()));
-    match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => placer.settle(),
-    }
-}
-
-fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, path: Vec<u8>, from: Contributors) {
-    if w.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-        return;
-    }
-    let done = crate::stop::check().and_then(|()| {
-        w.folder(&path, &from, |name, from| {
-            let path = join(&path, name);
-            scope.spawn(move |scope| folder(scope, w, path, from));
-        })
-    });
-    if let Err(e) = done {
-        w.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-    }
+    let writer = Writer { chain, placer, leave };
+    walk((Vec::new(), chain.root()), |(path, from), hand_on| {
+        writer.folder(&path, &from, |name, from| hand_on((join(&path, name), from)))
+    })?;
+    placer.settle()
 }
 
 impl Writer<'_> {

@@ -10,6 +10,7 @@ use crate::plan::scan::join;
 use crate::target::flat::Leave;
 use crate::target::{Target, Theirs};
 use crate::view::{Chain, Contributors, Folder, Node};
+use crate::walk::walk;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -43,7 +44,6 @@ struct Pair<'a> {
     groups: Mutex<Groups>,
     /// The bytes of a file differ.
     changed: AtomicBool,
-    failed: Mutex<Option<Error>>,
 }
 
 /// An inode, and in which branch.
@@ -163,19 +163,6 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(n)
 }
 
-fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Contributors, new: Contributors) {
-    if p.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-        return;
-    }
-    let done = p.folder(&path, &old, &new, |name, old, new| {
-        let path = join(&path, name);
-        scope.spawn(move |scope| folder(scope, p, path, old, new));
-    });
-    if let Err(e) = done.and_then(|()| crate::stop::check()) {
-        p.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-    }
-}
-
 impl<'a> Pair<'a> {
     fn of(
         layer: &'a PlanLayer,
@@ -203,19 +190,17 @@ impl<'a> Pair<'a> {
         theirs: &'a Theirs<'a>,
         seen: &'a Seen,
     ) -> Pair<'a> {
-        let (groups, failed, changed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        let (groups, changed) = (Mutex::default(), AtomicBool::new(false));
         let (rests, overlay_xattrs, leave) = (None, false, None);
-        Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, theirs, seen, groups, changed, failed }
+        Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, theirs, seen, groups, changed }
     }
 
     /// Compares everything; do the bytes of any file differ?
     fn compare(self) -> Result<bool> {
-        let (a, b) = (self.old.root(), self.new.root());
-        rayon::scope(|s| folder(s, &self, Vec::new(), a, b));
-        match self.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some(e) => Err(e),
-            None => Ok(self.changed.into_inner()),
-        }
+        walk((Vec::new(), self.old.root(), self.new.root()), |(path, old, new), hand_on| {
+            self.folder(&path, &old, &new, |name, old, new| hand_on((join(&path, name), old, new)))
+        })?;
+        Ok(self.changed.into_inner())
     }
 
     /// Do only layers below the first bring the name, the same ones in both views?
