@@ -93,6 +93,7 @@ RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --d
 step 'tests' cargo test --locked --no-fail-fast -- --show-output
 # a real Docker judges some of these in the tests above; DOCKER=first and DOCKER=all do so here too
 [ $quick = no ] && step 'every target in every mode' env DOCKER=none tests/all_stores.sh small
+[ $quick = no ] && step 'roots of a living Docker' tests/native_roots.sh small
 # the tests that end the process at every step want a build that can do so
 if [ $quick = no ] && [ -d tests/crash ]; then
   step 'tests that kill' cargo test --locked --no-fail-fast --features fault-points --test crash -- --show-output \
