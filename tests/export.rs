@@ -245,6 +245,7 @@ fn an_ambiguous_name_lists_what_to_type() {
         assert!(json.stdout.contains("more than one") && json.stdout.contains(&ids[1][..12]), "{json:?}");
         export(&store.root, &[how, &[&ids[0][..12], "-o", &to]].concat()).exits(0);
         assert_eq!(Archive::read(&path).images().len(), 1);
+        fs::remove_file(&path).expect("rm");
     }
 }
 

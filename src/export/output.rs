@@ -96,8 +96,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.done {
-            // best effort: the error that led here is the one to tell
-            let _ = self.dir.remove_tree(&self.temporary);
+            // best effort: the error that led here is the one to tell; if that is a stop, it must not stop this too
+            let _ = crate::stop::regardless(|| self.dir.remove_tree(&self.temporary));
         }
     }
 }

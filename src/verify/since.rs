@@ -33,12 +33,21 @@ pub fn docker_ran(root: &Dir, switched: i64) -> Result<bool> {
 pub fn set_apart(plan: &Plan, new: &Dir, report: &mut Report) -> Result<()> {
     let live = Live::of(plan, new)?;
     report.docker_ran = true;
-    report.changed_since = report.differences.extract_if(.., |d| live.owns(d)).collect();
+    let mut since: Vec<Difference> = report.differences.extract_if(.., |d| live.owns(d)).collect();
+    for d in since.iter_mut().filter(|d| live.took_away(d)) {
+        "removed".clone_into(&mut d.what);
+        d.path.clear();
+    }
+    // of what is gone every part is missing: once is enough
+    since.dedup();
+    report.changed_since = since;
     Ok(())
 }
 
 /// What of the plan is still there.
 struct Live<'p> {
+    /// Containers that are not there any more.
+    removed_containers: BTreeSet<&'p str>,
     /// `imagedb/content` names images that are not there any more.
     removed_images: BTreeSet<String>,
     /// Layers that an image or a container needs that is there.
@@ -71,15 +80,18 @@ impl<'p> Live<'p> {
             }
         }
         let lowers: BTreeMap<&LayerId, &Vec<LayerId>> = plan.layers.iter().map(|l| (&l.id, &l.lowers)).collect();
+        let mut removed_containers = BTreeSet::new();
         for c in &plan.containers {
             if container_there(c)? {
                 let own = c.layer.iter().chain(&c.init);
                 needed.extend(own.flat_map(|l| lowers.get(l).into_iter().copied().flatten().chain([l])));
+            } else {
+                removed_containers.insert(c.id.as_str());
             }
         }
         let chains = plan.layers.iter().filter_map(|l| Some((l.chain_id?, &l.id))).collect();
         let writable = plan.layers.iter().filter(|l| l.role.writable()).map(|l| &l.id).collect();
-        Ok(Live { removed_images, needed, chains, writable })
+        Ok(Live { removed_containers, removed_images, needed, chains, writable })
     }
 
     /// Is it Docker's to change?
@@ -89,6 +101,19 @@ impl<'p> Live<'p> {
             "layer" => LayerId::parse(&d.id).is_ok_and(|l| self.writable.contains(&l) || !self.needed.contains(&l)),
             "metadata" => self.owns_file(&d.id),
             _ => false,
+        }
+    }
+
+    /// Is it a part of something that Docker removed as a whole?
+    fn took_away(&self, d: &Difference) -> bool {
+        let container = |id: &str| self.removed_containers.contains(id);
+        match d.kind {
+            "container" => container(&d.id),
+            "layer" => LayerId::parse(&d.id).is_ok_and(|l| !self.needed.contains(&l)),
+            _ => match d.id.strip_prefix("layerdb/mounts/") {
+                Some(mount) => mount.split('/').next().is_some_and(container),
+                None => !LIVE.iter().any(|l| d.id.starts_with(l)),
+            },
         }
     }
 
@@ -129,33 +154,38 @@ mod tests {
         let (base, gone, own) = (id("base"), id("gone"), id("own"));
         let chain = |c: char| ChainId::from_hex(&c.to_string().repeat(64)).expect("hex");
         let live = Live {
+            removed_containers: BTreeSet::from(["c"]),
             removed_images: BTreeSet::from(["e".repeat(64)]),
             needed: BTreeSet::from([&base, &own]),
             chains: BTreeMap::from([(chain('a'), &base), (chain('b'), &gone)]),
             writable: BTreeSet::from([&own]),
         };
-        let owns = |kind: &'static str, id: &str| {
+        let asked = |kind: &'static str, id: &str| {
             let (name, path, what, side) = (String::new(), Vec::new(), String::new(), super::super::Side::Between);
-            live.owns(&Difference { kind, id: id.to_owned(), name, path, what, side })
+            let d = Difference { kind, id: id.to_owned(), name, path, what, side };
+            (live.owns(&d), live.owns(&d) && live.took_away(&d))
         };
         let (a, b, e, f) = ("a".repeat(64), "b".repeat(64), "e".repeat(64), "f".repeat(64));
+        let (no, changed, removed) = ((false, false), (true, false), (true, true));
         for (kind, id, is) in [
-            ("layer", "own", true),
-            ("layer", "gone", true),
-            ("layer", "base", false),
-            ("container", "any", true),
-            ("metadata", "repositories.json", true),
-            ("metadata", "distribution/diffid-by-digest/sha256/0", true),
-            ("metadata", "layerdb/mounts/c/mount-id", true),
-            ("metadata", &format!("layerdb/sha256/{a}/size"), false),
-            ("metadata", &format!("layerdb/sha256/{b}/size"), true),
-            ("metadata", &format!("layerdb/sha256/{f}/size"), false),
-            ("metadata", &format!("imagedb/content/sha256/{e}"), true),
-            ("metadata", &format!("imagedb/content/sha256/{f}"), false),
-            ("metadata", "else", false),
-            ("image", "base", false),
+            ("layer", "own", changed),
+            ("layer", "gone", removed),
+            ("layer", "base", no),
+            ("container", "b", changed),
+            ("container", "c", removed),
+            ("metadata", "repositories.json", changed),
+            ("metadata", "distribution/diffid-by-digest/sha256/0", changed),
+            ("metadata", "layerdb/mounts/b/mount-id", changed),
+            ("metadata", "layerdb/mounts/c/mount-id", removed),
+            ("metadata", &format!("layerdb/sha256/{a}/size"), no),
+            ("metadata", &format!("layerdb/sha256/{b}/size"), removed),
+            ("metadata", &format!("layerdb/sha256/{f}/size"), no),
+            ("metadata", &format!("imagedb/content/sha256/{e}"), removed),
+            ("metadata", &format!("imagedb/content/sha256/{f}"), no),
+            ("metadata", "else", no),
+            ("image", "base", no),
         ] {
-            assert_eq!(owns(kind, id), is, "{kind} {id}");
+            assert_eq!(asked(kind, id), is, "{kind} {id}");
         }
     }
 }
