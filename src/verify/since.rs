@@ -33,12 +33,10 @@ pub fn docker_ran(root: &Dir, switched: i64) -> Result<bool> {
 pub fn set_apart(plan: &Plan, new: &Dir, report: &mut Report) -> Result<()> {
     let live = Live::of(plan, new)?;
     report.docker_ran = true;
-    let mut since: Vec<Difference> = report.differences.extract_if(.., |d| live.owns(d)).collect();
-    for d in since.iter_mut().filter(|d| live.took_away(d)) {
-        "removed".clone_into(&mut d.what);
-        d.path.clear();
-    }
+    let since: Vec<Difference> = report.differences.extract_if(.., |d| live.owns(d)).collect();
+    let mut since: Vec<Difference> = since.into_iter().filter_map(|d| live.told(d)).collect();
     // of what is gone every part is missing: once is enough
+    since.sort();
     since.dedup();
     report.changed_since = since;
     Ok(())
@@ -48,8 +46,8 @@ pub fn set_apart(plan: &Plan, new: &Dir, report: &mut Report) -> Result<()> {
 struct Live<'p> {
     /// Containers that are not there any more.
     removed_containers: BTreeSet<&'p str>,
-    /// `imagedb/content` names images that are not there any more.
-    removed_images: BTreeSet<String>,
+    /// Images that are not there any more, by the name of their file in `imagedb/content`, with a tag that they had.
+    removed_images: BTreeMap<String, String>,
     /// Layers that an image or a container needs that is there.
     needed: BTreeSet<&'p LayerId>,
     /// The layers, by their place in layerdb.
@@ -70,13 +68,13 @@ impl<'p> Live<'p> {
         let container_there = |c: &PlanContainer| -> Result<bool> {
             Ok(new.has(format!("containers/{}", c.id))? || new.has(format!("{image}/layerdb/mounts/{}", c.id))?)
         };
-        let mut removed_images = BTreeSet::new();
+        let mut removed_images = BTreeMap::new();
         let mut needed: BTreeSet<&LayerId> = BTreeSet::new();
         for i in &plan.images {
             if image_there(i)? {
                 needed.extend(&i.layers);
             } else {
-                removed_images.insert(i.id.hex());
+                removed_images.insert(i.id.hex(), i.tags.first().cloned().unwrap_or_default());
             }
         }
         let lowers: BTreeMap<&LayerId, &Vec<LayerId>> = plan.layers.iter().map(|l| (&l.id, &l.lowers)).collect();
@@ -104,16 +102,25 @@ impl<'p> Live<'p> {
         }
     }
 
-    /// Is it a part of something that Docker removed as a whole?
-    fn took_away(&self, d: &Difference) -> bool {
-        let container = |id: &str| self.removed_containers.contains(id);
+    /// As it is to be told: of what Docker removed as a whole, only that.
+    fn told(&self, d: Difference) -> Option<Difference> {
+        let removed = |d| Difference { what: "removed".to_owned(), path: Vec::new(), ..d };
         match d.kind {
-            "container" => container(&d.id),
-            "layer" => LayerId::parse(&d.id).is_ok_and(|l| !self.needed.contains(&l)),
-            _ => match d.id.strip_prefix("layerdb/mounts/") {
-                Some(mount) => mount.split('/').next().is_some_and(container),
-                None => !LIVE.iter().any(|l| d.id.starts_with(l)),
-            },
+            "container" if self.removed_containers.contains(&d.id[..]) => Some(removed(d)),
+            "layer" if LayerId::parse(&d.id).is_ok_and(|l| !self.needed.contains(&l)) => Some(removed(d)),
+            "metadata" => {
+                let part = |prefix: &str| d.id.strip_prefix(prefix)?.split('/').next();
+                if let Some((id, tag)) =
+                    part("imagedb/content/sha256/").and_then(|hex| self.removed_images.get_key_value(hex))
+                {
+                    return Some(removed(Difference { kind: "image", id: id.clone(), name: tag.clone(), ..d }));
+                }
+                let record = part("layerdb/sha256/").is_some()
+                    || part("layerdb/mounts/").is_some_and(|id| self.removed_containers.contains(id))
+                    || part("imagedb/metadata/sha256/").is_some_and(|hex| self.removed_images.contains_key(hex));
+                (!record).then_some(d)
+            }
+            _ => Some(d),
         }
     }
 
@@ -123,7 +130,7 @@ impl<'p> Live<'p> {
             return true;
         }
         if let Some(hex) = path.strip_prefix("imagedb/content/sha256/") {
-            return self.removed_images.contains(hex);
+            return self.removed_images.contains_key(hex);
         }
         let chain = path.strip_prefix("layerdb/sha256/").and_then(|rest| rest.split('/').next());
         let layer = chain.and_then(|hex| self.chains.get(&ChainId::from_hex(hex).ok()?));
@@ -155,7 +162,7 @@ mod tests {
         let chain = |c: char| ChainId::from_hex(&c.to_string().repeat(64)).expect("hex");
         let live = Live {
             removed_containers: BTreeSet::from(["c"]),
-            removed_images: BTreeSet::from(["e".repeat(64)]),
+            removed_images: BTreeMap::from([("e".repeat(64), "app:1".to_owned())]),
             needed: BTreeSet::from([&base, &own]),
             chains: BTreeMap::from([(chain('a'), &base), (chain('b'), &gone)]),
             writable: BTreeSet::from([&own]),
@@ -163,27 +170,31 @@ mod tests {
         let asked = |kind: &'static str, id: &str| {
             let (name, path, what, side) = (String::new(), Vec::new(), String::new(), super::super::Side::Between);
             let d = Difference { kind, id: id.to_owned(), name, path, what, side };
-            (live.owns(&d), live.owns(&d) && live.took_away(&d))
+            if !live.owns(&d) {
+                return "damage".to_owned();
+            }
+            live.told(d).map_or("part".to_owned(), |d| format!("{} {}", d.kind, d.what).trim_end().to_owned())
         };
         let (a, b, e, f) = ("a".repeat(64), "b".repeat(64), "e".repeat(64), "f".repeat(64));
-        let (no, changed, removed) = ((false, false), (true, false), (true, true));
         for (kind, id, is) in [
-            ("layer", "own", changed),
-            ("layer", "gone", removed),
-            ("layer", "base", no),
-            ("container", "b", changed),
-            ("container", "c", removed),
-            ("metadata", "repositories.json", changed),
-            ("metadata", "distribution/diffid-by-digest/sha256/0", changed),
-            ("metadata", "layerdb/mounts/b/mount-id", changed),
-            ("metadata", "layerdb/mounts/c/mount-id", removed),
-            ("metadata", &format!("layerdb/sha256/{a}/size"), no),
-            ("metadata", &format!("layerdb/sha256/{b}/size"), removed),
-            ("metadata", &format!("layerdb/sha256/{f}/size"), no),
-            ("metadata", &format!("imagedb/content/sha256/{e}"), removed),
-            ("metadata", &format!("imagedb/content/sha256/{f}"), no),
-            ("metadata", "else", no),
-            ("image", "base", no),
+            ("layer", "own", "layer"),
+            ("layer", "gone", "layer removed"),
+            ("layer", "base", "damage"),
+            ("container", "b", "container"),
+            ("container", "c", "container removed"),
+            ("metadata", "repositories.json", "metadata"),
+            ("metadata", "distribution/diffid-by-digest/sha256/0", "metadata"),
+            ("metadata", "layerdb/mounts/b/mount-id", "metadata"),
+            ("metadata", "layerdb/mounts/c/mount-id", "part"),
+            ("metadata", &format!("layerdb/sha256/{a}/size"), "damage"),
+            ("metadata", &format!("layerdb/sha256/{b}/size"), "part"),
+            ("metadata", &format!("layerdb/sha256/{f}/size"), "damage"),
+            ("metadata", &format!("imagedb/content/sha256/{e}"), "image removed"),
+            ("metadata", &format!("imagedb/content/sha256/{f}"), "damage"),
+            ("metadata", &format!("imagedb/metadata/sha256/{e}/parent"), "part"),
+            ("metadata", &format!("imagedb/metadata/sha256/{f}/parent"), "metadata"),
+            ("metadata", "else", "damage"),
+            ("image", "base", "damage"),
         ] {
             assert_eq!(asked(kind, id), is, "{kind} {id}");
         }
