@@ -98,6 +98,7 @@ UNAUFS=$(realpath "${CARGO_TARGET_DIR:-target}/debug/unaufs")
 export UNAUFS
 # a real Docker judges some of these in the tests above; DOCKER=first and DOCKER=all do so here too
 [ $quick = no ] && step 'every target in every mode' env DOCKER=none tests/all_stores.sh small
+[ $quick = no ] && step 'roots of a living Docker' tests/native_roots.sh small
 step 'systemd unit' unit
 step 'Ansible, three hosts' tests/fleet/run.sh
 # each reader of the store for a few seconds; tests/fuzz/run.sh SECONDS is the long form

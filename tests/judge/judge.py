@@ -183,10 +183,12 @@ def views(root, driver, truth):
 
 
 class Docker:
-    """A dockerd of its own on ROOT while the `with` lasts. Only vfs has to be named: every Docker finds the others by their folder."""
+    """A dockerd of its own on ROOT while the `with` lasts. Only vfs has to be named: every Docker finds the others by their folder, once
+    that is there."""
 
-    def __init__(self, root, driver):
+    def __init__(self, root, driver, named=False):
         self.root, self.driver, self.run = os.path.abspath(root), driver, tempfile.mkdtemp(prefix="uj.", dir="/tmp")
+        self.named = named or driver == "vfs"
 
     def __enter__(self):
         with open(self.run + "/daemon.json", "w") as f:
@@ -195,7 +197,7 @@ class Docker:
         socket = "unix://%s/s" % self.run
         args = [DOCKERD, "--config-file", self.run + "/daemon.json", "--data-root", self.root, "--exec-root", self.run + "/x", "-H", socket]
         args += ["--pidfile", self.run + "/pid", "--iptables=false", "--ip6tables=false", "--cgroup-parent", "/" + self.group, "-l", "warn"]
-        args += ["--storage-driver", "vfs"] if self.driver == "vfs" else []
+        args += ["--storage-driver", self.driver] if self.named else []
         env = dict(os.environ, PATH=HERE + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), DOCKER_CONFIG=self.run + "/cli")
         self.client, self.env = [DOCKER, "-H", socket], env
         self.log = open(self.run + "/log", "w+")
