@@ -11,6 +11,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 files=${1:-$target/release-files}
 [ -e "$files/SHA256SUMS" ] || .release/build.sh --out "$files"
 
+mkdir -p "$target"
 work=$(mktemp -d "$target/package.XXXX")
 trap 'rm -rf "$work"' EXIT
 debian=$work/debian
