@@ -88,3 +88,15 @@ left=$(comm -13 <(echo "$before") <(echo "$after"))
 [ -z "$left" ] || fail "the package left: $left"
 [ -d "$debian/var/lib/docker/.unaufs/old/aufs" ] || fail "the old store went with the package"
 ok 'removed; the store is untouched by that'
+
+# --- the .rpm, in the same place: what it installs is gone after it
+r=("$files"/*.x86_64.rpm)
+rpm --root "$debian" --initdb
+before=$(inside find /usr -xdev -path /usr/lib/sysimage -prune -o -print | sort)
+rpm --root "$debian" --nodeps -i "${r[0]}" >"$work/log" 2>&1 || { cat "$work/log"; fail "rpm -i"; }
+inside unaufs status | grep -q 'is migrated to overlay2' || fail "the .rpm's program does not see the store"
+rpm --root "$debian" -V --nodeps unaufs || fail "rpm -V"
+rpm --root "$debian" --nodeps -e unaufs >"$work/log" 2>&1 || { cat "$work/log"; fail "rpm -e"; }
+left=$(comm -13 <(echo "$before") <(inside find /usr -xdev -path /usr/lib/sysimage -prune -o -print | sort))
+[ -z "$left" ] || fail "the .rpm left: $left"
+ok 'the .rpm, installed and removed'
