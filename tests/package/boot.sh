@@ -92,7 +92,7 @@ boot
 shows unaufs-migrate.service ActiveState failed
 shows unaufs-migrate.service ExecMainStatus 4
 shows docker.service ActiveState inactive
-inside journalctl --no-pager -b -u unaufs-migrate | grep -q H07 || fail "the journal does not say why"
+grep -q H07 <<<"$(inside journalctl --no-pager -b -u unaufs-migrate)" || fail "the journal does not say why"
 [ -d "$debian/var/lib/docker/aufs" ] && [ ! -e "$debian/var/lib/docker/overlay2" ] || fail "something was changed"
 ok 'a blocker keeps Docker from starting; the journal says why'
 
@@ -114,7 +114,7 @@ shows unaufs-migrate.service Result success
 shows unaufs-migrate.service StatusText '?*'
 [ "$(time_of unaufs-migrate.service ExecMainExitTimestampMonotonic)" -lt "$(time_of docker.service ExecMainStartTimestampMonotonic)" ] \
   || fail "Docker did not wait"
-inside unaufs status | grep -q 'is migrated to overlay2' || fail "status"
+grep -q 'is migrated to overlay2' <<<"$(inside unaufs status)" || fail "status"
 ok "a boot migrates, then starts Docker: $want"
 
 # --- every later boot changes nothing

@@ -38,7 +38,8 @@ for t in "$files"/*.tar.gz; do
 done
 for r in "$files"/*.rpm; do
   rpm -qp --requires "$r" | grep -v '^rpmlib(\|^/bin/sh$' && fail "$r wants something"
-  rpm -qlp "$r" | grep -q '^/usr/lib/systemd/system/unaufs-migrate.service$' || fail "$r holds no unit"
+  # not by a pipe: with pipefail, rpm's SIGPIPE would count
+  grep -q '^/usr/lib/systemd/system/unaufs-migrate.service$' <<<"$(rpm -qlp "$r")" || fail "$r holds no unit"
 done
 ok 'packages hold what they should'
 # a program for another processor runs under qemu-user, where that is installed
@@ -94,7 +95,7 @@ r=("$files"/*.x86_64.rpm)
 rpm --root "$debian" --initdb
 before=$(inside find /usr -xdev -path /usr/lib/sysimage -prune -o -print | sort)
 rpm --root "$debian" --nodeps -i "${r[0]}" >"$work/log" 2>&1 || { cat "$work/log"; fail "rpm -i"; }
-inside unaufs status | grep -q 'is migrated to overlay2' || fail "the .rpm's program does not see the store"
+grep -q 'is migrated to overlay2' <<<"$(inside unaufs status)" || fail "the .rpm's program does not see the store"
 rpm --root "$debian" -V --nodeps unaufs || fail "rpm -V"
 rpm --root "$debian" --nodeps -e unaufs >"$work/log" 2>&1 || { cat "$work/log"; fail "rpm -e"; }
 left=$(comm -13 <(echo "$before") <(inside find /usr -xdev -path /usr/lib/sysimage -prune -o -print | sort))
