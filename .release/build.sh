@@ -188,8 +188,9 @@ if [ "\$1" = 0 ] && command -v systemctl >/dev/null; then systemctl disable --qu
 %defattr(-,root,root)
 /usr
 SPEC
-  # the folders of the system belong to other packages
+  # the folders of the system belong to other packages; ours go with the last file
   sed -i '/^\/usr$/d' "$top/unaufs.spec"
+  (cd "$tree" && find usr/share/unaufs usr/share/doc/unaufs -type d -printf '%%dir /%p\n') >>"$top/unaufs.spec"
   (cd "$tree" && find usr -type f -printf '/%p\n' && echo /usr/lib/systemd/system/unaufs-migrate.service) >>"$top/unaufs.spec"
   rpmbuild -bb --quiet --target "${rpm[$arch]}-linux" --define "_topdir $top" --define "_rpmdir $out" \
     --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' "$top/unaufs.spec"

@@ -300,6 +300,31 @@ fn a_folder_that_is_no_docker_root() {
 }
 
 #[test]
+fn there_is_no_way_back_after_cleanup() {
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    store.unaufs(&["migrate", "--yes", "-q"]).exits(0);
+    store.unaufs(&["cleanup", "--yes", "-q"]).exits(0);
+    for more in [&["--yes"][..], &[], &["--yes", "--drop-new"]] {
+        let args = [&["rollback"], more].concat();
+        refused(&store.root, &args, 1, "there is no way back");
+        let said = store.unaufs(&args).stderr;
+        assert!(said.contains("keep the overlay2 store") && said.contains("nothing was changed"), "{said}");
+    }
+    store.judged("views", &store.root, "overlay2");
+    // a cleanup that was interrupted is told, and goes on
+    let left = store.root.join(".unaufs/old/aufs/diff");
+    fs::create_dir_all(&left).expect("a folder that is left");
+    let status = store.unaufs(&["status"]).exits(0).stdout;
+    assert!(status.contains("next: unaufs cleanup, which was interrupted"), "{status}");
+    refused(&store.root, &["rollback", "--yes"], 1, "there is no way back");
+    store.unaufs(&["cleanup", "--yes", "-q"]).exits(0);
+    assert!(!left.exists(), "cleanup did not go on");
+}
+
+#[test]
 fn without_permission() {
     if !real::able() {
         return;

@@ -103,6 +103,12 @@ fn a_root_on_btrfs() {
     store.judged("docker", &new, "btrfs");
     let again = store.unaufs(&["cleanup", "--yes", "--target", dir]).exits(0).stdout;
     assert!(again.contains("nothing to do"), "{again}");
+    let made = tree(&new);
+    for more in [&["--yes"][..], &["--yes", "--drop-new"]] {
+        let said = bare(&[&["--root", dir, "rollback"], more].concat()).exits(1).stderr;
+        assert!(said.contains("there is no way back"), "{said}");
+    }
+    same("the new root after a rollback that is too late", &made, &tree(&new));
 }
 
 fn bare(args: &[&str]) -> Ran {

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Parser)]
 #[command(name = "unaufs", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Examples:
-  unaufs inspect                              what is in /var/lib/docker
-  unaufs plan                                 what would happen; writes nothing, Docker may run
+  unaufs inspect                        what is in /var/lib/docker
+  unaufs plan                           what would happen; Docker may run
   systemctl stop docker docker.socket
-  unaufs migrate                              do it, after asking
-  unaufs rollback                             put the old store back
-  unaufs cleanup                              delete the old store, days later")]
+  unaufs migrate                        do it, after asking
+  systemctl start docker                and look at your containers
+  unaufs rollback                       put the old store back, or
+  unaufs cleanup                        delete it, days later")]
 pub struct Args {
     /// Options of every verb.
     #[command(flatten)]
@@ -31,6 +32,7 @@ pub struct Args {
 
 /// Options of every verb.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of every verb")]
 pub struct Global {
     /// Docker's data root
     #[arg(
@@ -122,43 +124,43 @@ pub enum ProgressWhen {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// What is in the store: images, tags, layer tree, containers, problems
+    /// Show what is in the store: images, tags, layer tree, containers, problems
     Inspect(InspectArgs),
-    /// The dry run: checks, steps, space and time; never writes inside ROOT
+    /// Say what a migration would do: checks, steps, space and time; writes nothing inside ROOT
     #[command(visible_alias = "check")]
     Plan(PlanArgs),
-    /// Do it: build beside the old store, verify, switch; run again after a crash, it goes on
+    /// Move the store: build beside the old one, verify, switch; after a crash run it again, it goes on
     #[command(visible_alias = "resume")]
     Migrate(MigrateArgs),
-    /// Where things stand, which ways back are open, what to do next
+    /// Say where things stand, which ways back are open, what to do next
     Status(StatusArgs),
-    /// The new (or the old) store against layerdb, tar-split and source
+    /// Compare the new store with the old one, or one store with its own records
     Verify(VerifyArgs),
     /// Put the old store back
     Rollback(RollbackArgs),
-    /// Delete the old store; asks; refuses unless the new one was verified
+    /// Delete the old store for good, after asking; refuses unless the new one was verified
     Cleanup(CleanupArgs),
-    /// Images and containers as archives: docker load, podman, skopeo and others read them
+    /// Write images and containers as archives for docker load, podman, skopeo and others
     Export(ExportArgs),
-    /// Reports of many hosts
+    /// Put the reports of many hosts together
     Report {
         /// What to do with them
         #[command(subcommand)]
         what: ReportVerb,
     },
-    /// What a check id means, and what to do
+    /// Say what a check id means, and what to do
     Explain {
         /// For example D01
         id: String,
     },
-    /// A small sample store in a temporary folder: plan, migrate, verify, show
+    /// Plan, migrate and verify a small sample store in a temporary folder, and show the result
     Demo(DemoArgs),
-    /// Completions for a shell
+    /// Print the completions for a shell
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages into a folder
+    /// Write these manual pages into a folder
     Man {
         /// The folder
         dir: PathBuf,
@@ -168,7 +170,7 @@ pub enum Verb {
 /// What to do with reports.
 #[derive(Debug, Subcommand)]
 pub enum ReportVerb {
-    /// One table of many plans, the worst first
+    /// Make one table of many plans, the worst first
     Merge {
         /// What `plan --json` or `plan --out` wrote
         #[arg(required = true)]

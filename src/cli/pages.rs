@@ -4,7 +4,7 @@ use super::args::Args;
 use crate::error::{Error, Result};
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
-use roff::{Roff, roman};
+use roff::{Inline, Roff, roman};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -171,10 +171,38 @@ pub const PAGES: &[Page] = &[
     },
 ];
 
-const EXIT_CODES: &str = "0 done, or nothing to do; 1 failed, the text says whether to resume or roll back; 2 bad usage, or a confirmation is missing; \
-     3 done, but something named stayed behind; 4 a check blocks, nothing was changed; 5 the plan has work to do (only with --detailed-exitcode); \
-     6 verification found a difference; 10 no aufs or graph store; 11 busy; 12 not enough space or inodes; 13 the saved plan is stale; 14 this kernel \
-     or file system cannot host the target; 130 and 143 interrupted at a safe point. Take any other code but 0 for a failure.";
+/// The exit codes ([`crate::error::Kind`]), as the manual shows them.
+const EXIT_CODES: &[(&str, &str)] = &[
+    ("0", "done, or nothing to do"),
+    ("1", "failed; the text says whether to resume or roll back"),
+    ("2", "bad usage, or a confirmation is missing"),
+    ("3", "done, but something named stayed behind"),
+    ("4", "a check blocks; nothing was changed"),
+    ("5", "the plan has work to do (only with --detailed-exitcode)"),
+    ("6", "verification found a difference"),
+    ("10", "no aufs or graph store at ROOT"),
+    ("11", "busy: Docker runs on ROOT, something is mounted below it, or another unaufs works"),
+    ("12", "not enough space or inodes"),
+    ("13", "the saved plan is stale; what changed is listed"),
+    ("14", "this kernel or file system cannot host the target"),
+    ("130, 143", "interrupted at a safe point; unaufs migrate goes on"),
+    ("other", "a failure"),
+];
+
+/// The order of things, for the page of the program itself.
+const FRONT: &str = "Reads a data root that Docker wrote with the aufs driver, with no daemon and no aufs in the kernel, and rewrites it for overlay2, \
+     overlay, vfs or btrfs. The new store is built beside the old one, compared with it, and put in its place by renames. Nothing of the old store is \
+     deleted before `unaufs cleanup`; until then `unaufs rollback` puts it back.";
+
+const FRONT_EXAMPLES: &[(&str, &str)] = &[
+    ("unaufs plan --out tonight.json", "what would happen; changes nothing, Docker may run"),
+    ("systemctl stop docker.socket docker.service", "Docker must be stopped from here on"),
+    ("unaufs migrate tonight.json", "show the plan, ask, do it; after a crash run it again"),
+    ("unaufs verify", "compare contents and digests too"),
+    ("systemctl start docker.service", "and look at your containers"),
+    ("unaufs rollback", "if you do not like what you see: put the old store back"),
+    ("unaufs cleanup", "days later, if you do: delete the old store"),
+];
 
 impl Page {
     fn of(verb: &str) -> Option<&'static Page> {
@@ -200,12 +228,21 @@ impl Page {
 
     fn roff(&self, out: &mut Roff) {
         for (heading, text) in self.parts() {
-            out.control("SH", [heading.to_uppercase().as_str()]).text([roman(text)]);
+            out.control("SH", [heading.to_uppercase().as_str()]).text(words(text));
         }
-        out.control("SH", ["EXAMPLES"]);
-        for (command, what) in self.examples {
-            out.control("TP", []).text([roff::bold(*command)]).text([roman(*what)]);
-        }
+        listed(out, "EXAMPLES", self.examples);
+    }
+}
+
+/// What stands in backticks is bold.
+fn words(text: &str) -> Vec<Inline> {
+    text.split('`').enumerate().map(|(n, part)| if n % 2 == 0 { roman(part) } else { roff::bold(part) }).collect()
+}
+
+fn listed(out: &mut Roff, heading: &str, rows: &[(&str, &str)]) {
+    out.control("SH", [heading]);
+    for (name, what) in rows {
+        out.control("TP", []).text([roff::bold(*name)]).text([roman(*what)]);
     }
 }
 
@@ -228,16 +265,27 @@ pub fn command() -> Command {
 pub fn write_manual(dir: &Path) -> Result<()> {
     let mut all = Args::command().disable_help_subcommand(true);
     all.build();
-    let mut end = Roff::new();
-    end.control("SH", ["EXIT STATUS"]).text([roman(EXIT_CODES)]);
-    end.control("SH", ["FILES"]).control("TP", []).text([roman("/var/lib/docker/.unaufs")]);
-    end.text([roman("The journal, the store that is being built, and the old store until unaufs cleanup.")]);
-    write_page(dir, &all, &Roff::new(), &end)?;
-    write_verbs(dir, "", &all)
+    let (mut front, mut end) = (Roff::new(), Roff::new());
+    front.control("SH", ["DESCRIPTION"]).text(words(FRONT));
+    listed(&mut front, "EXAMPLES", FRONT_EXAMPLES);
+    listed(&mut end, "EXIT STATUS", EXIT_CODES);
+    end.control("SH", ["ENVIRONMENT"]).text([roman(
+        "Options may be given as variables too: --root as UNAUFS_ROOT, --docker-config as UNAUFS_DOCKER_CONFIG. The help of each verb names them.",
+    )]);
+    listed(
+        &mut end,
+        "FILES",
+        &[(
+            "/var/lib/docker/.unaufs",
+            "The journal, the store that is being built, and the old store until unaufs cleanup.",
+        )],
+    );
+    write_page(dir, &mut all, &front, &end)?;
+    write_verbs(dir, "", &mut all)
 }
 
-fn write_verbs(dir: &Path, parent: &str, command: &Command) -> Result<()> {
-    for c in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+fn write_verbs(dir: &Path, parent: &str, command: &mut Command) -> Result<()> {
+    for c in command.get_subcommands_mut().filter(|c| !c.is_hide_set()) {
         let verb = format!("{parent}{}", c.get_name());
         let (mut words, mut end) = (Roff::new(), Roff::new());
         if let Some(page) = Page::of(&verb) {
@@ -251,15 +299,18 @@ fn write_verbs(dir: &Path, parent: &str, command: &Command) -> Result<()> {
 }
 
 /// The words of a verb come before its many options.
-fn write_page(dir: &Path, command: &Command, words: &Roff, end: &Roff) -> Result<()> {
-    let man = Man::new(command.clone()).section("8").manual("Administration").date("");
+fn write_page(dir: &Path, command: &mut Command, words: &Roff, end: &Roff) -> Result<()> {
+    let usage = command.render_usage().to_string();
+    let mut synopsis = Roff::new();
+    synopsis.control("SH", ["SYNOPSIS"]).text([roff::bold(usage.trim_start_matches("Usage: "))]);
+    let source = concat!("unaufs ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone()).section("8").manual("Administration").source(source).date("");
     let file = dir.join(man.get_filename());
     let write = || -> std::io::Result<()> {
         let mut out = Vec::new();
         man.render_title(&mut out)?;
         man.render_name_section(&mut out)?;
-        man.render_synopsis_section(&mut out)?;
-        man.render_description_section(&mut out)?;
+        synopsis.to_writer(&mut out)?;
         words.to_writer(&mut out)?;
         if command.get_subcommands().any(|c| !c.is_hide_set()) {
             man.render_subcommands_section(&mut out)?;
@@ -331,6 +382,11 @@ mod tests {
             assert!(text.contains(".SH EXAMPLES") && text.contains(".SH OPTIONS"), "{text}");
         }
         let front = std::fs::read_to_string(dir.path().join("unaufs.8")).expect("the front page");
+        for (n, part) in
+            [".SH DESCRIPTION", ".SH EXAMPLES", ".SH ENVIRONMENT", ".SH \"OPTIONS OF EVERY VERB\""].iter().enumerate()
+        {
+            assert_eq!(front.matches(part).count(), 1, "{n}: {part} in {front}");
+        }
         assert!(front.contains(".SH \"EXIT STATUS\"") && front.contains("unaufs\\-migrate(8)"), "{front}");
     }
 }

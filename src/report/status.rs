@@ -5,6 +5,7 @@ use crate::engine::inplace::MOVED;
 use crate::error::Result;
 use crate::journal::{Run, State};
 use crate::plan::Mode;
+use crate::plan::switch::OLD;
 use crate::show;
 use serde::Serialize;
 use std::fmt::Write;
@@ -211,7 +212,7 @@ fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>
             ),
             true,
             Some(to),
-            "",
+            if root.has(OLD)? { "unaufs cleanup, which was interrupted: it goes on" } else { "" },
         ),
     })
 }

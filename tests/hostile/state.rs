@@ -282,6 +282,9 @@ fn saved_plans_of_strangers() {
         let html = w.elsewhere.join("fleet.html");
         w.run(&["report", "merge", &path, "--html", html.to_str().expect("UTF-8")]);
         assert!(!fs::read_to_string(&html).unwrap_or_default().contains("<script>alert"), "{what}");
+        if let Ok(m) = fs::metadata(&html) {
+            assert_eq!(m.permissions().mode() & 0o7777, 0o600, "{what}: the page's mode");
+        }
     }
     let ran = w.run(&["migrate", "--yes", "/dev/zero"]);
     assert_ne!(ran.code, 0);

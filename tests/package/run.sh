@@ -11,6 +11,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 files=${1:-$target/release-files}
 [ -e "$files/SHA256SUMS" ] || .release/build.sh --out "$files"
 
+mkdir -p "$target"
 work=$(mktemp -d "$target/package.XXXX")
 trap 'rm -rf "$work"' EXIT
 debian=$work/debian
@@ -37,7 +38,8 @@ for t in "$files"/*.tar.gz; do
 done
 for r in "$files"/*.rpm; do
   rpm -qp --requires "$r" | grep -v '^rpmlib(\|^/bin/sh$' && fail "$r wants something"
-  rpm -qlp "$r" | grep -q '^/usr/lib/systemd/system/unaufs-migrate.service$' || fail "$r holds no unit"
+  # not by a pipe: with pipefail, rpm's SIGPIPE would count
+  grep -q '^/usr/lib/systemd/system/unaufs-migrate.service$' <<<"$(rpm -qlp "$r")" || fail "$r holds no unit"
 done
 ok 'packages hold what they should'
 # a program for another processor runs under qemu-user, where that is installed
@@ -87,3 +89,17 @@ left=$(comm -13 <(echo "$before") <(echo "$after"))
 [ -z "$left" ] || fail "the package left: $left"
 [ -d "$debian/var/lib/docker/.unaufs/old/aufs" ] || fail "the old store went with the package"
 ok 'removed; the store is untouched by that'
+
+# --- the .rpm, in the same place: what it installs is gone after it
+r=("$files"/*.x86_64.rpm)
+rpm --root "$debian" --initdb
+# folders of other packages (zsh's, fish's) are not counted
+listed() { inside find /usr -xdev -path /usr/lib/sysimage -prune -o \( ! -type d -o -name 'unaufs*' \) -print | sort; }
+before=$(listed)
+rpm --root "$debian" --nodeps -i "${r[0]}" >"$work/log" 2>&1 || { cat "$work/log"; fail "rpm -i"; }
+grep -q 'is migrated to overlay2' <<<"$(inside unaufs status)" || fail "the .rpm's program does not see the store"
+rpm --root "$debian" -V --nodeps unaufs || fail "rpm -V"
+rpm --root "$debian" --nodeps -e unaufs >"$work/log" 2>&1 || { cat "$work/log"; fail "rpm -e"; }
+left=$(comm -13 <(echo "$before") <(listed))
+[ -z "$left" ] || fail "the .rpm left: $left"
+ok 'the .rpm, installed and removed'

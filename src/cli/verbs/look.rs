@@ -86,7 +86,8 @@ pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done
     let fleet = report::fleet::Fleet::of(&plans);
     if let Some(file) = html {
         let (dir, name) = folder_of(file)?;
-        dir.write_atomic(&name, fleet.html()?.as_bytes(), 0o644)?;
+        // as all that was made of plans: names of hosts, paths and images are nobody else's business
+        dir.write_atomic(&name, fleet.html()?.as_bytes(), 0o600)?;
     }
     if g.json || g.jsonl {
         say_json(&fleet)?

@@ -22,6 +22,9 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     let old = old.map_or_else(|| root.again(), Ok)?;
     let last = last_run(g, &root)?;
     let made = last.as_ref().and_then(|r| r.plan.elsewhere.as_ref()).is_some_and(|e| e.made);
+    if let Some(run) = last.as_ref().filter(|r| r.state == State::Cleaned) {
+        return Err(no_way_back(run));
+    }
     let Some(run) = last.filter(|r| !r.state.over()) else {
         if a.drop_new && root.has(STATE)? {
             engine::drop_state(Locked::open(old, root, lock, g.state.as_deref())?, g.state.is_some(), made)?;
@@ -65,6 +68,14 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
         say(&doc.text())?
     }
     Ok(Ending::Fine)
+}
+
+/// The old store is deleted, wholly or, where that was interrupted, in part.
+fn no_way_back(run: &Run) -> Error {
+    let to = run.plan.options.to.name();
+    Error::new(Kind::Failed, "there is no way back: the old store was deleted by `unaufs cleanup`")
+        .hint(format!("keep the {to} store: Docker runs on it, and `unaufs verify` checks it by itself"))
+        .loss("nothing; nothing was changed")
 }
 
 fn nothing_to_do(g: &Global, schema: &str, why: &str) -> Done {

@@ -72,10 +72,26 @@ pub(super) fn data_root(args: &[String]) -> Option<String> {
     docker_config::flag(args, &["--data-root", "--graph", "-g"])
 }
 
+/// Does systemd listen on Docker's socket (docker.socket)? Whoever connects then starts a Docker, on this root; a Docker that runs already is a
+/// process that was seen. Linux marks sockets that listen with the flag 0x10000 in `/proc/net/unix`.
+fn systemd_listens(machine: &Machine) -> bool {
+    let listening = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let &[_, _, _, "00010000", _, _, inode, path] = &words[..] else { return None };
+        path.ends_with("run/docker.sock").then(|| PathBuf::from(format!("socket:[{inode}]")))
+    };
+    let sockets: Vec<PathBuf> = machine.text("proc/net/unix").lines().filter_map(listening).collect();
+    let held = std::fs::read_dir(machine.file("proc/1/fd")).into_iter().flatten().flatten();
+    held.into_iter().any(|f| std::fs::read_link(f.path()).is_ok_and(|to| sockets.contains(&to)))
+}
+
 /// Asks on Docker's socket: a daemon outside of this process's view of `/proc` answers there too.
 fn answers(root: &Dir, machine: &Machine) -> Option<String> {
     const WAIT: Option<Duration> = Some(Duration::from_secs(2));
     const LIMIT: u64 = 1 << 20;
+    if systemd_listens(machine) {
+        return None;
+    }
     let path = ["run/docker.sock", "var/run/docker.sock"].into_iter().map(|p| machine.file(p)).find(|p| p.exists())?;
     let mut socket = UnixStream::connect(path).ok()?;
     socket.set_read_timeout(WAIT).ok()?;
@@ -94,6 +110,33 @@ fn answers(root: &Dir, machine: &Machine) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_of_systemd_is_not_asked() {
+        let t = tempfile::tempdir().expect("a folder");
+        let root = Dir::open_named(t.path()).expect("the root");
+        let machine = Machine { at: t.path().to_owned(), docker_config: None };
+        let make = |dir: &str| std::fs::create_dir_all(t.path().join(dir)).expect("a folder");
+        for dir in ["run", "proc/net", "proc/1/fd"] {
+            make(dir);
+        }
+        let listener = std::os::unix::net::UnixListener::bind(t.path().join("run/docker.sock")).expect("a socket");
+        listener.set_nonblocking(true).expect("a socket that does not wait");
+        let unix = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+                    0000000000000000: 00000003 00000000 00000000 0001 03 41 /run/docker.sock\n\
+                    0000000000000000: 00000002 00000000 00010000 0001 01 42 /run/docker.sock\n\
+                    0000000000000000: 00000002 00000000 00010000 0001 01 43 /run/other.sock\n";
+        std::fs::write(t.path().join("proc/net/unix"), unix).expect("a list");
+        let hold = |inode: u32| {
+            let link = t.path().join("proc/1/fd/7");
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(format!("socket:[{inode}]"), link).expect("a descriptor");
+            assert_eq!(docker_on_machine(&root, &machine).expect("a look"), None);
+            listener.accept().is_ok()
+        };
+        assert!(!hold(42), "systemd's socket was connected to");
+        assert!(hold(41) && hold(43), "the socket of a daemon is asked");
+    }
 
     #[test]
     fn data_roots_of_a_command_line() {

@@ -292,7 +292,8 @@ class Store(object):
 
     def cleaned(self):
         state = self.status()
-        if state in (None, "undone", "cleaned"):
+        # `next` is empty, unless the deletion was interrupted
+        if state in (None, "undone") or (state == "cleaned" and not self.result["next"]):
             return
         self.result["changed"] = True
         self.differ(dict(driver=self.driver, state=state), dict(driver=self.driver, state="cleaned"))
