@@ -28,6 +28,8 @@ pub struct Record {
     pub verified: Option<String>,
     /// What was done.
     pub sums: crate::engine::stage::Sums,
+    /// Bytes of disk that are taken, if known.
+    pub disk: Option<u64>,
 }
 
 #[derive(Template)]
@@ -159,8 +161,8 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     let (containers, more_containers, containers_left_out) = containers(p);
     let page = Page {
         p,
-        title: format!("unaufs: {}", show::text(&p.host)),
-        host: show::text(&p.host),
+        title: format!("unaufs: {}", show::text(&p.host.name)),
+        host: show::text(&p.host.name),
         path: show::text(&p.root.path),
         class,
         verdict,
@@ -273,14 +275,13 @@ fn tiles(p: &Plan, chosen: Option<&Estimate>) -> Vec<Tile> {
 }
 
 fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
-    let end = r.events.last().map_or(&r.started, |(at, _)| at);
-    let done = super::truth::Comparison::of(p, &r.sums, &r.started, end).map(|c| c.done).unwrap_or_default();
+    let done = super::truth::Comparison::of(p, r).map(|c| c.done).unwrap_or_default();
     let behind = p.left_behind.iter().filter(|l| l.counts).count();
     let good = |b: bool| if b { "good" } else { "warn" };
     let verified = r.verified.is_some();
     vec![
         Tile { name: "Took", value: format!("{} s", show::count(done.seconds)), class: "" },
-        Tile { name: "New bytes", value: show::size(done.new_bytes), class: "" },
+        Tile { name: "New bytes", value: done.new_bytes.map_or("not known".to_owned(), show::size), class: "" },
         Tile { name: "Verified", value: if verified { "yes" } else { "not yet" }.to_owned(), class: good(verified) },
         Tile { name: "Stay behind", value: show::count(behind as u64), class: good(behind == 0) },
         Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },
@@ -447,7 +448,7 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
         })
         .collect();
     let sums = &r.sums;
-    let compared = super::truth::Comparison::of(p, sums, &r.started, r.events.last().map_or(&r.started, |(at, _)| at));
+    let compared = super::truth::Comparison::of(p, r);
     let mut table: Vec<[String; 3]> = compared.iter().flat_map(|c| c.rows()).collect();
     let planned: u64 = p.layers.iter().map(|l| l.facts.files).sum();
     let done = |name: &str, n: u64| [name.to_owned(), String::new(), show::count(n)];

@@ -45,8 +45,13 @@ fn page(p: &Plan, look: Look, limit: usize) -> Page {
 fn head(p: &Plan, out: &mut Page) {
     let (s, r) = (&p.summary, &p.root);
     let room = format!("{} free of {}", show::size(r.room.free_bytes), show::size(r.room.total_bytes));
-    let root =
-        format!("  host {}   root {} ({}, {room})   {}", show::text(&p.host), show::text(&r.path), r.fs, docker(p));
+    let root = format!(
+        "  host {}   root {} ({}, {room})   {}",
+        show::text(&p.host.name),
+        show::text(&r.path),
+        r.fs,
+        docker(p)
+    );
     out.flow(2, &[(Style::Bold, "unaufs plan"), (Style::Plain, &root)]);
     let found = format!(
         "     {} ({})  {}  {}  {} files | {} (own data {})  {} ({})",
@@ -323,7 +328,7 @@ pub fn next(p: &Plan) -> Vec<String> {
     if let Some(e) = &p.elsewhere {
         let _ = write!(what, " --target {}", quoted(&e.path));
     }
-    let host = quoted(&p.host);
+    let host = quoted(&p.host.name);
     let mut out = vec![format!("unaufs{root} plan{what} --out {host}.plan --html {host}.html")];
     if p.docker.running {
         out.push("systemctl stop docker docker.socket".to_owned());

@@ -123,7 +123,7 @@ fn the_page_of_many_hosts() {
     ready.checks.retain(|c| c.level == unaufs::checks::Level::Ok);
     for n in 0..24 {
         let mut p = if n % 3 == 0 { sound.clone() } else { ready.clone() };
-        p.host = format!("web-{n:02}.example.org");
+        p.host.name = format!("web-{n:02}.example.org");
         if n % 4 == 0 {
             p.checks.push(unaufs::checks::Finding::new("C04", "container db (0123456789ab)", "a layer is missing"));
         }
