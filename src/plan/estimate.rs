@@ -346,6 +346,8 @@ struct Made {
     per_inode: f64,
     /// The part of the content that lies in that tree.
     small_part: f64,
+    /// Bytes of content for a byte of disk.
+    filled: f64,
 }
 
 /// The layers' numbers.
@@ -357,6 +359,8 @@ pub struct Sums<'a> {
     items_per_inode: f64,
     /// The part of the bytes that lies in files which a btrfs keeps in its tree.
     small_part: f64,
+    /// Bytes of content for a byte of disk: the rest are the ends of blocks.
+    filled: f64,
 }
 
 impl<'a> Sums<'a> {
@@ -368,7 +372,8 @@ impl<'a> Sums<'a> {
         let sum = |of: &dyn Fn(&Facts) -> u64| layers.iter().map(|l| of(&l.facts)).sum::<u64>().max(1) as f64;
         let items_per_inode = sum(&tree::layer) / sum(&|f| f.inodes + f.folders);
         let small_part = sum(&|f| f.small.allocated) / sum(&|f| f.allocated);
-        Sums { facts, names, counted, items_per_inode, small_part: small_part.min(1.0) }
+        let filled = (sum(&|f| f.bytes) / sum(&|f| f.allocated)).min(1.0);
+        Sums { facts, names, counted, items_per_inode, small_part: small_part.min(1.0), filled }
     }
 
     fn shown(&self, id: &LayerId) -> Shown {
@@ -383,8 +388,13 @@ impl<'a> Sums<'a> {
 impl Made {
     fn on(unit: Unit, sums: &Sums<'_>) -> Made {
         match unit.tree {
-            true => Made { per_inode: sums.items_per_inode, small_part: sums.small_part, ..Made::default() },
-            false => Made::default(),
+            true => Made {
+                per_inode: sums.items_per_inode,
+                small_part: sums.small_part,
+                filled: sums.filled,
+                ..Made::default()
+            },
+            false => Made { filled: sums.filled, ..Made::default() },
         }
     }
 
@@ -403,7 +413,7 @@ impl Made {
                 // a checksum of 4 bytes for each 4 KiB
                 let items = if self.per_inode > 0.0 { self.items(inodes) + bytes / 1024 } else { 0 };
                 self.cost += Cost { bytes: self.outside(bytes), inodes, items };
-                self.written += bytes;
+                self.written += (bytes as f64 * self.filled) as u64;
             }
         }
     }

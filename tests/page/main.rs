@@ -92,6 +92,10 @@ fn the_record_of_a_migration() {
     let html = as_at_home(&store, &file);
     looks_right("record", &html, &[&SECTIONS[..], &["timeline", "compared"]].concat());
     assert!(html.contains("estimated") && html.contains("new inodes"));
+    let (_, next) = html.split_once("<section id=\"commands\">").expect("what to do next");
+    let next = next.split_once("</section>").expect("its end").0;
+    assert!(next.contains("unaufs verify") && next.contains("systemctl start docker"), "{next}");
+    assert!(!next.contains("migrate"), "it is migrated:\n{next}");
 }
 
 #[test]
