@@ -96,8 +96,8 @@ fn tree(own: &Facts, shown: &Shown, base: bool, items_per_inode: f64) -> f64 {
     // the root's leaf always; new inodes have the highest numbers and go to the last
     let added = own.inodes as f64 / per_leaf;
     let ends = (1.0 + f64::from(own.inodes > 0)).min(leaves);
-    // anything else that is touched lies anywhere: each folder of the layer, and what goes away or gets a new name in one
-    let touched = (own.folders + own.whiteouts) as f64 + own.inodes as f64 / 2.0;
+    // anything else that is touched lies anywhere: each folder of the layer, and what goes away in one
+    let touched = (own.folders + own.whiteouts) as f64;
     let others = (leaves - ends) * (1.0 - (1.0 - 1.0 / leaves).powf(touched));
     let changed = (ends + others + (added - 1.0).max(0.0)).min(leaves);
     let nodes = if above > 0.0 { above.min(1.0 + changed / 4.0) } else { 0.0 };
