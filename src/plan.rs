@@ -79,12 +79,12 @@ pub struct Options {
 pub struct Plan {
     /// [`SCHEMA`].
     pub schema: String,
-    /// Version of unaufs.
-    pub tool: String,
+    /// What made it.
+    pub tool: Tool,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// The host's name.
-    pub host: String,
+    /// Where.
+    pub host: HostFacts,
     /// Docker on this host.
     #[serde(default)]
     pub docker: DockerFacts,
@@ -129,6 +129,42 @@ pub struct Plan {
     /// Identifies what was looked at and what will be done.
     #[serde(flatten)]
     pub fingerprint: Fingerprint,
+}
+
+/// The program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tool {
+    /// `unaufs`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Default for Tool {
+    /// This one.
+    fn default() -> Tool {
+        Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
+/// The machine on which the plan was made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Its name.
+    pub name: String,
+    /// The release of its kernel, as `uname -r` prints it.
+    pub kernel: String,
+    /// Its kind, as `uname -m` prints it.
+    pub machine: String,
+}
+
+impl HostFacts {
+    /// The machine that this runs on.
+    pub fn here() -> HostFacts {
+        let u = rustix::system::uname();
+        let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
+        HostFacts { name: text(u.nodename()), kernel: text(u.release()), machine: text(u.machine()) }
+    }
 }
 
 /// The old root as it was found.

@@ -46,6 +46,11 @@ impl Target {
         }
     }
 
+    /// Does a Docker without configuration start on it, once its store is there?
+    pub fn picked_by_docker(self) -> bool {
+        matches!(self, Target::Overlay2 | Target::Btrfs)
+    }
+
     /// Where the folders of layers lie, below ROOT.
     pub fn home(self) -> &'static str {
         match self {

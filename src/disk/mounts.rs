@@ -114,18 +114,28 @@ pub struct Room {
     pub block: u64,
     /// The file system's magic number (statfs(2)).
     pub magic: u64,
+    /// A btrfs: how often it keeps its trees, for each copy of the content (2 on a single disk).
+    #[serde(default = "once")]
+    pub tree_copies: u64,
+}
+
+fn once() -> u64 {
+    1
 }
 
 /// Free bytes and inodes of the file system that a folder lies on.
 pub fn room(dir: &Dir) -> Result<Room> {
     let s = rustix::fs::fstatfs(dir).on(|| format!("statfs {}", dir.show(b"")))?;
     let unit = u64::try_from(s.f_bsize).unwrap_or(4096);
+    let magic = s.f_type as u64 & 0xffff_ffff;
     Ok(Room {
         free_bytes: s.f_bfree.saturating_mul(unit),
         total_bytes: s.f_blocks.saturating_mul(unit),
         free_inodes: (s.f_files > 0).then_some(s.f_ffree),
         block: unit,
-        magic: s.f_type as u64 & 0xffff_ffff,
+        magic,
+        // where a kernel does not tell, what mkfs.btrfs does on a single disk
+        tree_copies: if magic == super::btrfs_ioctl::MAGIC { dir.space().map_or(2, |s| s.tree_copies()) } else { 1 },
     })
 }
 

@@ -1,6 +1,7 @@
 //! Copies what goes along to a new root in another place ([`crate::plan::elsewhere`]); into the stage, like everything.
 //!
-//! A unit is done when its file system was synced and the journal says so, with the state in which the old one was read. Should the old one
+//! A unit is done when its file system was synced and the journal says so, with the state in which the old one was read and what was made of
+//! it. Should the old one
 //! have changed when a run goes on, it is copied anew.
 
 use super::Locked;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The journal's kind of these units.
-const KIND: &str = "carried";
+pub const KIND: &str = "carried";
 
 /// Each mark costs a sync of the file system.
 const BATCH_TIME: Duration = Duration::from_secs(2);
@@ -52,9 +53,10 @@ pub(super) fn bring(
     for (c, name) in todo.iter().zip(names) {
         crate::stop::check()?;
         let state = count(&at.old, &c.path, &c.leave)?.state;
-        sums.add(copy(&at.old, new, c, order, &ability).map_err(|e| e.on(name.clone()))?);
+        let made = copy(&at.old, new, c, order, &ability).map_err(|e| e.on(name.clone()))?;
+        sums.add(made);
         progress.step(&name);
-        batch.push((name, format!("{state:016x}")));
+        batch.push((name, format!("{state:016x} {}", serde_json::json!(made))));
         if since.elapsed() > BATCH_TIME {
             new.sync_fs()?;
             at.journal.finish(run, KIND, &std::mem::take(&mut batch))?;
@@ -81,7 +83,9 @@ fn not_done<'a>(at: &Locked, e: &'a Elsewhere, run: i64) -> Result<Vec<&'a Carri
     let mut out = Vec::new();
     for c in &e.carried {
         let same = match done.get(&c.name()) {
-            Some(state) => *state == format!("{:016x}", count(&at.old, &c.path, &c.leave)?.state),
+            Some(tally) => {
+                tally.split(' ').next() == Some(&format!("{:016x}", count(&at.old, &c.path, &c.leave)?.state))
+            }
             None => false,
         };
         if !same {
@@ -104,6 +108,8 @@ fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability
         let used = copy_object(&from, name, &m, &to, name, XattrScope::Plain, ability)?;
         let counter = if used == Transfer::Clone { &tally.cloned } else { &tally.copied };
         counter.fetch_add(1, Ordering::Relaxed);
+        tally.made(if used == Transfer::Clone { 0 } else { to.stat(name)?.allocated });
+        tally.bytes.fetch_add(if used == Transfer::Copy { m.size.min(m.allocated) } else { 0 }, Ordering::Relaxed);
         return Ok(Sums::of(&tally));
     }
     to.mkdir(name, 0o700)?;

@@ -42,36 +42,28 @@ pub struct Found<'a> {
     pub elsewhere: Option<Elsewhere>,
 }
 
-/// Decides everything.
-pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
+/// Decides everything but the renames of the switch.
+pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
     let store = found.store;
     let mut decided = merge::decide(store, &found.existing);
-    let wanted = select(&found, options, &decided);
+    let wanted = select(found, options, &decided);
     decided.references.retain(|_, (id, _)| wanted.images.contains(id));
-    let mut layers = plan_layers(&found, options, &wanted);
+    let mut layers = plan_layers(found, options, &wanted);
     let images = plan_images(store, &layers, &wanted, &decided);
     let containers = plan_containers(store, &layers, &wanted);
     mark_children(&mut layers);
     let mut checks = found.findings.clone();
     checks.extend(found.host.findings.clone());
     checks.extend(merge::findings(options.to, &found.existing, &decided));
-    content::layers(&layers, options.to, &found, &mut checks);
+    content::layers(&layers, options.to, found, &mut checks);
     content::quirks(&found.quirks, &mut checks);
     content::deep(store, options.to, &mut checks);
     content::to_stop(&containers, found.host.docker.running, &mut checks);
-    let metadata = plan_metadata(&found, &wanted, &images, options.to);
+    let metadata = plan_metadata(found, &wanted, &images, options.to);
     let mut elsewhere = found.elsewhere.clone();
     if let Some(e) = &mut elsewhere {
         e.keep_containers(|id| containers.iter().any(|c| c.id.as_str() == id));
     }
-    let mut paper = estimate::paper(&found, &metadata, &containers, &(&layers, &images));
-    paper += estimate::carried(elsewhere.as_ref());
-    let along = elsewhere.as_ref().map_or(0, |e| e.total().bytes);
-    let estimates = estimate::all(&layers, &found, options, &paper, along);
-    content::space(&estimates, &mut checks);
-    checks::add_fine(&mut checks, store.generation, options.to, &found.host.unseen);
-    checks::allow(&mut checks, &options.allow);
-    checks.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.id.cmp(&b.id)).then_with(|| a.subject.cmp(&b.subject)));
     let summary = Summary {
         images: images.len(),
         tags: images.iter().map(|i| i.tags.len() + i.digests.len()).sum(),
@@ -86,17 +78,17 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
     let parents = layers.iter().filter_map(|l| l.lowers.first().cloned()).collect();
     let mut plan = Plan {
         schema: SCHEMA.to_owned(),
-        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        tool: Tool::default(),
         created: now,
-        host: found.host.name.clone(),
+        host: found.host.facts.clone(),
         docker: found.host.docker.clone(),
         root: RootFacts { path: found.host.path.clone(), fs: found.host.fs.clone(), room: found.host.room },
         generation: store.generation,
         options: options.clone(),
         summary,
         checks,
-        estimates,
-        left_behind: left_behind(&found, &wanted, &decided, options.to),
+        estimates: Vec::new(),
+        left_behind: left_behind(found, &wanted, &decided, options.to),
         quirks: found.quirks.clone(),
         style: Style::of(a.mode, (a.uid, a.gid), found.host.container_root),
         metadata,
@@ -112,6 +104,16 @@ pub fn plan(found: Found<'_>, options: &Options, now: String) -> Plan {
     };
     plan.fingerprint = fingerprint(&plan);
     plan
+}
+
+/// Adds what the plan costs, and with that the last of the checks.
+pub fn weigh(plan: &mut Plan, found: &Found<'_>) {
+    plan.estimates = estimate::all(plan, found);
+    content::space(&plan.estimates, &mut plan.checks);
+    checks::add_fine(&mut plan.checks, plan.generation, plan.options.to, &found.host.unseen);
+    checks::allow(&mut plan.checks, &plan.options.allow);
+    plan.checks
+        .sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.id.cmp(&b.id)).then_with(|| a.subject.cmp(&b.subject)));
 }
 
 /// What moves.

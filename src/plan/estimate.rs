@@ -1,14 +1,16 @@
 //! What each target and mode would cost, from what was counted. Pure.
 //!
 //! Bytes are blocks on the disk, as `du` counts them, of everything that is made: layers, the driver's own files, Docker's metadata, and
-//! the journal. Time comes from the speed at which this host just read the same layers: nothing is written to find out.
+//! the journal; on btrfs the nodes of its trees too ([`tree`]), as often as it keeps them, which is what `df` calls used. Time comes from the speed at which this host just read the same layers: nothing is written to find out.
+
+pub mod tree;
 
 use super::build::Found;
 use super::elsewhere::Elsewhere;
-use super::host::filesystem::{BTRFS, EXT, XFS, shares_extents};
+use super::host::filesystem::{BTRFS, EXT, shares_extents};
 use super::scan::Facts;
 use super::shown::Shown;
-use super::{Estimate, Mode, Options, PlanContainer, PlanFile, PlanLayer};
+use super::{Estimate, Mode, Options, Plan, PlanLayer};
 use crate::disk::mounts::Room;
 use crate::ids::LayerId;
 use crate::store::{Content, Role};
@@ -41,12 +43,15 @@ pub struct Cost {
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,
+    /// Bytes of items in the file system's own tree, where that is not set aside when the file system is made.
+    pub items: u64,
 }
 
 impl AddAssign for Cost {
     fn add_assign(&mut self, c: Cost) {
         self.bytes += c.bytes;
         self.inodes += c.inodes;
+        self.items += c.items;
     }
 }
 
@@ -55,12 +60,9 @@ impl AddAssign for Cost {
 struct Unit {
     block: u64,
     folder: u64,
-    file: u64,
     symlink: u64,
-    /// What an inode with its name takes in the file system's own tree, where that is not set aside when the file system is made.
-    inode: u64,
-    /// Files up to this length lie in the tree.
-    within: u64,
+    /// Does it keep inodes, names and small files in trees that grow with them?
+    tree: bool,
 }
 
 impl Unit {
@@ -69,32 +71,54 @@ impl Unit {
     fn of(room: &Room) -> Unit {
         let block = room.block.max(512);
         match room.magic {
-            // an inode item, its reference, two entries of its folder and an extent are about 370 bytes, and leaves are not full
-            BTRFS => Unit { block, folder: 0, file: 0, symlink: 0, inode: 420, within: 2048 },
-            XFS => Unit { block, folder: 0, file: block, symlink: 0, inode: 0, within: 0 },
-            EXT => Unit { block, folder: block, file: block, symlink: block, inode: 0, within: 0 },
-            _ => Unit { block, folder: 0, file: block, symlink: 0, inode: 0, within: 0 },
+            BTRFS => Unit { block, folder: 0, symlink: 0, tree: true },
+            EXT => Unit { block, folder: block, symlink: block, tree: false },
+            _ => Unit { block, folder: 0, symlink: 0, tree: false },
         }
     }
 
-    /// The content of a file.
-    fn content(&self, bytes: u64) -> u64 {
-        if bytes <= self.within { bytes } else { self.rounded(bytes) }
+    fn items(&self, items: u64) -> u64 {
+        if self.tree { items } else { 0 }
     }
 
     /// A folder with so many names of this length.
     fn full_folder(&self, names: usize, length: usize) -> Cost {
         let entries = (names * (length + 12)) as u64;
         let bytes = if self.folder == 0 { 0 } else { entries.div_ceil(self.block).max(1) * self.block };
-        Cost { bytes, inodes: 1 }
+        Cost { bytes, ..self.folder(8) }
+    }
+
+    /// A folder whose name has this length.
+    fn folder(&self, name: u64) -> Cost {
+        Cost { bytes: self.folder, inodes: 1, items: self.items(tree::inode(name)) }
     }
 
     fn folders(&self, n: u64) -> Cost {
-        Cost { bytes: n * self.folder, inodes: n }
+        let one = self.folder(8);
+        Cost { bytes: n * one.bytes, inodes: n, items: n * one.items }
     }
 
+    /// A file with so many bytes, and a name of this length.
+    fn file(&self, bytes: u64, name: u64) -> Cost {
+        let items = self.items(tree::inode(name) + tree::content(bytes));
+        let bytes = if self.tree && bytes <= tree::INLINE { 0 } else { self.rounded(bytes) };
+        Cost { bytes, inodes: 1, items }
+    }
+
+    /// Some of the driver's own files: a line each.
     fn files(&self, n: u64) -> Cost {
-        Cost { bytes: n * self.file, inodes: n }
+        let one = self.file(64, 6);
+        Cost { bytes: n * one.bytes, inodes: n, items: n * one.items }
+    }
+
+    /// A symlink of overlay2.
+    fn link(&self) -> Cost {
+        Cost { bytes: self.symlink, inodes: 1, items: self.items(tree::inode(26) + tree::content(72)) }
+    }
+
+    /// An empty file or a device.
+    fn empty(&self, n: u64) -> Cost {
+        Cost { bytes: 0, inodes: n, items: n * self.items(tree::inode(9)) }
     }
 
     fn rounded(&self, bytes: u64) -> u64 {
@@ -103,41 +127,55 @@ impl Unit {
 }
 
 /// Docker's metadata and our journal, the same for every target and mode.
-pub fn paper(found: &Found<'_>, metadata: &[PlanFile], containers: &[PlanContainer], rest: &impl Serialize) -> Cost {
+fn paper(plan: &Plan, found: &Found<'_>) -> Cost {
     let unit = Unit::of(&found.host.new_room);
     let mut out = Cost::default();
-    let file = |content: &Content| match content {
-        Content::Same(path) | Content::Edited(path, _) => unit.content(found.sizes.get(path).copied().unwrap_or(1)),
-        Content::Text(t) => unit.content(t.len() as u64),
+    let length = |content: &Content| match content {
+        Content::Same(path) | Content::Edited(path, _) => found.sizes.get(path).copied().unwrap_or(1),
+        Content::Text(t) => t.len() as u64,
         // gzipped JSON: about a line of 60 bytes for a name of the layer
-        Content::TarSplitOf(layer) => unit.content(found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 60)),
+        Content::TarSplitOf(layer) => found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 60),
     };
+    let name = |path: &str| path.rsplit('/').next().map_or(0, str::len) as u64;
     let mut folders = BTreeSet::new();
-    for f in metadata {
-        out += Cost { bytes: file(&f.content), inodes: 1 };
+    for f in &plan.metadata {
+        out += unit.file(length(&f.content), name(&f.path));
         let mut at = f.path.as_str();
         while let Some((dir, _)) = at.rsplit_once('/') {
             folders.insert(dir);
             at = dir;
         }
     }
-    out += unit.folders(folders.len() as u64 + 1);
-    for c in containers {
-        c.files.iter().for_each(|f| out += Cost { bytes: file(&f.content), inodes: 1 });
+    folders.iter().for_each(|dir| out += unit.folder(name(dir)));
+    // image/ itself, and .unaufs/{new,old} with what is in them
+    out += unit.folders(7);
+    for c in &plan.containers {
+        c.files.iter().for_each(|f| out += unit.file(length(&f.content), name(&f.path)));
+        // in old/ the folders of containers/ whose files are parked
+        out += unit.folder(64);
     }
-    // .unaufs/{new,old}, and in old/ the folders of containers/ whose files are parked
-    out += unit.folders(containers.len() as u64 + 6);
-    // the whole plan is about 1.7 times these parts, and SQLite keeps the room of the row before its last change
-    let journal = length(&(metadata, containers, rest)) * 7 / 2 + (16 << 10);
-    out += Cost { bytes: unit.rounded(journal), inodes: 1 };
-    out += Cost { bytes: crate::engine::reserve::BYTES, inodes: 1 };
+    out += unit.file(journal(plan), 10);
+    out += unit.empty(1);
+    out += unit.file(crate::engine::reserve::BYTES, 7);
     out
 }
 
+/// SQLite's file: the plan is a row that runs over many pages of 4 KiB, the others share theirs.
+fn journal(plan: &Plan) -> u64 {
+    let (rows, row) = (plan.layers.len() as u64, 190);
+    // the rows of the estimates are not there yet, about so long
+    let text = length(plan) + 14 * 280;
+    text * 4096 / 4088 + rows * row * 4 / 3 + (6 << 12)
+}
+
 /// What goes along to a root in another place.
-pub fn carried(elsewhere: Option<&Elsewhere>) -> Cost {
-    let total = elsewhere.map(Elsewhere::total).unwrap_or_default();
-    Cost { bytes: total.allocated, inodes: total.inodes + total.folders }
+fn carried(plan: &Plan, found: &Found<'_>) -> Cost {
+    let unit = Unit::of(&found.host.new_room);
+    let total = plan.elsewhere.as_ref().map(Elsewhere::total).unwrap_or_default();
+    let clones = !found.host.far() && unit.tree;
+    let (inodes, names) = (total.inodes + total.folders, total.files + total.folders);
+    let items = unit.items(inodes * tree::inode(0) + names * 3 * 12 + total.inodes * tree::content(64));
+    Cost { bytes: if clones { 0 } else { total.allocated }, inodes, items }
 }
 
 /// The length of a value as JSON, without keeping it.
@@ -158,16 +196,21 @@ fn length(value: &impl Serialize) -> u64 {
     count.0
 }
 
-/// A row for each target and mode. `along` are bytes of content that go along with the layers.
-pub fn all(layers: &[PlanLayer], found: &Found<'_>, options: &Options, paper: &Cost, along: u64) -> Vec<Estimate> {
+/// A row for each target and mode.
+pub fn all(plan: &Plan, found: &Found<'_>) -> Vec<Estimate> {
+    let (options, layers) = (&plan.options, &plan.layers[..]);
     let sums = Sums::of(layers, found);
+    let mut fixed = paper(plan, found);
+    fixed += carried(plan, found);
+    // content that goes along with the layers
+    let along = plan.elsewhere.as_ref().map_or(0, |e| e.total().bytes);
     let chosen = chosen(found, options);
     let mut out = Vec::new();
     for to in Target::ALL {
         let modes = [Mode::Link, Mode::Clone, Mode::Copy, Mode::Move];
         // the others keep other trees than aufs: there is nothing to rename
         for mode in modes.into_iter().filter(|m| *m != Mode::Move || to == Target::Overlay2) {
-            out.push(row(&sums, layers, found, options, to, mode, (*paper, along), options.to == to && mode == chosen));
+            out.push(row(&sums, layers, found, options, to, mode, (fixed, along), options.to == to && mode == chosen));
         }
     }
     out
@@ -228,7 +271,7 @@ fn row(
     options: &Options,
     driver: Target,
     mode: Mode,
-    (paper, along): (Cost, u64),
+    (fixed, along): (Cost, u64),
     chosen: bool,
 ) -> Estimate {
     let room = &found.host.new_room;
@@ -242,12 +285,11 @@ fn row(
         Target::Vfs => vfs(sums, layers, unit, (how, far)),
         Target::Btrfs => btrfs(sums, layers, unit, how),
     };
-    let mut cost = paper;
-    cost.bytes += paper.inodes * unit.inode;
+    let mut cost = fixed;
     cost += made.cost;
-    if driver != Target::Btrfs {
-        // a further name is a reference and two entries
-        cost.bytes += made.cost.inodes * unit.inode + made.names * unit.inode / 3;
+    if unit.tree {
+        cost.items += made.names * tree::name(12);
+        cost.bytes += (made.nodes + tree::bytes(cost.items)) * room.tree_copies;
     }
     let never = impossible(found, options, driver, mode);
     let missing = cost.bytes.saturating_sub(room.free_bytes);
@@ -298,13 +340,27 @@ struct Made {
     written: u64,
     /// Further names of old inodes.
     names: u64,
+    /// Bytes of nodes in trees of its own.
+    nodes: u64,
+    /// Bytes of items in the file system's tree for an inode of the layers; none where it has no such tree.
+    per_inode: f64,
+    /// The part of the content that lies in that tree.
+    small_part: f64,
+    /// Bytes of content for a byte of disk.
+    filled: f64,
 }
 
 /// The layers' numbers.
-struct Sums<'a> {
+pub struct Sums<'a> {
     facts: BTreeMap<&'a LayerId, (&'a Facts, Shown)>,
     names: u64,
     counted: bool,
+    /// Bytes of items that an inode of these layers has in a btrfs.
+    items_per_inode: f64,
+    /// The part of the bytes that lies in files which a btrfs keeps in its tree.
+    small_part: f64,
+    /// Bytes of content for a byte of disk: the rest are the ends of blocks.
+    filled: f64,
 }
 
 impl<'a> Sums<'a> {
@@ -313,7 +369,11 @@ impl<'a> Sums<'a> {
         let facts: BTreeMap<_, _> = layers.iter().map(|l| (&l.id, (&l.facts, shown(l)))).collect();
         let names = layers.iter().map(|l| l.facts.files + l.facts.folders).sum();
         let counted = facts.values().all(|(_, s)| s.counted);
-        Sums { facts, names, counted }
+        let sum = |of: &dyn Fn(&Facts) -> u64| layers.iter().map(|l| of(&l.facts)).sum::<u64>().max(1) as f64;
+        let items_per_inode = sum(&tree::layer) / sum(&|f| f.inodes + f.folders);
+        let small_part = sum(&|f| f.small.allocated) / sum(&|f| f.allocated);
+        let filled = (sum(&|f| f.bytes) / sum(&|f| f.allocated)).min(1.0);
+        Sums { facts, names, counted, items_per_inode, small_part: small_part.min(1.0), filled }
     }
 
     fn shown(&self, id: &LayerId) -> Shown {
@@ -326,6 +386,18 @@ impl<'a> Sums<'a> {
 }
 
 impl Made {
+    fn on(unit: Unit, sums: &Sums<'_>) -> Made {
+        match unit.tree {
+            true => Made {
+                per_inode: sums.items_per_inode,
+                small_part: sums.small_part,
+                filled: sums.filled,
+                ..Made::default()
+            },
+            false => Made { filled: sums.filled, ..Made::default() },
+        }
+    }
+
     /// Files of a layer's own, or of a whole view: linked, with shared extents, or written.
     fn files(&mut self, inodes: u64, names: u64, bytes: u64, role: Role, mode: Mode) {
         match (mode, role.writable()) {
@@ -334,23 +406,35 @@ impl Made {
                 self.names += names;
             }
             (Mode::Clone, _) => {
-                self.shared += bytes;
-                self.cost.inodes += inodes;
+                self.shared += self.outside(bytes);
+                self.cost += Cost { bytes: 0, inodes, items: self.items(inodes) };
             }
             _ => {
-                self.cost += Cost { bytes, inodes };
-                self.written += bytes;
+                // a checksum of 4 bytes for each 4 KiB
+                let items = if self.per_inode > 0.0 { self.items(inodes) + bytes / 1024 } else { 0 };
+                self.cost += Cost { bytes: self.outside(bytes), inodes, items };
+                self.written += (bytes as f64 * self.filled) as u64;
             }
         }
     }
 
     fn folders(&mut self, folders: u64, bytes: u64, unit: Unit) {
-        self.cost += Cost { bytes: if unit.folder == 0 { 0 } else { bytes }, inodes: folders };
+        self.cost +=
+            Cost { bytes: if unit.folder == 0 { 0 } else { bytes }, inodes: folders, items: self.items(folders) };
+    }
+
+    /// Of this content, what lies outside of the file system's tree.
+    fn outside(&self, bytes: u64) -> u64 {
+        (bytes as f64 * (1.0 - self.small_part)) as u64
+    }
+
+    fn items(&self, inodes: u64) -> u64 {
+        (inodes as f64 * self.per_inode) as u64
     }
 }
 
 fn overlay2(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
-    let mut m = Made::default();
+    let mut m = Made::on(unit, sums);
     m.cost += unit.full_folder(layers.len(), 64);
     m.cost += unit.full_folder(layers.len(), 26);
     for l in layers {
@@ -359,17 +443,17 @@ fn overlay2(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Ma
         m.cost += unit.folders(1 + 2 * below);
         // link, lower
         m.cost += unit.files(1 + below);
-        m.cost += Cost { bytes: unit.symlink, inodes: 1 };
+        m.cost += unit.link();
         // committed is empty
-        m.cost.inodes += u64::from(l.has_child);
+        m.cost += unit.empty(u64::from(l.has_child));
         // whiteouts are names of one device, split at the file system's limit on links
-        m.cost.inodes += sums.shown(&l.id).whiteouts.div_ceil(60_000);
+        m.cost += unit.empty(sums.shown(&l.id).whiteouts.div_ceil(60_000));
         if mode == Mode::Move {
             // each marker is renamed into a folder beside the layer, and has a line in the record
             let markers = f.whiteouts + f.opaque.count + f.device_zero.count + f.overlay_xattrs.count;
             m.names += 2 * markers;
             m.cost += unit.folders(1 + markers.min(f.folders + 1));
-            m.cost += Cost { bytes: unit.rounded(markers * 160 + 16), inodes: 1 };
+            m.cost += unit.file(markers * 160 + 16, 64);
             m.shared += f.allocated;
         } else {
             m.folders(f.folders + 1, f.folder_bytes, unit);
@@ -381,7 +465,7 @@ fn overlay2(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Ma
 
 fn overlay(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, (mode, far): (Mode, bool)) -> Made {
     let own = if far { Mode::Copy } else { mode };
-    let mut m = Made::default();
+    let mut m = Made::on(unit, sums);
     m.cost += unit.full_folder(layers.len(), 64);
     for l in layers {
         if l.role.writable() {
@@ -393,7 +477,7 @@ fn overlay(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, (mode, far): (Mode
                 m.folders(f.folders, f.folder_bytes, unit);
                 m.files(f.inodes, f.files, f.allocated, l.role, own);
             }
-            m.cost.inodes += 1 + sums.shown(&l.id).whiteouts.div_ceil(60_000);
+            m.cost += unit.empty(1 + sums.shown(&l.id).whiteouts.div_ceil(60_000));
         } else {
             m.cost += unit.folders(1);
             flat(&mut m, l, sums.shown(&l.id), unit, (mode, far));
@@ -403,7 +487,7 @@ fn overlay(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, (mode, far): (Mode
 }
 
 fn vfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, how: (Mode, bool)) -> Made {
-    let mut m = Made::default();
+    let mut m = Made::on(unit, sums);
     m.cost += unit.full_folder(layers.len(), 64);
     m.cost += unit.folders(1);
     for l in layers {
@@ -424,25 +508,20 @@ fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, (mode, far): (Mod
         }
         Mode::Clone if far => {
             m.files(f.inodes, f.files, f.allocated, l.role, Mode::Copy);
-            m.cost.inodes += below;
+            m.cost += Cost { bytes: 0, inodes: below, items: m.items(below) };
         }
         Mode::Clone if !far => m.files(shown.inodes, shown.inodes, shown.allocated, l.role, mode),
         _ => m.files(shown.inodes, shown.inodes, shown.allocated, l.role, Mode::Copy),
     }
 }
 
-/// Each layer is a snapshot of its parent, changed: only its own is new. Of the parent's tree those nodes are new that hold what changes,
-/// and the one above them.
+/// Each layer is a snapshot of its parent, changed. What it holds itself lies in trees of its own.
 fn btrfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
-    const NODE: u64 = 16 << 10;
-    let mut m = Made::default();
+    let mut m = Made { per_inode: 0.0, ..Made::on(unit, sums) };
+    m.nodes = tree::snapshots(sums, layers);
     m.cost += unit.folders(2);
     for l in layers {
-        let (f, shown) = (&l.facts, sums.shown(&l.id));
-        let leaves = ((shown.inodes + shown.folders) * unit.inode).div_ceil(NODE).max(1);
-        let own = f.inodes + f.folders;
-        let changed = if l.lowers.is_empty() { leaves } else { leaves.min(own + f.whiteouts + 1) };
-        m.cost += Cost { bytes: (changed + 1) * NODE, inodes: 0 };
+        let f = &l.facts;
         m.folders(f.folders + 1, 0, unit);
         m.files(f.inodes, f.files, f.allocated, l.role, mode);
     }

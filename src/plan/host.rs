@@ -22,8 +22,8 @@ pub use process::docker_on;
 /// What was found around the store.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// The host's name.
-    pub name: String,
+    /// Its name and kernel.
+    pub facts: super::HostFacts,
     /// ROOT's real path.
     pub path: String,
     /// The type of ROOT's file system.
@@ -127,7 +127,7 @@ pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
     let meta = root.meta()?;
     let fs_of = |p: &Path| mounts::of(p).map(|m| m.map(|m| m.fstype).unwrap_or_default());
     Ok(Host {
-        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        facts: super::HostFacts::here(),
         path: path.to_string_lossy().into_owned(),
         fs: fs_of(path)?,
         room: mounts::room(root)?,

@@ -1,6 +1,6 @@
 //! Gathers what [`super::build::plan`] needs: reads the store, counts the layers, looks at the host.
 
-use super::build::{Found, plan};
+use super::build::{Found, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts};
@@ -93,9 +93,10 @@ pub fn make_on(
     #[rustfmt::skip]
     let found =
         Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };
-    let mut plan = plan(found, options, crate::engine::now());
+    let mut plan = plan(&found, options, crate::engine::now());
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
+    weigh(&mut plan, &found);
     Ok(plan)
 }
 

@@ -3,6 +3,7 @@
 //! Every folder is a task of its own, so that one huge layer keeps all cores busy. Memory grows with the lists of remarkable paths,
 //! which are cut at [`LIST`], not with the files.
 
+use super::estimate::tree;
 use crate::branch::{self, Format, Internal, Name};
 use crate::disk::here::Here;
 use crate::disk::{Dir, FileType, Meta};
@@ -57,6 +58,12 @@ pub struct Facts {
     /// Bytes that the folders themselves take on the disk, the root's included.
     #[serde(default)]
     pub folder_bytes: u64,
+    /// Bytes of all names, the root's left out.
+    #[serde(default)]
+    pub name_bytes: u64,
+    /// Files and symlinks so small that a btrfs keeps them in its tree.
+    #[serde(default)]
+    pub small: Small,
     /// The most names that one inode has.
     #[serde(default)]
     pub most_names: u64,
@@ -88,6 +95,17 @@ pub struct Facts {
     pub covers: Paths,
     /// Changes when any name, type, owner, mode, size or time in the layer changes; in any order of reading.
     pub state: u64,
+}
+
+/// Small files, each inode once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Small {
+    /// Inodes.
+    pub inodes: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Bytes that they take on the disk where they lie now.
+    pub allocated: u64,
 }
 
 /// Hashes of the paths that are folders in some layer scanned so far.
@@ -158,6 +176,7 @@ fn count_folder(scan: &Scan<'_>, dir: &Dir, spot: &Spot, mut descend: impl FnMut
                 f.long_names.push(&join(path, name));
             }
             let hash = hash_of(spot.hash, name);
+            f.name_bytes += name.len() as u64;
             if kind == FileType::Directory {
                 f.folders += 1;
                 folders.push(hash);
@@ -228,6 +247,11 @@ fn count_file(
         f.inodes += 1;
         f.bytes += m.size;
         f.allocated += m.allocated;
+        if matches!(kind, FileType::RegularFile | FileType::Symlink) && (1..=tree::INLINE).contains(&m.size) {
+            f.small.inodes += 1;
+            f.small.bytes += m.size;
+            f.small.allocated += m.allocated;
+        }
         f.hardlinks += u64::from(m.nlink > 1);
     }
     Ok(())
@@ -252,6 +276,10 @@ impl Facts {
         self.bytes += f.bytes;
         self.allocated += f.allocated;
         self.folder_bytes += f.folder_bytes;
+        self.name_bytes += f.name_bytes;
+        self.small.inodes += f.small.inodes;
+        self.small.bytes += f.small.bytes;
+        self.small.allocated += f.small.allocated;
         self.most_names = self.most_names.max(f.most_names);
         self.whiteouts += f.whiteouts;
         self.hardlinks += f.hardlinks;

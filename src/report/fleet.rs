@@ -150,7 +150,7 @@ impl Host {
             .map(|g| if g.count > 1 { format!("{} ×{}", g.first.id, g.count) } else { g.first.id.clone() })
             .collect();
         Host {
-            host: show::text(&p.host),
+            host: show::text(&p.host.name),
             root: show::text(&p.root.path),
             class,
             verdict,

@@ -8,7 +8,7 @@ mod icicle;
 use super::plan::{docker, groups, mode, next, seconds};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Estimate, Plan, PlanImage, PlanLayer};
+use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
 use crate::show;
 use crate::store::Role;
 use askama::Template;
@@ -28,6 +28,8 @@ pub struct Record {
     pub verified: Option<String>,
     /// What was done.
     pub sums: crate::engine::stage::Sums,
+    /// Bytes of disk that are taken, if known.
+    pub disk: Option<u64>,
 }
 
 #[derive(Template)]
@@ -44,6 +46,8 @@ struct Page<'a> {
     info: Vec<Problem>,
     fine: Vec<String>,
     stays: Vec<[String; 4]>,
+    more_stays: Vec<[String; 4]>,
+    more_stays_told: String,
     stays_more: usize,
     bars: Vec<Bar>,
     free_at: Option<String>,
@@ -65,6 +69,8 @@ struct Page<'a> {
     containers_left_out: usize,
     docker: String,
     commands: Vec<String>,
+    rollback: String,
+    moves: bool,
     record: Option<RecordRows>,
     fingerprint: String,
     json: String,
@@ -157,10 +163,11 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     let Icicle { boxes, height, left_out: boxes_left_out } = icicle::draw(p);
     let (layers, layers_left_out) = layer_rows(p);
     let (containers, more_containers, containers_left_out) = containers(p);
+    let mut stays: Vec<[String; 4]> = p.left_behind.iter().take(STAYS).map(stay).collect();
     let page = Page {
         p,
-        title: format!("unaufs: {}", show::text(&p.host)),
-        host: show::text(&p.host),
+        title: format!("unaufs: {}", show::text(&p.host.name)),
+        host: show::text(&p.host.name),
         path: show::text(&p.root.path),
         class,
         verdict,
@@ -171,12 +178,9 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         problems: told,
         info,
         fine,
-        stays: p
-            .left_behind
-            .iter()
-            .take(STAYS)
-            .map(|l| [show::text(&l.kind), show::text(super::short(&l.id)), show::text(&l.name), show::text(&l.reason)])
-            .collect(),
+        more_stays: stays.split_off(stays.len().min(STAYS_SHOWN)),
+        more_stays_told: format!("{} more", show::count(p.left_behind.len().saturating_sub(STAYS_SHOWN) as u64)),
+        stays,
         stays_more: p.left_behind.len().saturating_sub(STAYS),
         bars,
         free_at,
@@ -197,7 +201,9 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         more_containers,
         containers_left_out,
         docker: docker(p),
-        commands: next(p),
+        commands: record.map_or_else(|| next(p), |r| super::plan::next_after(p, &r.state)),
+        rollback: super::plan::rollback(p),
+        moves: p.options.mode == crate::plan::Mode::Move,
         record: record.map(|r| rows(p, r)),
         fingerprint: p.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default(),
         json: embedded(&super::plan::for_readers(p)?)?,
@@ -205,8 +211,13 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     page.render().map_err(|e| Error::new(Kind::Failed, "write the page").with_source(e))
 }
 
-/// As many of what stays behind are listed.
+/// As many of what stays behind are listed, the first of them unfolded.
 const STAYS: usize = 100;
+const STAYS_SHOWN: usize = 12;
+
+fn stay(l: &LeftBehind) -> [String; 4] {
+    [show::text(&l.kind), show::text(super::short(&l.id)), show::text(&l.name), show::text(&l.reason)]
+}
 
 /// What is in the store, in a sentence.
 fn found(p: &Plan) -> String {
@@ -235,7 +246,15 @@ fn verdict(p: &Plan, record: Option<&Record>) -> (&'static str, String) {
     if let Some(r) = record {
         let class = if r.state == "switched" && !p.partial() { "good" } else { "warn" };
         let text = match r.state.as_str() {
-            "switched" => format!("Migrated to {}. Docker will start on it.", p.options.to),
+            "switched" => match &p.elsewhere {
+                Some(e) => {
+                    format!("Migrated to {} in {}. The old root was not touched.", p.options.to, show::text(&e.path))
+                }
+                None if p.options.to.picked_by_docker() => {
+                    format!("Migrated to {}. Docker will start on it.", p.options.to)
+                }
+                None => format!("Migrated to {}, which daemon.json has to name before Docker starts.", p.options.to),
+            },
             other => format!("The migration stands at “{other}”."),
         };
         return (class, text);
@@ -273,14 +292,13 @@ fn tiles(p: &Plan, chosen: Option<&Estimate>) -> Vec<Tile> {
 }
 
 fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
-    let end = r.events.last().map_or(&r.started, |(at, _)| at);
-    let done = super::truth::Comparison::of(p, &r.sums, &r.started, end).map(|c| c.done).unwrap_or_default();
+    let done = super::truth::Comparison::of(p, r).map(|c| c.done).unwrap_or_default();
     let behind = p.left_behind.iter().filter(|l| l.counts).count();
     let good = |b: bool| if b { "good" } else { "warn" };
     let verified = r.verified.is_some();
     vec![
         Tile { name: "Took", value: format!("{} s", show::count(done.seconds)), class: "" },
-        Tile { name: "New bytes", value: show::size(done.new_bytes), class: "" },
+        Tile { name: "New bytes", value: done.new_bytes.map_or("not known".to_owned(), show::size), class: "" },
         Tile { name: "Verified", value: if verified { "yes" } else { "not yet" }.to_owned(), class: good(verified) },
         Tile { name: "Stay behind", value: show::count(behind as u64), class: good(behind == 0) },
         Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },
@@ -447,7 +465,7 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
         })
         .collect();
     let sums = &r.sums;
-    let compared = super::truth::Comparison::of(p, sums, &r.started, r.events.last().map_or(&r.started, |(at, _)| at));
+    let compared = super::truth::Comparison::of(p, r);
     let mut table: Vec<[String; 3]> = compared.iter().flat_map(|c| c.rows()).collect();
     let planned: u64 = p.layers.iter().map(|l| l.facts.files).sum();
     let done = |name: &str, n: u64| [name.to_owned(), String::new(), show::count(n)];

@@ -2,6 +2,7 @@
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
+use crate::journal::State;
 use crate::plan::elsewhere::Elsewhere;
 use crate::plan::{Estimate, Mode, Plan, PlanImage, PlanLayer};
 use crate::show;
@@ -45,8 +46,13 @@ fn page(p: &Plan, look: Look, limit: usize) -> Page {
 fn head(p: &Plan, out: &mut Page) {
     let (s, r) = (&p.summary, &p.root);
     let room = format!("{} free of {}", show::size(r.room.free_bytes), show::size(r.room.total_bytes));
-    let root =
-        format!("  host {}   root {} ({}, {room})   {}", show::text(&p.host), show::text(&r.path), r.fs, docker(p));
+    let root = format!(
+        "  host {}   root {} ({}, {room})   {}",
+        show::text(&p.host.name),
+        show::text(&r.path),
+        r.fs,
+        docker(p)
+    );
     out.flow(2, &[(Style::Bold, "unaufs plan"), (Style::Plain, &root)]);
     let found = format!(
         "     {} ({})  {}  {}  {} files | {} (own data {})  {} ({})",
@@ -306,10 +312,38 @@ fn fitted(name: &str, width: usize) -> String {
     if n <= width { name.to_owned() } else { format!("…{}", name.chars().skip(n - width + 1).collect::<String>()) }
 }
 
+/// `--root` where it is needed.
+fn root_option(path: &str) -> String {
+    if path == "/var/lib/docker" { String::new() } else { format!(" --root {}", quoted(path)) }
+}
+
+/// The command that puts the old store back.
+pub fn rollback(p: &Plan) -> String {
+    format!("unaufs{} rollback", root_option(p.elsewhere.as_ref().map_or(&p.root.path, |e| &e.path)))
+}
+
+/// What to type after `migrate`, which left off in this state.
+pub fn next_after(p: &Plan, state: &str) -> Vec<String> {
+    if state != State::Switched.name() {
+        let target = p.elsewhere.as_ref().map(|e| format!(" --target {}", quoted(&e.path))).unwrap_or_default();
+        return vec![format!("unaufs{} migrate{target}", root_option(&p.root.path))];
+    }
+    let root = root_option(p.elsewhere.as_ref().map_or(&p.root.path, |e| &e.path));
+    let mut out = vec![format!("unaufs{root} verify")];
+    if let Some(e) = &p.elsewhere {
+        out.push(format!("# daemon.json: \"data-root\": {:?}", show::text(&e.path)));
+    }
+    if !p.options.to.picked_by_docker() {
+        out.push(format!("# daemon.json: \"storage-driver\": \"{}\"", p.options.to));
+    }
+    out.push("systemctl start docker".to_owned());
+    out.push(format!("unaufs{root} cleanup   # deletes the old store, and with it the way back"));
+    out
+}
+
 /// What to type next.
 pub fn next(p: &Plan) -> Vec<String> {
-    let root =
-        if p.root.path == "/var/lib/docker" { String::new() } else { format!(" --root {}", quoted(&p.root.path)) };
+    let root = root_option(&p.root.path);
     if crate::checks::plan_is_blocked(&p.checks) {
         return vec!["do what the BLOCK lines say".to_owned(), format!("unaufs{root} plan")];
     }
@@ -323,7 +357,7 @@ pub fn next(p: &Plan) -> Vec<String> {
     if let Some(e) = &p.elsewhere {
         let _ = write!(what, " --target {}", quoted(&e.path));
     }
-    let host = quoted(&p.host);
+    let host = quoted(&p.host.name);
     let mut out = vec![format!("unaufs{root} plan{what} --out {host}.plan --html {host}.html")];
     if p.docker.running {
         out.push("systemctl stop docker docker.socket".to_owned());

@@ -1,7 +1,7 @@
 //! What a migration was estimated to take, beside what it took.
 
+use super::html::Record;
 use super::plan::seconds;
-use crate::engine::stage::Sums;
 use crate::plan::{Estimate, Plan};
 use crate::show;
 use serde::Serialize;
@@ -9,8 +9,10 @@ use serde::Serialize;
 /// What was really done, of all calls that one migration took.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Truth {
-    /// Bytes of disk that are taken.
-    pub new_bytes: u64,
+    /// Bytes of disk that are taken. On btrfs, where much of it belongs to no file, by how much more is taken than before; not known there if
+    /// the migration took several calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_bytes: Option<u64>,
     /// Inodes that are taken.
     pub new_inodes: u64,
     /// Bytes of content that were read and written.
@@ -31,12 +33,14 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Of a run with these sums, which began and ended at these times (RFC 3339). `None` for a plan without an estimate.
-    pub fn of(plan: &Plan, sums: &Sums, begin: &str, end: &str) -> Option<Comparison> {
+    /// Of a run with this record. `None` for a plan without an estimate.
+    pub fn of(plan: &Plan, record: &Record) -> Option<Comparison> {
+        let (sums, begin) = (&record.sums, &record.started);
+        let end = record.events.last().map_or(begin, |(at, _)| at);
         let second = |s: &str| s.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(0);
         let estimated = plan.estimates.iter().find(|e| e.chosen)?.clone();
         let done = Truth {
-            new_bytes: sums.disk,
+            new_bytes: record.disk,
             new_inodes: sums.inodes,
             written_bytes: sums.bytes,
             seconds: u64::try_from(second(end) - second(begin)).unwrap_or(0),
@@ -51,7 +55,7 @@ impl Comparison {
         let row = |name: &str, plan: String, truth: String| [name.to_owned(), plan, truth];
         [
             row("time", seconds(e), format!("{} s", show::count(d.seconds))),
-            row("new bytes", show::size(e.new_bytes), show::size(d.new_bytes)),
+            row("new bytes", show::size(e.new_bytes), d.new_bytes.map_or("not known".to_owned(), show::size)),
             row("new inodes", show::count(e.new_inodes), show::count(d.new_inodes)),
             row("content written", show::size(e.written_bytes), show::size(d.written_bytes)),
         ]

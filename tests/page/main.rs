@@ -92,6 +92,10 @@ fn the_record_of_a_migration() {
     let html = as_at_home(&store, &file);
     looks_right("record", &html, &[&SECTIONS[..], &["timeline", "compared"]].concat());
     assert!(html.contains("estimated") && html.contains("new inodes"));
+    let (_, next) = html.split_once("<section id=\"commands\">").expect("what to do next");
+    let next = next.split_once("</section>").expect("its end").0;
+    assert!(next.contains("unaufs verify") && next.contains("systemctl start docker"), "{next}");
+    assert!(!next.contains("migrate"), "it is migrated:\n{next}");
 }
 
 #[test]
@@ -123,7 +127,7 @@ fn the_page_of_many_hosts() {
     ready.checks.retain(|c| c.level == unaufs::checks::Level::Ok);
     for n in 0..24 {
         let mut p = if n % 3 == 0 { sound.clone() } else { ready.clone() };
-        p.host = format!("web-{n:02}.example.org");
+        p.host.name = format!("web-{n:02}.example.org");
         if n % 4 == 0 {
             p.checks.push(unaufs::checks::Finding::new("C04", "container db (0123456789ab)", "a layer is missing"));
         }

@@ -101,7 +101,7 @@ pub fn large(small: &Plan) -> Plan {
     doc["left_behind"] = left.into();
     doc["checks"] = checks.into();
     doc["metadata"] = json!([]);
-    doc["host"] = "node-with-a-rather-long-name-17.rack4.example.org".into();
+    doc["host"]["name"] = "node-with-a-rather-long-name-17.rack4.example.org".into();
     serde_json::from_value(doc).expect("a plan")
 }
 

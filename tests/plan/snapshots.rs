@@ -11,7 +11,8 @@ use unaufs::target::Target;
 fn steady(packed: &real::Packed) -> Plan {
     let said = packed.unpack().unaufs(&["plan", "--json", "-q"]).stdout;
     let mut p: Plan = serde_json::from_str(&said).expect("a plan");
-    p.host = "host".to_owned();
+    p.host.name = "host".to_owned();
+    (p.host.kernel, p.host.machine) = ("6.1.0".to_owned(), "x86_64".to_owned());
     p.created = "2026-01-01T00:00:00Z".to_owned();
     p.docker.version = Some("28.5.2".to_owned());
     p.root.path = "/var/lib/docker".to_owned();

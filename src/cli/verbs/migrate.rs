@@ -6,7 +6,7 @@ use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::engine::inplace::MOVING;
-use crate::engine::{self, How, Lock, Locked, stage};
+use crate::engine::{self, How, Lock, Locked, carry, stage};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Run, State};
 use crate::plan::elsewhere::Place;
@@ -217,6 +217,7 @@ fn after_prepare(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Don
 fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
     let progress = screen::progress(g);
     let prepared = how.prepare;
+    let before = taken(&locked.root)?.filter(|_| run.is_none());
     let mut failed = match &run {
         Some(r) => locked.journal.lost(r.id)?,
         None => BTreeMap::new(),
@@ -237,14 +238,11 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         run = locked.journal.last()?;
     };
     drop(progress);
-    let record = record(locked)?;
+    let record = record(locked, before)?;
     if let Some(file) = &a.html {
         write_outside(&locked.root, file, report::html::page(&plan, Some(&record))?.as_bytes())?;
     }
-    let end = record.events.last().map_or(&record.started, |(at, _)| at);
-    // what goes along to another disk is Docker's own and was not counted inode by inode
-    let complete = outcome.state != State::Building && plan.elsewhere.is_none();
-    let compared = report::truth::Comparison::of(&plan, &record.sums, &record.started, end).filter(|_| complete);
+    let compared = report::truth::Comparison::of(&plan, &record).filter(|_| outcome.state != State::Building);
     let doc = report::migrate::Summary {
         schema: "unaufs.migrate/1",
         message_type: "summary",
@@ -264,24 +262,42 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     Ok(if plan.partial() || !failed.is_empty() { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
-/// The run from the journal: what earlier calls did is in it too.
-fn record(locked: &Locked) -> Result<report::html::Record> {
+/// What is taken on the file system, if that is a btrfs: there it is no sum of files.
+fn taken(root: &Dir) -> Result<Option<u64>> {
+    if !root.on_btrfs()? {
+        return Ok(None);
+    }
+    root.sync_fs()?;
+    root.space().map(|s| Some(s.taken()))
+}
+
+/// The run from the journal: what earlier calls did is in it too. On a btrfs so much was taken `before`, if this call did all.
+fn record(locked: &Locked, before: Option<u64>) -> Result<report::html::Record> {
     let Some(run) = locked.journal.last()? else { return Err(Error::corrupt("the journal lost its run")) };
     let mut sums = stage::Sums::default();
     let (layers, rest) = (locked.journal.tallies(run.id, "layer")?, locked.journal.tallies(run.id, "metadata")?);
-    for tally in layers.values().chain(rest.values()) {
+    let carried = locked.journal.tallies(run.id, carry::KIND)?;
+    // what goes along in the folders of containers was counted with what is written there
+    let carried = carried.iter().filter(|(name, _)| !name.starts_with("containers/"));
+    let carried = carried.filter_map(|(_, t)| t.split_once(' ')).map(|(_, sums)| sums);
+    for tally in layers.values().chain(rest.values()).map(String::as_str).chain(carried) {
         // no tally: done by an unaufs that counted less
         if let Ok(t) = serde_json::from_str::<stage::Sums>(tally) {
             sums.add(t);
         }
     }
     let events = locked.journal.events(run.id)?;
+    let disk = match taken(&locked.root)? {
+        Some(now) => before.map(|before| now.saturating_sub(before)),
+        None => Some(sums.disk),
+    };
     Ok(report::html::Record {
         state: run.state.name().to_owned(),
         started: run.started,
         events,
         verified: run.verified,
         sums,
+        disk,
     })
 }
 
