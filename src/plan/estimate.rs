@@ -208,9 +208,6 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
     match mode {
         // complete trees share the files of the layer below, wherever they lie
         Mode::Link if elsewhere && matches!(to, Target::Overlay | Target::Vfs) => None,
-        Mode::Move if found.existing.state == super::existing::State::Populated => {
-            Some(format!("there is a store of {to} already"))
-        }
         Mode::Link | Mode::Move if elsewhere => Some("the target is another file system".to_owned()),
         Mode::Clone if !shares_extents(magic) => Some(format!("{} shares no extents", host.new_fs)),
         Mode::Clone if elsewhere && !matches!(to, Target::Overlay | Target::Vfs) => {
@@ -432,7 +429,7 @@ fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, (mode, far): (Mod
 }
 
 /// Each layer is a snapshot of its parent, changed: only its own is new. Of the parent's tree those nodes are new that hold what changes,
-/// and the one above them.
+/// and the one above them. What stands on a layer that the target's own store keeps is no snapshot: it is written whole.
 fn btrfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
     const NODE: u64 = 16 << 10;
     let mut m = Made::default();
@@ -441,10 +438,16 @@ fn btrfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made 
         let (f, shown) = (&l.facts, sums.shown(&l.id));
         let leaves = ((shown.inodes + shown.folders) * unit.inode).div_ceil(NODE).max(1);
         let own = f.inodes + f.folders;
-        let changed = if l.lowers.is_empty() { leaves } else { leaves.min(own + f.whiteouts + 1) };
+        let snapshot = l.lowers.first().is_some_and(|parent| sums.facts(parent).is_some());
+        let changed = if snapshot { leaves.min(own + f.whiteouts + 1) } else { leaves };
         m.cost += Cost { bytes: (changed + 1) * NODE, inodes: 0 };
-        m.folders(f.folders + 1, 0, unit);
-        m.files(f.inodes, f.files, f.allocated, l.role, mode);
+        if snapshot {
+            m.folders(f.folders + 1, 0, unit);
+            m.files(f.inodes, f.files, f.allocated, l.role, mode);
+        } else {
+            m.folders(shown.folders + 1, 0, unit);
+            m.files(shown.inodes, shown.inodes, shown.allocated, l.role, mode);
+        }
     }
     m
 }
