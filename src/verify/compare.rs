@@ -163,7 +163,12 @@ impl<'a> Pair<'a> {
         let subject = ("layer", layer.id.as_str());
         let own = if to == Target::Overlay { overlay::own_layers(layer) } else { None };
         let below = |n: &u16| layer.lowers.get(usize::from(*n) - 1).is_some_and(|id| theirs.ids.contains_key(id));
-        Pair { rests, kept_below: own.filter(below), overlay_xattrs, ..Pair::between(subject, old, new, to, content, theirs, seen) }
+        Pair {
+            rests,
+            kept_below: own.filter(below),
+            overlay_xattrs,
+            ..Pair::between(subject, old, new, to, content, theirs, seen)
+        }
     }
 
     fn between(
