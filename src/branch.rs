@@ -13,6 +13,7 @@ use crate::disk::{Dir, FileType, attrs};
 use crate::error::Result;
 use crate::ids::LayerId;
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hasher};
 
 /// How a driver writes down deletions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +114,57 @@ pub struct Markers {
     pub internal: Vec<(Vec<u8>, Internal)>,
 }
 
+/// A part of the names of one folder, and the same part of any other: what is merged or compared at once.
+/// Nobody holds all the names of a folder of millions in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    of: u64,
+    this: u64,
+}
+
+impl Slice {
+    /// All names.
+    pub const WHOLE: Slice = Slice { of: 1, this: 0 };
+    /// About so many names are in one: some 15 MiB.
+    pub const NAMES: u64 = 100_000;
+
+    /// The slices of folders that hold so many names together.
+    pub fn of(names: u64) -> impl Iterator<Item = Slice> {
+        let of = names / Self::NAMES + 1;
+        (0..of).map(move |this| Slice { of, this })
+    }
+
+    /// Is the name in it?
+    pub fn holds(self, name: &[u8]) -> bool {
+        if self.of == 1 {
+            return true;
+        }
+        let mut h = DefaultHasher::new();
+        h.write(name);
+        h.finish() % self.of == self.this
+    }
+}
+
+/// Counts the names in a folder, but takes one as empty if its size says that it holds less than a slice: no file system writes
+/// down a name in one byte (btrfs, which counts the names' own bytes, counts them twice).
+pub fn crowd(dir: &Dir) -> Result<u64> {
+    let mut count = 0;
+    if dir.meta()?.size > Slice::NAMES {
+        dir.for_each(|_, _, _| {
+            count += 1;
+            Ok(())
+        })?;
+    }
+    Ok(count)
+}
+
 /// Reads the markers of a folder. The listing is streamed: memory grows with the markers, not with the entries.
 pub fn markers(dir: &Dir, format: Format, at_root: bool) -> Result<Markers> {
+    markers_in(dir, format, at_root, Slice::WHOLE)
+}
+
+/// The same, with no more whiteouts than those of the names in `slice`.
+pub fn markers_in(dir: &Dir, format: Format, at_root: bool, slice: Slice) -> Result<Markers> {
     let mut out = Markers::default();
     match format {
         Format::Plain | Format::Unmarked => {}
@@ -122,7 +172,9 @@ pub fn markers(dir: &Dir, format: Format, at_root: bool) -> Result<Markers> {
             match classify(n, at_root) {
                 Name::Entry => {}
                 Name::Whiteout(w) => {
-                    out.whiteouts.insert(w.to_vec());
+                    if slice.holds(w) {
+                        out.whiteouts.insert(w.to_vec());
+                    }
                 }
                 Name::Opaque if at_root => out.opaque_root = true,
                 Name::Opaque => out.opaque = true,
@@ -132,7 +184,7 @@ pub fn markers(dir: &Dir, format: Format, at_root: bool) -> Result<Markers> {
         })?,
         Format::Overlay => {
             dir.for_each(|n, kind, _| {
-                if kind == FileType::CharacterDevice && dir.stat(n)?.is_overlay_whiteout() {
+                if kind == FileType::CharacterDevice && slice.holds(n) && dir.stat(n)?.is_overlay_whiteout() {
                     out.whiteouts.insert(n.to_vec());
                 }
                 Ok(())

@@ -1,8 +1,8 @@
-//! A layer's tar made again from its tree, whichever driver keeps it: its bytes and its DiffID.
+//! A layer's tar made again from its tree, whichever driver keeps it: its bytes.
 //!
 //! ```text
 //! tar-split.json.gz ─ tarsplit::Reader ─┐
-//!                                       ├ rebuild ─▶ the tar, its DiffID
+//!                                       ├ rebuild ─▶ the tar
 //! the layer's view  ─ ViewFiles ────────┘
 //!   names found in the layer's own tree first: what stands there is what the view shows
 //!   else in the view of the whole stack: on the drivers with whole trees, and where a folder of the name is a symlink
@@ -14,8 +14,7 @@
 use crate::branch::{self, Format};
 use crate::disk::{Dir, FileType, split};
 use crate::error::{Error, Result};
-use crate::ids::DiffId;
-use crate::tarsplit::{self, DiffIdWriter, MAX_UNPACKED, Payloads, Reader};
+use crate::tarsplit::{self, MAX_UNPACKED, Payloads, Reader, Reassembled};
 use crate::view::{Chain, Contributors};
 use rustix::io::Errno;
 use std::cell::RefCell;
@@ -26,22 +25,10 @@ use std::io::{Read, Write};
 /// As many symlinks as the kernel follows for one name.
 const MAX_LINKS: usize = 40;
 
-/// What came out of [`rebuild`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rebuilt {
-    /// The digest of the tar.
-    pub diff: DiffId,
-    /// Its length.
-    pub bytes: u64,
-}
-
-/// Makes a layer's tar again from its tar-split data and what its stack shows, and writes it to `out`. Whether the digest is the one that
+/// Makes a layer's tar again from its tar-split data and what its stack shows, and writes it to `out`. Whether its digest is the one that
 /// was recorded is for the caller to see: until then nothing of `out` is to be trusted.
-pub fn rebuild(chain: &Chain, tar_split: impl Read, out: &mut dyn Write) -> Result<Rebuilt> {
-    let mut hashed = DiffIdWriter::new(out);
-    let files = ViewFiles::new(chain)?;
-    let done = tarsplit::reassemble(Reader::new(tar_split, MAX_UNPACKED), &files, &mut hashed)?;
-    Ok(Rebuilt { diff: hashed.finish().1, bytes: done.bytes })
+pub fn rebuild(chain: &Chain, tar_split: impl Read, out: &mut dyn Write) -> Result<Reassembled> {
+    tarsplit::reassemble(Reader::new(tar_split, MAX_UNPACKED), &ViewFiles::new(chain)?, out)
 }
 
 /// The length of the tar that tar-split data describes.
@@ -280,7 +267,7 @@ mod tests {
         let tree = t.path().join("tree");
         put(&tree, "usr/lib/a", "content");
         symlink("usr/lib", tree.join("lib")).expect("symlink");
-        let mut tar = TarWriter::recording(DiffIdWriter::new(Vec::new()), Packer::new(Vec::new()));
+        let mut tar = TarWriter::recording(Vec::new(), Packer::new(Vec::new()));
         let entry = |name: &'static [u8]| Entry {
             name,
             node: Node::File { size: 7 },
@@ -291,13 +278,12 @@ mod tests {
             xattrs: &[],
         };
         tar.append(&entry(b"lib/a"), &mut &b"content"[..]).expect("append");
-        let (hashed, packed) = tar.finish().expect("finish");
-        let (bytes, diff) = hashed.finish();
+        let (bytes, packed) = tar.finish().expect("finish");
         let packed = packed.expect("packed");
         let plain = chain(&[(&tree, Format::Plain)]);
         let mut out = Vec::new();
         let rebuilt = rebuild(&plain, &packed[..], &mut out).expect("rebuild");
-        assert_eq!(rebuilt, Rebuilt { diff, bytes: bytes.len() as u64 });
+        assert_eq!(rebuilt, Reassembled { bytes: bytes.len() as u64, payload_bytes: 7 });
         assert_eq!(out, bytes);
         assert_eq!(length(&packed[..]).expect("length"), bytes.len() as u64);
 

@@ -16,6 +16,7 @@ pub mod btrfs_ioctl;
 pub mod copy;
 pub mod fault;
 pub mod here;
+mod meta;
 pub mod mounts;
 pub mod remove;
 
@@ -29,6 +30,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use meta::Meta;
 pub use rustix::fs::FileType;
 
 /// One directory, held open. All names given to it are single components unless the method says otherwise.
@@ -37,74 +39,6 @@ pub struct Dir {
     fd: OwnedFd,
     /// Where it was when it was opened: for messages and for programs that need a path, never for opening.
     label: PathBuf,
-}
-
-/// What `lstat` says of one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meta {
-    /// The type of the file.
-    pub kind: FileType,
-    /// Permission bits with setuid, setgid and sticky.
-    pub mode: u32,
-    /// Owner, as the host sees it.
-    pub uid: u32,
-    /// Group, as the host sees it.
-    pub gid: u32,
-    /// Bytes.
-    pub size: u64,
-    /// Allocated bytes.
-    pub allocated: u64,
-    /// Last access: seconds, nanoseconds.
-    pub atime: (i64, u32),
-    /// Last modification: seconds, nanoseconds.
-    pub mtime: (i64, u32),
-    /// Last status change: seconds, nanoseconds.
-    pub ctime: (i64, u32),
-    /// Number of names.
-    pub nlink: u64,
-    /// The file system's device number.
-    pub dev: u64,
-    /// Inode number.
-    pub ino: u64,
-    /// Device number of a device node.
-    pub rdev: u64,
-}
-
-impl Meta {
-    // the fields have other widths on 32-bit hosts
-    #[allow(clippy::unnecessary_cast)]
-    fn from_stat(s: &rustix::fs::Stat) -> Meta {
-        Meta {
-            kind: FileType::from_raw_mode(s.st_mode),
-            mode: s.st_mode & 0o7777,
-            uid: s.st_uid,
-            gid: s.st_gid,
-            size: u64::try_from(s.st_size).unwrap_or(0),
-            allocated: u64::try_from(s.st_blocks).unwrap_or(0) * 512,
-            atime: (s.st_atime as i64, s.st_atime_nsec as u32),
-            mtime: (s.st_mtime as i64, s.st_mtime_nsec as u32),
-            ctime: (s.st_ctime as i64, s.st_ctime_nsec as u32),
-            nlink: s.st_nlink as u64,
-            dev: s.st_dev,
-            ino: s.st_ino,
-            rdev: s.st_rdev,
-        }
-    }
-
-    /// A directory?
-    pub fn is_dir(&self) -> bool {
-        self.kind == FileType::Directory
-    }
-
-    /// A regular file?
-    pub fn is_file(&self) -> bool {
-        self.kind == FileType::RegularFile
-    }
-
-    /// A character device 0:0: the form in which overlay2 stores a deletion (FORMATS 2.2).
-    pub fn is_overlay_whiteout(&self) -> bool {
-        self.kind == FileType::CharacterDevice && self.rdev == 0
-    }
 }
 
 /// `openat2` came with Linux 5.6; aufs hosts run kernels from 3.10 on. Set once it has failed with ENOSYS.
@@ -612,89 +546,4 @@ pub fn os(bytes: &[u8]) -> &Path {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_leads_out() {
-        let t = tempfile::tempdir().expect("temp dir");
-        std::fs::create_dir_all(t.path().join("root/a/b")).expect("mkdir");
-        std::fs::create_dir(t.path().join("out")).expect("mkdir");
-        std::fs::write(t.path().join("out/secret"), "s").expect("write");
-        std::os::unix::fs::symlink("../out", t.path().join("root/ln")).expect("symlink");
-        std::os::unix::fs::symlink("../../out/secret", t.path().join("root/a/f")).expect("symlink");
-        let root = Dir::open_named(&t.path().join("root")).expect("open");
-        for by_component in [false, true] {
-            let open = |rel: &[u8]| {
-                if by_component { root.open_by_component(rel, DIR_FLAGS) } else { root.open_beneath(rel, DIR_FLAGS) }
-            };
-            assert!(open(b"a/b").is_ok() && open(b"").is_ok());
-            for bad in [&b"ln"[..], b"ln/x", b"..", b"a/..", b"a/../a", b"a/../..", b"/etc", b"a/f"] {
-                let r = open(bad);
-                // the component-wise form drops the leading slash: /etc is then a name below, which is not there
-                assert!(r.is_err(), "{:?} by component {by_component}", bad);
-            }
-        }
-        assert!(root.read("a/f", 100).is_err());
-        assert!(root.read("ln/secret", 100).is_err());
-    }
-
-    #[test]
-    fn a_name_is_one_component() {
-        let t = tempfile::tempdir().expect("temp dir");
-        std::fs::create_dir_all(t.path().join("root/a")).expect("mkdir");
-        std::fs::write(t.path().join("secret"), "s").expect("write");
-        std::os::unix::fs::symlink("..", t.path().join("root/up")).expect("symlink");
-        std::os::unix::fs::symlink("../secret", t.path().join("root/ln")).expect("symlink");
-        let root = Dir::open_named(&t.path().join("root")).expect("open");
-        let before = std::fs::metadata(t.path()).expect("stat");
-        for bad in [&b".."[..], b"../secret", b"up/secret", b"../new", b"up/new", b"/etc", b""] {
-            assert!(root.try_stat(bad).is_err(), "stat {bad:?}");
-            assert!(root.parent_of(bad).is_err(), "parent of {bad:?}");
-            assert!(root.has(bad).is_err() || bad == b"up/secret" || bad == b"up/new", "has {bad:?}");
-            assert!(root.read(bad, 10).is_err(), "read {bad:?}");
-            assert!(root.mkdir(bad, 0o700).is_err(), "mkdir {bad:?}");
-            assert!(root.symlink(b"x", bad).is_err(), "symlink {bad:?}");
-            assert!(root.mknod(bad, FileType::Fifo, 0).is_err(), "mknod {bad:?}");
-            assert!(root.create(bad).is_err(), "create {bad:?}");
-            assert!(root.unlink(bad).is_err(), "unlink {bad:?}");
-            assert!(root.rmdir(bad).is_err(), "rmdir {bad:?}");
-            assert!(root.remove_tree(bad).is_err(), "remove {bad:?}");
-            assert!(root.try_link(b"ln", &root, bad).is_err(), "link {bad:?}");
-            assert!(root.rename_new("a", &root, bad).is_err(), "rename {bad:?}");
-            assert!(root.set_mode(bad, 0o777).is_err(), "chmod {bad:?}");
-            assert!(root.set_owner(bad, 1, 1).is_err(), "chown {bad:?}");
-            assert!(root.set_times(bad, attrs::Times::EPOCH).is_err(), "utimens {bad:?}");
-            assert!(root.xattrs(bad).is_err(), "xattrs {bad:?}");
-        }
-        assert!(root.set_mode(b"ln", 0o777).is_err(), "a symlink has no mode to set, and its target is not ours");
-        let after = std::fs::metadata(t.path()).expect("stat");
-        assert_eq!(before.modified().expect("time"), after.modified().expect("time"));
-        assert_eq!(std::fs::read(t.path().join("secret")).expect("read"), b"s");
-    }
-
-    #[test]
-    fn only_regular_files_are_read() {
-        let t = tempfile::tempdir().expect("temp dir");
-        let d = Dir::open_named(t.path()).expect("open");
-        d.mknod(b"pipe", FileType::Fifo, 0).expect("fifo");
-        assert_eq!(d.try_open_file(b"pipe").err(), Some(Errno::INVAL));
-        std::os::unix::fs::symlink("f", t.path().join("ln")).expect("symlink");
-        assert_eq!(d.try_open_file(b"ln").err(), Some(Errno::LOOP));
-        d.write_new("f", b"12345", 0o640).expect("write");
-        assert_eq!(d.read("f", 5).expect("read"), b"12345");
-        assert!(d.read("f", 4).is_err());
-        assert_eq!(d.stat("f").expect("stat").mode, 0o640);
-    }
-
-    #[test]
-    fn rename_never_replaces() {
-        let t = tempfile::tempdir().expect("temp dir");
-        let d = Dir::open_named(t.path()).expect("open");
-        d.write_new("a", b"a", 0o600).expect("write");
-        d.write_new("b", b"b", 0o600).expect("write");
-        assert!(d.rename_new("a", &d, "b").is_err());
-        d.rename_new("a", &d, "c").expect("rename");
-        assert_eq!(d.read("c", 9).expect("read"), b"a");
-    }
-}
+mod tests;

@@ -119,6 +119,7 @@ pub fn export(root: &Dir, from: &Dir, store: &Store, request: &Request, progress
 
 fn run(root: &Dir, from: &Dir, store: &Store, request: &Request, progress: &dyn Progress) -> Result<Summary> {
     sensible(request)?;
+    output::check(root, &request.output)?;
     let mut chosen = names::images(store, &request.images)?;
     if request.all {
         for (id, tags) in names::every_image(store) {

@@ -370,6 +370,17 @@ impl Journal {
         self.noted(run, State::Switching.name())
     }
 
+    /// When the renames of a run were all done the last time; in seconds.
+    pub fn switched_at(&self, run: i64) -> Result<Option<i64>> {
+        let mut q = self
+            .db
+            .prepare("SELECT at FROM event WHERE run = ?1 AND what = ?2 ORDER BY id DESC LIMIT 1")
+            .map_err(sql)?;
+        let at: Option<String> =
+            q.query_row(params![run, State::Switched.name()], |r| r.get(0)).optional().map_err(sql)?;
+        Ok(at.and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|t| t.as_second()))
+    }
+
     /// Was this noted of a run?
     pub fn noted(&self, run: i64, what: &str) -> Result<bool> {
         self.db

@@ -25,3 +25,4 @@ pub mod tarsplit;
 pub mod verify;
 pub mod view;
 pub mod viewtar;
+pub mod walk;

@@ -20,6 +20,7 @@
 
 mod crc64;
 mod disassemble;
+mod hash;
 mod name;
 mod packer;
 mod prove;
@@ -28,10 +29,11 @@ mod reassemble;
 
 pub use crc64::Crc64;
 pub use disassemble::{Disassembled, disassemble};
+pub use hash::{DiffIdWriter, beside};
 pub use packer::Packer;
 pub use prove::{Proof, prove};
 pub use reader::{MAX_UNPACKED, Piece, Reader};
-pub use reassemble::{DiffIdWriter, Mismatch, Payloads, Reassembled, WrongFile, diff_id, reassemble};
+pub use reassemble::{Mismatch, Payloads, Reassembled, WrongFile, diff_id, reassemble};
 
 /// Bytes moved at once: a layer's tar is streamed, and large files in few steps that still fit a core's own cache.
 const BUFFER: usize = 256 * 1024;

@@ -8,6 +8,7 @@
 //! digests     each layer's tar rebuilt through tar-split (level full)                                            ┘ digest.rs
 //!
 //! alone.rs    a store without an old one: structure, layerdb, image ids, tags, containers, digests
+//! since.rs    what Docker itself has changed since the switch, told apart
 //! ```
 //!
 //! Nothing is assumed of how the new store was made: the same code judges it before the switch, after it, and weeks later.
@@ -17,6 +18,7 @@ pub mod compare;
 pub mod digest;
 pub mod migrated;
 pub mod moved;
+pub mod since;
 
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
@@ -141,6 +143,10 @@ pub struct Report {
     pub unprovable: Vec<Unprovable>,
     /// What differs.
     pub differences: Vec<Difference>,
+    /// Docker has run on the new store since the switch.
+    pub docker_ran: bool,
+    /// What differs by then and is Docker's own to change: no damage, and no proof of the contrary.
+    pub changed_since: Vec<Difference>,
 }
 
 /// Counters and findings that threads share.

@@ -8,7 +8,7 @@
 //! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);
 //! - a folder over a file over a folder shows only the upper folder (11.7).
 
-use crate::branch::{self, Branch, Format};
+use crate::branch::{self, Branch, Format, Slice};
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use rustix::io::Errno;
@@ -88,13 +88,23 @@ impl Chain {
 
     /// Merges folders that are open already.
     pub fn merge_open(&self, dirs: &[(u16, Dir)], at_root: bool) -> Result<Folder> {
+        self.merge_slice(dirs, at_root, Slice::WHOLE)
+    }
+
+    /// How many names these folders hold together, for [`Slice::of`]; few are none.
+    pub fn crowd(&self, dirs: &[(u16, Dir)]) -> Result<u64> {
+        dirs.iter().map(|(_, dir)| branch::crowd(dir)).sum()
+    }
+
+    /// Merges what folders that are open already have in one slice.
+    pub fn merge_slice(&self, dirs: &[(u16, Dir)], at_root: bool, slice: Slice) -> Result<Folder> {
         let mut out = Folder::default();
         let mut hidden: HashSet<Vec<u8>> = HashSet::new();
         for (pos, (i, dir)) in dirs.iter().enumerate() {
             let format = self.branch(*i)?.format;
-            let marks = branch::markers(dir, format, at_root)?;
+            let marks = branch::markers_in(dir, format, at_root, slice)?;
             branch::for_each_entry(dir, format, at_root, |name, kind, _| {
-                if hidden.contains(name) {
+                if !slice.holds(name) || hidden.contains(name) {
                     return Ok(());
                 }
                 let is_dir = kind == FileType::Directory;
@@ -190,5 +200,44 @@ impl Chain {
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_of_a_folder_are_the_folder() {
+        let t = tempfile::tempdir().expect("a folder");
+        // of three layers: names, whiteouts of some, folders
+        let branch = |layer: usize| {
+            let at = t.path().join(layer.to_string());
+            std::fs::create_dir(&at).expect("mkdir");
+            for n in 0..60 {
+                let name = format!("n{}", n * (layer + 1));
+                match (n + layer) % 5 {
+                    0 => std::fs::create_dir(at.join(&name)).expect("mkdir"),
+                    1 => std::fs::write(at.join(format!(".wh.{name}")), "").expect("write"),
+                    _ => std::fs::write(at.join(&name), "").expect("write"),
+                }
+            }
+            Branch { id: None, dir: Dir::open_named(&at).expect("open"), format: Format::Aufs }
+        };
+        let chain = Chain { branches: (0..3).map(branch).collect() };
+        let dirs = chain.open(&chain.root(), b"").expect("open");
+        assert_eq!(chain.crowd(&dirs).expect("count"), 0, "these folders are small");
+        let whole = chain.merge_open(&dirs, true).expect("merge");
+        let mut names = BTreeMap::new();
+        let slices: Vec<Slice> = Slice::of(2 * Slice::NAMES).collect();
+        assert_eq!(slices.len(), 3);
+        for slice in slices {
+            let part = chain.merge_slice(&dirs, true, slice).expect("merge").names;
+            assert!(part.len() > whole.names.len() / 10, "a slice of {} names", part.len());
+            for (name, node) in part {
+                assert!(names.insert(name, node).is_none(), "a name is in one slice only");
+            }
+        }
+        assert_eq!(names, whole.names);
     }
 }

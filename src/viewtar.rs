@@ -14,7 +14,7 @@
 //! PAX records; sockets cannot be in a tar, and `trusted.overlay.*` would be obeyed where the tar is unpacked (FORMATS 11.28). The root
 //! folder itself is left out, as Docker does.
 
-use crate::branch::{Format, OPQ, WH};
+use crate::branch::{self, Format, OPQ, WH};
 use crate::disk::attrs::{XattrScope, Xattrs};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
@@ -127,7 +127,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             Some((chain, dirs)) => chain.merge_open(dirs, path.is_empty())?.names,
             None => BTreeMap::new(),
         };
-        if self.stacked && !path.is_empty() && folder.from == [0] && !was.is_empty() {
+        if !path.is_empty() && !was.is_empty() && self.hides_all(folder, &dirs)? {
             self.marker(path, OPQ)?;
         } else {
             for name in was.keys().filter(|name| !names.contains_key(*name)) {
@@ -154,6 +154,16 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             self.file(branch, dir, &name, &join(path, &name))?;
         }
         Ok(())
+    }
+
+    /// Does the branch on top hide all that the stack below has in this folder?
+    fn hides_all(&self, folder: &Folder, dirs: &Dirs) -> Result<bool> {
+        match dirs.first() {
+            Some((0, top)) if self.stacked => {
+                Ok(folder.from == [0] || branch::is_opaque(top, self.view.branch(0)?.format)?)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Nothing can differ between two stacks where they merge the same branches.
@@ -291,3 +301,6 @@ fn same_content(a: &Dir, b: &Dir, name: &[u8]) -> Result<bool> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,15 @@
 
 #[path = "support/archive.rs"]
 mod archive;
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "support/real.rs"]
 mod real;
 
 use archive::Archive;
+use disk::Mounted;
 use real::{Ran, Store};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -115,8 +118,13 @@ fn a_migrated_store_gives_the_same_archive() {
     if !real::able() {
         return;
     }
-    for driver in ["overlay2", "overlay", "vfs"] {
-        let store = real::small().unpack();
+    if !Path::new("/sbin/mkfs.btrfs").exists() {
+        return real::cannot_run("mkfs.btrfs is missing; tests/run.sh installs it");
+    }
+    let home = real::folder();
+    let btrfs = Mounted::with_clones(home.path(), "btrfs");
+    for driver in ["overlay2", "overlay", "vfs", "btrfs"] {
+        let store = if driver == "btrfs" { real::small().unpack_in(&btrfs.at) } else { real::small().unpack() };
         let (old, to_old) = out(&store, "old.tar");
         let (new, to_new) = out(&store, "new.tar");
         let (parked, to_parked) = out(&store, "parked.tar");
@@ -139,38 +147,61 @@ fn a_migrated_store_gives_the_same_archive() {
     }
 }
 
+/// Docker up to 1.9 had no digests of images: they have those that they get by a migration.
+#[test]
+fn a_graph_store_gives_what_it_becomes() {
+    if !real::able() {
+        return;
+    }
+    let store = real::graph().unpack();
+    let (old, to_old) = out(&store, "old.tar");
+    let (new, to_new) = out(&store, "new.tar");
+    export(&store.root, &["--all", "-o", &to_old]).exits(0);
+    store.unaufs(&["migrate", "--to", "overlay2", "--yes", "--verify", "none"]).exits(0);
+    export(&store.root, &["--all", "-o", &to_new]).exits(0);
+    let was = Archive::read(&old).images();
+    assert!(was.len() > 5, "{was:?}");
+    assert_eq!(was, Archive::read(&new).images());
+}
+
 #[test]
 fn other_programs_take_the_archives() {
     if !real::able() {
         return;
     }
-    let store = real::small().unpack();
-    let (_, all) = out(&store, "all.tar");
-    export(&store.root, &["--all", "--container", "*", "-o", &all]).exits(0);
+    for program in ["/usr/bin/podman", "/usr/bin/skopeo", "/usr/bin/umoci"] {
+        if !Path::new(program).exists() {
+            return real::cannot_run(&format!("{program} is missing; tests/run.sh installs it"));
+        }
+    }
+    for packed in real::all() {
+        others_take(&packed.unpack());
+    }
+}
+
+fn others_take(store: &Store) {
+    let (_, all) = out(store, "all.tar");
+    // a container that Docker had half removed cannot come out
+    let some = if store.name == "docker20-aufs-leftovers" { &[][..] } else { &["--container", "*"] };
+    export(&store.root, &[&["--all", "-o", &all], some].concat()).exits(0);
     let keep = store.beside.join("loaded");
-    judged("docker", &store, &all, &[keep.to_str().expect("text")]);
+    judged("docker", store, &all, &[keep.to_str().expect("text")]);
     // a root that Docker itself wrote: what it loaded comes out again
-    let (again, to) = out(&store, "again.tar");
+    let (again, to) = out(store, "again.tar");
     export(&keep, &["--all", "-o", &to]).exits(0);
     assert_eq!(Archive::read(&again).images(), Archive::read(Path::new(&all)).images());
 
-    for program in ["/usr/bin/podman", "/usr/bin/skopeo", "/usr/bin/umoci"] {
-        if !Path::new(program).exists() {
-            real::cannot_run(&format!("{program} is missing; tests/run.sh installs it"));
-            return;
-        }
-    }
-    let (_, packed) = out(&store, "packed.tar.gz");
+    let (_, packed) = out(store, "packed.tar.gz");
     export(&store.root, &["--all", "--compress", "gzip", "-o", &packed]).exits(0);
     // podman takes several images from a plain archive only, whoever compressed it
-    judged("docker", &store, &packed, &[store.beside.join("again").to_str().expect("text")]);
-    judged("podman", &store, &all, &[]);
-    judged("skopeo", &store, &all, &[]);
+    judged("docker", store, &packed, &[store.beside.join("again").to_str().expect("text")]);
+    judged("podman", store, &all, &[]);
+    judged("skopeo", store, &all, &[]);
     // umoci takes zstd from 0.5 on, Debian 12 has 0.4; that these layers have their digests is tried above
     for compress in ["none", "gzip"] {
-        let (_, layout) = out(&store, &format!("layout-{compress}"));
+        let (_, layout) = out(store, &format!("layout-{compress}"));
         export(&store.root, &["--all", "--format", "oci-dir", "--compress", compress, "-o", &layout]).exits(0);
-        judged("umoci", &store, &layout, &[]);
+        judged("umoci", store, &layout, &[]);
     }
 }
 
@@ -208,6 +239,73 @@ fn names_that_mean_nothing_list_what_there_is() {
         assert!(ran.stdout.contains(says) || ran.stderr.contains(says), "{args:?}: {ran:?}");
         ran.exits(code);
         assert!(!path.exists(), "{args:?}");
+    }
+}
+
+/// The start of an id that several have: they are listed, and what is listed can be typed.
+#[test]
+fn an_ambiguous_name_lists_what_to_type() {
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    let text = fs::read_to_string(store.truth.join("truth.json")).expect("truth.json");
+    let truth: serde_json::Value = serde_json::from_str(&text).expect("truth.json");
+    for (kind, how) in [("images", &[][..]), ("containers", &["--container"][..])] {
+        let mut by_start: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for item in truth[kind].as_array().expect("a list") {
+            let id = item["id"].as_str().expect("id").trim_start_matches("sha256:").to_owned();
+            by_start.entry(id[..1].to_owned()).or_default().push(id);
+        }
+        let (start, ids) = by_start.into_iter().find(|(_, ids)| ids.len() > 1).expect("two ids that begin alike");
+        let (path, to) = out(&store, "ambiguous.tar");
+        let ran = store.unaufs(&[&["export", "--progress", "none", "-o", &to], how, &[&start]].concat()).exits(2);
+        assert!(ran.stderr.contains(&format!("\"{start}\" may be more than one")) && !path.exists(), "{ran:?}");
+        for id in &ids {
+            assert!(ran.stderr.contains(&id[..12]), "{id}: {ran:?}");
+        }
+        let json = export(&store.root, &[how, &[&start, "-o", &to]].concat()).exits(2);
+        assert!(json.stdout.contains("more than one") && json.stdout.contains(&ids[1][..12]), "{json:?}");
+        export(&store.root, &[how, &[&ids[0][..12], "-o", &to]].concat()).exits(0);
+        assert_eq!(Archive::read(&path).images().len(), 1);
+        fs::remove_file(&path).expect("rm");
+    }
+}
+
+/// A signal while it writes, in each form that has a name: nothing is left, and the code says which signal it was.
+#[test]
+fn a_signal_leaves_nothing() {
+    use rustix::process::{Pid, Signal, kill_process};
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    let id = fs::read_dir(store.root.join("image/aufs/layerdb/mounts")).expect("mounts").next().expect("a container");
+    let id = id.expect("an entry").file_name().into_string().expect("text");
+    let mount = store.root.join("image/aufs/layerdb/mounts").join(&id).join("mount-id");
+    let layer = store.root.join("aufs/diff").join(fs::read_to_string(mount).expect("mount-id").trim());
+    for (format, bytes, signal, code) in [
+        ("rootfs", 64 << 30, Signal::TERM, 143),
+        ("oci-dir", 1 << 29, Signal::TERM, 143),
+        ("docker", 1 << 29, Signal::INT, 130),
+    ] {
+        // takes no room here, and as long as is needed to be written
+        fs::File::create(layer.join("huge")).and_then(|f| f.set_len(bytes)).expect("a huge file");
+        let before = names(&store.beside);
+        let (path, to) = out(&store, "stopped");
+        let mut c = Command::new(env!("CARGO_BIN_EXE_unaufs"));
+        c.arg("--root").arg(&store.root).args(["export", "--progress", "none", "--format", format, "-o", &to]);
+        let mut child = c.args(["--container", &id]).stderr(Stdio::piped()).spawn().expect("unaufs");
+        // it writes
+        while names(&store.beside) == before {
+            assert!(child.try_wait().expect("wait").is_none(), "{format}: it has ended already");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        kill_process(Pid::from_child(&child), signal).expect("kill");
+        let ran = Ran::of(child.wait_with_output().expect("unaufs"));
+        assert!(!path.exists() && names(&store.beside) == before, "{format}: {ran:?} {:?}", names(&store.beside));
+        assert!(ran.stderr.contains("no file was left behind"), "{format}: {ran:?}");
+        ran.exits(code);
     }
 }
 

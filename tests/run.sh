@@ -90,20 +90,19 @@ step 'clippy' cargo clippy --locked --all-targets -- -D warnings
 step 'clippy, with fault points' cargo clippy --locked --all-targets --features fault-points -- -D warnings
 RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
 [ $quick = no ] && step 'licences, bans, sources' deny
-step 'tests' cargo test --locked --no-fail-fast -- --show-output
+# one build for all: the tests that end the process at every step want one that can do so, to the others it is the same
+features=()
+[ $quick = no ] && features=(--features fault-points)
+step 'tests' cargo test --locked --no-fail-fast "${features[@]}" -- --show-output
+UNAUFS=$(realpath "${CARGO_TARGET_DIR:-target}/debug/unaufs")
+export UNAUFS
 # a real Docker judges some of these in the tests above; DOCKER=first and DOCKER=all do so here too
 [ $quick = no ] && step 'every target in every mode' env DOCKER=none tests/all_stores.sh small
-# the tests that end the process at every step want a build that can do so
-if [ $quick = no ] && [ -d tests/crash ]; then
-  step 'tests that kill' cargo test --locked --no-fail-fast --features fault-points --test crash -- --show-output \
-    points:: effects:: power::without
-fi
+[ $quick = no ] && step 'roots of a living Docker' tests/native_roots.sh small
 step 'systemd unit' unit
 step 'Ansible, three hosts' tests/fleet/run.sh
 # each reader of the store for a few seconds; tests/fuzz/run.sh SECONDS is the long form
-if [ $quick = no ] && [ -d tests/fuzz ]; then
-  UNAUFS=$(realpath "${CARGO_TARGET_DIR:-target}/debug/unaufs") step 'fuzz targets' tests/fuzz/run.sh 3
-fi
+[ $quick = no ] && step 'fuzz targets' tests/fuzz/run.sh 3
 
 for name in "${report[@]}"; do echo "failed: $name"; done
 echo "$passed passed, $failed failed"

@@ -1,8 +1,11 @@
 //! Negative controls: each kind of damage is found by `verify`, and named; nothing else is.
 
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "support/real.rs"]
 mod real;
 
+use disk::Mounted;
 use real::{Store, same, tree};
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -12,6 +15,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
+use tempfile::TempDir;
 
 /// Layers of the small store, by the beginnings of their ids. A base layer:
 const BASE: &str = "a432bc0d";
@@ -37,6 +41,8 @@ type Named = (&'static str, &'static str, &'static str, &'static str);
 struct Moved {
     store: Store,
     driver: &'static str,
+    /// The store's file system, where it has to be a certain one; unmounted last.
+    _disk: Option<(Mounted, TempDir)>,
 }
 
 impl Moved {
@@ -44,9 +50,20 @@ impl Moved {
         if !real::able() {
             return None;
         }
-        let store = real::small().unpack();
+        let disk = match driver {
+            "btrfs" if !Path::new("/sbin/mkfs.btrfs").exists() => {
+                real::cannot_run("mkfs.btrfs is missing; tests/run.sh installs it");
+                return None;
+            }
+            "btrfs" => {
+                let home = real::folder();
+                Some((Mounted::with_clones(home.path(), "btrfs"), home))
+            }
+            _ => None,
+        };
+        let store = disk.as_ref().map_or_else(|| real::small().unpack(), |(d, _)| real::small().unpack_in(&d.at));
         store.unaufs(&["migrate", "--to", driver, "--mode", mode, "--yes", "--quiet"]).exits(0);
-        Some(Moved { store, driver })
+        Some(Moved { store, driver, _disk: disk })
     }
 
     fn path(&self, rel: impl AsRef<Path>) -> PathBuf {
@@ -62,6 +79,7 @@ impl Moved {
     fn folder(&self, layer: &str) -> PathBuf {
         let home = match self.driver {
             "vfs" => "vfs/dir",
+            "btrfs" => "btrfs/subvolumes",
             driver => driver,
         };
         self.path(home).join(self.full(home, layer))
@@ -283,6 +301,82 @@ fn vfs_each_kind_of_damage_is_named() {
     fs::remove_dir_all(m.folder(OPAQUE)).expect("removed");
     wanted.push(("layer", OPAQUE, "", "open folder"));
     m.finds(&[], &wanted, true);
+}
+
+#[test]
+fn btrfs_each_kind_of_damage_is_named() {
+    let Some(m) = Moved::to("btrfs", "auto") else { return };
+    let mut wanted = [damage_files(&m), damage_metadata(&m), damage_container(&m)].concat();
+    let gone = m.folder(OPAQUE);
+    let done = Command::new("btrfs").args(["-q", "subvolume", "delete"]).arg(&gone).status().expect("btrfs");
+    assert!(done.success());
+    wanted.push(("layer", OPAQUE, "", "open folder"));
+    m.finds(&[], &wanted, true);
+}
+
+/// A layer with more differences than a terminal should show.
+#[test]
+fn the_terminal_shows_twenty_of_a_layer_and_json_all() {
+    let Some(m) = Moved::to("overlay2", "copy") else { return };
+    let changed: Vec<String> = (0..25).map(|n| format!("many/added-{n:02}")).collect();
+    for path in &changed {
+        let path = m.file(FILES, path);
+        keep_time(&path, || fs::write(&path, "").expect("write"));
+    }
+    let json = m.store.unaufs(&["verify", "--json", "-q"]).exits(6).stdout;
+    let doc: Value = serde_json::from_str(&json).expect("JSON");
+    // a layer on top of it has a folder of that name too, and shows the same
+    let own = |d: &&Value| d["id"].as_str().is_some_and(|id| id.starts_with(FILES));
+    let all = doc["differences"].as_array().expect("differences");
+    let paths: Vec<&str> = all.iter().filter(own).filter_map(|d| d["path"].as_str()).collect();
+    assert_eq!(paths, changed);
+    let text = m.store.unaufs(&["verify", "-q"]).exits(6).stdout;
+    let shown: Vec<&str> = text.lines().filter(|l| l.contains(FILES) && l.contains("only in the new store")).collect();
+    assert_eq!(shown.len(), 20, "{text}");
+    assert!(shown[19].contains(&changed[19]), "{text}");
+    assert!(text.contains(&format!("… more of {FILES}")) && text.contains("--json has all"), "{text}");
+    assert!(text.contains(&format!("{} differences", all.len())), "{text}");
+}
+
+/// Docker works on the new store: what is its own to change is told apart, what nobody may change is damage as before.
+#[test]
+fn what_docker_has_changed_since_is_not_damage() {
+    let Some(m) = Moved::to("overlay2", "copy") else { return };
+    let clean: Value =
+        serde_json::from_str(&m.store.unaufs(&["verify", "--json", "-q"]).exits(0).stdout).expect("JSON");
+    assert_eq!((&clean["docker_ran"], &clean["changed_since"]), (&false.into(), &serde_json::json!([])));
+    // the switch is noted in seconds; what unaufs itself does later is not taken for Docker
+    std::thread::sleep(Duration::from_millis(1100));
+    m.store.unaufs(&["status"]).exits(0);
+    let clean: Value =
+        serde_json::from_str(&m.store.unaufs(&["verify", "--json", "-q"]).exits(0).stdout).expect("JSON");
+    assert_eq!(clean["docker_ran"], false);
+    let did: Value = serde_json::from_str(&m.store.judged("use", &m.store.root, "overlay2")).expect("what was done");
+    let doc: Value = serde_json::from_str(&m.store.unaufs(&["verify", "--json", "-q"]).exits(0).stdout).expect("JSON");
+    assert_eq!((&doc["docker_ran"], &doc["differences"]), (&true.into(), &serde_json::json!([])), "{did}");
+    let since = doc["changed_since"].as_array().expect("changed_since");
+    let has = |kind: &str, id: &str, path: &str| {
+        since.iter().any(|d| d["kind"] == kind && (id.is_empty() || d["id"] == id) && d["path"] == path)
+    };
+    assert!(has("layer", "", "written-on-the-new-store"), "{did} {since:?}");
+    let removed = |d: &&Value| d["kind"] == "container" && d["id"] == did["removed"];
+    let removed: Vec<&Value> = since.iter().filter(removed).collect();
+    assert!(matches!(&removed[..], [one] if one["what"] == "removed"), "{did} {removed:?}");
+    assert!(has("container", did["renamed"].as_str().expect("renamed"), ""), "{did} {since:?}");
+    assert!(has("metadata", "repositories.json", ""), "{did} {since:?}");
+    let said = m.store.unaufs(&["verify", "-q"]).exits(0).stdout;
+    assert!(said.contains("changes since then, not damage") && said.contains("config.v2.json"), "{said}");
+    assert!(said.contains("what nobody may change is exactly what the old store holds"), "{said}");
+
+    flip(&m.file(SINGLE, "b/2"));
+    let link = fs::read_to_string(m.folder(MIDDLE[0]).join("link")).expect("link");
+    fs::remove_file(m.path("overlay2/l").join(&link)).expect("removed");
+    let wanted = [
+        ("layer", SINGLE, "b/2", "content"),
+        ("layer", SINGLE, "b/2", "not as it was when the layer was made"),
+        ("layer", MIDDLE[0], "", "the symlink l/"),
+    ];
+    m.finds(&[], &wanted, false);
 }
 
 /// In mode link both stores have one inode: no comparison can find what changes in it, the digest does.

@@ -84,8 +84,8 @@ pub const PAGES: &[Page] = &[
     Page {
         verb: "verify",
         when: "Days after a migration, before `unaufs cleanup`; or after `migrate --no-switch`. It compares the merged view of each chain of layers, old \
-               against new, path by path; the level full (the default) also the contents, and each layer's digest through tar-split. What a container \
-               has written since shows as a difference: verify before Docker is started, or count those in.",
+               against new, path by path; the level full (the default) also the contents, and each layer's digest through tar-split. Once \
+               Docker has run on the new store, what it may change itself (containers, tags, what it removed) is listed apart and is no difference.",
         touches: "Reads both stores. Writes one line into the journal if there is no difference.",
         undo: "There is nothing to undo.",
         examples: &[

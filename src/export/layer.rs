@@ -87,9 +87,10 @@ impl<'s> Layers<'s> {
         Ok(layer)
     }
 
-    /// Writes the layer's tar. An error at its end, too, means that nothing of it may be used.
-    pub fn write(&self, layer: &Layer, out: &mut dyn Write) -> Result<()> {
-        let mut hashed = DiffIdWriter::new(out);
+    /// Writes the layer's tar. An error at its end, too, means that nothing of it may be used. Of a `large` layer the digest has a thread of its
+    /// own.
+    pub fn write(&self, layer: &Layer, large: bool, out: &mut dyn Write) -> Result<()> {
+        let mut hashed = DiffIdWriter::with_thread(out, large);
         self.make(layer, &mut hashed).map_err(|e| e.on(format!("layer {}", layer.id.short())))?;
         if hashed.finish().1 == layer.diff {
             return Ok(());

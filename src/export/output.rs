@@ -96,8 +96,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.done {
-            // best effort: the error that led here is the one to tell
-            let _ = self.dir.remove_tree(&self.temporary);
+            // best effort: the error that led here is the one to tell; if that is a stop, it must not stop this too
+            let _ = crate::stop::regardless(|| self.dir.remove_tree(&self.temporary));
         }
     }
 }
@@ -120,12 +120,7 @@ impl Output {
     /// A file, or stdout for `-`. With `bytes`, the length if it is known, a disk that is too small is found before anything is written.
     pub fn create(root: &Dir, path: &Path, bytes: Option<u64>) -> Result<Output> {
         if path.as_os_str() == "-" {
-            let out = io::stdout();
-            if out.is_terminal() {
-                return Err(Error::new(Kind::Usage, "an archive on a terminal is of no use")
-                    .hint("send stdout somewhere, or name a file with -o FILE"));
-            }
-            let fd = out.as_fd().try_clone_to_owned().on(|| "open stdout")?;
+            let fd = io::stdout().as_fd().try_clone_to_owned().on(|| "open stdout")?;
             return Ok(Output { to: To::Stdout(File::from(fd)), at: 0 });
         }
         let place = Place::new(root, path)?;
@@ -170,6 +165,18 @@ impl Output {
             }
         }
     }
+}
+
+/// An error if nothing can be written there; asked before layers are read for hours.
+pub fn check(root: &Dir, path: &Path) -> Result<()> {
+    if path.as_os_str() != "-" {
+        return Place::new(root, path).map(drop);
+    }
+    if io::stdout().is_terminal() {
+        return Err(Error::new(Kind::Usage, "an archive on a terminal is of no use")
+            .hint("send stdout somewhere, or name a file with -o FILE"));
+    }
+    Ok(())
 }
 
 /// An error if the file system has no room for `bytes`.

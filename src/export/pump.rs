@@ -10,6 +10,7 @@
 
 use super::layer::{Layer, Layers};
 use crate::error::{Error, IoContext, Result};
+use crate::tarsplit::beside;
 use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +28,7 @@ pub fn run(from: &Layers<'_>, layers: &[&Layer], mut take: impl FnMut(&Layer, &m
     let (senders, receivers): (Vec<_>, Vec<_>) = layers.iter().map(|_| sync_channel::<Piece>(AHEAD)).unzip();
     let senders: Vec<Mutex<Option<SyncSender<Piece>>>> = senders.into_iter().map(|s| Mutex::new(Some(s))).collect();
     let next = AtomicUsize::new(0);
+    let all = layers.iter().map(|l| l.bytes).fold(0, u64::saturating_add);
     std::thread::scope(|scope| {
         for _ in 0..rayon::current_num_threads().min(layers.len()) {
             scope.spawn(|| {
@@ -36,7 +38,8 @@ pub fn run(from: &Layers<'_>, layers: &[&Layer], mut take: impl FnMut(&Layer, &m
                 } {
                     let Some(to) = slot.lock().unwrap_or_else(|e| e.into_inner()).take() else { continue };
                     let mut out = Pieces { to, piece: Vec::with_capacity(PIECE) };
-                    let done = from.write(layer, &mut out).and_then(|()| out.flush().map_err(gone));
+                    let done =
+                        from.write(layer, beside(layer.bytes, all), &mut out).and_then(|()| out.flush().map_err(gone));
                     if let Err(e) = done {
                         // nobody listens any more if the archive could not be written: then that is the error to tell
                         let _ = out.to.send(Err(e));

@@ -66,11 +66,18 @@ pub fn make_on(
         }
     };
     let began = std::time::Instant::now();
-    let (facts, mut unreadable) = count(root, &store, known, progress)?;
-    let pace = Pace::of(began.elapsed(), facts.values());
+    // the host is looked at meanwhile: to start a dockerd and ask its version takes longer than to count a small store
+    let ((counted, took), host) = std::thread::scope(|s| {
+        let host = s.spawn(|| host::look(root, options, machine));
+        let counted = count(root, &store, known, progress);
+        let took = began.elapsed();
+        let host = host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        ((counted, took), host)
+    });
+    let ((facts, mut unreadable), host) = (counted?, host?);
+    let pace = Pace::of(took, facts.values());
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
-    let host = host::look(root, options, machine)?;
     let volumes = count_volumes(root)?;
     let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
     let sizes = sizes(root, &store)?;

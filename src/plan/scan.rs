@@ -7,10 +7,11 @@ use crate::branch::{self, Format, Internal, Name};
 use crate::disk::here::Here;
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, Result};
+use crate::walk::walk;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 /// As many paths of one kind and layer are kept; the count goes on.
 pub const LIST: usize = 10_000;
@@ -97,7 +98,6 @@ struct Scan<'a> {
     seen: Mutex<HashSet<u64>>,
     below: &'a Folders,
     mine: Mutex<Vec<u64>>,
-    failed: Mutex<Option<Error>>,
 }
 
 /// A folder on its way: its path, and the hash that stands for it.
@@ -114,48 +114,27 @@ impl Spot {
 
 /// Counts the layer whose root is `root`. `below` holds the folders of the layers scanned before; this layer's are added.
 pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
-    let scan = Scan {
-        facts: Mutex::default(),
-        seen: Mutex::default(),
-        below,
-        mine: Mutex::default(),
-        failed: Mutex::default(),
-    };
-    rayon::scope(|s| folder(s, &scan, root, Spot { path: Vec::new(), hash: 0 }, 0));
-    if let Some(e) = scan.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        return Err(e);
-    }
+    let scan = Scan { facts: Mutex::default(), seen: Mutex::default(), below, mine: Mutex::default() };
+    let first = (Arc::new(root), Vec::new(), Spot { path: Vec::new(), hash: 0 }, 0);
+    walk(first, |(above, name, spot, depth), hand_on| {
+        too_deep(&spot.path, depth)?;
+        let dir = Arc::new(above.open(&name)?);
+        count_folder(&scan, &dir, &spot, |name, hash| {
+            let spot = Spot { path: join(&spot.path, name), hash };
+            hand_on((dir.clone(), name.to_vec(), spot, depth + 1));
+        })
+    })?;
     below.write().unwrap_or_else(|e| e.into_inner()).extend(scan.mine.into_inner().unwrap_or_else(|e| e.into_inner()));
     Ok(scan.facts.into_inner().unwrap_or_else(|e| e.into_inner()))
 }
 
-fn folder<'s>(scope: &rayon::Scope<'s>, scan: &'s Scan<'_>, dir: Dir, spot: Spot, depth: usize) {
-    let path = &spot.path;
-    if depth > DEPTH || path.len() > PATH {
-        let end = crate::show::bytes(path.get(..80).unwrap_or(path));
-        let what =
-            format!("folders nested more than {DEPTH} deep, or a path of more than {}", crate::show::size(PATH as u64));
-        return fail(scan, Error::corrupt(format!("{what}: {end}…")));
+fn too_deep(path: &[u8], depth: usize) -> Result<()> {
+    if depth <= DEPTH && path.len() <= PATH {
+        return Ok(());
     }
-    if scan.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-        return;
-    }
-    let dir = std::sync::Arc::new(dir);
-    let result = count_folder(scan, &dir, &spot, |name, hash| {
-        let (dir, spot) = (dir.clone(), Spot { path: join(&spot.path, name), hash });
-        let name = name.to_vec();
-        scope.spawn(move |scope| match dir.open(&name) {
-            Ok(sub) => folder(scope, scan, sub, spot, depth + 1),
-            Err(e) => fail(scan, e),
-        });
-    });
-    if let Err(e) = result {
-        fail(scan, e);
-    }
-}
-
-fn fail(scan: &Scan<'_>, e: Error) {
-    scan.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+    let end = crate::show::bytes(path.get(..80).unwrap_or(path));
+    let length = crate::show::size(PATH as u64);
+    Err(Error::corrupt(format!("folders nested more than {DEPTH} deep, or a path of more than {length}: {end}…")))
 }
 
 fn count_folder(scan: &Scan<'_>, dir: &Dir, spot: &Spot, mut descend: impl FnMut(&[u8], u64)) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What a verification found.
 
 use crate::show;
-use crate::verify::{Level, Report};
+use crate::verify::{Difference, Level, Report};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -59,28 +59,39 @@ impl Document<'_> {
 
     fn differences(&self, out: &mut String) {
         let r = self.report;
-        let mut shown = 0;
-        let mut last = "";
-        for d in &r.differences {
-            shown = if d.id == last { shown + 1 } else { 1 };
-            last = &d.id;
-            if shown <= SHOWN {
-                let _ = writeln!(out, "  {d}");
-            } else if shown == SHOWN + 1 {
-                let _ = writeln!(out, "  … more of {}: --json has all", super::short(&d.id));
-            }
-        }
+        listed(out, &r.differences);
         let _ = match (r.differences.len(), r.against_old) {
-            (0, true) => writeln!(out, "the new store shows exactly what the old one holds"),
+            (0, true) if r.changed_since.is_empty() => {
+                writeln!(out, "the new store shows exactly what the old one holds")
+            }
+            (0, true) => writeln!(out, "what nobody may change is exactly what the old store holds"),
             (0, false) => writeln!(out, "the store agrees with its own records"),
             (n, _) => writeln!(out, "{}", show::plural(n, "difference")),
         };
-        if !r.differences.is_empty() && r.against_old {
-            let _ = writeln!(
-                out,
-                "If Docker has run on the new store since, what it changed is among them: `unaufs verify --driver {}` checks that store by itself.",
-                r.driver
-            );
+        if r.changed_since.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            out,
+            "\nDocker has run on the new store since the switch. These are changes since then, not damage: containers' own layers and\n\
+             configurations, tags, and what Docker removed. They do not count as differences; what they were is in the old store."
+        );
+        listed(out, &r.changed_since);
+        let _ = writeln!(out, "{} since the switch", show::plural(r.changed_since.len(), "change"));
+    }
+}
+
+/// At most [`SHOWN`] of each object.
+fn listed(out: &mut String, all: &[Difference]) {
+    let mut shown = 0;
+    let mut last = "";
+    for d in all {
+        shown = if d.id == last { shown + 1 } else { 1 };
+        last = &d.id;
+        if shown <= SHOWN {
+            let _ = writeln!(out, "  {d}");
+        } else if shown == SHOWN + 1 {
+            let _ = writeln!(out, "  … more of {}: --json has all", super::short(&d.id));
         }
     }
 }

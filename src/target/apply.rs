@@ -14,16 +14,16 @@
 
 use crate::branch::{self, Format};
 use crate::disk::{Dir, FileType};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{IoContext, Result};
 use crate::place::Placer;
 use crate::plan::scan::join;
+use crate::walk::walk;
 use rustix::io::Errno;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 struct Writer<'a> {
     placer: &'a Placer,
-    failed: Mutex<Option<Error>>,
 }
 
 /// A folder in which to work.
@@ -33,39 +33,24 @@ struct Spot {
     fresh: bool,
 }
 
+/// A folder that waits: its name in the two that it lies in.
+type Waiting = (Arc<Dir>, Arc<Dir>, Vec<u8>, Spot);
+
 /// Applies the branch at `from` to the tree below the root of `placer`; `fresh` if that is empty.
 pub fn write(from: &Dir, fresh: bool, placer: &Placer) -> Result<()> {
-    let writer = Writer { placer, failed: Mutex::default() };
-    let (from, to) = (from.again()?, placer.root().again()?);
-    rayon::scope(|s| folder(s, &writer, from, to, Spot { path: Vec::new(), fresh }));
-    match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => Ok(()),
-    }
-}
-
-fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, from: Dir, to: Dir, spot: Spot) {
-    if w.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-        return;
-    }
-    let (from, to) = (Arc::new(from), Arc::new(to));
-    let done = w.folder(&from, &to, &spot, |name, fresh| {
-        let (from, to, path) = (from.clone(), to.clone(), join(&spot.path, &name));
-        scope.spawn(move |scope| match from.open(&name).and_then(|f| Ok((f, to.open(&name)?))) {
-            Ok((f, t)) => folder(scope, w, f, t, Spot { path, fresh }),
-            Err(e) => w.fail(e),
-        });
-    });
-    if let Err(e) = done {
-        w.fail(e);
-    }
+    let writer = Writer { placer };
+    let (from, to) = (Arc::new(from.again()?), Arc::new(placer.root().again()?));
+    let first: Waiting = (from, to, Vec::new(), Spot { path: Vec::new(), fresh });
+    walk(first, |(from, to, name, spot), hand_on| {
+        let (from, to) = (Arc::new(from.open(&name)?), Arc::new(to.open(&name)?));
+        writer.folder(&from, &to, &spot, |name, fresh| {
+            let spot = Spot { path: join(&spot.path, &name), fresh };
+            hand_on((from.clone(), to.clone(), name, spot));
+        })
+    })
 }
 
 impl Writer<'_> {
-    fn fail(&self, e: Error) {
-        self.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-    }
-
     fn folder(&self, from: &Dir, to: &Dir, spot: &Spot, mut descend: impl FnMut(Vec<u8>, bool)) -> Result<()> {
         let at_root = spot.path.is_empty();
         if !spot.fresh {

@@ -4,17 +4,18 @@
 //! aufs/diff/<id>  aufs/diff/<parent>  …  aufs/diff/<base>   ─ crate::view ─▶   one tree without markers
 //! ```
 //!
-//! Each folder is a task of its own and holds the names of that folder only. It opens what it needs by path: a task that waits holds no
+//! Each folder is a task of its own and holds the names of that folder only, of a crowded one not all at once. It opens what it needs by path: a task that waits holds no
 //! descriptor, so that a stack of 100 layers does not run out of them. A folder's times are set when all its names are made.
 
-use crate::disk::FileType;
+use crate::branch::Slice;
 use crate::disk::attrs::XattrScope;
+use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::place::Placer;
 use crate::plan::scan::join;
-use crate::view::{Chain, Contributors};
-use std::collections::HashSet;
-use std::sync::Mutex;
+use crate::view::{Chain, Contributors, Node};
+use crate::walk::walk;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
 /// Paths that are not followed: a file of this path is left out, a folder is made and not entered.
@@ -24,32 +25,15 @@ struct Writer<'a> {
     chain: &'a Chain,
     placer: &'a Placer,
     leave: &'a Leave,
-    failed: Mutex<Option<Error>>,
 }
 
 /// Writes what `chain` shows below the root of `placer`.
 pub fn write(chain: &Chain, placer: &Placer, leave: &Leave) -> Result<()> {
-    let writer = Writer { chain, placer, leave, failed: Mutex::default() };
-    rayon::scope(|s| folder(s, &writer, Vec::new(), chain.root()));
-    match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => placer.settle(),
-    }
-}
-
-fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, path: Vec<u8>, from: Contributors) {
-    if w.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-        return;
-    }
-    let done = crate::stop::check().and_then(|()| {
-        w.folder(&path, &from, |name, from| {
-            let path = join(&path, name);
-            scope.spawn(move |scope| folder(scope, w, path, from));
-        })
-    });
-    if let Err(e) = done {
-        w.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-    }
+    let writer = Writer { chain, placer, leave };
+    walk((Vec::new(), chain.root()), |(path, from), hand_on| {
+        writer.folder(&path, &from, |name, from| hand_on((join(&path, name), from)))
+    })?;
+    placer.settle()
 }
 
 impl Writer<'_> {
@@ -58,35 +42,51 @@ impl Writer<'_> {
         let Some((_, top)) = dirs.first() else { return Err(Error::corrupt("a folder that no layer holds")) };
         let root = self.placer.root();
         let to = if path.is_empty() { root.again()? } else { root.open(path)? };
-        let names = self.chain.merge_open(&dirs, path.is_empty())?.names;
+        let mut subs = Vec::new();
+        for slice in Slice::of(self.chain.crowd(&dirs)?) {
+            let names = self.chain.merge_slice(&dirs, path.is_empty(), slice)?.names;
+            self.names(path, &dirs, names, &to, &mut subs)?;
+        }
+        self.placer.finish_folder(top, &to, false)?;
+        for (name, from) in subs {
+            descend(&name, from);
+        }
+        Ok(())
+    }
+
+    /// Makes what is merged in one folder; `subs` are the folders in it that are to be filled.
+    fn names(
+        &self,
+        path: &[u8],
+        dirs: &[(u16, Dir)],
+        names: BTreeMap<Vec<u8>, Node>,
+        to: &Dir,
+        subs: &mut Vec<(Vec<u8>, Contributors)>,
+    ) -> Result<()> {
         let left = |name: &[u8]| !self.leave.is_empty() && self.leave.contains(&join(path, name));
-        for (name, node) in &names {
+        for (name, node) in names {
             if node.kind == FileType::Directory {
-                to.mkdir(name, 0o700)?;
+                to.mkdir(&name, 0o700)?;
                 self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
-                if left(name) {
-                    let m = node.holder(&dirs)?.1.stat(name)?;
-                    to.set_owner(name, m.uid, m.gid)?;
-                    to.set_mode(name, m.mode)?;
+                if left(&name) {
+                    let m = node.holder(dirs)?.1.stat(&name)?;
+                    to.set_owner(&name, m.uid, m.gid)?;
+                    to.set_mode(&name, m.mode)?;
+                } else {
+                    subs.push((name, node.from));
                 }
                 continue;
             }
-            if left(name) {
+            if left(&name) {
                 continue;
             }
-            let (branch, dir) = node.holder(&dirs)?;
+            let (branch, dir) = node.holder(dirs)?;
             // a device 0:0 as data would be a deletion below an overlay mount (FORMATS 11.11)
             let zero = self.placer.scope() == XattrScope::Overlay
                 && node.kind == FileType::CharacterDevice
-                && dir.stat(name)?.is_overlay_whiteout();
+                && dir.stat(&name)?.is_overlay_whiteout();
             if !zero {
-                self.placer.put(branch, dir, name, &to, &join(path, name))?;
-            }
-        }
-        self.placer.finish_folder(top, &to, false)?;
-        for (name, node) in names {
-            if node.kind == FileType::Directory && !left(&name) {
-                descend(&name, node.from);
+                self.placer.put(branch, dir, &name, to, &join(path, &name))?;
             }
         }
         Ok(())

@@ -24,6 +24,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::place::Placer;
 use crate::plan::scan::join;
 use crate::view::{Chain, Contributors};
+use crate::walk::walk;
 use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -88,39 +89,25 @@ struct Writer<'a> {
     placer: &'a Placer,
     /// The layer's first whiteout; the others are links of it.
     whiteout: Mutex<Option<(Arc<Dir>, Vec<u8>)>>,
-    failed: Mutex<Option<Error>>,
 }
 
 /// Writes the nearest `upper` branches of `chain` below the root of `placer`.
 pub fn write(chain: &Chain, upper: u16, placer: &Placer) -> Result<()> {
-    let writer = Writer { chain, placer, whiteout: Mutex::default(), failed: Mutex::default() };
+    let writer = Writer { chain, placer, whiteout: Mutex::default() };
     let from: Contributors = (0..upper).collect();
-    let dirs = chain.open(&from, b"")?;
-    let to = placer.root().again()?;
-    let spot = Spot::root(chain, upper);
-    rayon::scope(|s| folder(s, &writer, dirs, to, spot));
-    match writer.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => placer.settle(),
-    }
-}
-
-fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Writer<'_>, dirs: Vec<(u16, Dir)>, to: Dir, spot: Spot) {
-    if w.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-        return;
-    }
-    let (dirs, to, spot) = (Arc::new(dirs), Arc::new(to), Arc::new(spot));
-    let done = w.folder(&dirs, &to, &spot, |sub| {
-        let (dirs, to) = (dirs.clone(), to.clone());
-        let spot = Spot::sub(&spot, &sub.name, sub.closed);
-        scope.spawn(move |scope| match open_sub(&dirs, &to, &sub) {
-            Ok((d, t)) => folder(scope, w, d, t, spot),
-            Err(e) => w.fail(e),
-        });
-    });
-    if let Err(e) = done {
-        w.fail(e);
-    }
+    let dirs = Arc::new(chain.open(&from, b"")?);
+    let to = Arc::new(placer.root().again()?);
+    // without a name: the folders themselves
+    let root = Sub { name: Vec::new(), from, closed: false };
+    walk((dirs, to, root, Spot::root(chain, upper)), |(dirs, to, sub, spot), hand_on| {
+        let (dirs, to) = open_sub(&dirs, &to, &sub)?;
+        let (dirs, to, spot) = (Arc::new(dirs), Arc::new(to), Arc::new(spot));
+        writer.folder(&dirs, &to, &spot, |sub| {
+            let spot = Spot::sub(&spot, &sub.name, sub.closed);
+            hand_on((dirs.clone(), to.clone(), sub, spot));
+        })
+    })?;
+    placer.settle()
 }
 
 /// Opens a subfolder in its branches and in the new tree.
@@ -131,10 +118,6 @@ fn open_sub(dirs: &Dirs, to: &Dir, sub: &Sub) -> Result<(Vec<(u16, Dir)>, Dir)> 
 }
 
 impl Writer<'_> {
-    fn fail(&self, e: Error) {
-        self.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-    }
-
     fn folder(&self, dirs: &Dirs, to: &Arc<Dir>, spot: &Spot, descend: impl FnMut(Sub)) -> Result<()> {
         let at_root = spot.path.is_empty();
         let marks = marks(dirs, at_root)?;

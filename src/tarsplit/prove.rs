@@ -25,10 +25,10 @@ pub struct Proof {
     pub bytes: u64,
 }
 
-/// Makes the tar again, keeps nothing of it, and tells its digest or which files stand in the way.
-pub fn prove<R: Read>(reader: Reader<R>, payloads: &dyn Payloads) -> Result<Proof> {
+/// Makes the tar again, keeps nothing of it, and tells its digest or which files stand in the way. With `thread` the digest has one of its own.
+pub fn prove<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, thread: bool) -> Result<Proof> {
     let mut proof = Proof { diff: None, wrong: Vec::new(), absent: Vec::new(), bytes: 0 };
-    let mut tar = DiffIdWriter::new(sink());
+    let mut tar = DiffIdWriter::with_thread(sink(), thread);
     let mut buffer = vec![0; BUFFER];
     for piece in reader {
         crate::stop::check()?;
@@ -117,7 +117,10 @@ mod tests {
             p.file(name.trim_end_matches('~').as_bytes(), size, Crc64::of(b"hello")).expect("packed");
         }
         let gz = p.finish().expect("packed");
-        prove(Reader::new(&gz[..], 1 << 20), &Tree(tree.iter().copied().collect())).expect("a proof")
+        let tree = Tree(tree.iter().copied().collect());
+        let proof = prove(Reader::new(&gz[..], 1 << 20), &tree, false).expect("a proof");
+        assert_eq!(prove(Reader::new(&gz[..], 1 << 20), &tree, true).expect("a proof"), proof);
+        proof
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Makes the tar of a layer again, from tar-split data and the layer's files.
 
 use super::reader::{Piece, Reader};
-use super::{BUFFER, Crc64, name};
+use super::{BUFFER, Crc64, DiffIdWriter, name};
 use crate::error::{Error, IoContext, Result};
-use crate::ids::{DiffId, Sha256};
+use crate::ids::DiffId;
 use crate::show;
 use rustix::io::Errno;
-use sha2::Digest;
 use std::io::{ErrorKind, Read, Write};
 
 /// The contents of a layer's regular files.
@@ -164,40 +163,11 @@ pub fn diff_id<R: Read>(reader: Reader<R>, payloads: &dyn Payloads) -> Result<Di
     Ok(hashed.finish().1)
 }
 
-/// Passes a layer's tar on and computes its DiffID.
-pub struct DiffIdWriter<W: Write> {
-    out: W,
-    sha: sha2::Sha256,
-}
-
-impl<W: Write> DiffIdWriter<W> {
-    /// Passes on to `out`.
-    pub fn new(out: W) -> DiffIdWriter<W> {
-        DiffIdWriter { out, sha: sha2::Sha256::new() }
-    }
-
-    /// Gives back where it went, and the DiffID of what went there.
-    pub fn finish(self) -> (W, DiffId) {
-        (self.out, DiffId(Sha256(self.sha.finalize().into())))
-    }
-}
-
-impl<W: Write> Write for DiffIdWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.out.write(bytes)?;
-        self.sha.update(bytes.get(..n).unwrap_or_default());
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Packer;
     use super::*;
+    use crate::ids::Sha256;
     use std::collections::BTreeMap;
 
     /// Files in memory.

@@ -17,6 +17,7 @@ use crate::progress::Progress;
 use crate::store::content::SMALL;
 use crate::store::driver::{WrittenBy, chain};
 use crate::store::{Content, Layer, Role, Store, native};
+use crate::tarsplit::beside;
 use std::collections::HashMap;
 use std::fs::File;
 
@@ -82,10 +83,13 @@ fn digests(base: &Dir, store: &Store, layers: &[&Layer], seen: &Seen, progress: 
         .filter(|f| f.path.ends_with("/tar-split.json.gz"))
         .filter_map(|f| Some((f.layer.as_ref()?, &f.content)))
         .collect();
-    let mut todo: Vec<&Layer> = layers.iter().copied().filter(|l| l.role == Role::Image).collect();
-    // the longest first: a layer's digest is one thread's work
-    todo.sort_by_cached_key(|l| std::cmp::Reverse(size(base, store, l)));
-    each(&todo, |l| &l.id, Side::Itself, seen, progress, |layer| one(base, store, layer, &records, seen))
+    let images = layers.iter().copied().filter(|l| l.role == Role::Image);
+    let mut todo: Vec<(&Layer, u64)> = images.map(|l| (l, size(base, store, l))).collect();
+    // the longest first: a layer's digest is one thread's work, or two threads'
+    todo.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+    let all: u64 = todo.iter().map(|(_, size)| size).fold(0, |a, b| a.saturating_add(*b));
+    let work = |(layer, size): &(&Layer, u64)| one(base, store, layer, &records, beside(*size, all), seen);
+    each(&todo, |(l, _)| &l.id, Side::Itself, seen, progress, work)
 }
 
 /// The size that Docker has noted; 0 if it has none.
@@ -95,7 +99,14 @@ fn size(base: &Dir, store: &Store, layer: &Layer) -> u64 {
     base.read(path, SMALL).ok().and_then(|b| std::str::from_utf8(&b).ok()?.parse().ok()).unwrap_or(0)
 }
 
-fn one(base: &Dir, store: &Store, layer: &Layer, records: &HashMap<&LayerId, &Content>, seen: &Seen) -> Result<()> {
+fn one(
+    base: &Dir,
+    store: &Store,
+    layer: &Layer,
+    records: &HashMap<&LayerId, &Content>,
+    large: bool,
+    seen: &Seen,
+) -> Result<()> {
     let stack = chain(base, store.written_by, &store.layers, layer)?;
     let Some(diff) = layer.diff else {
         seen.unprovable(layer.id.as_str(), "no image has it, so no digest of it was ever recorded");
@@ -108,7 +119,7 @@ fn one(base: &Dir, store: &Store, layer: &Layer, records: &HashMap<&LayerId, &Co
         }
     };
     let new = digest::Kept { chain: &stack, tar_split: &tar_split };
-    let of = digest::Layer { id: &layer.id, diff, new, old: None, differs: false };
+    let of = digest::Layer { id: &layer.id, diff, new, old: None, differs: false, large };
     digest::check(&of, seen)
 }
 

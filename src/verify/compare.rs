@@ -1,6 +1,7 @@
 //! Two views of one layer, or two plain trees, compared folder by folder, on all cores.
 
 use super::{Seen, plain};
+use crate::branch::Slice;
 use crate::disk::attrs::{OPAQUE, XattrScope};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
@@ -8,12 +9,16 @@ use crate::plan::PlanLayer;
 use crate::plan::scan::join;
 use crate::target::flat::Leave;
 use crate::target::{Target, Theirs, overlay};
-use crate::view::{Chain, Contributors, Node};
-use std::collections::HashMap;
+use crate::view::{Chain, Contributors, Folder, Node};
+use crate::walk::walk;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Names that were one file are one file, and no others.
+const UNGROUPED: &str = "hard links are not grouped as they were";
 
 /// Bytes read at once: what two of them take still fits a core's own cache.
 const BUFFER: u64 = 256 * 1024;
@@ -38,17 +43,45 @@ struct Pair<'a> {
     /// Layers that are not ours.
     theirs: &'a Theirs<'a>,
     seen: &'a Seen,
-    /// Old inode to new inode and back, for files with several names: bounded by their number.
+    /// Which names are one file: bounded by the number of inodes with several names in one of the two.
     groups: Mutex<Groups>,
     /// The bytes of a file differ.
     changed: AtomicBool,
-    failed: Mutex<Option<Error>>,
 }
 
+/// An inode, and in which branch.
+type Inode = (u16, u64);
+
+/// Inodes with several names. In mode link most files are one inode with a name in each store; of these no more is kept than must be.
 #[derive(Default)]
 struct Groups {
-    there: HashMap<(u16, u64), (u16, u64)>,
-    back: HashMap<(u16, u64), (u16, u64)>,
+    /// Old inode to another new one, and back.
+    there: HashMap<Inode, Inode>,
+    back: HashMap<Inode, Inode>,
+    /// Inodes that both have.
+    both: HashSet<u64>,
+}
+
+impl Groups {
+    /// Does this pair agree with those before? If it does: has it come before?
+    fn add(&mut self, old: Inode, new: Inode) -> Option<bool> {
+        match (self.there.get(&old), self.back.get(&new)) {
+            (None, None) if self.both.contains(&old.1) || self.both.contains(&new.1) => None,
+            (None, None) => {
+                self.there.insert(old, new);
+                self.back.insert(new, old);
+                Some(false)
+            }
+            (Some(there), Some(back)) => (*there == new && *back == old).then_some(true),
+            _ => None,
+        }
+    }
+
+    /// The same for an inode that both have.
+    fn add_one(&mut self, old: Inode, new: Inode) -> bool {
+        self.both.insert(old.1);
+        !self.there.contains_key(&old) && !self.back.contains_key(&new)
+    }
 }
 
 /// Compares what `old` and `new` show. With `content` also the bytes of files that the layer itself brings; do any of those differ?
@@ -133,19 +166,6 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(n)
 }
 
-fn folder<'s>(scope: &rayon::Scope<'s>, p: &'s Pair<'_>, path: Vec<u8>, old: Contributors, new: Contributors) {
-    if p.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-        return;
-    }
-    let done = p.folder(&path, &old, &new, |name, old, new| {
-        let path = join(&path, name);
-        scope.spawn(move |scope| folder(scope, p, path, old, new));
-    });
-    if let Err(e) = done.and_then(|()| crate::stop::check()) {
-        p.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-    }
-}
-
 impl<'a> Pair<'a> {
     fn of(
         layer: &'a PlanLayer,
@@ -180,22 +200,20 @@ impl<'a> Pair<'a> {
         theirs: &'a Theirs<'a>,
         seen: &'a Seen,
     ) -> Pair<'a> {
-        let (groups, failed, changed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        let (groups, changed) = (Mutex::default(), AtomicBool::new(false));
         let (rests, kept_below, overlay_xattrs, leave) = (None, None, false, None);
         #[rustfmt::skip]
         let pair =
-            Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, kept_below, theirs, seen, groups, changed, failed };
+            Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, kept_below, theirs, seen, groups, changed };
         pair
     }
 
     /// Compares everything; do the bytes of any file differ?
     fn compare(self) -> Result<bool> {
-        let (a, b) = (self.old.root(), self.new.root());
-        rayon::scope(|s| folder(s, &self, Vec::new(), a, b));
-        match self.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some(e) => Err(e),
-            None => Ok(self.changed.into_inner()),
-        }
+        walk((Vec::new(), self.old.root(), self.new.root()), |(path, old, new), hand_on| {
+            self.folder(&path, &old, &new, |name, old, new| hand_on((join(&path, name), old, new)))
+        })?;
+        Ok(self.changed.into_inner())
     }
 
     /// Do only layers below the first bring the name, the same ones in both views?
@@ -228,7 +246,22 @@ impl<'a> Pair<'a> {
             return Err(Error::corrupt("a folder that no layer holds"));
         };
         self.attributes(path, (o, b"."), (n, b"."), &o.meta()?, &n.meta()?)?;
-        let (was, is) = (self.old.merge_open(&odirs, path.is_empty())?, self.new.merge_open(&ndirs, path.is_empty())?);
+        let crowd = self.old.crowd(&odirs)?.max(self.new.crowd(&ndirs)?);
+        for slice in Slice::of(crowd) {
+            let was = self.old.merge_slice(&odirs, path.is_empty(), slice)?;
+            let is = self.new.merge_slice(&ndirs, path.is_empty(), slice)?;
+            self.names(path, (&odirs, &was), (&ndirs, &is), &mut descend)?;
+        }
+        Ok(())
+    }
+
+    fn names(
+        &self,
+        path: &[u8],
+        (odirs, was): (&[(u16, Dir)], &Folder),
+        (ndirs, is): (&[(u16, Dir)], &Folder),
+        descend: &mut impl FnMut(&[u8], Contributors, Contributors),
+    ) -> Result<()> {
         for (i, ghost) in &is.ghosts {
             // Docker's own extraction of a layer makes them
             let holder = &self.new.branch(*i)?.id;
@@ -248,7 +281,7 @@ impl<'a> Pair<'a> {
             }
             self.seen.names.fetch_add(1, Ordering::Relaxed);
             match is.names.get(name) {
-                None if self.cannot_hold(&odirs, onode, name)? => {}
+                None if self.cannot_hold(odirs, onode, name)? => {}
                 None => self.differ(&here, "missing in the new store"),
                 Some(nnode) if nnode.kind != onode.kind => {
                     self.differ(&here, format!("is a {:?}, was a {:?}", nnode.kind, onode.kind));
@@ -259,7 +292,7 @@ impl<'a> Pair<'a> {
                     descend(name, onode.from.clone(), nnode.from.clone());
                 }
                 Some(nnode) => {
-                    let (o, n) = (onode.holder(&odirs)?, nnode.holder(&ndirs)?);
+                    let (o, n) = (onode.holder(odirs)?, nnode.holder(ndirs)?);
                     self.file(&here, name, o, n)?;
                 }
             }
@@ -275,17 +308,26 @@ impl<'a> Pair<'a> {
 
     fn file(&self, path: &[u8], name: &[u8], old: (u16, &Dir), new: (u16, &Dir)) -> Result<()> {
         let (a, b) = (old.1.stat(name)?, new.1.stat(name)?);
-        // further names of two inodes that were compared under their first
-        if (a.nlink > 1 || b.nlink > 1) && self.group(path, (old.0, &a), (new.0, &b)) {
-            return Ok(());
-        }
-        // one inode under two names: nothing can differ but what overlayfs would obey
+        let (old_inode, new_inode) = ((old.0, a.ino), (new.0, b.ino));
+        // one inode under two names: nothing can differ but what overlayfs would obey, and which names are one file
         if (a.dev, a.ino) == (b.dev, b.ino) {
+            // with two names these are the two
+            if a.nlink > 2 && !self.groups.lock().unwrap_or_else(|e| e.into_inner()).add_one(old_inode, new_inode) {
+                self.differ(path, UNGROUPED);
+            }
             let obeyed = self.to.xattr_scope() == XattrScope::Overlay && self.overlay_xattrs;
             if obeyed && new.1.has_overlay_xattr(name)? {
                 self.differ(path, "it carries a trusted.overlay attribute");
             }
             return Ok(());
+        }
+        if a.nlink > 1 || b.nlink > 1 {
+            match self.groups.lock().unwrap_or_else(|e| e.into_inner()).add(old_inode, new_inode) {
+                // further names of two inodes that were compared under their first
+                Some(true) => return Ok(()),
+                Some(false) => {}
+                None => self.differ(path, UNGROUPED),
+            }
         }
         if a.is_file() && a.size != b.size {
             self.changed.store(true, Ordering::Relaxed);
@@ -336,26 +378,6 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
-    /// Names that were one file are one file, and no others. Has this pair come before?
-    fn group(&self, path: &[u8], old: (u16, &Meta), new: (u16, &Meta)) -> bool {
-        let (a, b) = ((old.0, old.1.ino), (new.0, new.1.ino));
-        let mut g = self.groups.lock().unwrap_or_else(|e| e.into_inner());
-        let known = (g.there.get(&a).copied(), g.back.get(&b).copied());
-        match known {
-            (None, None) => {
-                g.there.insert(a, b);
-                g.back.insert(b, a);
-                false
-            }
-            (Some(there), Some(back)) if there == b && back == a => true,
-            _ => {
-                drop(g);
-                self.differ(path, "hard links are not grouped as they were");
-                false
-            }
-        }
-    }
-
     fn bytes(&self, path: &[u8], name: &[u8], old: &Dir, new: &Dir) -> Result<()> {
         let count = |n| {
             self.seen.bytes.fetch_add(n, Ordering::Relaxed);
@@ -365,5 +387,33 @@ impl<'a> Pair<'a> {
             self.differ(path, "content");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Groups;
+
+    #[test]
+    fn names_are_grouped_as_they_were() {
+        type Step = (u64, u64, Option<bool>);
+        let cases: &[(&str, &[Step])] = &[
+            ("two names of two inodes", &[(1, 11, Some(false)), (1, 11, Some(true)), (2, 12, Some(false))]),
+            ("one has become two", &[(1, 11, Some(false)), (1, 12, None)]),
+            ("two have become one", &[(1, 11, Some(false)), (2, 11, None)]),
+            ("one of two names was linked, the other copied", &[(1, 1, Some(true)), (1, 11, None)]),
+            ("the same, in the other order", &[(1, 11, Some(false)), (1, 1, None)]),
+            ("an inode that was another file", &[(1, 1, Some(true)), (2, 1, None)]),
+            ("the same, in the other order", &[(2, 1, Some(false)), (1, 1, None)]),
+            ("linked", &[(1, 1, Some(true)), (1, 1, Some(true)), (2, 2, Some(true))]),
+        ];
+        for (what, steps) in cases {
+            let mut groups = Groups::default();
+            for (old, new, expected) in *steps {
+                let (a, b) = ((0, *old), (0, *new));
+                let said = if old == new { groups.add_one(a, b).then_some(true) } else { groups.add(a, b) };
+                assert_eq!(said, *expected, "{what}: {old} {new}");
+            }
+        }
     }
 }

@@ -37,15 +37,17 @@ pub struct Layer<'a> {
     pub old: Option<Kept<'a>>,
     /// The files of the two were compared and differ.
     pub differs: bool,
+    /// It is so large that its digest has a thread of its own.
+    pub large: bool,
 }
 
 /// Proves a layer, and notes what came of it.
 pub fn check(layer: &Layer<'_>, seen: &Seen) -> Result<()> {
     let id = layer.id.as_str();
     let right = |p: &Outcome| matches!(p, Ok(Some(p)) if p.diff == Some(layer.diff));
-    let new = layer.new.prove()?;
+    let new = layer.new.prove(layer.large)?;
     let old = match &layer.old {
-        Some(old) if layer.differs || !(right(&new) || matches!(new, Ok(None))) => Some(old.prove()?),
+        Some(old) if layer.differs || !(right(&new) || matches!(new, Ok(None))) => Some(old.prove(layer.large)?),
         _ => None,
     };
     let side = match (&layer.old, &old) {
@@ -102,9 +104,9 @@ type Outcome = std::result::Result<Option<Proof>, Error>;
 
 impl Kept<'_> {
     /// The outer error is a wish to stop.
-    fn prove(&self) -> Result<Outcome> {
+    fn prove(&self, large: bool) -> Result<Outcome> {
         let one = || match (self.tar_split)()? {
-            Some(file) => prove(Reader::new(file, MAX_UNPACKED), &ViewFiles::new(self.chain)?).map(Some),
+            Some(file) => prove(Reader::new(file, MAX_UNPACKED), &ViewFiles::new(self.chain)?, large).map(Some),
             None => Ok(None),
         };
         match one() {
@@ -160,7 +162,7 @@ mod tests {
         let stack = chain(&tree);
         let new = Kept { chain: &stack, tar_split: &tar_split };
         let seen = Seen::default();
-        check(&Layer { id: &id, diff, new, old: None, differs: false }, &seen).expect("checked");
+        check(&Layer { id: &id, diff, new, old: None, differs: false, large: false }, &seen).expect("checked");
         let report = seen.report("vfs", |_| String::new());
         (report.digests as usize, report.unprovable, report.differences)
     }

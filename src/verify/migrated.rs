@@ -9,6 +9,7 @@ use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::{Content, Role};
 use crate::target::Theirs;
+use crate::tarsplit::beside;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 
@@ -87,15 +88,16 @@ impl<'a> Pair<'a> {
         let late = |l: &PlanLayer| self.all && self.level == Level::Full && self.made_here(l);
         let mut todo: Vec<(&PlanLayer, bool)> =
             layers.iter().map(|l| (*l, wanted(l))).filter(|(l, view)| *view || late(l)).collect();
-        // the longest first: a layer's digest is one thread's work
+        // the longest first: a layer's digest is one thread's work, or two threads'
         todo.sort_by_key(|(l, _)| std::cmp::Reverse(l.facts.bytes));
         let views = todo.iter().filter(|(_, view)| *view).count() as u64;
-        let work = |(layer, view): &(&PlanLayer, bool)| self.layer(layer, *view);
+        let all = todo.iter().map(|(l, _)| l.facts.bytes).fold(0, u64::saturating_add);
+        let work = |(layer, view): &(&PlanLayer, bool)| self.layer(layer, *view, beside(layer.facts.bytes, all));
         each(&todo, |(l, _)| &l.id, Side::Between, self.seen, progress, work)?;
         Ok(views)
     }
 
-    fn layer(&self, layer: &PlanLayer, view: bool) -> Result<()> {
+    fn layer(&self, layer: &PlanLayer, view: bool, large: bool) -> Result<()> {
         let (to, full) = (self.plan.options.to, self.level == Level::Full);
         let (was, is) = match self.moved()? {
             Some(root) => (inplace::old_view(root, self.plan, layer)?, inplace::new_view(root, self.plan, layer)?),
@@ -115,7 +117,7 @@ impl<'a> Pair<'a> {
             let (record, old_record) = (|| self.tar_split(layer, self.all), || self.tar_split(layer, false));
             let new = digest::Kept { chain: &is, tar_split: &record };
             let old = Some(digest::Kept { chain: &was, tar_split: &old_record });
-            let of = digest::Layer { id: &layer.id, diff, new, old, differs };
+            let of = digest::Layer { id: &layer.id, diff, new, old, differs, large };
             digest::check(&of, self.seen)?;
         }
         Ok(())

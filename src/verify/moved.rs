@@ -14,13 +14,14 @@ use super::{Level, Seen, compare};
 use crate::branch::{self, Name};
 use crate::disk::{Dir, FileType};
 use crate::engine::inplace::{self, record::Change, record::Step};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::PlanLayer;
 use crate::plan::scan::join;
 use crate::target::{Target, Theirs};
 use crate::view::Chain;
+use crate::walk::walk;
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::Arc;
 
 /// The whiteouts that were made, by folder.
 type Devices = HashMap<Vec<u8>, HashSet<Vec<u8>>>;
@@ -51,12 +52,11 @@ pub fn layer(
     if !whole {
         seen.differ("layer", layer.id.as_str(), b"", "its record is missing");
     }
-    let walk = Walk { layer, devices: &devices, seen, failed: Mutex::default() };
-    rayon::scope(|s| names(s, &walk, tree, Vec::new()));
-    match walk.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => Ok(()),
-    }
+    let names = Names { layer, devices: &devices, seen };
+    walk((Arc::new(tree), Vec::new(), Vec::new()), |(above, name, path), hand_on| {
+        let dir = Arc::new(above.open(&name)?);
+        names.folder(&dir, &path, |name| hand_on((dir.clone(), name.to_vec(), join(&path, name))))
+    })
 }
 
 /// Compares one folder with the record. False if it is not there.
@@ -80,34 +80,15 @@ fn folder(change: &Change, layer: &PlanLayer, tree: &Dir, kept: &Dir, seen: &See
     Ok(true)
 }
 
-struct Walk<'a> {
+struct Names<'a> {
     layer: &'a PlanLayer,
     devices: &'a Devices,
     seen: &'a Seen,
-    failed: Mutex<Option<Error>>,
 }
 
-fn names<'s>(scope: &rayon::Scope<'s>, w: &'s Walk<'_>, dir: Dir, path: Vec<u8>) {
-    let dir = std::sync::Arc::new(dir);
-    let done = w.names(&dir, &path, |name| {
-        let (dir, path) = (dir.clone(), join(&path, name));
-        let name = name.to_vec();
-        scope.spawn(move |scope| match dir.open(&name) {
-            Ok(sub) => names(scope, w, sub, path),
-            Err(e) => w.fail(e),
-        });
-    });
-    if let Err(e) = done {
-        w.fail(e);
-    }
-}
-
-impl Walk<'_> {
-    fn fail(&self, e: Error) {
-        self.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-    }
-
-    fn names(&self, dir: &Dir, path: &[u8], mut descend: impl FnMut(&[u8])) -> Result<()> {
+impl Names<'_> {
+    /// Looks at the names of one folder.
+    fn folder(&self, dir: &Dir, path: &[u8], mut descend: impl FnMut(&[u8])) -> Result<()> {
         let made = self.devices.get(path);
         // the plan has counted such attributes; where there were none, nothing could have made one
         let attributes = self.layer.facts.overlay_xattrs.count > 0;

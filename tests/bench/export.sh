@@ -1,6 +1,7 @@
 #!/bin/bash
 # tests/bench/export.sh [DIR]: unaufs export against docker save and tar, on one overlay2 root that a real dockerd writes; prints a Markdown table
-# of ratios. Needs root, docker.io and some 6 GiB in DIR. RUNS (default 5) runs in turn, after a warm-up. Not part of the tests.
+# of ratios. Needs root, docker.io and some 6 GiB in DIR. RUNS (default 5) runs in turn, after a warm-up. SCALE=100 makes the store a hundredth
+# of its size, to try the script. Not part of the tests.
 set -eu
 if [ "${INSIDE:-}" != 1 ]; then
     INSIDE=1 exec unshare --mount --net --pid --fork --kill-child=KILL --mount-proc --propagation private bash "$0" "$@"
@@ -31,15 +32,15 @@ pid=$!
 for _ in $(seq 300); do $docker version >/dev/null 2>&1 && break; sleep 0.1; done
 
 # eight layers: four of 20,000 small files, four of 200 MiB; half of the bytes can be compressed
-/usr/bin/python3 - "$dir/context" <<'PY'
+/usr/bin/python3 - "$dir/context" "${SCALE:-1}" <<'PY'
 import os, random, sys
-top, r = sys.argv[1], random.Random(1)
+top, scale, r = sys.argv[1], int(sys.argv[2]), random.Random(1)
 text = b"".join(b"line %d of a file that can be compressed\n" % i for i in range(2000))
 for layer in range(8):
-    for i in range(20000 if layer < 4 else 20):
+    for i in range(20000 // scale if layer < 4 else 20):
         d = "%s/l%d/d%d/d%d" % (top, layer, i % 40, i % 7)
         os.makedirs(d, exist_ok=True)
-        size = 3000 if layer < 4 else 10 << 20
+        size = 3000 if layer < 4 else (10 << 20) // scale
         with open("%s/f%d" % (d, i), "wb") as f:
             for _ in range(max(1, size >> 16)):
                 part = min(size, 1 << 16) // 2

@@ -81,6 +81,16 @@ ratio "depth: 125 layers : 5 layers, 100,000 files" 1.0 \
     --ours "$bin --root $d $migrate --mode link --verify fast" --after-ours "$(undo "$d")" \
     --theirs "$bin --root $f $migrate --mode link --verify fast" --after-theirs "$(undo "$f")"
 rm -rf "$d" "$f" "$t"
+v=$dir/svfs
+make "$v" --layers 20 --files 40000
+# the flattened trees, as unaufs itself makes them: its names are what a cp -al of them makes, too
+$bin --root "$v" $migrate --to vfs --mode link --verify none >/dev/null 2>&1
+cp -al "$v/vfs/dir" "$dir/flattened"
+$(undo "$v") >/dev/null
+ratio "vfs with links, 20 layers flattened : cp -al of the flattened trees" 1.3 \
+    --ours "$bin --root $v $migrate --to vfs --mode link --verify none" --after-ours "$(undo "$v")" \
+    --theirs "cp -al $dir/flattened $dir/cpal" --after-theirs "rm -rf $dir/cpal"
+rm -rf "$v" "$dir/flattened"
 p=$dir/prepared
 make "$p" --layers 40 --files 300000 --containers 10
 ratio "downtime after --prepare : full run, 10 containers" 0.05 \

@@ -2,7 +2,7 @@
 # The Ansible collection against hosts with real stores and real dockerds: a blocker on one stops before the others are touched; a host whose
 # Docker does not show what was planned is rolled back; a second run changes nothing.
 #
-#   tests/fleet/run.sh
+#   tests/fleet/run.sh        UNAUFS names another binary than the one that cargo builds
 #
 # The hosts are folders, connected to as local, in mount, network and process namespaces of their own: nothing stays.
 set -euo pipefail
@@ -20,7 +20,7 @@ if [ -z "${FLEET:-}" ]; then
   for program in /usr/bin/ansible-playbook /usr/sbin/dockerd /usr/bin/xz; do
     [ -e $program ] || cannot "$program is missing; tests/run.sh installs it"
   done
-  cargo build --locked --quiet --bin unaufs
+  [ -n "${UNAUFS:-}" ] || cargo build --locked --quiet --bin unaufs
   base=${UNAUFS_TEST_DIR:-${CARGO_TARGET_DIR:-$home/target}/tmp}
   mkdir -p "$base"
   FLEET=$(mktemp -d "$base/fleet.XXXX")
@@ -31,7 +31,7 @@ if [ -z "${FLEET:-}" ]; then
 fi
 
 ip link set lo up 2>/dev/null || true
-unaufs=$(realpath "${CARGO_TARGET_DIR:-$home/target}/debug/unaufs")
+unaufs=${UNAUFS:-$(realpath "${CARGO_TARGET_DIR:-$home/target}/debug/unaufs")}
 export JUDGE=$home/tests/judge PATH=$FLEET/bin:$PATH HOME=$FLEET
 export ANSIBLE_COLLECTIONS_PATH=$home/.fleet/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_PIPELINING=1 ANSIBLE_RETRY_FILES_ENABLED=0 PYTHONDONTWRITEBYTECODE=1
 mkdir "$FLEET/bin"

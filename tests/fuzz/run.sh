@@ -18,13 +18,17 @@ targets=("$@")
 # coverage as `cargo fuzz` asks for it; no sanitizer: there is no unsafe code to sanitize, and the stable compiler does
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
-cargo build --locked --quiet --release --manifest-path "$here/Cargo.toml" --target "$host" --target-dir "$build"
+# for a look of seconds an optimised build would take longer than what it saves
+profile=release
+[ "$seconds" -ge 60 ] || profile=dev
+cargo build --locked --quiet --profile $profile --manifest-path "$here/Cargo.toml" --target "$host" --target-dir "$build"
+programs=$build/$host/$([ $profile = dev ] && echo debug || echo release)
 
 "$here/seeds.sh" "$work/seeds"
 for t in "${targets[@]}"; do
   mkdir -p "$work/corpus/$t" "$work/artifacts/$t" "$work/seeds/$t"
   # 512 KiB: a plan or a journal of a real store; memory and time of one input are limited too
-  nice -n 19 "$build/$host/release/$t" "$work/corpus/$t" "$work/seeds/$t" -max_total_time="$seconds" -max_len=524288 \
+  nice -n 19 "$programs/$t" "$work/corpus/$t" "$work/seeds/$t" -max_total_time="$seconds" -max_len=524288 \
     -rss_limit_mb=1024 -timeout=25 -artifact_prefix="$work/artifacts/$t/" -print_final_stats=1 >"$work/$t.log" 2>&1 \
     || { tail -40 "$work/$t.log"; echo "FAILED: $t; the input is in $work/artifacts/$t" >&2; exit 1; }
   awk -v t="$t" '/number_of_executed_units/ { n = $2 } /#[0-9]+.*cov:/ { for (i = 1; i < NF; i++) if ($i == "cov:") c = $(i + 1) }

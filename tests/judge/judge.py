@@ -200,11 +200,12 @@ def views(root, driver, truth, part=lambda fields: fields):
 
 
 class Docker:
-    """A dockerd of its own on ROOT while the `with` lasts. Only vfs has to be named: every Docker finds the others by their folder."""
+    """A dockerd of its own on ROOT while the `with` lasts. Only vfs has to be named: every Docker finds the others by their folder, once
+    that is there."""
 
     def __init__(self, root, driver, named=False):
-        self.named = named or driver == "vfs"
         self.root, self.driver, self.run = os.path.abspath(root), driver, tempfile.mkdtemp(prefix="uj.", dir="/tmp")
+        self.named = named or driver == "vfs"
 
     def __enter__(self):
         with open(self.run + "/daemon.json", "w") as f:

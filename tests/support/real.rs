@@ -117,7 +117,15 @@ impl Packed {
 
     /// Unpacks it.
     pub fn unpack(&self) -> Store {
-        let dir = folder();
+        self.unpack_to(folder())
+    }
+
+    /// Unpacks it on another file system.
+    pub fn unpack_in(&self, base: &Path) -> Store {
+        self.unpack_to(tempfile::Builder::new().prefix("real.").tempdir_in(base).expect("a temporary folder"))
+    }
+
+    fn unpack_to(&self, dir: TempDir) -> Store {
         let tar = Command::new("tar")
             .args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"])
             .arg(&self.archive)

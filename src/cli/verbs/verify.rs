@@ -52,9 +52,14 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
     if run.state != State::Switched {
         verify::carried(&run.plan, &old, &new, a.level, &mut report, &*progress)?;
     }
-    if report.differences.is_empty()
-        && let Some(mut j) = journal(g, root)?
+    let Some(mut j) = journal(g, root)? else { return Ok(report) };
+    if run.state == State::Switched
+        && let Some(at) = j.switched_at(run.id)?
+        && verify::since::docker_ran(&new, at)?
     {
+        verify::since::set_apart(&run.plan, &new, &mut report)?;
+    }
+    if report.differences.is_empty() {
         j.set_verified(run.id, &format!("{} {}", a.level.name(), engine::now()))?;
     }
     Ok(report)

@@ -19,8 +19,9 @@ use crate::disk::{Dir, FileType};
 use crate::error::{Error, Kind, Result};
 use crate::target::overlay_diff::Spot;
 use crate::view::Chain;
+use crate::walk::walk;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// A folder in which nothing can be changed would stop the work half way.
 pub fn immutable(dir: &Dir) -> Error {
@@ -29,50 +30,28 @@ pub fn immutable(dir: &Dir) -> Error {
         .loss("nothing; nothing was changed")
 }
 
-struct Walk<'a> {
+struct Layer<'a> {
     chain: &'a Chain,
     /// Does the layer hold `trusted.overlay.*`? The plan has counted them.
     attributes: bool,
     to: &'a Writer,
-    failed: Mutex<Option<Error>>,
 }
 
 /// Writes down what is to be done to the first branch of `chain`.
 pub fn decide(chain: &Chain, attributes: bool, to: &Writer) -> Result<()> {
-    let walk = Walk { chain, attributes, to, failed: Mutex::default() };
-    let dir = chain.branch(0)?.dir.again()?;
-    let spot = Spot::root(chain, 1);
-    rayon::scope(|s| folder(s, &walk, dir, spot));
-    match walk.failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => Ok(()),
-    }
-}
-
-fn folder<'s>(scope: &rayon::Scope<'s>, w: &'s Walk<'_>, dir: Dir, spot: Spot) {
-    if w.failed.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-        return;
-    }
-    let (dir, spot) = (Arc::new(dir), Arc::new(spot));
-    let done = w.folder(&dir, &spot).map(|subs| {
-        for (closed, name) in subs {
-            let (dir, spot) = (dir.clone(), Spot::sub(&spot, &name, closed));
-            scope.spawn(move |scope| match dir.open(&name) {
-                Ok(sub) => folder(scope, w, sub, spot),
-                Err(e) => w.fail(e),
-            });
+    let layer = Layer { chain, attributes, to };
+    let root = Arc::new(chain.branch(0)?.dir.again()?);
+    walk((root, Vec::new(), Spot::root(chain, 1)), |(above, name, spot), hand_on| {
+        let (dir, spot) = (Arc::new(above.open(&name)?), Arc::new(spot));
+        for (closed, name) in layer.folder(&dir, &spot)? {
+            let spot = Spot::sub(&spot, &name, closed);
+            hand_on((dir.clone(), name, spot));
         }
-    });
-    if let Err(e) = done {
-        w.fail(e);
-    }
+        Ok(())
+    })
 }
 
-impl Walk<'_> {
-    fn fail(&self, e: Error) {
-        self.failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-    }
-
+impl Layer<'_> {
     /// Writes down one folder; gives back the folders in it; each is closed to what lies below, or not.
     fn folder(&self, dir: &Dir, spot: &Spot) -> Result<Vec<(bool, Vec<u8>)>> {
         let at_root = spot.path.is_empty();
