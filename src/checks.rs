@@ -330,8 +330,6 @@ table! {
         "The mode clone shares extents between the old and the new files, which btrfs and most xfs can. Here every file is copied instead. --mode link needs no space on any file system."
     "T09" Info "small room for attributes"
         "ext4 keeps all extended attributes of a file in one block, commonly 4 KiB, where the old file system allows more. A file whose attributes do not fit stops the migration with its name."
-    "T10" Block "a store of the target that cannot be added to"
-        "Both stores hold the same layers, and the layers of this driver cannot be shared between the two. overlay2 can: --to overlay2. Or move the target's store away, and migrate again."
     "N01" Block "the folder for the new root is not free"
         "--target DIR needs a folder that is absent, empty or left by unaufs, outside of the old root. With userns-remap the last part of its path is UID.GID, as that of the old root is."
     "N02" Block "another driver's store would not go along"

@@ -17,6 +17,7 @@ use crate::plan::PlanLayer;
 use crate::store::Role;
 use crate::view::Chain;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// A storage driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -61,6 +62,16 @@ impl Target {
         }
     }
 
+    /// Where the tree of an image layer lies, below ROOT.
+    pub fn tree(self, id: &LayerId) -> String {
+        let home = self.home();
+        match self {
+            Target::Overlay2 => format!("{home}/{id}/diff"),
+            Target::Overlay => format!("{home}/{id}/root"),
+            Target::Vfs | Target::Btrfs => format!("{home}/{id}"),
+        }
+    }
+
     /// Which extended attributes it can hold without obeying them.
     pub fn xattr_scope(self) -> XattrScope {
         match self {
@@ -102,13 +113,14 @@ impl Target {
         )
     }
 
-    /// Builds one layer below `at`. `chain` is the layer and all below it in the old store.
-    pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
+    /// Builds one layer below `at`. `chain` is the layer and all below it in the old store. Of a layer that the target's own store keeps
+    /// nothing is used but its name: what stands on it is built from the old store alone.
+    pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, below: &Below<'_>, chain: &Chain) -> Result<Tally> {
         match self {
-            Target::Overlay2 => overlay2::build(at, style, layer, links, chain),
-            Target::Overlay => overlay::build(at, style, layer, chain),
-            Target::Vfs => vfs::build(at, layer, chain),
-            Target::Btrfs => btrfs::build(at, layer, chain),
+            Target::Overlay2 => overlay2::build(at, style, layer, &below.links, chain),
+            Target::Overlay => overlay::build(at, style, layer, &below.theirs, chain),
+            Target::Vfs => vfs::build(at, layer, &below.theirs, chain),
+            Target::Btrfs => btrfs::build(at, layer, &below.theirs, chain),
         }
     }
 
@@ -134,7 +146,7 @@ impl Target {
     pub fn view(self, at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
         match self {
             Target::Overlay2 => overlay2::view(at, layer, theirs),
-            Target::Overlay => overlay::view(at, layer),
+            Target::Overlay => overlay::view(at, layer, theirs),
             Target::Vfs => vfs::view(at, layer),
             Target::Btrfs => btrfs::view(at, layer),
         }
@@ -162,10 +174,10 @@ impl Target {
     }
 
     /// What is wrong with the driver's own files of a layer that unaufs made (`link`, `lower` …): one line each.
-    pub fn check(self, at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
+    pub fn check(self, at: &Dir, layer: &PlanLayer, below: &Below<'_>) -> Result<Vec<String>> {
         match self {
-            Target::Overlay2 => overlay2::check(at, layer, links),
-            Target::Overlay => overlay::check(at, layer),
+            Target::Overlay2 => overlay2::check(at, layer, &below.links),
+            Target::Overlay => overlay::check(at, layer, &below.theirs),
             Target::Vfs => vfs::sound(at, &layer.id),
             Target::Btrfs => btrfs::sound(at, &layer.id),
         }
@@ -196,11 +208,30 @@ pub struct Theirs<'a> {
     /// Stands for ROOT.
     pub at: &'a Dir,
     /// Ours, the target's.
-    pub ids: std::collections::HashMap<&'a LayerId, &'a LayerId>,
+    pub ids: Ids<'a>,
 }
 
+impl Theirs<'_> {
+    /// Where a layer lies and what it is called there, if the target's own store keeps it.
+    fn place(&self, id: &LayerId) -> Option<(&Dir, &LayerId)> {
+        self.ids.get(id).map(|their| (self.at, *their))
+    }
+}
+
+/// Our id of a layer, the id of the same layer in the target's own store.
+pub type Ids<'a> = HashMap<&'a LayerId, &'a LayerId>;
+
 /// overlay2's short names of all layers.
-pub type Links<'a> = std::collections::HashMap<&'a str, &'a str>;
+pub type Links<'a> = HashMap<&'a str, &'a str>;
+
+/// What a layer needs to know of those below it.
+#[derive(Debug)]
+pub struct Below<'a> {
+    /// overlay2's short names.
+    pub links: Links<'a>,
+    /// Those that the target's own store keeps.
+    pub theirs: Ids<'a>,
+}
 
 /// Modes and owners of the driver's folders, as the Docker that wrote the old store makes them (FORMATS 2.1): read off `aufs/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

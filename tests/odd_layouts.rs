@@ -16,7 +16,7 @@ fn bed() -> Option<Store> {
     if !real::able() {
         return None;
     }
-    for program in ["/sbin/mkfs.xfs", "/sbin/mkfs.ext4"] {
+    for program in ["/sbin/mkfs.xfs", "/sbin/mkfs.ext4", "/sbin/mkfs.btrfs"] {
         if !Path::new(program).exists() {
             real::cannot_run(&format!("{program} is missing; tests/run.sh installs it"));
             return None;
@@ -73,10 +73,23 @@ fn symlinks_and_mount_points() {
         refused(&store.root, &["plan"], 4, &["overlay2 is a mount point"]);
     }
     fs::remove_dir(&driver).expect("rmdir");
+    // a driver's folder that leads elsewhere: in the way for that driver only
+    let away = store.beside.join("away");
+    fs::create_dir_all(away.join("dir/x")).expect("mkdir");
+    for (name, other) in [("overlay2", "vfs"), ("vfs", "overlay2"), ("overlay", "overlay2")] {
+        let here = store.root.join(name);
+        symlink(&away, &here).expect("symlink");
+        refused(&store.root, &["plan", "--to", name], 4, &[&format!("H08 {name}: "), "it is not a folder"]);
+        refused(&store.root, &["migrate", "--yes", "--to", name], 4, &["it is not a folder"]);
+        moves(&store.root, other, &store);
+        fs::remove_file(&here).expect("unlink");
+    }
+    assert!(away.join("dir/x").exists(), "what the symlink leads to is not touched");
     // a half-made store of another tool is named and stays
     fs::create_dir_all(store.root.join("overlay2.temp/x")).expect("mkdir");
     refused(&store.root, &["plan", "--itemize"], 0, &["check T07 info overlay2.temp/"]);
     moves(&store.root, "overlay2", &store);
+    assert!(store.root.join("overlay2.temp/x").exists());
 }
 
 /// A root that is a mount point, on file systems with other abilities and options.
@@ -115,10 +128,21 @@ fn file_systems() {
         eprintln!("xfs without file types cannot be made or mounted here: {}", String::from_utf8_lossy(&mkfs.stderr));
     }
     // the root of a file system is ROOT
-    let disk = Mounted::new(&store.beside, "disk", 1 << 30, &["mkfs.ext4", "-q"]);
-    let sh = Command::new("cp").arg("-a").arg(store.root.join(".")).arg(&disk.at).status();
-    assert!(sh.expect("cp").success());
-    moves(&disk.at, "overlay2", &store);
+    let disks = [
+        ("ext4", Mounted::new(&store.beside, "ext4", 1 << 30, &["mkfs.ext4", "-q"])),
+        ("xfs", Mounted::with_clones(&store.beside, "xfs")),
+        ("btrfs", Mounted::with_clones(&store.beside, "btrfs")),
+    ];
+    for (kind, disk) in &disks {
+        let cp = Command::new("cp").arg("-a").arg(store.root.join(".")).arg(&disk.at).status();
+        assert!(cp.expect("cp").success());
+        disk.remount("noexec,nodev");
+        moves(&disk.at, "overlay2", &store);
+        let flat = if *kind == "btrfs" { "btrfs" } else { "vfs" };
+        refused(&disk.at, &["plan", "--to", flat], 0, &["H18", "remount,exec,dev"]);
+        disk.remount("exec,dev");
+        moves(&disk.at, flat, &store);
+    }
 }
 
 /// Dockers from 1.10 on made `aufs/` 0700, those from 20.10.9 on 0710: the new folders are like it.

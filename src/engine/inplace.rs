@@ -28,9 +28,11 @@ use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
-use crate::plan::switch::{NEW, STATE};
+use crate::plan::merge::Kept;
+use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Mode, Plan, PlanLayer};
 use crate::progress::Progress;
+use crate::target::Target;
 use crate::view::Chain;
 use carry::Carrier;
 use rayon::prelude::*;
@@ -196,16 +198,20 @@ pub fn tree(root: &Dir, layer: &PlanLayer) -> Result<Dir> {
     Err(Error::corrupt(format!("the folder of layer {} is gone", id.short())))
 }
 
-/// The stack of a layer in a moved store; each branch from what `branches` makes of a layer.
+/// The stack of a layer in a moved store; each branch from what `moved` or `kept` makes of a layer.
 fn stack(
     plan: &Plan,
     layer: &PlanLayer,
-    mut branches: impl FnMut(&PlanLayer, &mut Vec<Branch>) -> Result<()>,
+    mut moved: impl FnMut(&PlanLayer, &mut Vec<Branch>) -> Result<()>,
+    mut kept: impl FnMut(&Kept, &mut Vec<Branch>) -> Result<()>,
 ) -> Result<Chain> {
     let mut out = Vec::new();
     for id in std::iter::once(&layer.id).chain(&layer.lowers) {
-        let l = plan.layer(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
-        branches(l, &mut out)?;
+        match (plan.layer(id), plan.kept().iter().find(|k| k.id == *id)) {
+            (Some(l), _) => moved(l, &mut out)?,
+            (None, Some(k)) => kept(k, &mut out)?,
+            (None, None) => return Err(Error::corrupt(format!("layer {} is not in the plan", id.short()))),
+        }
     }
     Ok(Chain { branches: out })
 }
@@ -214,21 +220,35 @@ fn branch(id: &LayerId, dir: Dir, format: Format) -> Branch {
     Branch { id: Some(id.clone()), dir, format }
 }
 
-/// What aufs showed: for each layer its tree without the devices that were made, and above all that lies below it what was taken out.
+/// What aufs showed: for each layer its tree without the devices that were made, and above all that lies below it what was taken out. A
+/// layer that the target's own store keeps was not rewritten; it is taken twice, which shows the same, so that each layer has two branches.
 pub fn old_view(root: &Dir, plan: &Plan, layer: &PlanLayer) -> Result<Chain> {
-    stack(plan, layer, |l, out| {
+    let moved = |l: &PlanLayer, out: &mut Vec<Branch>| {
         out.push(branch(&l.id, tree(root, l)?, Format::Unmarked));
         out.push(branch(&l.id, taken_out(root, l)?, Format::Aufs));
         Ok(())
-    })
+    };
+    let kept = |k: &Kept, out: &mut Vec<Branch>| {
+        let parked = root.open_opt(format!("{OLD}/{}", k.source))?;
+        let dir = parked.map_or_else(|| root.open(&k.source), Ok)?;
+        out.push(branch(&k.id, dir.again()?, Format::Aufs));
+        out.push(branch(&k.id, dir, Format::Aufs));
+        Ok(())
+    };
+    stack(plan, layer, moved, kept)
 }
 
 /// What overlayfs will show.
 pub fn new_view(root: &Dir, plan: &Plan, layer: &PlanLayer) -> Result<Chain> {
-    stack(plan, layer, |l, out| {
+    let moved = |l: &PlanLayer, out: &mut Vec<Branch>| {
         out.push(branch(&l.id, tree(root, l)?, Format::Overlay));
         Ok(())
-    })
+    };
+    let kept = |k: &Kept, out: &mut Vec<Branch>| {
+        out.push(branch(&k.id, root.open(Target::Overlay2.tree(&k.theirs))?, Format::Overlay));
+        Ok(())
+    };
+    stack(plan, layer, moved, kept)
 }
 
 /// A layer's record: [`crate::verify::moved`] compares it with what is there. False if it is missing or not whole.

@@ -13,7 +13,7 @@ use crate::plan::switch::{OLD, STATE};
 use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::{Content, DRIVER};
-use crate::target::{Links, Target};
+use crate::target::{Below, Target};
 use crate::view::Chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -102,10 +102,11 @@ pub fn sources(plan: &Plan) -> BTreeMap<&LayerId, &str> {
     plan.layers.iter().map(|l| (&l.id, l.source.as_str())).chain(kept).collect()
 }
 
-/// overlay2's short names.
-pub fn links(plan: &Plan) -> Links<'_> {
+/// What the layers of the plan need to know of each other.
+pub fn below(plan: &Plan) -> Below<'_> {
     let kept = plan.kept().iter().map(|k| (k.id.as_str(), k.link.as_str()));
-    plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).chain(kept).collect()
+    let links = plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).chain(kept).collect();
+    Below { links, theirs: plan.kept().iter().map(|k| (&k.id, &k.theirs)).collect() }
 }
 
 /// What to build.
@@ -224,7 +225,7 @@ fn build_level(
     outcome: &mut Outcome,
     failed: &mut BTreeMap<LayerId, String>,
 ) -> Result<()> {
-    let (sources, links) = (sources(plan), links(plan));
+    let (sources, below) = (sources(plan), below(plan));
     let next = AtomicUsize::new(0);
     let halt = Mutex::new(None::<Error>);
     let lost: BTreeSet<LayerId> = failed.keys().cloned().collect();
@@ -234,13 +235,13 @@ fn build_level(
         let (send, receive) = mpsc::channel::<(&PlanLayer, Result<Sums>)>();
         // as many layers at a time as there are threads; within a layer its folders are shared out by rayon
         for _ in 0..rayon::current_num_threads() {
-            let (send, next, halt, sources, links, lost) = (send.clone(), &next, &halt, &sources, &links, &lost);
+            let (send, next, halt, sources, below, lost) = (send.clone(), &next, &halt, &sources, &below, &lost);
             s.spawn(move || {
                 while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if halt.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
                         break;
                     }
-                    let result = one(root, new, plan, layer, sources, links, lost);
+                    let result = one(root, new, plan, layer, sources, below, lost);
                     if send.send((layer, result)).is_err() {
                         break;
                     }
@@ -292,7 +293,7 @@ fn one(
     plan: &Plan,
     layer: &PlanLayer,
     sources: &BTreeMap<&LayerId, &str>,
-    links: &Links<'_>,
+    below: &Below<'_>,
     lost: &BTreeSet<LayerId>,
 ) -> Result<Sums> {
     crate::stop::check()?;
@@ -300,11 +301,11 @@ fn one(
         return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
     }
     if plan.options.mode == Mode::Move {
-        crate::target::overlay2::frame(new, &plan.style, layer, links)?;
+        crate::target::overlay2::frame(new, &plan.style, layer, &below.links)?;
         return inplace::apply(root, layer);
     }
     let chain = old_chain(root, layer, sources)?;
-    let tally = plan.options.to.build(new, &plan.style, layer, links, &chain)?;
+    let tally = plan.options.to.build(new, &plan.style, layer, below, &chain)?;
     Ok(Sums::of(&tally))
 }
 

@@ -251,9 +251,6 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
     match mode {
         // complete trees share the files of the layer below, wherever they lie
         Mode::Link if elsewhere && matches!(to, Target::Overlay | Target::Vfs) => None,
-        Mode::Move if found.existing.state == super::existing::State::Populated => {
-            Some(format!("there is a store of {to} already"))
-        }
         Mode::Link | Mode::Move if elsewhere => Some("the target is another file system".to_owned()),
         Mode::Clone if !shares_extents(magic) => Some(format!("{} shares no extents", host.new_fs)),
         Mode::Clone if elsewhere && !matches!(to, Target::Overlay | Target::Vfs) => {
@@ -382,6 +379,11 @@ impl<'a> Sums<'a> {
 
     fn facts(&self, id: &LayerId) -> Option<&'a Facts> {
         self.facts.get(id).map(|(f, _)| *f)
+    }
+
+    /// On btrfs: of a parent that is built with it, and not of one that was there before.
+    fn is_snapshot(&self, l: &PlanLayer) -> bool {
+        l.lowers.first().is_some_and(|parent| self.facts(parent).is_some())
     }
 }
 
@@ -515,15 +517,22 @@ fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, (mode, far): (Mod
     }
 }
 
-/// Each layer is a snapshot of its parent, changed. What it holds itself lies in trees of its own.
+/// Each layer is a snapshot of its parent, changed. What it holds itself lies in trees of its own. What stands on a layer that the target's own
+/// store keeps is no snapshot: it is written whole.
 fn btrfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
     let mut m = Made { per_inode: 0.0, ..Made::on(unit, sums) };
     m.nodes = tree::snapshots(sums, layers);
     m.cost += unit.folders(2);
     for l in layers {
-        let f = &l.facts;
-        m.folders(f.folders + 1, 0, unit);
-        m.files(f.inodes, f.files, f.allocated, l.role, mode);
+        if sums.is_snapshot(l) {
+            let f = &l.facts;
+            m.folders(f.folders + 1, 0, unit);
+            m.files(f.inodes, f.files, f.allocated, l.role, mode);
+        } else {
+            let shown = sums.shown(&l.id);
+            m.folders(shown.folders + 1, 0, unit);
+            m.files(shown.inodes, shown.inodes, shown.allocated, l.role, mode);
+        }
     }
     m
 }

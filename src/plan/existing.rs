@@ -38,7 +38,7 @@ pub struct Layer {
     pub link: String,
     /// overlay2's list of layers below, as it stands.
     pub lower: String,
-    /// overlay2: another layer stands on it.
+    /// Another layer stands on it and has marked it, as overlay2 wants; the others want no mark.
     pub committed: bool,
 }
 
@@ -165,6 +165,9 @@ fn read_layer(root: &Dir, to: Target, id: LayerId) -> Result<Layer> {
         return Err(Error::corrupt(format!("its folder {folder} is missing")));
     };
     if to != Target::Overlay2 {
+        if !root.stat_opt(to.tree(&id))?.is_some_and(|m| m.is_dir()) || (to == Target::Btrfs && !dir.is_subvolume()?) {
+            return Err(Error::corrupt(format!("its folder {folder} holds no tree of {to}")));
+        }
         return Ok(Layer { id, link: String::new(), lower: String::new(), committed: true });
     }
     let text = |name: &str| -> Result<Option<String>> {

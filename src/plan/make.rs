@@ -87,9 +87,6 @@ pub fn make_on(
         None => existing::read(root, options.to, &store)?,
     };
     let state = existing.state;
-    if options.mode == super::Mode::Move && state == existing::State::Populated {
-        return Err(no_move(format!("there is a store of {} with layers in it", options.to)));
-    }
     #[rustfmt::skip]
     let found =
         Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };

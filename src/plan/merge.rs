@@ -227,12 +227,6 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
                 crate::show::plural(decided.kept.len(), "layer")
             );
             out.push(Finding::new("T02", format!("{to}/"), text).effect(effect));
-            if to != Target::Overlay2 && !decided.kept.is_empty() {
-                out.push(
-                    Finding::new("T10", format!("{to}/"), "it has layers that the old store has too")
-                        .fix("choose --to overlay2, or move that store away and migrate again"),
-                );
-            }
         }
     }
     for (id, why) in &decided.refused {

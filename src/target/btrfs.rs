@@ -4,8 +4,11 @@
 //! btrfs/subvolumes/<id>     subvolume: all that the layer and the layers below show
 //! btrfs/quotas/<id>         size limit of a container; aufs has none, so none is made
 //! ```
+//!
+//! What stands on a layer that the target's own store keeps is no snapshot of it: Docker's own extraction of that layer may lack
+//! attributes that a tar does not hold. It is written anew, whole, with the extents of the old store where the mode allows.
 
-use super::{Style, Target, apply};
+use super::{Ids, Style, Target, apply, flat};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
@@ -24,15 +27,20 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     super::ensure_folders(at, style, &["btrfs", HOME])
 }
 
-pub(super) fn build(at: &Dir, layer: &PlanLayer, chain: &Chain) -> Result<Tally> {
+pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
     let home = at.open(HOME)?;
     let name = layer.id.as_str().as_bytes();
-    match layer.lowers.first() {
+    let parent = layer.lowers.first();
+    let snapshot = parent.filter(|p| !theirs.contains_key(p));
+    match snapshot {
         Some(parent) => home.snapshot(&home.open(parent.as_str())?, name)?,
         None => home.create_subvolume(name)?,
     }
     let placer = Placer::new(home.open(name)?, &layer.transfer, Target::Btrfs.xattr_scope(), false);
-    apply::write(&chain.branch(0)?.dir, layer.lowers.is_empty(), &placer)?;
+    match (parent, snapshot) {
+        (Some(_), None) => flat::write(chain, &placer, &flat::Leave::new())?,
+        _ => apply::write(&chain.branch(0)?.dir, parent.is_none(), &placer)?,
+    }
     Ok(placer.tally)
 }
 

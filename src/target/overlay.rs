@@ -10,9 +10,9 @@
 //!
 //! The driver stacks two trees only, so a container does not stand on its init layer: its `upper` holds what both have, and its `lower-id`
 //! names the image layer. Docker copies the init layer's `upper` when it makes the container; what the container has changed since then lies on
-//! top of it.
+//! top of it. An image layer that the target's own store keeps has another id there, which is what `lower-id` then names.
 
-use super::{Style, Target, flat, overlay_diff};
+use super::{Ids, Style, Target, Theirs, flat, overlay_diff};
 use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::Result;
@@ -44,7 +44,7 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     super::ensure_folders(at, style, &["overlay"])
 }
 
-pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, chain: &Chain) -> Result<Tally> {
+pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
     let home = at.open("overlay")?;
     let name = layer.id.as_str();
     home.mkdir(name, style.layer)?;
@@ -55,10 +55,8 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, chain: &Chain) -
     match shape(layer.role, &layer.lowers) {
         Shape::Root => {
             dir.mkdir("root", 0o755)?;
-            let parent = match layer.lowers.first() {
-                Some(parent) => home.open_opt(format!("{parent}/root"))?,
-                None => None,
-            };
+            let parent = layer.lowers.first().filter(|p| !theirs.contains_key(p));
+            let parent = parent.map(|p| home.open(format!("{p}/root"))).transpose()?;
             let placer = placer(dir.open("root")?).beside(parent);
             flat::write(chain, &placer, &flat::Leave::new())?;
             Ok(placer.tally)
@@ -68,6 +66,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, chain: &Chain) -
             let placer = placer(dir.open("upper")?);
             overlay_diff::write(chain, branches, &placer)?;
             // 0666 less the umask until 19.03.14, 0600 since: told by the mode of the driver's folder (FORMATS 3)
+            let lower = theirs.get(lower).unwrap_or(&lower);
             dir.write_new("lower-id", lower.as_str().as_bytes(), if style.top == 0o700 { 0o644 } else { 0o600 })?;
             for sub in ["work", "merged"] {
                 dir.mkdir(sub, 0o700)?;
@@ -82,14 +81,33 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
     at.open("overlay")?.remove_tree(layer.id.as_str().as_bytes())
 }
 
-pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
-    chain(at, &layer.id, layer.role, &layer.lowers)
+pub(super) fn view(at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
+    stack(at, &layer.id, layer.role, &layer.lowers, &|id| theirs.place(id))
 }
 
 pub(super) fn chain(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Chain> {
+    stack(at, id, role, lowers, &|_| None)
+}
+
+/// So many of the uppermost old layers are in this layer's own folder; below them is the one with a `root/`, if any.
+pub fn own_layers(layer: &PlanLayer) -> Option<u16> {
+    match shape(layer.role, &layer.lowers) {
+        Shape::Root => None,
+        Shape::Upper(branches, _) => Some(branches),
+    }
+}
+
+fn stack<'d>(
+    at: &'d Dir,
+    id: &LayerId,
+    role: Role,
+    lowers: &[LayerId],
+    elsewhere: &dyn Fn(&LayerId) -> Option<(&'d Dir, &'d LayerId)>,
+) -> Result<Chain> {
     // `root/` too is read as overlayfs reads it: a device 0:0 in it would be a ghost in every container
     let branch = |id: &LayerId, sub: &str| -> Result<Branch> {
-        Ok(Branch { id: Some(id.clone()), dir: at.open(format!("overlay/{id}/{sub}"))?, format: Format::Overlay })
+        let (at, name) = elsewhere(id).unwrap_or((at, id));
+        Ok(Branch { id: Some(id.clone()), dir: at.open(format!("overlay/{name}/{sub}"))?, format: Format::Overlay })
     };
     let branches = match shape(role, lowers) {
         Shape::Root => vec![branch(id, "root")?],
@@ -98,8 +116,9 @@ pub(super) fn chain(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> R
     Ok(Chain { branches })
 }
 
-pub(super) fn check(at: &Dir, layer: &PlanLayer) -> Result<Vec<String>> {
-    let mut out = sound(at, &layer.id, layer.role, &layer.lowers)?;
+pub(super) fn check(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>) -> Result<Vec<String>> {
+    let lowers: Vec<LayerId> = layer.lowers.iter().map(|l| (*theirs.get(l).unwrap_or(&l)).clone()).collect();
+    let mut out = sound(at, &layer.id, layer.role, &lowers)?;
     // Docker from 17.12 on makes it itself
     let upper = matches!(shape(layer.role, &layer.lowers), Shape::Upper(..));
     if upper && !at.has(format!("overlay/{}/merged", layer.id))? {

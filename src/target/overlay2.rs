@@ -108,15 +108,14 @@ pub(super) fn refresh(at: &Dir, layer: &PlanLayer) -> Result<()> {
 }
 
 pub(super) fn view(at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
-    let elsewhere = |id: &LayerId| theirs.ids.get(id).map(|their| (theirs.at, (*their).clone()));
-    chain(at, std::iter::once(&layer.id).chain(&layer.lowers), &elsewhere)
+    chain(at, std::iter::once(&layer.id).chain(&layer.lowers), &|id| theirs.place(id))
 }
 
 /// Each layer's own tree, nearest first; those that `elsewhere` knows have another id and lie in another place.
 pub(super) fn chain<'a, 'd>(
     at: &'d Dir,
     ids: impl Iterator<Item = &'a LayerId>,
-    elsewhere: &dyn Fn(&LayerId) -> Option<(&'d Dir, LayerId)>,
+    elsewhere: &dyn Fn(&LayerId) -> Option<(&'d Dir, &'d LayerId)>,
 ) -> Result<Chain> {
     let branch = |id: &LayerId| -> Result<Branch> {
         let dir = match elsewhere(id) {

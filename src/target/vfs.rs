@@ -7,7 +7,7 @@
 //! Docker copies the parent's tree for each layer. Image layers are never written into, so here they share the inodes of unchanged
 //! files; the trees of containers and their init layers share none.
 
-use super::{Style, Target, flat};
+use super::{Ids, Style, Target, flat};
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::ids::LayerId;
@@ -20,13 +20,11 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     super::ensure_folders(at, style, &["vfs", "vfs/dir"])
 }
 
-pub(super) fn build(at: &Dir, layer: &PlanLayer, chain: &Chain) -> Result<Tally> {
+pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
     let home = at.open("vfs/dir")?;
     home.mkdir(layer.id.as_str(), 0o700)?;
-    let parent = match layer.lowers.first() {
-        Some(parent) => home.open_opt(parent.as_str())?,
-        None => None,
-    };
+    let parent = layer.lowers.first().filter(|p| !theirs.contains_key(p));
+    let parent = parent.map(|p| home.open(p.as_str())).transpose()?;
     let root = home.open(layer.id.as_str())?;
     let placer = Placer::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).beside(parent);
     flat::write(chain, &placer, &flat::Leave::new())?;

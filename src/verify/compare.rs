@@ -8,7 +8,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::PlanLayer;
 use crate::plan::scan::join;
 use crate::target::flat::Leave;
-use crate::target::{Target, Theirs};
+use crate::target::{Target, Theirs, overlay};
 use crate::view::{Chain, Contributors, Folder, Node};
 use crate::walk::walk;
 use std::collections::{HashMap, HashSet};
@@ -37,6 +37,9 @@ struct Pair<'a> {
     /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
     /// So many old branches stand for one layer.
     rests: Option<u16>,
+    /// overlay: so many of the uppermost old branches are ours, and what only the others bring is not looked at: it lies in the tree of a
+    /// layer that the target's own store keeps.
+    kept_below: Option<u16>,
     /// Layers that are not ours.
     theirs: &'a Theirs<'a>,
     seen: &'a Seen,
@@ -178,7 +181,14 @@ impl<'a> Pair<'a> {
         // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
         let overlay_xattrs = to == Target::Overlay || layer.facts.overlay_xattrs.count > 0;
         let subject = ("layer", layer.id.as_str());
-        Pair { rests, overlay_xattrs, ..Pair::between(subject, old, new, to, content, theirs, seen) }
+        let own = if to == Target::Overlay { overlay::own_layers(layer) } else { None };
+        let below = |n: &u16| layer.lowers.get(usize::from(*n) - 1).is_some_and(|id| theirs.ids.contains_key(id));
+        Pair {
+            rests,
+            kept_below: own.filter(below),
+            overlay_xattrs,
+            ..Pair::between(subject, old, new, to, content, theirs, seen)
+        }
     }
 
     fn between(
@@ -191,8 +201,11 @@ impl<'a> Pair<'a> {
         seen: &'a Seen,
     ) -> Pair<'a> {
         let (groups, changed) = (Mutex::default(), AtomicBool::new(false));
-        let (rests, overlay_xattrs, leave) = (None, false, None);
-        Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, theirs, seen, groups, changed }
+        let (rests, kept_below, overlay_xattrs, leave) = (None, None, false, None);
+        #[rustfmt::skip]
+        let pair =
+            Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, kept_below, theirs, seen, groups, changed };
+        pair
     }
 
     /// Compares everything; do the bytes of any file differ?
@@ -207,7 +220,7 @@ impl<'a> Pair<'a> {
     fn rests_below(&self, old: &Node, new: &Node) -> bool {
         match self.rests {
             _ if new.from.contains(&0) => false,
-            None => false,
+            None => self.kept_below.is_some_and(|own| old.from.iter().all(|i| *i >= own)),
             Some(1) => old.from == new.from,
             Some(n) => {
                 let mut layers: Vec<u16> = old.from.iter().map(|i| i / n).collect();
@@ -252,7 +265,7 @@ impl<'a> Pair<'a> {
         for (i, ghost) in &is.ghosts {
             // Docker's own extraction of a layer makes them
             let holder = &self.new.branch(*i)?.id;
-            if self.theirs.ids.values().any(|t| Some(*t) == holder.as_ref()) {
+            if holder.as_ref().is_some_and(|id| self.theirs.ids.contains_key(id)) {
                 continue;
             }
             self.differ(&join(path, ghost), "a whiteout that hides nothing would be listed here");

@@ -29,11 +29,11 @@ pub fn verify_stage(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let seen = Seen::default();
-    let links = stage::links(plan);
+    let below = stage::below(plan);
     let all = which == stage::Which::All;
     let layers: Vec<&PlanLayer> = plan.layers.iter().filter(|l| all || !l.role.writable()).collect();
     for layer in &layers {
-        match plan.options.to.check(new, layer, &links) {
+        match plan.options.to.check(new, layer, &below) {
             Ok(lines) => lines.into_iter().for_each(|l| seen.differ("layer", layer.id.as_str(), b"", l)),
             Err(e) => seen.differ("layer", layer.id.as_str(), b"", e.chain()),
         }
@@ -65,10 +65,10 @@ impl<'a> Pair<'a> {
     fn new(plan: &'a Plan, old: &'a Dir, new: &'a Dir, level: Level, all: bool, seen: &'a Seen) -> Result<Pair<'a>> {
         // before the switch the target's own store lies beside the old one, afterwards it holds the new one
         let at = match plan.kept().first() {
-            Some(k) if !new.has(format!("{}/{}/diff", plan.options.to.home(), k.theirs))? => old,
+            Some(k) if !new.has(plan.options.to.tree(&k.theirs))? => old,
             _ => new,
         };
-        let theirs = Theirs { at, ids: plan.kept().iter().map(|k| (&k.id, &k.theirs)).collect() };
+        let theirs = Theirs { at, ids: stage::below(plan).theirs };
         let tar_splits = plan.metadata.iter().filter_map(|f| {
             let chain = f.path.strip_prefix("layerdb/sha256/")?.strip_suffix("/tar-split.json.gz")?;
             Some((ChainId::from_hex(chain).ok()?, f))

@@ -85,13 +85,6 @@ fn populated(b: &Bed, folder: &str) {
     b.mkdir("image/overlay2");
 }
 
-/// A store of vfs whose only layer is the one with this number.
-fn vfs_with(b: &mut Bed, n: usize) {
-    b.options["to"] = "vfs".into();
-    store::record(&b.root, "vfs", &store::link(None, n), None, NONE);
-    b.mkdir(&format!("vfs/dir/{NONE}"));
-}
-
 fn mounts(b: &Bed, options: &str, super_options: &str) {
     b.machine("proc/self/mountinfo", &format!("25 1 8:1 / / {options} - ext4 /dev/sda1 {super_options}\n"));
 }
@@ -242,5 +235,4 @@ cases! {
     T07 content: |b| b.mkdir("overlay2.temp") => |b| b.mkdir("overlay2.tar");
     T08 content: |b| b.options["mode"] = "clone".into() => |b| b.options["mode"] = "copy".into();
     T09 content: |b| b.root_on_tmpfs() => sound;
-    T10 content: |b| vfs_with(b, 0) => |b| vfs_with(b, 7);
 }

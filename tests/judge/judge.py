@@ -2,8 +2,12 @@
 """What the kernel and a real Docker say about a migrated data root.
 
     judge.py views  ROOT DRIVER TRUTH   mount every recorded layer and compare each name with TRUTH/manifest
+    judge.py tars   ROOT DRIVER TRUTH   the same where Docker extracted some of the layers: of attributes and times a tar holds a part only
     judge.py docker ROOT DRIVER TRUTH   boot dockerd on ROOT and compare what it lists with TRUTH/truth.json; save images; start a container
     judge.py use    ROOT DRIVER         boot dockerd on ROOT and work with it: start, write, create, remove, import; prints JSON of what was done
+    judge.py fill   ROOT DRIVER ARCHIVE TAG NAME
+                                        boot dockerd on an empty ROOT: load ARCHIVE, import an image as TAG, create a container NAME of the
+                                        first and one of the second; prints the truth of it
 
 Everything runs in private mount, network and process namespaces, so nothing stays mounted and no process stays. dockerd writes into
 ROOT: give it a copy. One line for each difference; exit code 1 if there is one.
@@ -157,7 +161,20 @@ def recorded(path, driver):
     return rows
 
 
-def views(root, driver, truth):
+def tars(root, driver, truth):
+    views(root, driver, truth, in_a_tar)
+
+
+def in_a_tar(fields):
+    """What of a name's fields a tar of Docker's holds: whole seconds, and one attribute. A device 0:0 that Docker extracts for overlay
+    becomes a ghost."""
+    if fields is None or len(fields) == 1:
+        return None
+    attributes = [a for a in fields[11].split(",") if a.startswith("security.capability=")]
+    return [*fields[:5], fields[5].split(".")[0], *fields[6:11], ",".join(attributes) or "-"]
+
+
+def views(root, driver, truth, part=lambda fields: fields):
     manifests = sorted(os.listdir(truth + "/manifest"))
     for file in manifests:
         layer = file.removesuffix(".tsv")
@@ -170,7 +187,7 @@ def views(root, driver, truth):
             continue
         for name in sorted(want.keys() | have.keys()):
             w, h = want.get(name), have.get(name)
-            if w == h:
+            if w == h or part(w) == part(h):
                 continue
             if w is None or h is None or len(h) == 1:
                 differs(layer[:16], name, "is missing" if h is None else "is not wanted" if w is None else h[0])
@@ -390,8 +407,39 @@ def use(root, driver):
     print(json.dumps(did))
 
 
+def fill(root, driver, archive, tag, name):
+    """A store that Docker wrote itself, with some of what another store has."""
+    with Docker(root, driver, named=True) as d, tempfile.TemporaryDirectory() as t:
+        d.call("load", "-q", "-i", archive)
+        loaded = next(i for i in d.images() if len(i["RootFS"].get("Layers") or []) > 1)
+        with open(t + "/file", "w") as f:
+            f.write("of another store\n")
+        with tarfile.open(t + "/image.tar", "w") as tar:
+            tar.add(t + "/file", "only-file")
+        d.call("import", t + "/image.tar", tag)
+        d.call("create", "--name", name, loaded["Id"], "true")
+        d.call("create", "--name", "theirs", tag, "/only-file")
+        d.call("cp", t + "/file", "theirs:/written")
+        d.call("volume", "create", "volume-of-theirs")
+        images = [
+            {
+                "id": i["Id"],
+                "tags": sorted(i["RepoTags"] or []),
+                "digests": sorted(i["RepoDigests"] or []),
+                "parent": i["Parent"],
+                "diffids": i["RootFS"].get("Layers") or [],
+            }
+            for i in d.images()
+        ]
+        containers = [
+            {"id": c["Id"], "name": c["Name"].lstrip("/"), "image": c["Image"], "status": c["State"]["Status"], "exit": c["State"]["ExitCode"]}
+            for c in d.containers()
+        ]
+        print(json.dumps({"images": images, "containers": containers, "volumes": d.call("volume", "ls", "-q").stdout.split()}))
+
+
 def main():
-    verbs = {"views": (views, 3), "docker": (docker, 3), "use": (use, 2)}
+    verbs = {"views": (views, 3), "tars": (tars, 3), "docker": (docker, 3), "use": (use, 2), "fill": (fill, 5)}
     verb, wants = verbs.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
     if verb is None or len(sys.argv) != 2 + wants:
         sys.exit(__doc__)

@@ -75,7 +75,7 @@ pub fn snapshots(sums: &Sums<'_>, layers: &[PlanLayer]) -> u64 {
     let mean = sums.items_per_inode;
     let (mut nodes, mut others) = (0.0, 0);
     for l in layers {
-        let made = tree(&l.facts, &sums.shown(&l.id), l.lowers.is_empty(), mean);
+        let made = tree(&l.facts, &sums.shown(&l.id), !sums.is_snapshot(l), mean);
         nodes += made;
         // the root's item, its two references, its UUID, its name in subvolumes/
         others += 439 + 2 * (18 + ID) + 8 + 2 * (30 + ID) + 6 * ITEM;

@@ -3,7 +3,7 @@
 use super::Machine;
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::{self, Mount};
-use crate::disk::{Dir, FileType};
+use crate::disk::{Dir, FileType, Meta};
 use crate::error::{IoContext, Result};
 use crate::plan::{Mode, Options};
 use crate::target::Target;
@@ -222,7 +222,10 @@ fn beside(root: &Dir, to: Target, out: &mut Vec<Finding>) -> Result<()> {
             out.push(Finding::new("T07", format!("{name}/"), "left by another tool").effect("left alone"));
         }
     }
-    if root.open_opt("vfs/dir")?.is_some_and(|d| d.list().is_ok_and(|l| !l.is_empty())) {
+    // `vfs` may be a symlink of the user's: then it is nothing of ROOT's, and for vfs as the target H08 says so
+    let vfs =
+        root.stat_opt("vfs")?.filter(Meta::is_dir).and_then(|_| root.open_opt("vfs/dir").transpose()).transpose()?;
+    if vfs.is_some_and(|d| d.list().is_ok_and(|l| !l.is_empty())) {
         let f = Finding::new("D12", "vfs/dir", "it holds volumes of a Docker before 1.7, or a store of vfs");
         out.push(if to == Target::Vfs { f.level(Level::Warn) } else { f }.effect("not touched"));
     }
