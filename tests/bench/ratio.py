@@ -70,9 +70,11 @@ def main():
             theirs.append(t)
     med = statistics.median
     ratio = med([o[0] / t[0] for o, t in zip(ours, theirs)])
+    # of a pipeline nothing is known
+    told = f"{memory:.0f} MiB" if memory else "-"
     load = med([o[1] / o[0] for o in ours])
     print(f"| {a.name} | {med([o[0] for o in ours]):.2f} s | {med([t[0] for t in theirs]):.2f} s | **{ratio:.2f}** | {a.goal} | "
-          f"{load:.2f} | {memory:.0f} MiB |", flush=True)
+          f"{load:.2f} | {told} |", flush=True)
 
 
 main()

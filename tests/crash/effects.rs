@@ -25,11 +25,19 @@ fn between(bed: &Bed, args: &[&str]) -> Vec<Between> {
     bed::Ran::of(c.output().expect("strace"), args).expect(&[0, 3]);
     let (root, marks) = (path(&bed.root).to_owned(), path(&marks).to_owned());
     let mut out: Vec<Between> = vec![("the start".to_owned(), Vec::new())];
-    for line in fs::read_to_string(&log).expect("the log").lines() {
-        let Some((call, rest)) = line.split_once(' ').and_then(|(_, l)| l.trim().split_once('(')) else { continue };
+    // one thread builds while another syncs what is built: each has passed points of its own
+    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+    let log = fs::read_to_string(&log).expect("the log");
+    for line in log.lines() {
+        let Some((thread, (call, rest))) =
+            line.split_once(' ').and_then(|(thread, l)| Some((thread, l.trim().split_once('(')?)))
+        else {
+            continue;
+        };
         if rest.contains(&marks) {
             if call == "write" {
                 let text = rest.split('"').nth(1).unwrap_or_default();
+                last.insert(thread, out.len());
                 out.push((text.split(' ').skip(1).collect::<Vec<_>>().join(" ").replace("\\n", ""), Vec::new()));
             }
             continue;
@@ -41,8 +49,7 @@ fn between(bed: &Bed, args: &[&str]) -> Vec<Between> {
         let asks = call == "ioctl" && !["FICLONE", "SUBVOL", "SNAP"].iter().any(|i| rest.contains(i));
         let refused = rest.contains(" = -1 ");
         if here && !opens && !asks && !refused {
-            let (_, calls) = out.last_mut().expect("the start");
-            calls.push(call.to_owned());
+            out[last.get(thread).copied().unwrap_or(0)].1.push(call.to_owned());
         }
     }
     out

@@ -259,6 +259,7 @@ fn beside_a_filled_store() {
     let dir = bed::temp();
     let disk = Mounted::with_clones(dir.path(), "xfs");
     every_point(&disk.at, "small-filled", &["--mode", "link"], Which::All(9));
+    every_point(&disk.at, "small-filled", &["--mode", "move"], Which::All(3));
 }
 
 /// Prepared while Docker runs: killed in the preparation, and in what follows it.
