@@ -7,6 +7,7 @@
 //! `UNAUFS_FAULT_STALL=k` makes that effect take ten minutes, as a disk might;
 //! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs but the journal's
 //! own, for the control that must fail, and `UNAUFS_FAULT_NO_SYNC=all` those too, for cheap rounds without a power cut; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).
+//! `UNAUFS_FAULT_DOCKER=TEXT` is what this machine's dockerd says of its version: to start one takes longer than most of what is tested.
 //! Compiled in only with the feature `fault-points`; otherwise all of it is nothing.
 
 #[cfg(feature = "fault-points")]
@@ -83,4 +84,15 @@ pub fn without_syncs() -> bool {
     }
     #[cfg(not(feature = "fault-points"))]
     false
+}
+
+/// What the dockerd of this machine says of its version, if somebody has asked it before.
+#[inline]
+pub fn docker() -> Option<String> {
+    #[cfg(feature = "fault-points")]
+    {
+        std::env::var("UNAUFS_FAULT_DOCKER").ok()
+    }
+    #[cfg(not(feature = "fault-points"))]
+    None
 }

@@ -2,7 +2,7 @@
 
 use super::{Machine, is_root_of};
 use crate::checks::{Finding, Level};
-use crate::disk::Dir;
+use crate::disk::{Dir, fault};
 use crate::error::{Error, Result};
 use crate::plan::Options;
 use crate::target::Target;
@@ -236,6 +236,11 @@ fn swarm(root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
 
 /// The version of the dockerd that is installed, by asking it. Before 1.12 daemon and client were one program.
 fn installed(machine: &Machine) -> Option<String> {
+    if machine.at == Path::new("/")
+        && let Some(said) = fault::docker()
+    {
+        return version_in(&said);
+    }
     let programs = ["usr/bin/dockerd", "usr/local/bin/dockerd", "usr/sbin/dockerd", "usr/bin/docker"];
     let program = programs.iter().map(|p| machine.file(p)).find(|p| p.is_file())?;
     let client = program.ends_with("docker");
