@@ -47,6 +47,17 @@ impl Tally {
         self.inodes.fetch_add(1, Ordering::Relaxed);
         self.disk.fetch_add(disk, Ordering::Relaxed);
     }
+
+    /// Counts what was made of a file, symlink or device with metadata `m`: cloned or copied, to `new` in `to`.
+    pub fn copied(&self, used: Transfer, m: &Meta, to: &Dir, new: &[u8]) -> Result<()> {
+        let counter = if used == Transfer::Clone { &self.cloned } else { &self.copied };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.made(if used == Transfer::Clone { 0 } else { to.stat(new)?.allocated });
+        if used == Transfer::Copy && m.kind == FileType::RegularFile {
+            self.bytes.fetch_add(m.size.min(m.allocated), Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// Files that have several names: bounded by the number of such inodes, not of files.
@@ -275,13 +286,7 @@ impl Placer {
 
     fn copy(&self, from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], ability: &Ability) -> Result<()> {
         let used = copy_object(from, name, m, to, new, self.scope, ability)?;
-        let counter = if used == Transfer::Clone { &self.tally.cloned } else { &self.tally.copied };
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.tally.made(if used == Transfer::Clone { 0 } else { to.stat(new)?.allocated });
-        if used == Transfer::Copy && m.kind == FileType::RegularFile {
-            self.tally.bytes.fetch_add(m.size.min(m.allocated), Ordering::Relaxed);
-        }
-        Ok(())
+        self.tally.copied(used, m, to, new)
     }
 
     /// Gives the new folder `to` the attributes of `from`, times last. Nothing may be made in `to` afterwards.

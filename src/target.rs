@@ -72,6 +72,11 @@ impl Target {
         }
     }
 
+    /// So many of the uppermost old layers are in a layer's own folder, where that is not one layer or all of them.
+    pub fn own_layers(self, layer: &PlanLayer) -> Option<u16> {
+        if self == Target::Overlay { overlay::own_layers(layer) } else { None }
+    }
+
     /// Which extended attributes it can hold without obeying them.
     pub fn xattr_scope(self) -> XattrScope {
         match self {
@@ -216,6 +221,11 @@ impl Theirs<'_> {
     fn place(&self, id: &LayerId) -> Option<(&Dir, &LayerId)> {
         self.ids.get(id).map(|their| (self.at, *their))
     }
+}
+
+/// The layer's parent, if it is built too: on one that the target's own store keeps nothing is built.
+fn parent<'l>(layer: &'l PlanLayer, theirs: &Ids<'_>) -> Option<&'l LayerId> {
+    layer.lowers.first().filter(|p| !theirs.contains_key(p))
 }
 
 /// Our id of a layer, the id of the same layer in the target's own store.

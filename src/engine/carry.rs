@@ -1,8 +1,7 @@
 //! Copies what goes along to a new root in another place ([`crate::plan::elsewhere`]); into the stage, like everything.
 //!
 //! A unit is done when its file system was synced and the journal says so, with the state in which the old one was read and what was made of
-//! it. Should the old one
-//! have changed when a run goes on, it is copied anew.
+//! it. Should the old one have changed when a run goes on, it is copied anew.
 
 use super::Locked;
 use super::stage::Sums;
@@ -16,7 +15,6 @@ use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
 use crate::target::flat;
 use crate::verify::plain;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The journal's kind of these units.
@@ -106,10 +104,7 @@ fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability
     if !m.is_dir() {
         let tally = Tally::default();
         let used = copy_object(&from, name, &m, &to, name, XattrScope::Plain, ability)?;
-        let counter = if used == Transfer::Clone { &tally.cloned } else { &tally.copied };
-        counter.fetch_add(1, Ordering::Relaxed);
-        tally.made(if used == Transfer::Clone { 0 } else { to.stat(name)?.allocated });
-        tally.bytes.fetch_add(if used == Transfer::Copy { m.size.min(m.allocated) } else { 0 }, Ordering::Relaxed);
+        tally.copied(used, &m, &to, name)?;
         return Ok(Sums::of(&tally));
     }
     to.mkdir(name, 0o700)?;

@@ -67,12 +67,12 @@ pub fn make_on(
     };
     let began = std::time::Instant::now();
     // the host is looked at meanwhile: to start a dockerd and ask its version takes longer than to count a small store
-    let ((counted, took), host) = std::thread::scope(|s| {
+    let (counted, took, host) = std::thread::scope(|s| {
         let host = s.spawn(|| host::look(root, options, machine));
         let counted = count(root, &store, known, progress);
         let took = began.elapsed();
         let host = host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        ((counted, took), host)
+        (counted, took, host)
     });
     let ((facts, mut unreadable), host) = (counted?, host?);
     let pace = Pace::of(took, facts.values());

@@ -30,16 +30,17 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
 pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
     let home = at.open(HOME)?;
     let name = layer.id.as_str().as_bytes();
-    let parent = layer.lowers.first();
-    let snapshot = parent.filter(|p| !theirs.contains_key(p));
+    let snapshot = super::parent(layer, theirs);
     match snapshot {
         Some(parent) => home.snapshot(&home.open(parent.as_str())?, name)?,
         None => home.create_subvolume(name)?,
     }
     let placer = Placer::new(home.open(name)?, &layer.transfer, Target::Btrfs.xattr_scope(), false);
-    match (parent, snapshot) {
-        (Some(_), None) => flat::write(chain, &placer, &flat::Leave::new())?,
-        _ => apply::write(&chain.branch(0)?.dir, parent.is_none(), &placer)?,
+    let base = layer.lowers.is_empty();
+    if snapshot.is_some() || base {
+        apply::write(&chain.branch(0)?.dir, base, &placer)?;
+    } else {
+        flat::write(chain, &placer, &flat::Leave::new())?;
     }
     Ok(placer.tally)
 }

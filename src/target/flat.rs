@@ -4,8 +4,8 @@
 //! aufs/diff/<id>  aufs/diff/<parent>  …  aufs/diff/<base>   ─ crate::view ─▶   one tree without markers
 //! ```
 //!
-//! Each folder is a task of its own and holds the names of that folder only, of a crowded one not all at once. It opens what it needs by path: a task that waits holds no
-//! descriptor, so that a stack of 100 layers does not run out of them. A folder's times are set when all its names are made.
+//! Each folder is a task of its own and holds the names of that folder only, of a crowded one not all at once. It opens what it needs by
+//! path: a task that waits holds no descriptor, so that a stack of 100 layers does not run out of them. A folder's times are set when all its names are made.
 
 use crate::branch::Slice;
 use crate::disk::attrs::XattrScope;

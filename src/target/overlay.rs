@@ -55,8 +55,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>
     match shape(layer.role, &layer.lowers) {
         Shape::Root => {
             dir.mkdir("root", 0o755)?;
-            let parent = layer.lowers.first().filter(|p| !theirs.contains_key(p));
-            let parent = parent.map(|p| home.open(format!("{p}/root"))).transpose()?;
+            let parent = super::parent(layer, theirs).map(|p| home.open(format!("{p}/root"))).transpose()?;
             let placer = placer(dir.open("root")?).beside(parent);
             flat::write(chain, &placer, &flat::Leave::new())?;
             Ok(placer.tally)
@@ -90,7 +89,7 @@ pub(super) fn chain(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> R
 }
 
 /// So many of the uppermost old layers are in this layer's own folder; below them is the one with a `root/`, if any.
-pub fn own_layers(layer: &PlanLayer) -> Option<u16> {
+pub(super) fn own_layers(layer: &PlanLayer) -> Option<u16> {
     match shape(layer.role, &layer.lowers) {
         Shape::Root => None,
         Shape::Upper(branches, _) => Some(branches),

@@ -23,8 +23,7 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
 pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
     let home = at.open("vfs/dir")?;
     home.mkdir(layer.id.as_str(), 0o700)?;
-    let parent = layer.lowers.first().filter(|p| !theirs.contains_key(p));
-    let parent = parent.map(|p| home.open(p.as_str())).transpose()?;
+    let parent = super::parent(layer, theirs).map(|p| home.open(p.as_str())).transpose()?;
     let root = home.open(layer.id.as_str())?;
     let placer = Placer::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).beside(parent);
     flat::write(chain, &placer, &flat::Leave::new())?;

@@ -8,7 +8,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::PlanLayer;
 use crate::plan::scan::join;
 use crate::target::flat::Leave;
-use crate::target::{Target, Theirs, overlay};
+use crate::target::{Target, Theirs};
 use crate::view::{Chain, Contributors, Folder, Node};
 use crate::walk::walk;
 use std::collections::{HashMap, HashSet};
@@ -181,7 +181,7 @@ impl<'a> Pair<'a> {
         // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
         let overlay_xattrs = to == Target::Overlay || layer.facts.overlay_xattrs.count > 0;
         let subject = ("layer", layer.id.as_str());
-        let own = if to == Target::Overlay { overlay::own_layers(layer) } else { None };
+        let own = to.own_layers(layer);
         let below = |n: &u16| layer.lowers.get(usize::from(*n) - 1).is_some_and(|id| theirs.ids.contains_key(id));
         Pair {
             rests,

@@ -21,7 +21,7 @@ import sys
 import tarfile
 import tempfile
 
-from judge import Docker, FIELDS, View, differs, entries, escaped, private_namespaces, recorded
+from judge import Docker, FIELDS, View, differs, entries, escaped, recorded
 import judge
 
 # what Docker makes anew in each container that it creates
@@ -278,17 +278,5 @@ def rootfs(root, truth_folder, tar, name):
         print("%d names" % compare("container " + name, rows, normal(entries(t), False)))
 
 
-def main():
-    verbs = {"docker": (docker, 4), "podman": (podman, 3), "skopeo": (skopeo, 3), "umoci": (umoci, 3), "rootfs": (rootfs, 4)}
-    verb, wants = verbs.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
-    if verb is None or len(sys.argv) != 2 + wants:
-        sys.exit(__doc__)
-    private_namespaces()
-    verb(*sys.argv[2:])
-    if judge.differences:
-        print("%d differences" % judge.differences)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    judge.call({"docker": (docker, 4), "podman": (podman, 3), "skopeo": (skopeo, 3), "umoci": (umoci, 3), "rootfs": (rootfs, 4)}, __doc__)

@@ -438,11 +438,11 @@ def fill(root, driver, archive, tag, name):
         print(json.dumps({"images": images, "containers": containers, "volumes": d.call("volume", "ls", "-q").stdout.split()}))
 
 
-def main():
-    verbs = {"views": (views, 3), "tars": (tars, 3), "docker": (docker, 3), "use": (use, 2), "fill": (fill, 5)}
+def call(verbs, doc):
+    """The command line of all judges: a verb, and as many arguments as it wants; exit code 1 if something differs."""
     verb, wants = verbs.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
     if verb is None or len(sys.argv) != 2 + wants:
-        sys.exit(__doc__)
+        sys.exit(doc)
     private_namespaces()
     verb(*sys.argv[2:])
     if differences:
@@ -451,4 +451,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    call({"views": (views, 3), "tars": (tars, 3), "docker": (docker, 3), "use": (use, 2), "fill": (fill, 5)}, __doc__)

@@ -20,7 +20,7 @@ import tempfile
 
 import judge as common
 from archives import INIT, compare, exported, normal, run
-from judge import Docker, View, differs, entries, private_namespaces
+from judge import Docker, View, differs, entries
 
 # what a container does to its layer: changes, adds, removes, replaces, links, makes opaque
 CHANGES = """
@@ -184,16 +184,5 @@ def skopeo(archive, images):
                 shutil.rmtree("%s/%s" % (t, cid[7:]))
 
 
-def main():
-    verbs = {"make": (make, 2), "judge": (judge, 4)}
-    verb, wants = verbs.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
-    if verb is None or len(sys.argv) != 2 + wants:
-        sys.exit(__doc__)
-    private_namespaces()
-    verb(*sys.argv[2:])
-    if common.differences:
-        print("%d differences" % common.differences)
-        sys.exit(1)
-
-
-main()
+if __name__ == "__main__":
+    common.call({"make": (make, 2), "judge": (judge, 4)}, __doc__)
