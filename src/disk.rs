@@ -221,8 +221,13 @@ impl Dir {
 
     /// Opens a regular file for reading. Devices, fifos and sockets are refused without being opened for I/O.
     pub fn open_file(&self, rel: impl AsRef<[u8]>) -> Result<File> {
+        self.open_seen(rel).map(|(file, _)| file)
+    }
+
+    /// Like [`Dir::open_file`], with what the inode was when it was opened.
+    pub fn open_seen(&self, rel: impl AsRef<[u8]>) -> Result<(File, Meta)> {
         let rel = rel.as_ref();
-        self.try_open_file(rel).map_err(|e| {
+        self.try_open_seen(rel).map_err(|e| {
             let err = Error::io(format!("open {}", self.show(rel)), e);
             match e {
                 Errno::LOOP => err.hint("it is a symlink, which is never followed here"),
@@ -233,6 +238,10 @@ impl Dir {
 
     /// Like [`Dir::open_file`] with the plain errno; EINVAL when it is not a regular file.
     pub fn try_open_file(&self, rel: &[u8]) -> Result<File, Errno> {
+        self.try_open_seen(rel).map(|(file, _)| file)
+    }
+
+    fn try_open_seen(&self, rel: &[u8]) -> Result<(File, Meta), Errno> {
         let (dir, name) = place(rel)?;
         let holder;
         let at = if dir.is_empty() {
@@ -243,14 +252,15 @@ impl Dir {
         };
         // first a handle that reaches the inode and opens nothing: opening a device has effects, opening a fifo waits
         let handle = at.open_beneath(name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
-        match Meta::from_stat(&rustix::fs::fstat(&handle)?).kind {
+        let seen = Meta::from_stat(&rustix::fs::fstat(&handle)?);
+        match seen.kind {
             FileType::RegularFile => {}
             FileType::Symlink => return Err(Errno::LOOP),
             _ => return Err(Errno::INVAL),
         }
         // the very inode that was looked at, whatever has the name by now
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        Ok(File::from(rustix::fs::open(proc_fd(&handle), flags, Mode::empty())?))
+        Ok((File::from(rustix::fs::open(proc_fd(&handle), flags, Mode::empty())?), seen))
     }
 
     /// Reads a whole metadata file of at most `limit` bytes.

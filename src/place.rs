@@ -9,7 +9,7 @@
 //! moved to the new inode in the end, by [`Placer::settle`].
 
 use crate::disk::attrs::XattrScope;
-use crate::disk::copy::{Ability, Transfer, copy_object};
+use crate::disk::copy::{Ability, Copied, Transfer, copy_object};
 use crate::disk::{Dir, FileType, Meta, split};
 use crate::error::{Error, IoContext, Result};
 use crate::plan::scan::join;
@@ -48,15 +48,15 @@ impl Tally {
         self.disk.fetch_add(disk, Ordering::Relaxed);
     }
 
-    /// Counts what was made of a file, symlink or device with metadata `m`: cloned or copied, to `new` in `to`.
-    pub fn copied(&self, used: Transfer, m: &Meta, to: &Dir, new: &[u8]) -> Result<()> {
-        let counter = if used == Transfer::Clone { &self.cloned } else { &self.copied };
+    /// Counts what was made of a file, symlink or device with metadata `m`.
+    pub fn copied(&self, made: Copied, m: &Meta) {
+        let cloned = made.how == Transfer::Clone;
+        let counter = if cloned { &self.cloned } else { &self.copied };
         counter.fetch_add(1, Ordering::Relaxed);
-        self.made(if used == Transfer::Clone { 0 } else { to.stat(new)?.allocated });
-        if used == Transfer::Copy && m.kind == FileType::RegularFile {
+        self.made(if cloned { 0 } else { made.disk });
+        if made.how == Transfer::Copy && m.kind == FileType::RegularFile {
             self.bytes.fetch_add(m.size.min(m.allocated), Ordering::Relaxed);
         }
-        Ok(())
     }
 }
 
@@ -285,8 +285,8 @@ impl Placer {
     }
 
     fn copy(&self, from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], ability: &Ability) -> Result<()> {
-        let used = copy_object(from, name, m, to, new, self.scope, ability)?;
-        self.tally.copied(used, m, to, new)
+        self.tally.copied(copy_object(from, name, m, to, new, self.scope, ability)?, m);
+        Ok(())
     }
 
     /// Gives the new folder `to` the attributes of `from`, times last. Nothing may be made in `to` afterwards.

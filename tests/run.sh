@@ -15,9 +15,7 @@ for a in "$@"; do
   esac
 done
 logs=$(mktemp -d) || exit 1
-trap 'rm -rf "$logs"' EXIT
-passed=0 failed=0
-report=()
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$logs"' EXIT
 
 # --- what the tests need: command -> Debian package
 declare -A package=(
@@ -51,25 +49,27 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 modprobe -q overlay 2>/dev/null || true
 
-# --- one step: a name and a command; its output is shown only if it fails
+# --- one step: a name and a command; its output is shown only if it fails. Steps may run side by side, so each speaks once
 step() {
-  local name=$1 begin=$SECONDS p f; shift
-  printf '%-34s' "$name"
-  if "$@" >"$logs/step" 2>&1; then rc=0; else rc=$?; fi
-  p=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$logs/step")
-  f=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$logs/step")
-  if [ $rc = 0 ]; then
-    [ "$p" = 0 ] && p=1
-    printf 'ok      %4d passed  %4d s\n' "$p" $((SECONDS - begin))
-  else
-    [ "$f" = 0 ] && f=1
-    printf 'FAILED  %4d failed  %4d s\n' "$f" $((SECONDS - begin))
-    # what was not run is said, with the reasons of what failed
-    grep -vE '^ +(Compiling|Downloaded|Downloading|Fresh)|^test .* \.\.\. ok$' "$logs/step" | tail -120
-    report+=("$name")
-  fi
-  grep -h '^not run: ' "$logs/step" | sort | uniq -c | sed 's/^/    /'
-  passed=$((passed + p)) failed=$((failed + f))
+  local name=$1 begin=$SECONDS log p f rc=0; shift
+  log=$(mktemp "$logs/step.XXXX")
+  "$@" >"$log" 2>&1 || rc=$?
+  p=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$log")
+  f=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$log")
+  [ $rc != 0 ] || [ "$p" != 0 ] || p=1
+  [ $rc = 0 ] || [ "$f" != 0 ] || f=1
+  {
+    flock 9
+    if [ $rc = 0 ]; then
+      printf '%-34sok      %4d passed  %4d s\n' "$name" "$p" $((SECONDS - begin))
+    else
+      printf '%-34sFAILED  %4d failed  %4d s\n' "$name" "$f" $((SECONDS - begin))
+      # what was not run is said, with the reasons of what failed
+      grep -vE '^ +(Compiling|Downloaded|Downloading|Fresh)|^test .* \.\.\. ok$' "$log" | tail -120
+    fi
+    grep -h '^not run: ' "$log" | sort | uniq -c | sed 's/^/    /'
+    echo "$p $f $name" >>"$logs/results"
+  } 9>"$logs/speaks"
 }
 
 deny() {
@@ -84,12 +84,20 @@ unit() {
   said=$(systemd-analyze verify "$logs/unaufs-migrate.service" 2>&1) && [ -z "$said" ] || { echo "$said"; return 1; }
 }
 
+# beside all else, as far as it leaves time: what is built for itself alone
+if [ $quick = no ]; then
+  {
+    renice -n 10 $BASHPID >/dev/null
+    step 'licences, bans, sources' deny
+    # each reader of the store for a few seconds; tests/fuzz/run.sh SECONDS is the long form
+    step 'fuzz targets' tests/fuzz/run.sh 3
+  } &
+fi
 step 'format' cargo fmt --check
 step 'format of the fuzz targets' cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 step 'clippy' cargo clippy --locked --all-targets -- -D warnings
 step 'clippy, with fault points' cargo clippy --locked --all-targets --features fault-points -- -D warnings
 RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
-[ $quick = no ] && step 'licences, bans, sources' deny
 # one build for all: the tests that end the process at every step want one that can do so, to the others it is the same
 features=()
 if [ $quick = no ]; then
@@ -97,17 +105,19 @@ if [ $quick = no ]; then
   # asked once instead of by each of some thousand runs
   UNAUFS_FAULT_DOCKER=$(/usr/sbin/dockerd --version 2>/dev/null) && export UNAUFS_FAULT_DOCKER
 fi
-step 'tests' cargo test --locked --no-fail-fast "${features[@]}" -- --show-output
+step 'build of the tests' cargo test --locked --no-run "${features[@]}"
 UNAUFS=$(realpath "${CARGO_TARGET_DIR:-target}/debug/unaufs")
 export UNAUFS
-# a real Docker judges some of these in the tests above; DOCKER=first and DOCKER=all do so here too
-[ $quick = no ] && step 'every target in every mode' env DOCKER=none tests/all_stores.sh small
-[ $quick = no ] && step 'roots of a living Docker' tests/native_roots.sh small
-step 'systemd unit' unit
-step 'Ansible, three hosts' tests/fleet/run.sh
-# each reader of the store for a few seconds; tests/fuzz/run.sh SECONDS is the long form
-[ $quick = no ] && step 'fuzz targets' tests/fuzz/run.sh 3
+# beside the tests, which wait for the disk much of their time
+{
+  # a real Docker judges some of these in the tests; DOCKER=first and DOCKER=all do so here too
+  [ $quick = no ] && step 'every target in every mode' env DOCKER=none tests/all_stores.sh small
+  [ $quick = no ] && step 'roots of a living Docker' tests/native_roots.sh small
+  step 'systemd unit' unit
+  step 'Ansible, three hosts' tests/fleet/run.sh
+} &
+step 'tests' cargo test --locked --no-fail-fast "${features[@]}" -- --show-output
+wait
 
-for name in "${report[@]}"; do echo "failed: $name"; done
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+sed -n 's/^[0-9]* [1-9][0-9]* /failed: /p' "$logs/results"
+awk '{ passed += $1; failed += $2 } END { printf "%d passed, %d failed\n", passed, failed; exit failed > 0 }' "$logs/results"

@@ -8,6 +8,7 @@ use crate::error::{Error, IoContext, Result};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
+use std::fs::File;
 
 /// Extended attributes by name.
 pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -39,87 +40,101 @@ impl XattrScope {
 /// Linux allows 64 KiB of names and 64 KiB for a value.
 const XATTR_MAX: usize = 64 * 1024;
 
+/// What is asked for its attributes.
+enum Place<'a> {
+    /// What a path leads to; a symlink itself.
+    Path(&'a [u8]),
+    /// An open file: without a walk.
+    Open(&'a File),
+}
+
+impl Place<'_> {
+    fn list(&self, out: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Place::Path(path) => rustix::fs::llistxattr(*path, out),
+            Place::Open(file) => rustix::fs::flistxattr(file, out),
+        }
+    }
+
+    fn get(&self, name: &[u8], out: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Place::Path(path) => rustix::fs::lgetxattr(*path, name, out),
+            Place::Open(file) => rustix::fs::fgetxattr(file, name, out),
+        }
+    }
+}
+
+/// All extended attributes of an open file, which is called `shown`.
+pub fn of_file(file: &File, shown: impl Fn() -> String) -> Result<Xattrs> {
+    all(&Place::Open(file), shown)
+}
+
+fn all(of: &Place<'_>, shown: impl Fn() -> String) -> Result<Xattrs> {
+    let mut out = Xattrs::new();
+    for_each_name(of, &shown, |n| {
+        let mut value = vec![0u8; 256];
+        let v = loop {
+            match of.get(n, &mut value[..]) {
+                Ok(len) => {
+                    value.truncate(len);
+                    break Some(value);
+                }
+                Err(Errno::RANGE) if value.len() < XATTR_MAX => value = vec![0u8; XATTR_MAX],
+                Err(Errno::NODATA) => break None,
+                Err(e) => return Err(Error::io(format!("read xattr {} of {}", crate::show::bytes(n), shown()), e)),
+            }
+        };
+        if let Some(v) = v {
+            out.insert(n.to_vec(), v);
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+fn for_each_name(of: &Place<'_>, shown: &dyn Fn() -> String, mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut small = [0u8; 1024];
+    let mut large;
+    let list: &[u8] = match of.list(&mut small[..]) {
+        Ok(0) => return Ok(()),
+        Ok(n) => &small[..n],
+        Err(Errno::RANGE) => {
+            large = vec![0u8; XATTR_MAX];
+            let n = of.list(&mut large[..]).on(|| format!("list xattrs of {}", shown()))?;
+            &large[..n]
+        }
+        // no xattrs on this file system or this type of file
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        Err(e) => return Err(Error::io(format!("list xattrs of {}", shown()), e)),
+    };
+    for n in list.split(|c| *c == 0).filter(|n| !n.is_empty()) {
+        f(n)?;
+    }
+    Ok(())
+}
+
 impl Dir {
     /// All extended attributes of a name, of whatever type; a symlink's own. `.` is the folder itself.
     pub fn xattrs(&self, name: &[u8]) -> Result<Xattrs> {
-        let mut out = Xattrs::new();
-        self.for_each_xattr(name, |n, path| {
-            let mut value = vec![0u8; 256];
-            let v = loop {
-                match rustix::fs::lgetxattr(path, n, &mut value[..]) {
-                    Ok(len) => {
-                        value.truncate(len);
-                        break Some(value);
-                    }
-                    Err(Errno::RANGE) if value.len() < XATTR_MAX => value = vec![0u8; XATTR_MAX],
-                    Err(Errno::NODATA) => break None,
-                    Err(e) => {
-                        return Err(Error::io(
-                            format!("read xattr {} of {}", crate::show::bytes(n), self.show(name)),
-                            e,
-                        ));
-                    }
-                }
-            };
-            if let Some(v) = v {
-                out.insert(n.to_vec(), v);
-            }
-            Ok(())
-        })?;
-        Ok(out)
+        let path = one(name).map(|name| self.proc_path(name)).on(|| format!("list xattrs of {}", self.show(name)))?;
+        all(&Place::Path(&path), || self.show(name))
     }
 
     /// Does a name carry an attribute that overlayfs would obey?
     pub fn has_overlay_xattr(&self, name: &[u8]) -> Result<bool> {
-        let mut found = false;
-        self.for_each_xattr(name, |n, _| {
-            found |= n.starts_with(OVERLAY_PREFIX);
-            Ok(())
-        })?;
-        Ok(found)
+        let path = one(name).map(|name| self.proc_path(name)).on(|| format!("list xattrs of {}", self.show(name)))?;
+        Ok(self.xattr_kinds_at(name, &path)?.1)
     }
 
-    /// (has it attributes, has it some that overlayfs would obey): the names only.
-    pub fn xattr_kinds(&self, name: &[u8]) -> Result<(bool, bool)> {
-        self.xattr_kinds_at(name, &self.proc_path(name))
-    }
-
-    /// The same of a name that `path` leads to.
+    /// (has it attributes, has it some that overlayfs would obey) of a name that `path` leads to: the names only.
     pub(super) fn xattr_kinds_at(&self, name: &[u8], path: &[u8]) -> Result<(bool, bool)> {
         let (mut any, mut overlay) = (false, false);
-        self.for_each_xattr_at(name, path, |n| {
+        for_each_name(&Place::Path(path), &|| self.show(name), |n| {
             any = true;
             overlay |= n.starts_with(OVERLAY_PREFIX);
             Ok(())
         })?;
         Ok((any, overlay))
-    }
-
-    fn for_each_xattr(&self, name: &[u8], mut f: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        let path = one(name).map(|name| self.proc_path(name)).on(|| format!("list xattrs of {}", self.show(name)))?;
-        self.for_each_xattr_at(name, &path, |n| f(n, &path))
-    }
-
-    fn for_each_xattr_at(&self, name: &[u8], path: &[u8], mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut small = [0u8; 1024];
-        let mut large;
-        let list: &[u8] = match rustix::fs::llistxattr(path, &mut small[..]) {
-            Ok(0) => return Ok(()),
-            Ok(n) => &small[..n],
-            Err(Errno::RANGE) => {
-                large = vec![0u8; XATTR_MAX];
-                let n = rustix::fs::llistxattr(path, &mut large[..])
-                    .on(|| format!("list xattrs of {}", self.show(name)))?;
-                &large[..n]
-            }
-            // no xattrs on this file system or this type of file
-            Err(Errno::OPNOTSUPP) => return Ok(()),
-            Err(e) => return Err(Error::io(format!("list xattrs of {}", self.show(name)), e)),
-        };
-        for n in list.split(|c| *c == 0).filter(|n| !n.is_empty()) {
-            f(n)?;
-        }
-        Ok(())
     }
 
     /// Sets one extended attribute of a name; a symlink's own.

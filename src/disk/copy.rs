@@ -3,7 +3,7 @@
 //! clone (shared extents) → `copy_file_range` → read and write. Holes stay holes. EXDEV, EOPNOTSUPP and their like step down;
 //! ENOSPC and EACCES stop (DESIGN, issue of other disks).
 
-use super::attrs::{Times, XattrScope};
+use super::attrs::{self, Times, XattrScope, Xattrs};
 use super::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use rustix::fs::{Mode, SeekFrom};
@@ -52,8 +52,17 @@ fn not_here(e: Errno) -> bool {
     )
 }
 
+/// What became of a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied {
+    /// How the content went.
+    pub how: Transfer,
+    /// Bytes of disk that the new inode takes; shared extents count as well.
+    pub disk: u64,
+}
+
 /// Copies the file `name` of `from` to `new` in `to` with everything that belongs to it. `m` is its `lstat`.
-/// Hard links are the caller's: this makes a new inode. Returns how the content went.
+/// Hard links are the caller's: this makes a new inode.
 pub fn copy_object(
     from: &Dir,
     name: &[u8],
@@ -62,25 +71,9 @@ pub fn copy_object(
     new: &[u8],
     scope: XattrScope,
     ability: &Ability,
-) -> Result<Transfer> {
-    let mut used = Transfer::Copy;
+) -> Result<Copied> {
     match m.kind {
-        FileType::RegularFile => {
-            let src = from.open_file(name)?;
-            let now = Meta::from_stat(&rustix::fs::fstat(&src).on(|| format!("stat {}", from.show(name)))?);
-            if (now.ino, now.size, now.mtime) != (m.ino, m.size, m.mtime) {
-                return Err(changed(from, name));
-            }
-            let dst = to.create(new)?;
-            used = copy_content(&src, &dst, m, ability)
-                .map_err(|e| e.named(|| format!("copy {} to {}", from.show(name), to.show(new))))?;
-            let after = Meta::from_stat(&rustix::fs::fstat(&src).on(|| format!("stat {}", from.show(name)))?);
-            if (after.size, after.mtime) != (m.size, m.mtime) {
-                return Err(changed(from, name));
-            }
-            finish_file(from, name, m, to, new, &dst, scope)?;
-            return Ok(used);
-        }
+        FileType::RegularFile => return copy_file(from, name, m, to, new, scope, ability),
         FileType::Symlink => to.symlink(&from.read_link(name)?, new)?,
         FileType::CharacterDevice | FileType::BlockDevice => to.mknod(new, m.kind, m.rdev)?,
         FileType::Fifo | FileType::Socket => to.mknod(new, m.kind, 0)?,
@@ -90,7 +83,33 @@ pub fn copy_object(
     }
     to.set_owner_mode_xattrs(new, m, &from.xattrs(name)?, scope)?;
     to.set_times(new, m)?;
-    Ok(used)
+    Ok(Copied { how: Transfer::Copy, disk: to.stat(new)?.allocated })
+}
+
+fn copy_file(
+    from: &Dir,
+    name: &[u8],
+    m: &Meta,
+    to: &Dir,
+    new: &[u8],
+    scope: XattrScope,
+    ability: &Ability,
+) -> Result<Copied> {
+    let (src, now) = from.open_seen(name)?;
+    if (now.ino, now.size, now.mtime) != (m.ino, m.size, m.mtime) {
+        return Err(changed(from, name));
+    }
+    let dst = to.create(new)?;
+    let how = copy_content(&src, &dst, m, ability)
+        .map_err(|e| e.named(|| format!("copy {} to {}", from.show(name), to.show(new))))?;
+    let after = Meta::from_stat(&rustix::fs::fstat(&src).on(|| format!("stat {}", from.show(name)))?);
+    if (after.size, after.mtime) != (m.size, m.mtime) {
+        return Err(changed(from, name));
+    }
+    let made = Meta::from_stat(&rustix::fs::fstat(&dst).on(|| format!("stat {}", to.show(new)))?);
+    let xattrs = attrs::of_file(&src, || from.show(name))?;
+    finish_file(m, &xattrs, &made, to, new, &dst, scope)?;
+    Ok(Copied { how, disk: made.allocated })
 }
 
 fn changed(dir: &Dir, name: &[u8]) -> Error {
@@ -98,15 +117,26 @@ fn changed(dir: &Dir, name: &[u8]) -> Error {
         .hint("something still writes into the old store; stop it and run unaufs again")
 }
 
-/// Owner, mode, xattrs and times on the open descriptor: fewer path walks than by name.
-fn finish_file(from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], dst: &File, scope: XattrScope) -> Result<()> {
+/// Owner, mode, xattrs and times on the open descriptor: fewer path walks than by name. `made` is what the new file is so far.
+fn finish_file(
+    m: &Meta,
+    xattrs: &Xattrs,
+    made: &Meta,
+    to: &Dir,
+    new: &[u8],
+    dst: &File,
+    scope: XattrScope,
+) -> Result<()> {
     use rustix::fs::{Gid, Uid};
     let what = || format!("set owner, mode and times of {}", to.show(new));
-    super::fault::effect("chown");
-    rustix::fs::fchown(dst, Some(Uid::from_raw(m.uid)), Some(Gid::from_raw(m.gid))).on(what)?;
+    // most files of an image are root's, as the new one is: a transaction of the file system less
+    if (made.uid, made.gid) != (m.uid, m.gid) {
+        super::fault::effect("chown");
+        rustix::fs::fchown(dst, Some(Uid::from_raw(m.uid)), Some(Gid::from_raw(m.gid))).on(what)?;
+    }
     super::fault::effect("chmod");
     rustix::fs::fchmod(dst, Mode::from_raw_mode(m.mode)).on(what)?;
-    for (n, v) in from.xattrs(name)?.iter().filter(|(n, _)| scope.keeps(n)) {
+    for (n, v) in xattrs.iter().filter(|(n, _)| scope.keeps(n)) {
         to.set_xattr(new, n, v)?;
     }
     super::fault::effect("utimens");
@@ -199,6 +229,8 @@ fn next_data(src: &File, pos: u64, size: u64) -> Result<Option<(u64, u64)>, std:
 
 /// So much is copied between two looks at [`crate::stop`].
 const STRETCH: u64 = 16 << 20;
+/// So much is read at once where the kernel does not copy by itself.
+const BUFFER: usize = 256 << 10;
 
 fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -> Result<(), Failure> {
     let mut pos = start;
@@ -217,9 +249,13 @@ fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -
     if pos == end {
         return Ok(());
     }
-    rustix::fs::seek(src, SeekFrom::Start(pos))?;
-    rustix::fs::seek(dst, SeekFrom::Start(pos))?;
-    let mut buf = vec![0u8; 256 * 1024];
+    // both are new descriptors, which stand at the beginning
+    if pos > 0 {
+        rustix::fs::seek(src, SeekFrom::Start(pos))?;
+        rustix::fs::seek(dst, SeekFrom::Start(pos))?;
+    }
+    // most files are small, and clearing a large buffer for each costs more than reading them
+    let mut buf = vec![0u8; usize::try_from(end - pos).unwrap_or(BUFFER).min(BUFFER)];
     let (mut reader, mut writer) = (src.take(end - pos), dst);
     loop {
         crate::stop::check().map_err(Failure::Stopped)?;

@@ -103,8 +103,7 @@ fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability
     let m = from.stat(name)?;
     if !m.is_dir() {
         let tally = Tally::default();
-        let used = copy_object(&from, name, &m, &to, name, XattrScope::Plain, ability)?;
-        tally.copied(used, &m, &to, name)?;
+        tally.copied(copy_object(&from, name, &m, &to, name, XattrScope::Plain, ability)?, &m);
         return Ok(Sums::of(&tally));
     }
     to.mkdir(name, 0o700)?;

@@ -132,18 +132,19 @@ fn walk(below: &Chain, own: &Dir, dirs: &Merged, at_root: bool, gone: &mut Gone)
             remove(below, dirs, name, gone)?;
             return Ok(());
         }
-        if below.step(dirs, name)?.is_empty() {
+        let merged = below.step(dirs, name)?;
+        if merged.is_empty() {
             remove(below, dirs, name, gone)?;
         } else {
-            common.push(name.to_vec());
+            common.push((name.to_vec(), merged));
         }
         Ok(())
     })?;
-    for name in common {
+    for (name, merged) in common {
         let sub = own.open(&name)?;
         gone.folders += 1;
         gone.folder_bytes += sub.meta()?.allocated;
-        walk(below, &sub, &opened(dirs, &below.step(dirs, &name)?, &name)?, false, gone)?;
+        walk(below, &sub, &opened(dirs, &merged, &name)?, false, gone)?;
     }
     Ok(())
 }

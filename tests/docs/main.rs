@@ -7,12 +7,12 @@
 //! …
 //! exit code 4             the last line, where it is not 0
 //! ```
-//! ```console no-run       needs a live systemd, apt or Docker: `unaufs` commands are parsed only
+//! ```console stand-in     run too, on a copy of its own; what a test cannot have (a live systemd, apt, a cluster) is played by `stand-in`
 //! ````
 //!
 //! In every other block, and in `code spans`, what begins with `unaufs ` is parsed too.
 
-#[path = "support/real.rs"]
+#[path = "../support/real.rs"]
 mod real;
 
 use clap::Parser;
@@ -131,17 +131,34 @@ fn a_command_that_does_not_exist_is_found() {
 
 // --- commands that are run
 
-/// Runs a line of a shell where the store is /var/lib/docker and the host is called nas.
-fn run(store: &Path, folder: &Path, line: &str) -> Ran {
-    let script = "hostname nas && mount -t tmpfs none /var/lib && mkdir /var/lib/docker && mount --bind \"$0\" /var/lib/docker \
+/// Runs a line of a shell where the store is /var/lib/docker and the host is called nas; programs in `first` come before the system's.
+fn run(store: &Path, folder: &Path, first: &Path, line: &str) -> Ran {
+    let script = "hostname nas && mount -t tmpfs none /var/lib && mkdir -p /var/lib/docker /var/lib/prometheus/node-exporter \
+                  && mount --bind \"$0\" /var/lib/docker \
                   && { [ ! -d /etc/docker ] || mount -t tmpfs none /etc/docker; } && exec sh -c \"$1\"";
     let program = Path::new(env!("CARGO_BIN_EXE_unaufs")).parent().expect("a folder");
-    let line = line.replace("cargo run --release -- ", "unaufs ");
     let mut c = Command::new("/usr/bin/unshare");
     c.args(["--mount", "--uts", "--propagation", "private", "sh", "-c", script]).arg(store).arg(line);
     c.current_dir(folder).stdin(Stdio::null()).env("UNAUFS_PROGRESS", "none").env("COLUMNS", "100");
-    c.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", program.display())).env_remove("UNAUFS_ROOT");
+    c.env("PATH", format!("{}:{}:/usr/sbin:/usr/bin:/sbin:/bin", first.display(), program.display()));
+    c.env_remove("UNAUFS_ROOT").env("REPOSITORY", HOME).env("STATE", first);
     Ran::of(c.output().expect("unshare"))
+}
+
+/// Who is played by `stand-in`.
+const PLAYED: [&str; 9] =
+    ["ansible-playbook", "apt", "cargo", "docker", "kubectl", "man", "reboot", "ssh", "systemctl"];
+
+/// A folder of them; the project's own scripts are played where a page calls them, in the folder that commands are run in.
+fn stand_ins(beside: &Path, folder: &Path) -> PathBuf {
+    let programs = beside.join("programs");
+    let play = |at: PathBuf| {
+        fs::create_dir_all(at.parent().expect("a folder")).expect("a folder");
+        std::os::unix::fs::symlink(Path::new(HOME).join("tests/docs/stand-in"), at).expect("a link");
+    };
+    PLAYED.iter().for_each(|name| play(programs.join(name)));
+    [".release/build.sh", "tests/run.sh"].iter().for_each(|script| play(folder.join(script)));
+    programs
 }
 
 /// Does a line fit one in which `…` stands for anything?
@@ -205,7 +222,7 @@ fn commands_say_what_the_pages_say() {
             fs::create_dir_all(&folder).expect("a folder");
             for (command, lines, code) in steps(block) {
                 n += 1;
-                let ran = run(&store.root, &folder, &command);
+                let ran = run(&store.root, &folder, Path::new("/nowhere"), &command);
                 let said = format!("{}{}", ran.stdout, ran.stderr);
                 let said: Vec<&str> = said.trim_end().lines().collect();
                 assert!(
@@ -220,6 +237,60 @@ fn commands_say_what_the_pages_say() {
         }
     }
     assert!(n >= 12, "only {n} commands were run");
+}
+
+/// Each such block is the whole of something that an admin does, so it has a store of its own, and ends where a command fails.
+#[test]
+fn commands_for_a_whole_host_work() {
+    if !real::able() {
+        return;
+    }
+    let mut n = 0;
+    for page in pages() {
+        let (blocks, _) = blocks(&fs::read_to_string(&page).expect("a page"));
+        for block in blocks.iter().filter(|b| b.kind.starts_with("console") && b.kind != "console") {
+            assert_eq!(block.kind, "console stand-in", "{}, line {}", page.display(), block.line);
+            let store = real::small().unpack();
+            let folder = store.beside.join("cwd");
+            fs::create_dir_all(&folder).expect("a folder");
+            let programs = stand_ins(&store.beside, &folder);
+            let lines: Vec<String> = steps(block).into_iter().map(|(command, ..)| command).collect();
+            n += lines.len();
+            let ran = run(&store.root, &folder, &programs, &format!("set -ex\n{}", lines.join("\n")));
+            let (at, line) = (page.display(), block.line);
+            assert_eq!(ran.code, 0, "{at}, line {line}:\n{}{}", ran.stdout, ran.stderr);
+        }
+    }
+    assert!(n >= 30, "only {n} commands were run");
+}
+
+/// What is on no page, or no longer, is refused: else the test above could not fail.
+#[test]
+fn stand_ins_refuse_what_is_wrong() {
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    let folder = store.beside.join("cwd");
+    fs::create_dir_all(&folder).expect("a folder");
+    let programs = stand_ins(&store.beside, &folder);
+    for wrong in [
+        "systemctl enable unaufs.service",
+        "systemctl restrat docker",
+        "apt install ./target/release-files/unaufs_0.0.9_amd64.deb",
+        "kubectl drain node1 --no-such-option",
+        "docker info --no-such-option",
+        "man unaufs-move",
+        "./tests/run.sh --fast",
+        ".release/build.sh riscv64",
+        "reboot",
+        "export ANSIBLE_COLLECTIONS_PATH=/usr/share/unaufs/ansible; ansible-playbook -i inventory unaufs.migrate.no_such",
+        "export ANSIBLE_COLLECTIONS_PATH=/usr/share/unaufs/ansible; ansible-playbook -i inventory unaufs.migrate.plan -e unaufs_x=1",
+    ] {
+        let ran = run(&store.root, &folder, &programs, wrong);
+        assert_ne!(ran.code, 0, "{wrong}: {}{}", ran.stdout, ran.stderr);
+        assert_ne!(ran.code, 127, "{wrong}: {}{}", ran.stdout, ran.stderr);
+    }
 }
 
 #[test]
