@@ -9,7 +9,8 @@ use crate::error::{Error, IoContext, Result};
 use rustix::fs::{Mode, SeekFrom};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How the content got to its new place.
@@ -249,22 +250,20 @@ fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -
     if pos == end {
         return Ok(());
     }
-    // both are new descriptors, which stand at the beginning
-    if pos > 0 {
-        rustix::fs::seek(src, SeekFrom::Start(pos))?;
-        rustix::fs::seek(dst, SeekFrom::Start(pos))?;
-    }
     // most files are small, and clearing a large buffer for each costs more than reading them
     let mut buf = vec![0u8; usize::try_from(end - pos).unwrap_or(BUFFER).min(BUFFER)];
-    let (mut reader, mut writer) = (src.take(end - pos), dst);
-    loop {
+    while pos < end {
         crate::stop::check().map_err(Failure::Stopped)?;
-        let n = reader.read(&mut buf)?;
-        if n == 0 {
-            break;
+        let want = usize::try_from(end - pos).unwrap_or(BUFFER).min(BUFFER);
+        match src.read_at(&mut buf[..want], pos) {
+            Ok(0) => break,
+            Ok(n) => {
+                dst.write_all_at(&buf[..n], pos)?;
+                pos += n as u64;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e.into()),
         }
-        writer.write_all(&buf[..n])?;
-        pos += n as u64;
     }
     if pos == end { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()) }
 }

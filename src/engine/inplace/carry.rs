@@ -8,6 +8,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::scan::join;
 use rustix::io::Errno;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The whiteout base of aufs, to which its markers are linked (FORMATS 1.2).
 const BASE: &[u8] = b".wh..wh.aufs";
@@ -24,6 +25,8 @@ pub struct Carrier {
     pub aside: (Dir, String),
     /// The first marker of aufs that was made, by its path.
     first_marker: Mutex<Option<Vec<u8>>>,
+    /// Is the layer's first whiteout, if there is one, known to be finished?
+    whole: AtomicBool,
 }
 
 /// A folder of the layer, and the folder of what was taken out of it once it is needed.
@@ -36,7 +39,8 @@ struct Spot<'a> {
 impl Carrier {
     /// For one layer.
     pub fn new(tree: Dir, names: Dir, whiteouts: (Dir, String), aside: (Dir, String)) -> Carrier {
-        Carrier { tree, names, whiteouts, aside, first_marker: Mutex::default() }
+        let (first_marker, whole) = (Mutex::default(), AtomicBool::new(false));
+        Carrier { tree, names, whiteouts, aside, first_marker, whole }
     }
 
     /// Does one folder.
@@ -108,6 +112,10 @@ impl Carrier {
             return Ok(());
         }
         let (folder, first) = (&self.whiteouts.0, self.whiteouts.1.as_bytes());
+        // an earlier attempt may have died between making it and giving it its time
+        if !self.whole.swap(true, Ordering::Relaxed) && folder.has(first)? {
+            folder.set_times(first, Times::EPOCH)?;
+        }
         match folder.try_link(first, dir, name) {
             Err(Errno::NOENT) => {}
             Err(Errno::MLINK) => folder.unlink(first)?,
