@@ -265,8 +265,10 @@ fn verdict(p: &Plan, record: Option<&Record>) -> (&'static str, String) {
         return ("bad", format!("Not yet: {} in the way.", show::plural(blocks, "check")));
     }
     match (blocks, p.left_behind.len()) {
-        (0, 0) if warns == 0 => ("good", "Ready. Everything moves.".to_owned()),
-        (0, 0) => ("good", format!("Ready. Everything moves; {} to read.", show::plural(warns, "warning"))),
+        (0, 0) if warns == 0 => ("good", "Ready. All images and containers move.".to_owned()),
+        (0, 0) => {
+            ("good", format!("Ready. All images and containers move; {} to read.", show::plural(warns, "warning")))
+        }
         (0, n) => (
             "warn",
             format!(

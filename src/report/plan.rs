@@ -37,9 +37,7 @@ fn page(p: &Plan, look: Look, limit: usize) -> Page {
     checks(p, limit, &mut out);
     space(p, limit, &mut out);
     largest(p, if limit == usize::MAX { limit } else { limit.min(3) }, &mut out);
-    let steps = next(p);
-    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
-    out.flow(6, &[(Style::Bold, "Next:"), (Style::Plain, &steps.join(" ;  "))]);
+    commands(&next(p), &mut out);
     out
 }
 
@@ -339,6 +337,18 @@ pub fn next_after(p: &Plan, state: &str) -> Vec<String> {
     out.push("systemctl start docker".to_owned());
     out.push(format!("unaufs{root} cleanup   # deletes the old store, and with it the way back"));
     out
+}
+
+/// On one line where they fit; else a line each, so that none is broken in the middle of what somebody copies.
+fn commands(steps: &[String], out: &mut Page) {
+    let line = steps.join(" ;  ");
+    if "Next: ".len() + line.chars().count() <= out.width() {
+        return out.flow(6, &[(Style::Bold, "Next:"), (Style::Plain, &line)]);
+    }
+    for (n, step) in steps.iter().enumerate() {
+        let label = if n == 0 { "Next:" } else { "     " };
+        out.flow(6, &[(Style::Bold, label), (Style::Plain, step)]);
+    }
 }
 
 /// What to type next.
