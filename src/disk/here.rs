@@ -34,7 +34,7 @@ impl Dir {
 }
 
 impl Here<'_> {
-    /// See [`Dir::xattr_kinds`].
+    /// Has a name attributes, has it some that overlayfs would obey? The names of the attributes only.
     pub fn xattr_kinds(&self, name: &[u8]) -> Result<(bool, bool)> {
         if self.prefix.is_empty() {
             return self.dir.xattr_kinds_at(name, name);
