@@ -18,6 +18,12 @@ pub fn long() -> bool {
     std::env::var_os("UNAUFS_CRASH_LONG").is_some()
 }
 
+/// Is this case to be tried? `UNAUFS_CRASH_CASE` names the only ones, a comma between them.
+#[cfg(feature = "fault-points")]
+pub fn wanted(case: &str) -> bool {
+    std::env::var("UNAUFS_CRASH_CASE").map_or(true, |only| only.split(',').any(|o| o.trim() == case))
+}
+
 /// How many rounds a test that is left to chance makes.
 pub fn rounds(short: usize) -> usize {
     std::env::var("UNAUFS_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(short)

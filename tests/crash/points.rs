@@ -213,7 +213,9 @@ fn target(to: &str, kind: &str, modes: &[&str], short: u64) {
     let dir = bed::temp();
     let disk = Mounted::with_clones(dir.path(), kind);
     for (store, mode) in STORES.iter().flat_map(|s| modes.iter().map(move |m| (s, m))) {
-        every_point(&disk.at, store, &["--to", to, "--mode", mode], Which::All(short));
+        if bed::wanted(&format!("{store} {to} {mode}")) {
+            every_point(&disk.at, store, &["--to", to, "--mode", mode], Which::All(short));
+        }
     }
 }
 
