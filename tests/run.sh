@@ -31,7 +31,7 @@ trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$logs"' EXIT
 # --- what the tests need: command -> Debian package
 declare -A package=(
   [/usr/sbin/dockerd]=docker.io [/usr/bin/docker]=docker.io [/usr/bin/python3]=python3-minimal [/usr/bin/unshare]=util-linux
-  [/usr/bin/xz]=xz-utils [/usr/bin/strace]=strace [/usr/bin/jq]=jq [/bin/busybox]=busybox-static [/usr/bin/setfattr]=attr
+  [/usr/bin/xz]=xz-utils [/usr/bin/zstd]=zstd [/usr/bin/strace]=strace [/usr/bin/jq]=jq [/bin/busybox]=busybox-static [/usr/bin/setfattr]=attr
   [/usr/bin/setfacl]=acl [/sbin/setcap]=libcap2-bin [/sbin/mkfs.ext4]=e2fsprogs [/sbin/mkfs.btrfs]=btrfs-progs
   [/sbin/mkfs.xfs]=xfsprogs [/sbin/ip]=iproute2 [/usr/bin/cc]=gcc [/usr/bin/c++]=g++ [/usr/bin/podman]=podman [/usr/bin/skopeo]=skopeo
   [/usr/bin/umoci]=umoci [/usr/bin/crun]=crun [/usr/bin/conmon]=conmon [/usr/bin/newuidmap]=uidmap

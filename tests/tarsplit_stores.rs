@@ -1,8 +1,10 @@
 //! tar-split data that real Dockers wrote: each layer's tar made again has the recorded digest, and taken apart again gives
 //! the same values.
 
+#[path = "support/real.rs"]
+mod real;
+
 use std::io::Read;
-use std::path::PathBuf;
 use unaufs::disk::Dir;
 use unaufs::error::Result;
 use unaufs::ids::{DiffId, Sha256};
@@ -14,41 +16,6 @@ struct Branch(Dir);
 impl Payloads for Branch {
     fn open(&self, name: &[u8]) -> Result<Box<dyn Read + '_>> {
         Ok(Box::new(self.0.open_file(name)?))
-    }
-}
-
-/// A real store, packed. `UNAUFS_STORES` names the folder of the stores.
-fn folder(name: &str) -> PathBuf {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/stores");
-    std::env::var_os("UNAUFS_STORES").map_or_else(|| PathBuf::from(beside), PathBuf::from).join(name)
-}
-
-/// What is recorded of it.
-fn truth(name: &str) -> serde_json::Value {
-    let text = std::fs::read_to_string(folder(name).join("truth/truth.json")).expect("truth.json");
-    serde_json::from_str(&text).expect("truth.json")
-}
-
-/// An unpacked copy of a real store.
-fn real(name: &str) -> Option<(tempfile::TempDir, Dir)> {
-    let store = folder(name);
-    let path = std::fs::read_to_string(store.join("root.path")).ok()?;
-    let at = tempfile::tempdir().expect("temp dir");
-    let mut tar = std::process::Command::new("tar");
-    tar.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]).arg(store.join("root.tar.xz"));
-    assert!(tar.arg("-C").arg(at.path()).status().expect("tar").success());
-    let root = Dir::open_named(&at.path().join(path.trim())).expect("root");
-    Some((at, root))
-}
-
-/// Runs `check` on a store, or says that there is none.
-fn with(name: &str, check: impl FnOnce(&Dir)) {
-    match real(name) {
-        Some((_at, root)) => check(&root),
-        None => {
-            assert!(std::env::var_os("CI").is_none(), "no real stores");
-            eprintln!("not run: UNAUFS_STORES names no folder with real stores");
-        }
     }
 }
 
@@ -104,32 +71,28 @@ fn content_store(root: &Dir, least: usize) {
     }
 }
 
+/// The project's own store, and those that lie beside the checkout.
 #[test]
-fn docker_20_10() {
-    with("docker20-aufs", |root| content_store(root, 23));
-}
-
-#[test]
-fn docker_20_10_crashed() {
-    with("docker20-aufs-crashed", |root| content_store(root, 20));
-}
-
-#[test]
-fn docker_20_10_leftovers() {
-    with("docker20-aufs-leftovers", |root| content_store(root, 3));
+fn content_addressable_stores() {
+    for packed in real::all().into_iter().filter(|p| !p.name.contains("docker19")) {
+        let store = packed.unpack();
+        let least = if store.name == "docker20-aufs" { 23 } else { 3 };
+        content_store(&Dir::open_named(&store.root).expect("root"), least);
+    }
 }
 
 #[test]
 fn docker_1_9() {
-    with("docker19-aufs", |root| {
-        // what a real Docker 1.10.3 took as their digests
-        let truth = truth("docker19-aufs");
-        let layers = truth["layers"].as_object().expect("layers");
-        assert_eq!(layers.len(), 33);
-        for layer in layers.values() {
-            let id = layer["cache_id"].as_str().expect("cache id");
-            let diff = there_and_back(root, &format!("graph/{id}/tar-data.json.gz"), &format!("aufs/diff/{id}"));
-            assert_eq!(diff.to_string(), layer["diff"].as_str().expect("diff"), "{id}");
-        }
-    });
+    let store = real::graph().unpack();
+    let root = Dir::open_named(&store.root).expect("root");
+    // what a real Docker 1.10.3 took as their digests
+    let truth = std::fs::read_to_string(store.truth.join("truth.json")).expect("truth.json");
+    let truth: serde_json::Value = serde_json::from_str(&truth).expect("truth.json");
+    let layers = truth["layers"].as_object().expect("layers");
+    assert_eq!(layers.len(), 33);
+    for layer in layers.values() {
+        let id = layer["cache_id"].as_str().expect("cache id");
+        let diff = there_and_back(&root, &format!("graph/{id}/tar-data.json.gz"), &format!("aufs/diff/{id}"));
+        assert_eq!(diff.to_string(), layer["diff"].as_str().expect("diff"), "{id}");
+    }
 }

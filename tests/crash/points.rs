@@ -221,7 +221,7 @@ fn target(to: &str, kind: &str, modes: &[&str], short: u64) {
 
 #[test]
 fn overlay2() {
-    target("overlay2", "xfs", &[MODES, &["move"]].concat(), 9);
+    target("overlay2", "xfs", &[MODES, &["move"]].concat(), 6);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn beside_a_filled_store() {
     }
     let dir = bed::temp();
     let disk = Mounted::with_clones(dir.path(), "xfs");
-    every_point(&disk.at, "small-filled", &["--mode", "link"], Which::All(9));
+    every_point(&disk.at, "small-filled", &["--mode", "link"], Which::All(6));
     every_point(&disk.at, "small-filled", &["--mode", "move"], Which::All(3));
 }
 
@@ -281,7 +281,7 @@ fn prepared() {
     ];
     for (name, before, killed) in cases {
         let name = format!("small, {name}");
-        let some = Which::All(6);
+        let some = Which::All(4);
         Case { name, before, killed, resumed: &command, reference: &reference, some }.die_everywhere(&base);
     }
 }
@@ -295,7 +295,7 @@ fn state_elsewhere() {
     let (mut base, command) = (bed("small", &bed::base()), migrate(&[]));
     base.state = true;
     let reference = Reference::of(&base, &command);
-    let (name, some) = ("small, --state elsewhere".to_owned(), Which::All(6));
+    let (name, some) = ("small, --state elsewhere".to_owned(), Which::All(4));
     Case { name, before: &[], killed: &command, resumed: &command, reference: &reference, some }.die_everywhere(&base);
 }
 
@@ -358,14 +358,14 @@ fn killed_twice() {
     let reference = Reference::of(&base, &command);
     let total = count(&base.fork(), &command);
     let back = &["rollback", "--yes", "--drop-new"][..];
-    let firsts: Vec<u64> = Which::All(8).of(total).into_iter().rev().step_by(if bed::long() { 7 } else { 3 }).collect();
+    let firsts: Vec<u64> = Which::All(6).of(total).into_iter().rev().step_by(if bed::long() { 7 } else { 3 }).collect();
     let pairs: Vec<(u64, u64)> = firsts
         .par_iter()
         .flat_map_iter(|&k| {
             let half = base.fork();
             die(&half, &command, k);
             let n = count(&half, back);
-            Which::All(6).of(n).into_iter().step_by(if bed::long() { 3 } else { 1 }).map(move |j| (k, j))
+            Which::All(4).of(n).into_iter().step_by(if bed::long() { 3 } else { 1 }).map(move |j| (k, j))
         })
         .collect();
     pairs.par_iter().for_each(|&(k, j)| {

@@ -8,8 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn world() -> World {
-    let packed = real::all().into_iter().find(|p| p.name.contains("docker19")).expect("the store of Docker 1.9");
-    let store = packed.unpack();
+    let store = real::graph().unpack();
     World::with(|root| {
         let cp =
             Command::new("cp").args(["-a", "--reflink=auto", "-T"]).arg(&store.root).arg(root).status().expect("cp");
