@@ -96,7 +96,7 @@ p=$dir/prepared
 make "$p" --layers 40 --files 300000 --containers 10
 # ext4 hands out no inode again that was freed within a minute, or five while that is not on the disk (recently_deleted in fs/ext4/ialloc.c): whoever
 # makes a file walks past all that the round before has deleted. It knows them by its buffers only; no host deletes a store just before it migrates
-settled="sync; echo 1 >/proc/sys/vm/drop_caches; find $p -printf %s"
+settled="sync; echo 1 >/proc/sys/vm/drop_caches; find $p -printf %s; cat $p/.unaufs/journal.db; $bin --root $p plan -q"
 ratio "downtime after --prepare : full run, 10 containers" 0.05 \
     --before-ours "$bin --root $p $migrate --prepare; $settled" --ours "$bin --root $p $migrate" --after-ours "$(undo "$p")" \
     --theirs "$bin --root $p $migrate" --after-theirs "$(undo "$p")"
