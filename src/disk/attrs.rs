@@ -116,13 +116,17 @@ fn for_each_name(of: &Place<'_>, shown: &dyn Fn() -> String, mut f: impl FnMut(&
 impl Dir {
     /// All extended attributes of a name, of whatever type; a symlink's own. `.` is the folder itself.
     pub fn xattrs(&self, name: &[u8]) -> Result<Xattrs> {
-        let path = one(name).map(|name| self.proc_path(name)).on(|| format!("list xattrs of {}", self.show(name)))?;
+        let path = self.asked_by(name)?;
         all(&Place::Path(&path), || self.show(name))
+    }
+
+    fn asked_by(&self, name: &[u8]) -> Result<Vec<u8>> {
+        one(name).map(|name| self.proc_path(name)).on(|| format!("list xattrs of {}", self.show(name)))
     }
 
     /// Does a name carry an attribute that overlayfs would obey?
     pub fn has_overlay_xattr(&self, name: &[u8]) -> Result<bool> {
-        let path = one(name).map(|name| self.proc_path(name)).on(|| format!("list xattrs of {}", self.show(name)))?;
+        let path = self.asked_by(name)?;
         Ok(self.xattr_kinds_at(name, &path)?.1)
     }
 
