@@ -1,7 +1,7 @@
 #!/bin/bash
 # Every real store to every target in every mode: moved, judged by real mounts and a real Docker, and put back byte for byte.
 #
-#   tests/all_stores.sh            all stores: tests/stores and $UNAUFS_STORES (default: ../shared/stores); half an hour
+#   tests/all_stores.sh            all stores: tests/stores and $UNAUFS_STORES; four stores take half an hour
 #   tests/all_stores.sh small      the project's own store only
 #   STORE=x TARGET=y MODE=z        only these
 #   DOCKER=all, DOCKER=none        a real Docker judges every round, or none, and not only the first mode of each line below
@@ -95,7 +95,7 @@ done
 if [ "${1:-}" = small ]; then
   stores=("docker20-aufs|tests/stores/docker20-aufs.tar.xz|root|")
 else
-  for folder in "${UNAUFS_STORES:-../shared/stores}"/*/; do
+  for folder in ${UNAUFS_STORES:+"$UNAUFS_STORES"/*/}; do
     [ -f "$folder/root.path" ] || continue
     name=$(basename "$folder")
     [ -f "tests/stores/$name.tar.xz" ] || stores+=("$name|$folder/root.tar.xz|$(tr -d '\n' <"$folder/root.path")|$(realpath "$folder/truth")")

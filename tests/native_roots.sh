@@ -2,8 +2,7 @@
 # `unaufs export` of roots that a real Docker wrote for overlay2, overlay, vfs and btrfs: the same layers, to the byte, as `docker save` of the
 # same daemon gives, in an archive that a fresh dockerd, podman and skopeo take (tests/judge/native.py). `unaufs verify` finds such a root right.
 #
-#   tests/native_roots.sh          all four drivers, with the large root of make-store.sh beside $UNAUFS_STORES (default: ../shared/stores), if it
-#                                  is there; ten minutes
+#   tests/native_roots.sh          all four drivers, with the large root that the script LARGE makes, if it is named; ten minutes
 #   tests/native_roots.sh small    overlay2 and btrfs, with a small root
 #   DRIVER=x                       only this one
 #
@@ -31,12 +30,11 @@ trap clean EXIT
 trap 'exit 130' INT TERM HUP
 
 drivers=(overlay2 overlay vfs btrfs)
-large=$(realpath -m "${UNAUFS_STORES:-../shared/stores}/../oracle/make-store.sh")
+large=${LARGE:+$(realpath "$LARGE")}
 if [ "${1:-}" = small ]; then
   drivers=(overlay2 btrfs) large=
-elif [ ! -f "$large" ]; then
-  echo "$large is not there: small roots only"
-  large=
+elif [ -z "$large" ]; then
+  echo "LARGE names no script: small roots only"
 fi
 
 round() { # DRIVER

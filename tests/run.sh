@@ -84,7 +84,7 @@ step() {
 }
 
 deny() {
-  command -v cargo-deny >/dev/null || cargo install --locked --quiet --debug cargo-deny || return 1
+  command -v cargo-deny >/dev/null || CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --quiet --debug cargo-deny || return 1
   cargo deny --config .config/deny.toml check licenses bans sources
 }
 

@@ -259,8 +259,8 @@ fn verdict(p: &Plan, record: Option<&Record>) -> (&'static str, String) {
         };
         return (class, text);
     }
-    let blocks = p.checks.iter().filter(|c| c.level == Level::Block).count();
-    let warns = p.checks.iter().filter(|c| c.level == Level::Warn).count();
+    let kinds = |level| super::plan::kinds(&p.checks, level);
+    let (blocks, warns) = (kinds(Level::Block), kinds(Level::Warn));
     if crate::checks::plan_is_blocked(&p.checks) {
         return ("bad", format!("Not yet: {} in the way.", show::plural(blocks, "check")));
     }
@@ -281,7 +281,7 @@ fn verdict(p: &Plan, record: Option<&Record>) -> (&'static str, String) {
 }
 
 fn tiles(p: &Plan, chosen: Option<&Estimate>) -> Vec<Tile> {
-    let blocks = p.checks.iter().filter(|c| c.level == Level::Block).count();
+    let blocks = super::plan::kinds(&p.checks, Level::Block);
     let fits = chosen.is_some_and(|e| e.fits);
     let good = |b: bool| if b { "good" } else { "bad" };
     vec![

@@ -205,15 +205,16 @@ fn while_cleaning(done: &Bed, case: &str, some: Which) {
     bed::report("killed at a point of cleanup", case, points.len());
 }
 
-/// A target from both generations in every mode.
-fn target(to: &str, kind: &str, modes: &[&str], short: u64) {
+/// A target from both generations in every mode; in the short run, from a Docker before 1.10 in one of them, since what is new there is metadata.
+fn target(to: &str, kind: &str, modes: &[&str], graph: &str, short: u64) {
     if !bed::may_run_with(&["mkfs.xfs", "mkfs.btrfs"]) {
         return;
     }
     let dir = bed::temp();
     let disk = Mounted::with_clones(dir.path(), kind);
     for (store, mode) in STORES.iter().flat_map(|s| modes.iter().map(move |m| (s, m))) {
-        if bed::wanted(&format!("{store} {to} {mode}")) {
+        let tried = bed::long() || *store != "small-graph" || *mode == graph;
+        if tried && bed::wanted(&format!("{store} {to} {mode}")) {
             every_point(&disk.at, store, &["--to", to, "--mode", mode], Which::All(short));
         }
     }
@@ -221,22 +222,22 @@ fn target(to: &str, kind: &str, modes: &[&str], short: u64) {
 
 #[test]
 fn overlay2() {
-    target("overlay2", "xfs", &[MODES, &["move"]].concat(), 6);
+    target("overlay2", "xfs", &[MODES, &["move"]].concat(), "link", 6);
 }
 
 #[test]
 fn overlay() {
-    target("overlay", "xfs", MODES, 3);
+    target("overlay", "xfs", MODES, "copy", 3);
 }
 
 #[test]
 fn vfs() {
-    target("vfs", "xfs", MODES, 3);
+    target("vfs", "xfs", MODES, "link", 3);
 }
 
 #[test]
 fn btrfs() {
-    target("btrfs", "btrfs", MODES, 3);
+    target("btrfs", "btrfs", MODES, "clone", 3);
 }
 
 /// What was written by real Dockers.

@@ -43,14 +43,14 @@ pub fn source(name: &str) -> PathBuf {
     to.join(inner)
 }
 
-/// An archive and the root in it: the project's own in `tests/stores`, others where `UNAUFS_STORES` says or beside the checkout.
+/// An archive and the root in it: the project's own in `tests/stores`, others where `UNAUFS_STORES` says.
 fn archive(name: &str) -> Option<(PathBuf, PathBuf)> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let own = here.join(format!("tests/stores/{name}.tar.xz"));
     if own.is_file() {
         return Some((own, "root".into()));
     }
-    let beside = std::env::var_os("UNAUFS_STORES").map_or_else(|| here.join("../shared/stores"), PathBuf::from);
+    let beside = PathBuf::from(std::env::var_os("UNAUFS_STORES")?);
     let root = fs::read_to_string(beside.join(name).join("root.path")).ok()?;
     Some((beside.join(name).join("root.tar.xz"), root.trim().into()))
 }

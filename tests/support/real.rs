@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tests/stores/NAME.tar.xz        root/ and truth/, always there
-//! $UNAUFS_STORES/NAME/            root.tar.xz, root.path, truth/; used too where present (default: ../shared/stores)
+//! $UNAUFS_STORES/NAME/            root.tar.xz, root.path, truth/; used too
 //! ```
 
 // each test program uses a part of it
@@ -71,12 +71,11 @@ pub fn graph() -> Packed {
     }
 }
 
-/// The project's own store, and those that lie beside the checkout.
+/// The project's own store, and those in the folder that `UNAUFS_STORES` names.
 pub fn all() -> Vec<Packed> {
     let mut out = vec![small()];
-    let beside =
-        std::env::var_os("UNAUFS_STORES").map_or_else(|| Path::new(HOME).join("../shared/stores"), PathBuf::from);
-    let mut folders: Vec<PathBuf> = fs::read_dir(&beside).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let more = std::env::var_os("UNAUFS_STORES").map(|folder| fs::read_dir(folder).expect("UNAUFS_STORES"));
+    let mut folders: Vec<PathBuf> = more.into_iter().flatten().flatten().map(|e| e.path()).collect();
     folders.sort();
     for folder in folders {
         let (Ok(root), Some(name)) = (fs::read_to_string(folder.join("root.path")), folder.file_name()) else {
