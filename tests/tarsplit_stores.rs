@@ -71,7 +71,7 @@ fn content_store(root: &Dir, least: usize) {
     }
 }
 
-/// The project's own store, and those that lie beside the checkout.
+/// The project's own store, and those in the folder that `UNAUFS_STORES` names.
 #[test]
 fn content_addressable_stores() {
     for packed in real::all().into_iter().filter(|p| !p.name.contains("docker19")) {
