@@ -5,7 +5,7 @@
 
 mod icicle;
 
-use super::plan::{docker, groups, mode, next, seconds};
+use super::plan::{Group, docker, groups, kinds, mode, next, seconds};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
@@ -150,7 +150,7 @@ struct Step {
 pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     let groups = groups(&p.checks);
     let chosen = p.estimates.iter().find(|e| e.chosen);
-    let (class, verdict) = verdict(p, record);
+    let (class, verdict) = verdict(p, record, &groups);
     let problem = |level: Level| groups.iter().filter(move |g| g.first.level == level);
     let told: Vec<Problem> =
         problem(Level::Block).chain(problem(Level::Warn)).map(|g| of_id(p, &g.first.id, g.first.level)).collect();
@@ -173,7 +173,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         verdict,
         tiles: match record {
             Some(r) => record_tiles(p, r),
-            None => tiles(p, chosen),
+            None => tiles(chosen, &groups),
         },
         problems: told,
         info,
@@ -242,7 +242,7 @@ pub(super) fn embedded(value: &impl serde::Serialize) -> Result<String> {
     Ok(text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"))
 }
 
-fn verdict(p: &Plan, record: Option<&Record>) -> (&'static str, String) {
+fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static str, String) {
     if let Some(r) = record {
         let class = if r.state == "switched" && !p.partial() { "good" } else { "warn" };
         let text = match r.state.as_str() {
@@ -259,8 +259,7 @@ fn verdict(p: &Plan, record: Option<&Record>) -> (&'static str, String) {
         };
         return (class, text);
     }
-    let kinds = |level| super::plan::kinds(&p.checks, level);
-    let (blocks, warns) = (kinds(Level::Block), kinds(Level::Warn));
+    let (blocks, warns) = (kinds(groups, Level::Block), kinds(groups, Level::Warn));
     if crate::checks::plan_is_blocked(&p.checks) {
         return ("bad", format!("Not yet: {} in the way.", show::plural(blocks, "check")));
     }
@@ -280,8 +279,8 @@ fn verdict(p: &Plan, record: Option<&Record>) -> (&'static str, String) {
     }
 }
 
-fn tiles(p: &Plan, chosen: Option<&Estimate>) -> Vec<Tile> {
-    let blocks = super::plan::kinds(&p.checks, Level::Block);
+fn tiles(chosen: Option<&Estimate>, groups: &[Group<'_>]) -> Vec<Tile> {
+    let blocks = kinds(groups, Level::Block);
     let fits = chosen.is_some_and(|e| e.fits);
     let good = |b: bool| if b { "good" } else { "bad" };
     vec![

@@ -177,13 +177,13 @@ pub fn groups(checks: &[Finding]) -> Vec<Group<'_>> {
 }
 
 /// Checks of a level that have something to say, however often: the number that the text and the page both give.
-pub fn kinds(checks: &[Finding], level: Level) -> usize {
-    groups(checks).iter().filter(|g| g.first.level == level).count()
+pub fn kinds(groups: &[Group<'_>], level: Level) -> usize {
+    groups.iter().filter(|g| g.first.level == level).count()
 }
 
 fn checks(p: &Plan, limit: usize, out: &mut Page) {
     let groups = groups(&p.checks);
-    let n = |l: Level| kinds(&p.checks, l);
+    let n = |l: Level| kinds(&groups, l);
     let counts: Vec<(Style, String)> =
         [(Level::Ok, "ok"), (Level::Info, "info"), (Level::Warn, "warn"), (Level::Block, "block")]
             .map(|(l, name)| (if n(l) > 0 { Style::of(l) } else { Style::Plain }, format!("{name} {}  ", n(l))))

@@ -18,10 +18,10 @@ pub fn long() -> bool {
     std::env::var_os("UNAUFS_CRASH_LONG").is_some()
 }
 
-/// Is this case to be tried? `UNAUFS_CRASH_CASE` names the only ones, a comma between them.
+/// Is this case to be tried? `UNAUFS_CRASH_CASE` names the only ones, a comma between them; where it says nothing, `else_tried` does.
 #[cfg(feature = "fault-points")]
-pub fn wanted(case: &str) -> bool {
-    std::env::var("UNAUFS_CRASH_CASE").map_or(true, |only| only.split(',').any(|o| o.trim() == case))
+pub fn wanted(case: &str, else_tried: bool) -> bool {
+    std::env::var("UNAUFS_CRASH_CASE").map_or(else_tried, |only| only.split(',').any(|o| o.trim() == case))
 }
 
 /// How many rounds a test that is left to chance makes.
