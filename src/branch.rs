@@ -6,7 +6,7 @@
 //! vfs/dir/<id>/            Format::Plain      no markers: a whole file system
 //! ```
 //!
-//! The scanner: [`Branch`] opens folders, [`markers`] reads the markers of one folder, [`for_each_entry`] its real entries.
+//! The scanner: [`Branch`] opens folders, [`markers`] reads the markers of one folder, [`for_each_entry`] its real entries, [`list`] both.
 //! Nothing here looks at other layers; that is [`crate::view`].
 
 use crate::disk::{Dir, FileType, attrs};
@@ -127,10 +127,12 @@ impl Slice {
     pub const WHOLE: Slice = Slice { of: 1, this: 0 };
     /// About so many names are in one: some 15 MiB.
     pub const NAMES: u64 = 100_000;
+    /// The whole folder is read for each slice, so there are no more than this: past that they grow instead.
+    pub const MOST: u64 = 32;
 
     /// The slices of folders that hold so many names together.
     pub fn of(names: u64) -> impl Iterator<Item = Slice> {
-        let of = names / Self::NAMES + 1;
+        let of = (names / Self::NAMES + 1).min(Self::MOST);
         (0..of).map(move |this| Slice { of, this })
     }
 
@@ -160,40 +162,35 @@ pub fn crowd(dir: &Dir) -> Result<u64> {
 
 /// Reads the markers of a folder. The listing is streamed: memory grows with the markers, not with the entries.
 pub fn markers(dir: &Dir, format: Format, at_root: bool) -> Result<Markers> {
-    markers_in(dir, format, at_root, Slice::WHOLE)
+    list(dir, format, at_root, Slice::WHOLE, |_, _, _| Ok(()))
 }
 
-/// The same, with no more whiteouts than those of the names in `slice`.
-pub fn markers_in(dir: &Dir, format: Format, at_root: bool, slice: Slice) -> Result<Markers> {
+/// Calls `entry` with each real entry of a folder that is in `slice`, as [`for_each_entry`] does, and returns its markers, with the
+/// whiteouts of the names in `slice`: a crowded folder is read once for both.
+pub fn list(
+    dir: &Dir,
+    format: Format,
+    at_root: bool,
+    slice: Slice,
+    mut entry: impl FnMut(&[u8], FileType, u64) -> Result<()>,
+) -> Result<Markers> {
     let mut out = Markers::default();
-    match format {
-        Format::Plain | Format::Unmarked => {}
-        Format::Aufs => dir.for_each(|n, _, _| {
-            match classify(n, at_root) {
-                Name::Entry => {}
-                Name::Whiteout(w) => {
-                    if slice.holds(w) {
-                        out.whiteouts.insert(w.to_vec());
-                    }
-                }
-                Name::Opaque if at_root => out.opaque_root = true,
-                Name::Opaque => out.opaque = true,
-                Name::Internal(kind) => out.internal.push((n.to_vec(), kind)),
+    for_each_name(dir, format, at_root, slice, |name, meaning, kind, ino| {
+        match meaning {
+            Name::Entry => entry(name, kind, ino)?,
+            Name::Whiteout(w) => {
+                out.whiteouts.insert(w.to_vec());
             }
-            Ok(())
-        })?,
-        Format::Overlay => {
-            dir.for_each(|n, kind, _| {
-                if kind == FileType::CharacterDevice && slice.holds(n) && dir.stat(n)?.is_overlay_whiteout() {
-                    out.whiteouts.insert(n.to_vec());
-                }
-                Ok(())
-            })?;
-            // value `x` (Linux 6.8, xwhiteouts) is not opaque (FORMATS 11.21)
-            let mark = dir.xattrs(b".")?.get(attrs::OPAQUE).is_some_and(|v| v == b"y");
-            out.opaque = mark && !at_root;
-            out.opaque_root = mark && at_root;
+            Name::Opaque if at_root => out.opaque_root = true,
+            Name::Opaque => out.opaque = true,
+            Name::Internal(kind) => out.internal.push((name.to_vec(), kind)),
         }
+        Ok(())
+    })?;
+    if format == Format::Overlay {
+        let mark = is_opaque(dir, format)?;
+        out.opaque = mark && !at_root;
+        out.opaque_root = mark && at_root;
     }
     Ok(out)
 }
@@ -206,14 +203,41 @@ pub fn for_each_entry(
     at_root: bool,
     mut f: impl FnMut(&[u8], FileType, u64) -> Result<()>,
 ) -> Result<()> {
-    dir.for_each(|n, kind, ino| match format {
-        Format::Aufs | Format::Unmarked if classify(n, at_root) != Name::Entry => Ok(()),
-        Format::Overlay | Format::Unmarked
-            if kind == FileType::CharacterDevice && dir.stat(n)?.is_overlay_whiteout() =>
-        {
-            Ok(())
+    for_each_name(dir, format, at_root, Slice::WHOLE, |name, meaning, kind, ino| match meaning {
+        Name::Entry => f(name, kind, ino),
+        _ => Ok(()),
+    })
+}
+
+/// Calls `f` with each name in a folder and what it means; not with entries and whiteouts of other slices.
+fn for_each_name(
+    dir: &Dir,
+    format: Format,
+    at_root: bool,
+    slice: Slice,
+    mut f: impl FnMut(&[u8], Name<'_>, FileType, u64) -> Result<()>,
+) -> Result<()> {
+    dir.for_each(|n, kind, ino| {
+        let meaning = match format {
+            Format::Aufs | Format::Unmarked => classify(n, at_root),
+            Format::Overlay | Format::Plain => Name::Entry,
+        };
+        let here = match meaning {
+            Name::Entry => slice.holds(n),
+            Name::Whiteout(hidden) => slice.holds(hidden),
+            // these speak for the folder, not for one name
+            Name::Opaque | Name::Internal(_) => true,
+        };
+        if !here {
+            return Ok(());
         }
-        _ => f(n, kind, ino),
+        let may_delete = kind == FileType::CharacterDevice && matches!(format, Format::Overlay | Format::Unmarked);
+        let deletes = may_delete && dir.stat(n)?.is_overlay_whiteout();
+        match format {
+            Format::Overlay if deletes => f(n, Name::Whiteout(n), kind, ino),
+            Format::Unmarked if deletes || meaning != Name::Entry => Ok(()),
+            _ => f(n, meaning, kind, ino),
+        }
     })
 }
 

@@ -102,9 +102,8 @@ impl Chain {
         let mut hidden: HashSet<Vec<u8>> = HashSet::new();
         for (pos, (i, dir)) in dirs.iter().enumerate() {
             let format = self.branch(*i)?.format;
-            let marks = branch::markers_in(dir, format, at_root, slice)?;
-            branch::for_each_entry(dir, format, at_root, |name, kind, _| {
-                if !slice.holds(name) || hidden.contains(name) {
+            let marks = branch::list(dir, format, at_root, slice, |name, kind, _| {
+                if hidden.contains(name) {
                     return Ok(());
                 }
                 let is_dir = kind == FileType::Directory;

@@ -33,6 +33,12 @@ pub struct Shown {
     pub folder_bytes: u64,
     /// Whiteouts of the uppermost layer that hide something.
     pub whiteouts: u64,
+    /// Inodes of the view below that the uppermost layer replaces or hides, folders too; and its own folders that the view below has.
+    pub gone: u64,
+    /// Of its own folders, those that the view below has.
+    pub common: u64,
+    /// Names of the view below that it takes away, each with all that is below it.
+    pub taken: u64,
     /// Was it counted? Otherwise nothing was taken off, and the numbers are an upper bound.
     pub counted: bool,
 }
@@ -73,7 +79,9 @@ pub fn all(
 fn sum(below: Option<Shown>, own: &Facts, gone: Option<Gone>) -> Shown {
     let counted = below.is_none_or(|b| b.counted && gone.is_some());
     let b = below.unwrap_or_default();
-    let g = gone.unwrap_or(Gone { whiteouts: own.whiteouts, ..Gone::default() });
+    let not_counted =
+        || Gone { whiteouts: own.whiteouts, taken: own.whiteouts, common: own.folders, ..Gone::default() };
+    let g = gone.unwrap_or_else(not_counted);
     let sum = |below: u64, own: u64, gone: u64| (below + own).saturating_sub(gone);
     Shown {
         inodes: sum(b.inodes, own.inodes, g.inodes),
@@ -81,6 +89,9 @@ fn sum(below: Option<Shown>, own: &Facts, gone: Option<Gone>) -> Shown {
         folders: sum(b.folders, own.folders, g.folders),
         folder_bytes: sum(b.folder_bytes, own.folder_bytes, g.folder_bytes),
         whiteouts: if below.is_some() { g.whiteouts } else { 0 },
+        gone: g.inodes + g.folders,
+        common: g.common,
+        taken: g.taken,
         counted,
     }
 }
@@ -93,6 +104,8 @@ struct Gone {
     folders: u64,
     folder_bytes: u64,
     whiteouts: u64,
+    common: u64,
+    taken: u64,
 }
 
 fn hidden(root: &Dir, store: &Store, layer: &Layer) -> Result<Gone> {
@@ -143,6 +156,7 @@ fn walk(below: &Chain, own: &Dir, dirs: &Merged, at_root: bool, gone: &mut Gone)
     for (name, merged) in common {
         let sub = own.open(&name)?;
         gone.folders += 1;
+        gone.common += 1;
         gone.folder_bytes += sub.meta()?.allocated;
         walk(below, &sub, &opened(dirs, &merged, &name)?, false, gone)?;
     }
@@ -152,6 +166,7 @@ fn walk(below: &Chain, own: &Dir, dirs: &Merged, at_root: bool, gone: &mut Gone)
 /// Takes the name off, with all below it if it is a folder. Was there one?
 fn remove(below: &Chain, dirs: &Merged, name: &[u8], gone: &mut Gone) -> Result<bool> {
     let Some(m) = find(dirs, name)? else { return Ok(false) };
+    gone.taken += 1;
     if m.is_dir() {
         gone.folders += 1;
         gone.folder_bytes += m.allocated;

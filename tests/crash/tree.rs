@@ -1,17 +1,23 @@
 //! A tree with everything that can be told of it, for comparing: names, types, modes, owners, sizes, times, contents, links, attributes.
 
-use std::collections::BTreeMap;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What one name is.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Object {
     facts: String,
-    content: Vec<u8>,
+    /// The bytes; of more than [`KEPT`] their SHA-256.
+    content: Arc<[u8]>,
 }
+
+/// Bytes of a file that are kept: no text that names a path is longer.
+const KEPT: usize = 64 << 10;
 
 /// A tree below a folder; the folder itself is left out, as ROOT's own times may change.
 pub struct Tree(BTreeMap<PathBuf, Object>);
@@ -26,6 +32,8 @@ impl Tree {
     pub fn without(root: &Path, fresh: Option<i64>, skip: &[&str]) -> Tree {
         let mut out = BTreeMap::new();
         let mut groups: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();
+        // a complete tree has hundreds of names of one file: it is read once
+        let mut known: HashMap<(u64, u64), Object> = HashMap::new();
         let mut todo = vec![PathBuf::new()];
         while let Some(rel) = todo.pop() {
             for entry in fs::read_dir(root.join(&rel)).unwrap_or_else(|e| panic!("list {}: {e}", rel.display())) {
@@ -34,12 +42,15 @@ impl Tree {
                     continue;
                 }
                 let m = fs::symlink_metadata(root.join(&path)).expect("stat");
-                if m.is_dir() {
+                let read = || Object::of(&root.join(&path), &m, fresh);
+                let object = if m.is_dir() {
                     todo.push(path.clone());
+                    read()
                 } else {
                     groups.entry((m.dev(), m.ino())).or_default().push(path.clone());
-                }
-                out.insert(path.clone(), Object::of(&root.join(&path), &m, fresh));
+                    known.entry((m.dev(), m.ino())).or_insert_with(read).clone()
+                };
+                out.insert(path, object);
             }
         }
         for mut names in groups.into_values().filter(|n| n.len() > 1) {
@@ -58,7 +69,7 @@ impl Tree {
         let was = was.to_str().expect("a path in UTF-8");
         for o in self.0.values_mut() {
             if let Ok(text) = std::str::from_utf8(&o.content).map(|t| t.replace(was, is)) {
-                o.content = text.into_bytes();
+                o.content = text.into_bytes().into();
             }
         }
         self
@@ -104,13 +115,19 @@ impl Object {
             .unwrap_or_default();
         attributes.retain(|(n, _)| n != "security.selinux");
         attributes.sort();
-        let content = match () {
+        let mut content = match () {
             // of huge files, which tests make of zeros, the size is enough
             () if t.is_file() && m.size() < 64 << 20 => fs::read(path).expect("read"),
             () if t.is_symlink() => fs::read_link(path).expect("read link").into_os_string().into_encoded_bytes(),
             () => Vec::new(),
         };
+        if content.len() > KEPT {
+            content = Sha256::digest(&content).to_vec();
+        }
         let (mode, uid, gid, rdev) = (m.mode() & 0o7777, m.uid(), m.gid(), m.rdev());
-        Object { facts: format!("{kind} {mode:04o} {uid}:{gid} {size} {time} {rdev:x} {attributes:?}"), content }
+        Object {
+            facts: format!("{kind} {mode:04o} {uid}:{gid} {size} {time} {rdev:x} {attributes:?}"),
+            content: content.into(),
+        }
     }
 }

@@ -88,18 +88,23 @@ pub fn snapshots(sums: &Sums<'_>, layers: &[PlanLayer]) -> u64 {
 /// The nodes that are new in the tree of one layer.
 fn tree(own: &Facts, shown: &Shown, base: bool, items_per_inode: f64) -> f64 {
     let per_leaf = LEAF * FULL / items_per_inode;
-    let leaves = ((shown.inodes + shown.folders + 1) as f64 / per_leaf).max(1.0);
+    let held = own.inodes + own.folders;
+    let below = (shown.inodes + shown.folders + shown.gone).saturating_sub(held);
+    let in_it = if base { shown.inodes + shown.folders } else { below };
+    let leaves = ((in_it + 1) as f64 / per_leaf).max(1.0);
     let above = if leaves > 1.0 { (leaves / FAN_OUT).max(1.0) } else { 0.0 };
     if base {
         return leaves + above;
     }
-    // the root's leaf always; new inodes have the highest numbers and go to the last
-    let added = own.inodes as f64 / per_leaf;
-    let ends = (1.0 + f64::from(own.inodes > 0)).min(leaves);
-    // anything else that is touched lies anywhere: each folder of the layer, and what goes away in one
-    let touched = (own.folders + own.whiteouts) as f64;
-    let others = (leaves - ends) * (1.0 - (1.0 - 1.0 / leaves).powf(touched));
-    let changed = (ends + others + (added - 1.0).max(0.0)).min(leaves);
+    // the root's leaf always; new inodes have the highest numbers and go to the last, and to new ones
+    let new = held.saturating_sub(shown.common);
+    let ends = (1.0 + f64::from(new > 0)).min(leaves);
+    // a folder that the parent has too, or a name taken away, is touched where it lies, which is anywhere; what is below a name that is
+    // taken away lies together
+    let touched = (shown.common + shown.taken) as f64;
+    let together = shown.gone.saturating_sub(shown.common + shown.taken) as f64 / per_leaf;
+    let others = (leaves - ends) * (1.0 - (1.0 - 1.0 / leaves).powf(touched)) + together;
+    let changed = ends + others.min(leaves - ends) + new as f64 / per_leaf;
     let nodes = if above > 0.0 { above.min(1.0 + changed / 4.0) } else { 0.0 };
     changed + nodes
 }
@@ -119,16 +124,26 @@ mod tests {
     #[test]
     fn trees() {
         let shown = |n| Shown { inodes: n, ..Shown::default() };
+        let changed = |n, common, gone| Shown { common, gone, ..shown(n) };
         let own = |inodes, folders| Facts { inodes, files: inodes, folders, ..Facts::default() };
         // a base of 150 inodes: five leaves and a node above
         let base = tree(&own(120, 30), &shown(150), true, 435.0);
         assert!((5.5..6.5).contains(&base), "{base}");
         // nothing of its own: the root's leaf and the node
         assert_eq!(tree(&own(0, 0), &shown(150), false, 435.0), 2.0);
-        // never more than the whole, and one that changes everything is near it
-        let all = tree(&own(500, 100), &shown(150), false, 435.0);
+        // one folder touched, anywhere
+        let one = tree(&own(0, 1), &changed(150, 1, 1), false, 435.0);
+        assert!((2.5..3.0).contains(&one), "{one}");
+        // one that changes everything is near the whole
+        let all = tree(&own(0, 100), &changed(150, 100, 100), false, 435.0);
         assert!((5.0..=base).contains(&all), "{all}");
+        // all of it taken away by one mark: no less
+        let emptied = tree(&own(0, 1), &changed(1, 1, 150), false, 435.0);
+        assert!((5.0..=base).contains(&emptied), "{emptied}");
+        // what is new comes on top
+        let grown = tree(&own(300, 0), &shown(450), false, 435.0) - tree(&own(1, 0), &shown(151), false, 435.0);
+        assert!((9.0..12.0).contains(&grown), "{grown}");
         // a small one within its root
-        assert_eq!(tree(&own(1, 0), &shown(10), false, 435.0), 1.0);
+        assert!(tree(&own(1, 0), &shown(10), false, 435.0) < 1.1);
     }
 }
