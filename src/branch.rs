@@ -269,6 +269,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_folder_is_read_a_few_times_at_most() {
+        let slices = |names| Slice::of(names).count() as u64;
+        assert_eq!((slices(0), slices(Slice::NAMES - 1), slices(Slice::NAMES)), (1, 1, 2));
+        assert_eq!((slices(10_000_000), slices(u64::MAX)), (Slice::MOST, Slice::MOST));
+    }
+
+    #[test]
     fn names_mean_what_aufs_and_oci_say() {
         use Internal::*;
         let cases: &[(&[u8], bool, Name)] = &[
