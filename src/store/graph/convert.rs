@@ -86,6 +86,20 @@ mod tests {
         assert_eq!(one.chain, Some(ChainId::over(base.chain, diff)));
     }
 
+    /// Found by the fuzzer: JSON to Go, and so kept by Docker's own migration as it is; to a `serde_json::Value` it is none.
+    #[test]
+    fn half_a_surrogate_pair_in_an_unknown_field_is_kept() {
+        let diff = DiffId::parse(EMPTY).expect("digest");
+        let json = r#"{"docker_version":"1.9.1","created":"2015-06-02T10:00:00Z","other":"a\udf84b"}"#;
+        let base = convert(&image(json), diff, None).expect("base");
+        let child = convert(&image(json), diff, Some(&base)).expect("child");
+        for made in [&base, &child] {
+            let text = made.config.as_deref().expect("config");
+            assert!(text.contains(r#""other":"a\udf84b""#), "{text}");
+            assert_eq!(read(made.id, text.as_bytes()).expect("read").chain, made.chain);
+        }
+    }
+
     #[test]
     fn what_cannot_be_an_image_is_an_error() {
         let diff = DiffId::parse(EMPTY).expect("digest");

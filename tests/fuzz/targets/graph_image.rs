@@ -20,7 +20,8 @@ fuzz_target!(|json: &[u8]| {
     let Ok(child) = convert(&image, diff, Some(&base)) else { return };
     for made in [&base, &child] {
         let text = made.config.as_deref().expect("a config");
-        assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "no JSON: {text}");
+        // Go's JSON may have half a surrogate pair in a string, which a `Value` may not
+        assert!(serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok(), "no JSON: {text}");
         let back = read(made.id, text.as_bytes()).expect("it reads what it wrote");
         assert_eq!((back.id, back.chain, back.parent_chain), (made.id, made.chain, made.parent_chain));
     }
