@@ -260,6 +260,7 @@ pub fn is_opaque(dir: &Dir, format: Format) -> Result<bool> {
     match format {
         Format::Plain | Format::Unmarked => Ok(false),
         Format::Aufs => Ok(dir.try_stat(OPQ).is_ok()),
+        // value `x` (Linux 6.8, xwhiteouts) is not opaque (FORMATS 11.21)
         Format::Overlay => Ok(dir.xattrs(b".")?.get(attrs::OPAQUE).is_some_and(|v| v == b"y")),
     }
 }
