@@ -17,10 +17,18 @@ use std::process::Command;
 
 /// Per cent.
 const NEAR: f64 = 5.0;
-/// The same for snapshots of a btrfs. Which of the few leaves of a parent's tree a layer touches hangs on the order in which that tree was
-/// written: on fresh disks runs of one migration took 8.18 to 9.02 MiB with two threads (docs/plan.md). So it is the mean of some runs.
-const NEAR_IN_SNAPSHOTS: f64 = 10.0;
-const RUNS_OF_SNAPSHOTS: u64 = 3;
+/// The same for snapshots of a btrfs in a store of a few hundred files. Which of the few leaves of a parent's tree a layer touches hangs on
+/// the order in which that tree was written: ten runs of one migration took 8.36 to 9.36 MiB (docs/plan.md). So it is the mean of some runs.
+const NEAR_IN_SMALL_TREES: f64 = 10.0;
+/// The runs for trees as large as that of a usual image, where single leaves do not count.
+const RUNS_OF_LARGE: u64 = 3;
+/// Folders of 30 files with which a tree becomes as large as that of a usual image, where single leaves do not count.
+const FOLDERS: usize = 150;
+
+/// Every store, not only the project's own?
+fn all() -> bool {
+    std::env::var_os("UNAUFS_ESTIMATES").is_some()
+}
 
 /// Bytes of disk and inodes.
 type Taken = (u64, u64);
@@ -81,8 +89,8 @@ fn taken(root: &Path, to: &str, mode: &str, target: Option<&Path>, truth: &dyn F
     ]
 }
 
-/// A line of the table; what is too far off.
-fn line(name: &str, to: &str, mode: &str, [estimate, truth, told]: [Taken; 3]) -> Vec<String> {
+/// A line of the table; what is more than so many per cent off.
+fn line(name: &str, to: &str, mode: &str, limit: f64, [estimate, truth, told]: [Taken; 3]) -> Vec<String> {
     let mib = |n: u64| format!("{:.2} MiB", n as f64 / f64::from(1 << 20));
     let (bytes, inodes) = (off(estimate.0, truth.0), off(estimate.1, truth.1));
     let counts = truth.1 > 0;
@@ -93,7 +101,6 @@ fn line(name: &str, to: &str, mode: &str, [estimate, truth, told]: [Taken; 3]) -
     };
     println!("| {name} | {to} {mode} | {} | {} | {bytes:+.1} % | {inode_part} |", mib(estimate.0), mib(truth.0));
     let mut far = Vec::new();
-    let limit = if to == "btrfs" { NEAR_IN_SNAPSHOTS } else { NEAR };
     let mut near = |what: &str, percent: f64| {
         if percent.abs() > limit {
             far.push(format!("{name}, {to} {mode}: {what} {percent:+.1} %"));
@@ -114,28 +121,49 @@ fn on_ext4(packed: &Packed) -> Vec<String> {
     let mut far = Vec::new();
     for to in ["overlay2", "overlay", "vfs"] {
         for mode in ["link", "copy"] {
-            far.extend(line(&store.name, to, mode, taken(&store.root, to, mode, None, &|| du(&store.root))));
+            far.extend(line(&store.name, to, mode, NEAR, taken(&store.root, to, mode, None, &|| du(&store.root))));
         }
     }
     // a new root beside the old one, with all that goes along
     let new = store.beside.join("new");
     let truth = || if new.exists() { du(&new) } else { (0, 0) };
-    far.extend(line(&store.name, "vfs", "copy, --target", taken(&store.root, "vfs", "copy", Some(&new), &truth)));
+    far.extend(line(&store.name, "vfs", "copy, --target", NEAR, taken(&store.root, "vfs", "copy", Some(&new), &truth)));
     far
 }
 
-/// The same store on a btrfs, a fresh one for each line: where much was deleted before, leaves have holes that are filled first.
-fn on_btrfs(packed: &Packed) -> Vec<String> {
-    let store: Store = packed.unpack();
+/// Adds to every layer: to those without a parent folders of files of all sizes, to the others files in a few of these folders.
+fn grow(root: &Path) {
+    let mut layers: Vec<_> =
+        fs::read_dir(root.join("aufs/layers")).expect("layers").map(|e| e.expect("an entry")).collect();
+    layers.sort_by_key(fs::DirEntry::file_name);
+    for (n, layer) in layers.iter().enumerate() {
+        let base = fs::read(layer.path()).expect("a list").is_empty();
+        let top = root.join("aufs/diff").join(layer.file_name()).join("usr/share/more");
+        let (folders, files) = if base { (FOLDERS, 30) } else { (1 + n * 7 % 40, 2) };
+        for i in 0..folders {
+            let folder = top.join(format!("folder-{}", if base { i } else { (n * 31 + i * 17) % FOLDERS }));
+            fs::create_dir_all(&folder).expect("a folder");
+            for j in 0..files {
+                let bytes = [0, 60, 700, 1900, 6000][(n + i + j) % 5];
+                fs::write(folder.join(format!("file-{}", if base { j } else { j * (25 + n) })), vec![b'x'; bytes])
+                    .expect("a file");
+            }
+        }
+    }
+}
+
+/// A store on a btrfs of its own for each line: where much was deleted before, leaves have holes that are filled first. The mean of some runs.
+fn on_btrfs(store: &Store, wanted: &[(&str, &str, bool)], runs: u64, limit: f64) -> Vec<String> {
     let (image, at): (PathBuf, PathBuf) = (store.beside.join("btrfs.img"), store.beside.join("btrfs"));
-    fs::create_dir(&at).expect("a mount point");
+    fs::create_dir_all(&at).expect("a mount point");
     let mut far = Vec::new();
-    for (to, mode, elsewhere) in
-        [("btrfs", "clone", false), ("btrfs", "copy", false), ("overlay2", "clone", false), ("btrfs", "copy", true)]
-    {
+    for &(to, mode, elsewhere) in wanted {
         let told = if elsewhere { "copy, --target" } else { mode };
         let run = || {
-            sh("truncate -s 2G \"$1\"; mkfs.btrfs -f -q \"$1\"; mount -o loop,noatime \"$1\" \"$2\"", &[&image, &at]);
+            sh(
+                "rm -f \"$1\"; truncate -s 2G \"$1\"; mkfs.btrfs -f -q \"$1\"; mount -o loop,noatime \"$1\" \"$2\"",
+                &[&image, &at],
+            );
             let truth = || (used(&at), 0);
             let numbers = if elsewhere {
                 taken(&store.root, to, mode, Some(&at.join("new")), &truth)
@@ -146,11 +174,23 @@ fn on_btrfs(packed: &Packed) -> Vec<String> {
             sh("umount \"$1\"", &[&at]);
             numbers
         };
-        let runs: Vec<[Taken; 3]> = (0..if to == "btrfs" { RUNS_OF_SNAPSHOTS } else { 1 }).map(|_| run()).collect();
+        let runs: Vec<[Taken; 3]> = (0..runs).map(|_| run()).collect();
         let mean = |of: &dyn Fn(&[Taken; 3]) -> u64| runs.iter().map(of).sum::<u64>() / runs.len() as u64;
         let numbers = [0, 1, 2].map(|i| (mean(&|r| r[i].0), mean(&|r| r[i].1)));
-        far.extend(line(&store.name, to, told, numbers));
+        far.extend(line(&store.name, to, told, limit, numbers));
     }
+    far
+}
+
+fn all_on_btrfs(packed: &Packed) -> Vec<String> {
+    let mut store = packed.unpack();
+    let snapshots = [("btrfs", "clone", false), ("btrfs", "copy", true), ("btrfs", "copy", false)];
+    let mut far = on_btrfs(&store, &snapshots, if all() { 10 } else { 3 }, NEAR_IN_SMALL_TREES);
+    let others = [("overlay2", "clone", false), ("overlay", "clone", false), ("vfs", "clone", false)];
+    far.extend(on_btrfs(&store, &others, 1, NEAR));
+    grow(&store.root);
+    store.name += ", grown";
+    far.extend(on_btrfs(&store, &snapshots[..2], RUNS_OF_LARGE, NEAR));
     far
 }
 
@@ -159,7 +199,7 @@ fn estimates_come_true() {
     if !real::able() {
         return;
     }
-    let stores = if std::env::var_os("UNAUFS_ESTIMATES").is_some() { real::all() } else { vec![real::small()] };
+    let stores = if all() { real::all() } else { vec![real::small()] };
     let far = std::thread::spawn(move || {
         // mounts of its own, so that none is left behind
         #[allow(deprecated)]
@@ -171,7 +211,7 @@ fn estimates_come_true() {
         println!("|---|---|---:|---:|---:|---:|---:|---:|");
         let mut far = Vec::new();
         for packed in &stores {
-            far.extend(on_btrfs(packed));
+            far.extend(all_on_btrfs(packed));
             far.extend(on_ext4(packed));
         }
         far

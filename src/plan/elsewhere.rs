@@ -15,6 +15,7 @@
 pub mod place;
 pub mod repoint;
 
+use super::scan::Small;
 use super::switch::STATE;
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::Room;
@@ -78,6 +79,12 @@ pub struct Size {
     pub bytes: u64,
     /// Bytes that all of it takes on the disk.
     pub allocated: u64,
+    /// Of these, what the folders take.
+    #[serde(default)]
+    pub folder_bytes: u64,
+    /// Files that a btrfs keeps in its tree.
+    #[serde(default)]
+    pub small: Small,
 }
 
 impl Size {
@@ -88,6 +95,8 @@ impl Size {
         self.inodes += s.inodes;
         self.bytes += s.bytes;
         self.allocated += s.allocated;
+        self.folder_bytes += s.folder_bytes;
+        self.small.add(s.small);
     }
 }
 
@@ -297,6 +306,7 @@ fn note(out: &mut Counted, seen: &mut HashSet<(u64, u64)>, path: &[u8], m: &Meta
     if m.is_dir() {
         out.size.folders += 1;
         out.size.allocated += m.allocated;
+        out.size.folder_bytes += m.allocated;
         return;
     }
     out.size.files += 1;
@@ -304,6 +314,7 @@ fn note(out: &mut Counted, seen: &mut HashSet<(u64, u64)>, path: &[u8], m: &Meta
         out.size.inodes += 1;
         out.size.allocated += m.allocated;
         out.size.bytes += if m.is_file() { m.size } else { 0 };
+        out.size.small.note(m);
     }
 }
 

@@ -171,11 +171,19 @@ fn journal(plan: &Plan) -> u64 {
 /// What goes along to a root in another place.
 fn carried(plan: &Plan, found: &Found<'_>) -> Cost {
     let unit = Unit::of(&found.host.new_room);
-    let total = plan.elsewhere.as_ref().map(Elsewhere::total).unwrap_or_default();
-    let clones = !found.host.far() && unit.tree;
-    let (inodes, names) = (total.inodes + total.folders, total.files + total.folders);
-    let items = unit.items(inodes * tree::inode(0) + names * 3 * 12 + total.inodes * tree::content(64));
-    Cost { bytes: if clones { 0 } else { total.allocated }, inodes, items }
+    let all = plan.elsewhere.as_ref().map(Elsewhere::total).unwrap_or_default();
+    let (inodes, names) = (all.inodes + all.folders, all.files + all.folders);
+    let content = tree::contents(all.small, all.inodes);
+    let items = unit.items(inodes * tree::inode(0) + names * 3 * 12 + content);
+    let folders = if unit.folder == 0 { 0 } else { all.folder_bytes.max(all.folders * unit.folder) };
+    let files = all.allocated.saturating_sub(all.folder_bytes);
+    let bytes = match (unit.tree, found.host.far()) {
+        (false, _) => files,
+        (true, true) => files.saturating_sub(all.small.allocated),
+        // within a btrfs extents are shared
+        (true, false) => 0,
+    };
+    Cost { bytes: bytes + folders, inodes, items }
 }
 
 /// The length of a value as JSON, without keeping it.

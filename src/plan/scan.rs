@@ -108,6 +108,22 @@ pub struct Small {
     pub allocated: u64,
 }
 
+impl Small {
+    /// Takes this inode in, if it is one.
+    pub fn note(&mut self, m: &Meta) {
+        if matches!(m.kind, FileType::RegularFile | FileType::Symlink) && (1..=tree::INLINE).contains(&m.size) {
+            self.add(Small { inodes: 1, bytes: m.size, allocated: m.allocated });
+        }
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, s: Small) {
+        self.inodes += s.inodes;
+        self.bytes += s.bytes;
+        self.allocated += s.allocated;
+    }
+}
+
 /// Hashes of the paths that are folders in some layer scanned so far.
 pub type Folders = RwLock<HashSet<u64>>;
 
@@ -247,11 +263,7 @@ fn count_file(
         f.inodes += 1;
         f.bytes += m.size;
         f.allocated += m.allocated;
-        if matches!(kind, FileType::RegularFile | FileType::Symlink) && (1..=tree::INLINE).contains(&m.size) {
-            f.small.inodes += 1;
-            f.small.bytes += m.size;
-            f.small.allocated += m.allocated;
-        }
+        f.small.note(&m);
         f.hardlinks += u64::from(m.nlink > 1);
     }
     Ok(())
@@ -277,9 +289,7 @@ impl Facts {
         self.allocated += f.allocated;
         self.folder_bytes += f.folder_bytes;
         self.name_bytes += f.name_bytes;
-        self.small.inodes += f.small.inodes;
-        self.small.bytes += f.small.bytes;
-        self.small.allocated += f.small.allocated;
+        self.small.add(f.small);
         self.most_names = self.most_names.max(f.most_names);
         self.whiteouts += f.whiteouts;
         self.hardlinks += f.hardlinks;

@@ -39,6 +39,10 @@ pub struct Shown {
     pub common: u64,
     /// Names of the view below that it takes away, each with all that is below it.
     pub taken: u64,
+    /// Of these, those that a layer other than the lowest brought.
+    pub recent: u64,
+    /// Folders in which it takes names away.
+    pub places: u64,
     /// Was it counted? Otherwise nothing was taken off, and the numbers are an upper bound.
     pub counted: bool,
 }
@@ -79,8 +83,13 @@ pub fn all(
 fn sum(below: Option<Shown>, own: &Facts, gone: Option<Gone>) -> Shown {
     let counted = below.is_none_or(|b| b.counted && gone.is_some());
     let b = below.unwrap_or_default();
-    let not_counted =
-        || Gone { whiteouts: own.whiteouts, taken: own.whiteouts, common: own.folders, ..Gone::default() };
+    let not_counted = || Gone {
+        whiteouts: own.whiteouts,
+        taken: own.whiteouts,
+        places: own.whiteouts,
+        common: own.folders,
+        ..Gone::default()
+    };
     let g = gone.unwrap_or_else(not_counted);
     let sum = |below: u64, own: u64, gone: u64| (below + own).saturating_sub(gone);
     Shown {
@@ -92,6 +101,8 @@ fn sum(below: Option<Shown>, own: &Facts, gone: Option<Gone>) -> Shown {
         gone: g.inodes + g.folders,
         common: g.common,
         taken: g.taken,
+        recent: g.recent,
+        places: g.places,
         counted,
     }
 }
@@ -106,6 +117,8 @@ struct Gone {
     whiteouts: u64,
     common: u64,
     taken: u64,
+    recent: u64,
+    places: u64,
 }
 
 fn hidden(root: &Dir, store: &Store, layer: &Layer) -> Result<Gone> {
@@ -129,6 +142,7 @@ fn walk(below: &Chain, own: &Dir, dirs: &Merged, at_root: bool, gone: &mut Gone)
     if marks.opaque && !at_root {
         return contents(below, dirs, gone);
     }
+    let before = gone.taken;
     let mut hidden: HashSet<Vec<u8>> = HashSet::new();
     for w in marks.whiteouts {
         if remove(below, dirs, &w, gone)? {
@@ -153,6 +167,7 @@ fn walk(below: &Chain, own: &Dir, dirs: &Merged, at_root: bool, gone: &mut Gone)
         }
         Ok(())
     })?;
+    gone.places += u64::from(gone.taken > before);
     for (name, merged) in common {
         let sub = own.open(&name)?;
         gone.folders += 1;
@@ -165,8 +180,9 @@ fn walk(below: &Chain, own: &Dir, dirs: &Merged, at_root: bool, gone: &mut Gone)
 
 /// Takes the name off, with all below it if it is a folder. Was there one?
 fn remove(below: &Chain, dirs: &Merged, name: &[u8], gone: &mut Gone) -> Result<bool> {
-    let Some(m) = find(dirs, name)? else { return Ok(false) };
+    let Some((branch, m)) = find(dirs, name)? else { return Ok(false) };
     gone.taken += 1;
+    gone.recent += u64::from(usize::from(branch) + 1 < below.branches.len());
     if m.is_dir() {
         gone.folders += 1;
         gone.folder_bytes += m.allocated;
@@ -205,11 +221,11 @@ fn opened(dirs: &Merged, from: &[u16], name: &[u8]) -> Result<Vec<(u16, Dir)>> {
     dirs.iter().filter(|(i, _)| from.contains(i)).map(|(i, d)| Ok((*i, d.open(name)?))).collect()
 }
 
-/// The name as the view shows it.
-fn find(dirs: &Merged, name: &[u8]) -> Result<Option<Meta>> {
-    for (_, dir) in dirs {
+/// The name as the view shows it, and the branch that has it.
+fn find(dirs: &Merged, name: &[u8]) -> Result<Option<(u16, Meta)>> {
+    for (branch, dir) in dirs {
         match dir.try_stat(name) {
-            Ok(m) => return Ok(Some(m)),
+            Ok(m) => return Ok(Some((*branch, m))),
             Err(Errno::NOENT) => {}
             Err(e) => return Err(Error::io(format!("stat {}", dir.show(name)), e)),
         }

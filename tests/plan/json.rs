@@ -67,7 +67,12 @@ fn the_document_keeps_to_its_schema() {
     }
     for packed in stores {
         let store = packed.unpack();
-        for args in [&["--to", "overlay2"][..], &["--to", "vfs", "--mode", "copy", "--exclude", "image=demo/*"]] {
+        let new = store.beside.join("new");
+        for args in [
+            &["--to", "overlay2"][..],
+            &["--to", "vfs", "--mode", "copy", "--exclude", "image=demo/*"],
+            &["--to", "vfs", "--target", new.to_str().expect("UTF-8")],
+        ] {
             let said = store.unaufs(&[&["plan", "--json", "-q"], args].concat());
             let doc: Value = serde_json::from_str(&said.stdout).expect("JSON");
             keeps_to(&schema, &doc, &format!("{} {args:?}", packed.name));
