@@ -9,7 +9,7 @@
 //! moved to the new inode in the end, by [`Placer::settle`].
 
 use crate::disk::attrs::XattrScope;
-use crate::disk::copy::{Ability, Copied, Transfer, copy_object};
+use crate::disk::copy::{Ability, Copied, Original, Transfer, copy_object};
 use crate::disk::{Dir, FileType, Meta, split};
 use crate::error::{Error, IoContext, Result};
 use crate::plan::scan::join;
@@ -144,9 +144,10 @@ impl Placer {
         {
             let (dir, name) = parent.parent_of(path)?;
             let m = dir.stat(name)?;
+            let theirs = Original { dir: &dir, name, meta: &m, ability };
             return match m.nlink {
-                1 => self.copy(&dir, name, &m, to, new, ability),
-                _ => self.put_grouped(branch, &dir, name, &m, to, path, None, ability),
+                1 => self.copy(&theirs, to, new),
+                _ => self.put_grouped(branch, &theirs, to, path, None),
             };
         }
         let full = match self.link_old(from, name, to, new)? {
@@ -159,11 +160,8 @@ impl Placer {
             },
         };
         let m = from.stat(name)?;
-        if m.nlink > 1 {
-            self.put_grouped(branch, from, name, &m, to, path, full, &self.ability)
-        } else {
-            self.copy(from, name, &m, to, new, &self.ability)
-        }
+        let original = Original { dir: from, name, meta: &m, ability: &self.ability };
+        if m.nlink > 1 { self.put_grouped(branch, &original, to, path, full) } else { self.copy(&original, to, new) }
     }
 
     /// Is the old branch on another file system? Learnt once.
@@ -216,21 +214,18 @@ impl Placer {
 
     /// A file with several names: the first is copied, the others are linked to it. The lock is held meanwhile, so that two folders
     /// that hold names of one inode cannot both be the first. `full` is the inode that had no link left for this name.
-    #[allow(clippy::too_many_arguments)]
     fn put_grouped(
         &self,
         branch: u16,
-        from: &Dir,
-        name: &[u8],
-        m: &Meta,
+        original: &Original<'_>,
         to: &Dir,
         path: &[u8],
         full: Option<u64>,
-        ability: &Ability,
     ) -> Result<()> {
         let (_, new) = split(path);
+        let ino = original.meta.ino;
         let mut groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(leader) = groups.leaders.get(&(branch, m.ino)) {
+        if let Some(leader) = groups.leaders.get(&(branch, ino)) {
             let (dir, lname) = self.root.parent_of(leader)?;
             match dir.try_link(lname, to, new) {
                 Ok(()) => return Ok(()),
@@ -240,12 +235,12 @@ impl Placer {
             }
         }
         // the parent's tree has left an inode that was full for its own, if it is another one
-        if full != Some(m.ino) || self.link_parent(branch, to, path)? != Linked::Yes {
-            self.copy(from, name, m, to, new, ability)?;
+        if full != Some(ino) || self.link_parent(branch, to, path)? != Linked::Yes {
+            self.copy(original, to, new)?;
         }
-        groups.leaders.insert((branch, m.ino), path.to_vec());
-        if let Some(ino) = full {
-            groups.full.insert(ino, path.to_vec());
+        groups.leaders.insert((branch, ino), path.to_vec());
+        if let Some(full) = full {
+            groups.full.insert(full, path.to_vec());
         }
         Ok(())
     }
@@ -284,8 +279,8 @@ impl Placer {
         Ok(())
     }
 
-    fn copy(&self, from: &Dir, name: &[u8], m: &Meta, to: &Dir, new: &[u8], ability: &Ability) -> Result<()> {
-        self.tally.copied(copy_object(from, name, m, to, new, self.scope, ability)?, m);
+    fn copy(&self, original: &Original<'_>, to: &Dir, new: &[u8]) -> Result<()> {
+        self.tally.copied(copy_object(original, to, new, self.scope)?, original.meta);
         Ok(())
     }
 

@@ -62,19 +62,23 @@ pub struct Copied {
     pub disk: u64,
 }
 
-/// Copies the file `name` of `from` to `new` in `to` with everything that belongs to it. `m` is its `lstat`.
-/// Hard links are the caller's: this makes a new inode.
-pub fn copy_object(
-    from: &Dir,
-    name: &[u8],
-    m: &Meta,
-    to: &Dir,
-    new: &[u8],
-    scope: XattrScope,
-    ability: &Ability,
-) -> Result<Copied> {
+/// What is copied, and by which means.
+pub struct Original<'a> {
+    /// The folder that it is in.
+    pub dir: &'a Dir,
+    /// Its name there.
+    pub name: &'a [u8],
+    /// Its `lstat`.
+    pub meta: &'a Meta,
+    /// What can be tried between its file system and that of the copy.
+    pub ability: &'a Ability,
+}
+
+/// Copies a file to `new` in `to` with everything that belongs to it. Hard links are the caller's: this makes a new inode.
+pub fn copy_object(original: &Original<'_>, to: &Dir, new: &[u8], scope: XattrScope) -> Result<Copied> {
+    let Original { dir: from, name, meta: m, .. } = *original;
     match m.kind {
-        FileType::RegularFile => return copy_file(from, name, m, to, new, scope, ability),
+        FileType::RegularFile => return copy_file(original, to, new, scope),
         FileType::Symlink => to.symlink(&from.read_link(name)?, new)?,
         FileType::CharacterDevice | FileType::BlockDevice => to.mknod(new, m.kind, m.rdev)?,
         FileType::Fifo | FileType::Socket => to.mknod(new, m.kind, 0)?,
@@ -87,15 +91,8 @@ pub fn copy_object(
     Ok(Copied { how: Transfer::Copy, disk: to.stat(new)?.allocated })
 }
 
-fn copy_file(
-    from: &Dir,
-    name: &[u8],
-    m: &Meta,
-    to: &Dir,
-    new: &[u8],
-    scope: XattrScope,
-    ability: &Ability,
-) -> Result<Copied> {
+fn copy_file(original: &Original<'_>, to: &Dir, new: &[u8], scope: XattrScope) -> Result<Copied> {
+    let Original { dir: from, name, meta: m, ability } = *original;
     let (src, now) = from.open_seen(name)?;
     if (now.ino, now.size, now.mtime) != (m.ino, m.size, m.mtime) {
         return Err(changed(from, name));

@@ -6,7 +6,7 @@
 use super::Locked;
 use super::stage::Sums;
 use crate::disk::attrs::XattrScope;
-use crate::disk::copy::{Ability, Transfer, copy_object};
+use crate::disk::copy::{Ability, Original, Transfer, copy_object};
 use crate::disk::{Dir, split};
 use crate::error::Result;
 use crate::place::{Placer, Tally};
@@ -103,7 +103,8 @@ fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability
     let m = from.stat(name)?;
     if !m.is_dir() {
         let tally = Tally::default();
-        tally.copied(copy_object(&from, name, &m, &to, name, XattrScope::Plain, ability)?, &m);
+        let original = Original { dir: &from, name, meta: &m, ability };
+        tally.copied(copy_object(&original, &to, name, XattrScope::Plain)?, &m);
         return Ok(Sums::of(&tally));
     }
     to.mkdir(name, 0o700)?;

@@ -207,18 +207,17 @@ fn length(value: &impl Serialize) -> u64 {
 /// A row for each target and mode.
 pub fn all(plan: &Plan, found: &Found<'_>) -> Vec<Estimate> {
     let (options, layers) = (&plan.options, &plan.layers[..]);
-    let sums = Sums::of(layers, found);
     let mut fixed = paper(plan, found);
     fixed += carried(plan, found);
-    // content that goes along with the layers
     let along = plan.elsewhere.as_ref().map_or(0, |e| e.total().bytes);
+    let rows = Rows { sums: Sums::of(layers, found), layers, found, options, fixed, along };
     let chosen = chosen(found, options);
     let mut out = Vec::new();
     for to in Target::ALL {
         let modes = [Mode::Link, Mode::Clone, Mode::Copy, Mode::Move];
         // the others keep other trees than aufs: there is nothing to rename
         for mode in modes.into_iter().filter(|m| *m != Mode::Move || to == Target::Overlay2) {
-            out.push(row(&sums, layers, found, options, to, mode, (fixed, along), options.to == to && mode == chosen));
+            out.push(Estimate { chosen: options.to == to && mode == chosen, ..rows.row(to, mode) });
         }
     }
     out
@@ -268,59 +267,63 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn row(
-    sums: &Sums,
-    layers: &[PlanLayer],
-    found: &Found<'_>,
-    options: &Options,
-    driver: Target,
-    mode: Mode,
-    (fixed, along): (Cost, u64),
-    chosen: bool,
-) -> Estimate {
-    let room = &found.host.new_room;
-    let unit = Unit::of(room);
-    let far = found.host.far();
-    // a copy within a btrfs shares extents too: copy_file_range(2) sees to that
-    let how = if mode == Mode::Copy && room.magic == BTRFS && !far { Mode::Clone } else { mode };
-    let made = match driver {
-        Target::Overlay2 => overlay2(sums, layers, unit, how),
-        Target::Overlay => overlay(sums, layers, unit, (how, far)),
-        Target::Vfs => vfs(sums, layers, unit, (how, far)),
-        Target::Btrfs => btrfs(sums, layers, unit, how),
-    };
-    let mut cost = fixed;
-    cost += made.cost;
-    if unit.tree {
-        cost.items += made.names * tree::name(12);
-        cost.bytes += (made.nodes + tree::bytes(cost.items)) * room.tree_copies;
-    }
-    let never = impossible(found, options, driver, mode);
-    let missing = cost.bytes.saturating_sub(room.free_bytes);
-    let no_inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
-    let why_not = never.clone().or_else(|| match (missing, no_inodes) {
-        (0, 0) => None,
-        (0, n) => Some(format!("{} inodes too few", crate::show::count(n))),
-        (n, _) => Some(format!("{} too little", crate::show::size(n))),
-    });
-    let mut made = made;
-    made.written += along;
-    let (seconds_min, seconds_max) = time(found.pace, sums, cost, &made);
-    Estimate {
-        driver,
-        mode,
-        new_bytes: cost.bytes,
-        new_inodes: cost.inodes,
-        shared_bytes: made.shared,
-        written_bytes: made.written,
-        seconds_min,
-        seconds_max,
-        possible: never.is_none(),
-        counted: sums.counted || matches!(driver, Target::Overlay2 | Target::Btrfs),
-        fits: why_not.is_none(),
-        why_not,
-        chosen,
+/// What the rows have in common.
+struct Rows<'a> {
+    sums: Sums<'a>,
+    layers: &'a [PlanLayer],
+    found: &'a Found<'a>,
+    options: &'a Options,
+    /// What does not depend on target and mode.
+    fixed: Cost,
+    /// Bytes of content that go along with the layers.
+    along: u64,
+}
+
+impl Rows<'_> {
+    fn row(&self, driver: Target, mode: Mode) -> Estimate {
+        let Rows { sums, layers, found, .. } = self;
+        let room = &found.host.new_room;
+        let unit = Unit::of(room);
+        let far = found.host.far();
+        // a copy within a btrfs shares extents too: copy_file_range(2) sees to that
+        let how = if mode == Mode::Copy && room.magic == BTRFS && !far { Mode::Clone } else { mode };
+        let mut made = match driver {
+            Target::Overlay2 => overlay2(sums, layers, unit, how),
+            Target::Overlay => overlay(sums, layers, unit, (how, far)),
+            Target::Vfs => vfs(sums, layers, unit, (how, far)),
+            Target::Btrfs => btrfs(sums, layers, unit, how),
+        };
+        let mut cost = self.fixed;
+        cost += made.cost;
+        if unit.tree {
+            cost.items += made.names * tree::name(12);
+            cost.bytes += (made.nodes + tree::bytes(cost.items)) * room.tree_copies;
+        }
+        let never = impossible(found, self.options, driver, mode);
+        let missing = cost.bytes.saturating_sub(room.free_bytes);
+        let no_inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
+        let why_not = never.clone().or_else(|| match (missing, no_inodes) {
+            (0, 0) => None,
+            (0, n) => Some(format!("{} inodes too few", crate::show::count(n))),
+            (n, _) => Some(format!("{} too little", crate::show::size(n))),
+        });
+        made.written += self.along;
+        let (seconds_min, seconds_max) = time(found.pace, sums, cost, &made);
+        Estimate {
+            driver,
+            mode,
+            new_bytes: cost.bytes,
+            new_inodes: cost.inodes,
+            shared_bytes: made.shared,
+            written_bytes: made.written,
+            seconds_min,
+            seconds_max,
+            possible: never.is_none(),
+            counted: sums.counted || matches!(driver, Target::Overlay2 | Target::Btrfs),
+            fits: why_not.is_none(),
+            why_not,
+            chosen: false,
+        }
     }
 }
 
