@@ -8,6 +8,7 @@ mod icicle;
 use super::plan::{Group, docker, groups, kinds, mode, next, seconds};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
+use crate::plan::elsewhere::{Elsewhere, Stays};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
 use crate::show;
 use crate::store::Role;
@@ -53,6 +54,7 @@ struct Page<'a> {
     free_at: Option<String>,
     free: String,
     found: String,
+    elsewhere: Option<String>,
     images: Vec<ImageRow>,
     more_images: Vec<ImageRow>,
     more_images_told: String,
@@ -186,6 +188,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         free_at,
         free: show::size(p.root.room.free_bytes),
         found: found(p),
+        elsewhere: p.elsewhere.as_ref().map(elsewhere),
         more_images_told: format!("{} more", show::count((more_images.len() + images_left_out) as u64)),
         images,
         more_images,
@@ -223,15 +226,27 @@ fn stay(l: &LeftBehind) -> [String; 4] {
 fn found(p: &Plan) -> String {
     let s = &p.summary;
     format!(
-        "{} ({}), {}, {}, {} files; {}; {}, untouched.",
+        "{} ({}), {}, {}, {} files; {}; {}, {}.",
         show::plural(s.images, "image"),
         show::plural(s.tags, "name"),
         show::plural(s.layers, "layer"),
         show::size(s.bytes),
         show::count(s.files),
         show::plural(s.containers, "container"),
-        show::plural(s.volumes, "volume")
+        show::plural(s.volumes, "volume"),
+        super::plan::volumes(p)
     )
+}
+
+/// With `--target`: the new root, what goes along, and what does not.
+fn elsewhere(e: &Elsewhere) -> String {
+    let name = |s: &Stays| format!("{} ({})", show::bytes(&s.name), show::text(&s.reason));
+    let mut stays: Vec<String> = e.stays.iter().take(STAYS_SHOWN).map(name).collect();
+    if e.stays.len() > STAYS_SHOWN {
+        stays.push(format!("{} more", show::count((e.stays.len() - STAYS_SHOWN) as u64)));
+    }
+    let stays = if stays.is_empty() { "nothing".to_owned() } else { stays.join(", ") };
+    format!("The {}. In the old root only: {stays}.", super::plan::along(e))
 }
 
 /// JSON inside of a script element: no `<` may end it (HTML Standard, restrictions for contents of script elements). In JSON `<` occurs

@@ -62,7 +62,7 @@ fn head(p: &Plan, out: &mut Page) {
         show::plural(s.containers, "container"),
         show::size(s.writable_bytes),
         show::plural(s.volumes, "volume"),
-        if p.elsewhere.is_some() { "copied" } else { "untouched" }
+        volumes(p)
     );
     out.flow(11, &[(Style::Bold, "FOUND"), (Style::Plain, &found)]);
     if let Some(e) = p.estimates.iter().find(|e| e.chosen) {
@@ -89,15 +89,24 @@ fn head(p: &Plan, out: &mut Page) {
     out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, if p.options.mode == Mode::Move { moved } else { back })]);
 }
 
-fn elsewhere(e: &Elsewhere, out: &mut Page) {
+/// What becomes of the volumes.
+pub(super) fn volumes(p: &Plan) -> &'static str {
+    if p.elsewhere.is_some() { "copied" } else { "untouched" }
+}
+
+/// Where the new root is, and what goes along.
+pub(super) fn along(e: &Elsewhere) -> String {
     let (total, dir) = (e.total(), show::text(&e.path));
     let room = format!("{}, {} free of {}", e.fs, show::size(e.room.free_bytes), show::size(e.room.total_bytes));
-    let along = format!(
-        "  new root {dir} ({room}); volumes, networks, logs and the rest go along by copy: {} in {} files",
+    format!(
+        "new root {dir} ({room}); volumes, networks, logs and the rest go along by copy: {} in {} files",
         show::size(total.bytes),
         show::count(total.files)
-    );
-    out.flow(11, &[(Style::Bold, "ELSEWHERE"), (Style::Plain, &along)]);
+    )
+}
+
+fn elsewhere(e: &Elsewhere, out: &mut Page) {
+    out.flow(11, &[(Style::Bold, "ELSEWHERE"), (Style::Plain, &format!("  {}", along(e)))]);
     let back = format!(
         "  `unaufs rollback --root {}`, until `unaufs cleanup`; this root is never written to. What Docker writes in the new root, \
          volumes too, does not reach this one.",

@@ -78,7 +78,15 @@ fn the_page_of_a_real_store() {
     let store = real::small().unpack();
     let file = store.beside.join("plan.html");
     store.unaufs(&["plan", "--html", file.to_str().expect("text"), "--progress", "none"]);
-    looks_right("plan", &as_at_home(&store, &file), &SECTIONS);
+    let html = as_at_home(&store, &file);
+    looks_right("plan", &html, &SECTIONS);
+    assert!(html.contains("volumes, untouched"));
+    let new = store.beside.join("new");
+    let args = ["plan", "--target", new.to_str().expect("text"), "--progress", "none"];
+    store.unaufs(&[&args[..], &["--html", file.to_str().expect("text")]].concat());
+    let html = as_at_home(&store, &file);
+    looks_right("elsewhere", &html, &[&SECTIONS[..], &["elsewhere"]].concat());
+    assert!(html.contains("volumes, copied") && html.contains("aufs (layers of a storage driver)"));
 }
 
 #[test]
