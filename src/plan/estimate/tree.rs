@@ -25,6 +25,11 @@ const FULL: f64 = 0.8;
 const FAN_OUT: f64 = 493.0 * FULL;
 /// A key and the place of its item in the leaf.
 const ITEM: u64 = 25;
+/// The same of the tree of extents, whose items come in no order.
+const MIXED: f64 = 0.6;
+/// Bytes in the tree of roots of a new btrfs, and about as many as the first leaf of its tree of extents has when a small store lies on it.
+const ROOTS: f64 = 3600.0;
+const EXTENTS: f64 = 10_000.0;
 /// Of names taken away in one folder, how many of the further ones are in a leaf of their own; measured.
 const APART: f64 = 0.3;
 /// Files up to this length lie in the tree (mount option `max_inline`).
@@ -81,7 +86,7 @@ pub fn snapshots(sums: &Sums<'_>, layers: &[PlanLayer]) -> u64 {
     let mut parents_first: Vec<&PlanLayer> = layers.iter().collect();
     parents_first.sort_by_key(|l| l.lowers.len());
     let mut trees: BTreeMap<&LayerId, Tree> = BTreeMap::new();
-    let (mut nodes, mut roots, mut extents) = (0.0, 0, 0);
+    let (mut nodes, mut names, mut roots, mut extents) = (0.0, 0, 0, 0.0);
     for l in parents_first {
         let shown = sums.shown(&l.id);
         // a parent that was there before is not in the plan: what stands on it is written whole
@@ -94,14 +99,23 @@ pub fn snapshots(sums: &Sums<'_>, layers: &[PlanLayer]) -> u64 {
         };
         trees.insert(&l.id, tree);
         nodes += made;
-        // the root's item, its two references, its UUID, its name in subvolumes/
-        roots += 439 + 2 * (18 + ID) + 8 + 2 * (30 + ID) + 6 * ITEM;
+        // its name in subvolumes/; the root's item, its two references, its UUID
+        names += 2 * (30 + ID + ITEM);
+        roots += 439 + 2 * (18 + ID) + 8 + 4 * ITEM;
         // every node has an item among the extents, and one more reference for each further tree that it belongs to
-        extents += (made * 60.0) as u64;
+        extents += made * 60.0;
     }
-    // the trees of these two were a leaf each
-    nodes += above(leaves(roots as f64)) + above(leaves(extents as f64));
-    (nodes * NODE) as u64 + bytes(roots + extents)
+    nodes += beside(ROOTS, roots as f64, FULL) + beside(EXTENTS, extents, MIXED);
+    (nodes * NODE) as u64 + bytes(names)
+}
+
+/// The nodes that a tree of one leaf with so many bytes in it gets for further ones: none as long as there is room in that leaf.
+fn beside(held: f64, added: f64, full: f64) -> f64 {
+    if held + added <= LEAF {
+        return 0.0;
+    }
+    let leaves = (held + added) / LEAF / full;
+    leaves - 1.0 + above(leaves)
 }
 
 /// How many leaves so many bytes of items fill; a tree has one at least.
@@ -181,6 +195,15 @@ mod tests {
         assert_eq!(inode(4), 160 + 14 + 34 + 34 + 4 * ITEM);
         assert_eq!((content(0), content(5)), (0, 21 + 5 + ITEM));
         assert!(content(INLINE) > 2 << 10 && content(INLINE + 1) < 200);
+    }
+
+    #[test]
+    fn few_snapshots_need_no_further_leaf() {
+        assert_eq!(beside(ROOTS, 12_000.0, FULL), 0.0);
+        // one more, and the node above the two
+        assert!((1.0..2.5).contains(&beside(ROOTS, 13_000.0, FULL)));
+        let many = beside(ROOTS, 1e6, FULL);
+        assert!((75.0..80.0).contains(&many), "{many}");
     }
 
     #[test]
