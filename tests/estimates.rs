@@ -18,12 +18,12 @@ use std::process::Command;
 /// Per cent.
 const NEAR: f64 = 5.0;
 /// The same for snapshots of a btrfs in a store of a few hundred files. Which of the few leaves of a parent's tree a layer touches hangs on
-/// the order in which that tree was written: ten runs of one migration took 8.36 to 9.36 MiB (docs/plan.md). So it is the mean of some runs.
+/// the order in which that tree was written: twenty runs of one migration took 8.14 to 9.36 MiB (docs/plan.md). So it is the mean of some runs.
 const NEAR_IN_SMALL_TREES: f64 = 10.0;
-/// The runs for trees as large as that of a usual image, where single leaves do not count.
-const RUNS_OF_LARGE: u64 = 3;
 /// Folders of 30 files with which a tree becomes as large as that of a usual image, where single leaves do not count.
 const FOLDERS: usize = 150;
+/// The runs for such trees.
+const RUNS_OF_LARGE: u64 = 3;
 
 /// Every store, not only the project's own?
 fn all() -> bool {

@@ -210,14 +210,14 @@ pub fn all(plan: &Plan, found: &Found<'_>) -> Vec<Estimate> {
     let mut fixed = paper(plan, found);
     fixed += carried(plan, found);
     let along = plan.elsewhere.as_ref().map_or(0, |e| e.total().bytes);
-    let rows = Rows { sums: Sums::of(layers, found), layers, found, options, fixed, along };
     let chosen = chosen(found, options);
+    let rows = Rows { sums: Sums::of(layers, found), layers, found, options, fixed, along, chosen };
     let mut out = Vec::new();
     for to in Target::ALL {
         let modes = [Mode::Link, Mode::Clone, Mode::Copy, Mode::Move];
         // the others keep other trees than aufs: there is nothing to rename
         for mode in modes.into_iter().filter(|m| *m != Mode::Move || to == Target::Overlay2) {
-            out.push(Estimate { chosen: options.to == to && mode == chosen, ..rows.row(to, mode) });
+            out.push(rows.row(to, mode));
         }
     }
     out
@@ -277,6 +277,8 @@ struct Rows<'a> {
     fixed: Cost,
     /// Bytes of content that go along with the layers.
     along: u64,
+    /// The mode that image layers come to.
+    chosen: Mode,
 }
 
 impl Rows<'_> {
@@ -322,7 +324,7 @@ impl Rows<'_> {
             counted: sums.counted || matches!(driver, Target::Overlay2 | Target::Btrfs),
             fits: why_not.is_none(),
             why_not,
-            chosen: false,
+            chosen: self.options.to == driver && mode == self.chosen,
         }
     }
 }
