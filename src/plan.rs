@@ -19,6 +19,7 @@ pub mod merge;
 pub mod quirks;
 pub mod scan;
 pub mod shown;
+pub mod stored;
 pub mod switch;
 
 use crate::checks::Finding;
@@ -46,8 +47,6 @@ pub enum Mode {
     Clone,
     /// Everything twice.
     Copy,
-    /// The old folders are renamed and rewritten in place: no space, and rollback rewrites them back.
-    Move,
 }
 
 /// What the user asked for.
@@ -366,8 +365,6 @@ pub enum Why {
     Park,
     /// Something new comes from `.unaufs/new`.
     Install,
-    /// An old layer, rewritten in place, goes to its new one in `.unaufs/new` (mode `move`).
-    Move,
 }
 
 /// A folder and its times.

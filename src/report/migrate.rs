@@ -4,7 +4,7 @@ use super::truth::Comparison;
 use crate::engine::Outcome;
 use crate::ids::LayerId;
 use crate::journal::State;
-use crate::plan::{LeftBehind, Mode, Plan};
+use crate::plan::{LeftBehind, Plan};
 use crate::show;
 use crate::target::Target;
 use serde::Serialize;
@@ -38,18 +38,18 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let t = &s.outcome.tally;
     let before =
         if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
-    if p.options.mode == Mode::Move {
-        let _ = writeln!(
-            out,
-            "rewrote    {} in place{before}: {} changed, {}, {} opaque",
-            show::plural(s.outcome.built, "layer"),
-            show::plural(t.folders as usize, "folder"),
-            show::plural(t.whiteouts as usize, "whiteout"),
-            show::count(t.opaque)
-        );
-    } else {
-        built(&mut out, s, &before);
-    }
+    let _ = writeln!(
+        out,
+        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+        show::plural(s.outcome.built, "layer"),
+        show::count(t.linked),
+        show::count(t.cloned),
+        show::count(t.copied),
+        show::size(t.bytes),
+        show::count(t.folders),
+        show::count(t.whiteouts),
+        show::count(t.opaque)
+    );
     if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
         let _ = writeln!(
             out,
@@ -75,14 +75,6 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
         let root = show::text(&p.root.path);
         match &p.elsewhere {
-            None if p.options.mode == Mode::Move => {
-                let _ = writeln!(
-                    out,
-                    "           Its layers are the old ones. What was taken out of them is in {root}/.unaufs/moved."
-                );
-                let _ =
-                    writeln!(out, "way back   `unaufs rollback` rewrites them back, until you run `unaufs cleanup`.");
-            }
             None => {
                 let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
                 let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
@@ -117,22 +109,6 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         }
     }
     out
-}
-
-fn built(out: &mut String, s: &Summary<'_>, before: &str) {
-    let t = &s.outcome.tally;
-    let _ = writeln!(
-        out,
-        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
-        show::plural(s.outcome.built, "layer"),
-        show::count(t.linked),
-        show::count(t.cloned),
-        show::count(t.copied),
-        show::size(t.bytes),
-        show::count(t.folders),
-        show::count(t.whiteouts),
-        show::count(t.opaque)
-    );
 }
 
 fn pinned(to: Target) -> &'static str {

@@ -7,7 +7,7 @@
 //! store    the stack as images, as init layer, as container ┘
 //! bed      private mounts; unaufs, a real overlayfs and the model side by side
 //!
-//! traps, attributes, limits, random, moved                    the cases
+//! traps, attributes, limits, random                  the cases
 //! ```
 //!
 //! The tests need root, loop devices, ext4, btrfs and overlayfs; without them they say so, and fail where `CI=true`.
@@ -15,7 +15,6 @@
 mod bed;
 mod disk;
 mod model;
-mod moved;
 mod store;
 mod text;
 mod traps;
