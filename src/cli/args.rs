@@ -52,9 +52,6 @@ pub struct Global {
     /// and their metadata in ROOT (aufs/, image/aufs/, graph/) and never its volumes.
     #[arg(long, global = true, env = "UNAUFS_TARGET", value_name = "DIR")]
     pub target: Option<PathBuf>,
-    /// Where the journal lies [default: .unaufs in ROOT, or in the DIR of --target]
-    #[arg(long, global = true, env = "UNAUFS_STATE", value_name = "DIR")]
-    pub state: Option<PathBuf>,
     /// One JSON document on stdout
     #[arg(long, global = true, env = "UNAUFS_JSON", conflicts_with = "jsonl")]
     pub json: bool,

@@ -45,7 +45,7 @@ impl Roots {
         if let Some(target) = &g.target {
             target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path is not UTF-8"))?;
             let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
-            let run = new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+            let run = new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
             if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
                 let theirs = crate::show::text(&run.plan.root.path);
                 return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
@@ -53,12 +53,8 @@ impl Roots {
             }
             return Ok(Roots { old: Some(given), new });
         }
-        match last_run(g, &given)?.and_then(|r| Some((r.plan.root.path, r.plan.elsewhere?.path))) {
-            // with --state the old root may be the one that was given
-            Some((old, new)) if Path::new(&old) == given.label() => {
-                Ok(Roots { new: Dir::open_named(Path::new(&new)).ok(), old: Some(given) })
-            }
-            Some((old, _)) => Ok(Roots { old: Dir::open_named(Path::new(&old)).ok(), new: Some(given) }),
+        match last_run(&given)?.and_then(|r| r.plan.elsewhere.is_some().then_some(r.plan.root.path)) {
+            Some(old) => Ok(Roots { old: Dir::open_named(Path::new(&old)).ok(), new: Some(given) }),
             None => Ok(Roots { old: Some(given.again()?), new: Some(given) }),
         }
     }
@@ -91,13 +87,8 @@ fn needed(old: Option<Dir>) -> Result<Dir> {
 }
 
 /// The journal, if a run has left one.
-fn journal(g: &Global, root: &Dir) -> Result<Option<Journal>> {
-    let state = match &g.state {
-        Some(p) if p.exists() => Some(Dir::open_named(p)?),
-        Some(_) => None,
-        None => root.open_opt(STATE)?,
-    };
-    match state {
+fn journal(root: &Dir) -> Result<Option<Journal>> {
+    match root.open_opt(STATE)? {
         Some(s) => Journal::open_existing(&s),
         None => Ok(None),
     }
@@ -143,7 +134,7 @@ fn numbers(g: &Global, verb: &str, file: Option<&Path>, plan: Option<&Plan>, don
     };
     let write = || -> Result<()> {
         let root = root(g)?;
-        let run = Roots::of(g)?.new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+        let run = Roots::of(g)?.new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
         let plan = plan.or(run.as_ref().map(|r| &r.plan));
         let name = g.root.to_string_lossy();
         let text = report::prometheus::Numbers { root: &name, verb, exit_code, plan, run: run.as_ref() }.text();
@@ -210,8 +201,8 @@ fn confirm(yes: bool, question: &str) -> Result<()> {
     if line.trim() == "yes" { Ok(()) } else { Err(missing()) }
 }
 
-fn last_run(g: &Global, root: &Dir) -> Result<Option<Run>> {
-    match journal(g, root)? {
+fn last_run(root: &Dir) -> Result<Option<Run>> {
+    match journal(root)? {
         Some(j) => j.last(),
         None => Ok(None),
     }

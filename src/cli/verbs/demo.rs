@@ -37,7 +37,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let before = demo::shown(&stage::old_chain(&root, demo::step(&plan, &sample.container)?, &sources)?)?;
 
     let lock = Lock::take(&root, false)?;
-    let mut locked = Locked::open(root.again()?, root.again()?, lock, None)?;
+    let mut locked = Locked::open(root.again()?, root.again()?, lock)?;
     let how = How { verify: Some(Level::Fast), keep_going: false, no_switch: false, prepare: false };
     let outcome = engine::migrate(&mut locked, &plan, None, how, &Hidden)?;
     let summary = report::migrate::Summary {

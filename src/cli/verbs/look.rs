@@ -33,7 +33,7 @@ pub fn plan(g: &Global, a: &PlanArgs) -> Done {
 
 fn show_plan(g: &Global, a: &PlanArgs, made: &mut Option<Plan>) -> Done {
     let root = root(g)?;
-    if let Some(run) = last_run(g, &root)? {
+    if let Some(run) = last_run(&root)? {
         run.supported()?;
     }
     let plan = made.insert({
@@ -99,7 +99,7 @@ pub fn status(g: &Global, a: &StatusArgs) -> Done {
 
 fn show_status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
-    let run = roots.new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+    let run = roots.new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
     let root = match (roots.new, roots.old) {
         (Some(new), _) if run.is_some() => new,
         (_, Some(old)) => old,
