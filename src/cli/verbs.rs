@@ -8,7 +8,6 @@ pub mod undo;
 pub mod verify;
 
 use super::args::Global;
-use super::{Done, Ending};
 use crate::disk::Dir;
 use crate::engine::Lock;
 use crate::error::{Error, Kind, Result};
@@ -16,7 +15,6 @@ use crate::journal::{Journal, Run};
 use crate::plan::Plan;
 use crate::plan::stored::{self, Stored};
 use crate::plan::switch::STATE;
-use crate::report;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
@@ -112,37 +110,12 @@ fn say_json(value: &impl serde::Serialize) -> Result<()> {
 
 /// Writes a file that the user named; never inside ROOT.
 fn write_outside(root: &Dir, file: &Path, bytes: &[u8]) -> Result<()> {
-    write_outside_as(root, file, bytes, 0o600)
-}
-
-fn write_outside_as(root: &Dir, file: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let (dir, name) = folder_of(file)?;
     if dir.label().starts_with(root.label()) {
         let what = format!("{} would be written inside ROOT", file.display());
         return Err(Error::new(Kind::Usage, what).hint("name a file elsewhere"));
     }
-    dir.write_atomic(&name, bytes, mode)
-}
-
-/// Writes the numbers for Prometheus at the end of a verb, also of one that failed. The collector runs as another user.
-fn numbers(g: &Global, verb: &str, file: Option<&Path>, plan: Option<&Plan>, done: Done) -> Done {
-    let Some(file) = file else { return done };
-    let exit_code = match &done {
-        Ok(Ending::Fine) => 0,
-        Ok(Ending::Code(kind)) => kind.exit_code(),
-        Err(e) => e.kind().exit_code(),
-    };
-    let write = || -> Result<()> {
-        let root = root(g)?;
-        let run = Roots::of(g)?.new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
-        let plan = plan.or(run.as_ref().map(|r| &r.plan));
-        let name = g.root.to_string_lossy();
-        let text = report::prometheus::Numbers { root: &name, verb, exit_code, plan, run: run.as_ref() }.text();
-        write_outside_as(&root, file, text.as_bytes(), 0o644)
-    };
-    let written = write();
-    // the first error is the one to tell
-    done.and_then(|ending| written.map(|()| ending))
+    dir.write_atomic(&name, bytes, 0o600)
 }
 
 pub(super) fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {

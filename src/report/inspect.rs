@@ -177,6 +177,6 @@ fn broken(why: &Option<String>) -> String {
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", crate::show::count((all - shown) as u64)))]);
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: -v", crate::show::count((all - shown) as u64)))]);
     }
 }

@@ -1,6 +1,6 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, confirm, journal, last_run, load, needed, numbers, say, say_json, write_outside};
+use super::{Roots, confirm, journal, last_run, load, needed, say, say_json, write_outside};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::{Done, Ending, screen};
@@ -18,10 +18,6 @@ use std::path::PathBuf;
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let (saved, target) = targeted(g, a)?;
     let g = &Global { target, ..g.clone() };
-    numbers(g, "migrate", a.textfile.as_deref(), None, go(g, a, saved))
-}
-
-fn go(g: &Global, a: &MigrateArgs, saved: Option<Plan>) -> Done {
     let Roots { old, new } = Roots::of(g)?;
     let root = needed(old)?;
     // before the journal is read: what another unaufs does meanwhile would make the plan out of date
