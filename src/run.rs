@@ -29,9 +29,11 @@ use self::journal::{Journal, Run, State};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
+use crate::plan::stack::Part;
 use crate::plan::switch::{STATE, old_parts};
 use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
+use crate::text::now;
 use crate::verify::{self, Difference, Level, Side};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -154,11 +156,6 @@ pub struct Outcome {
     pub along: Option<stage::Sums>,
 }
 
-/// The time, RFC 3339 in UTC.
-pub fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 /// Starts a run, or goes on with `run`.
 pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progress: &dyn Progress) -> Result<Outcome> {
     let (id, mut state) = match run {
@@ -183,7 +180,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
     }
     if state == State::Building {
         reserve::make(&at.state)?;
-        let which = if how.prepare { stage::Which::Images } else { stage::Which::All };
+        let which = if how.prepare { Part::Images } else { Part::All };
         stage::build(at, plan, id, which, how.keep_going, progress, &mut outcome)?;
         if !outcome.failed.is_empty() {
             return Ok(outcome);
@@ -200,7 +197,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
     }
     if state == State::Built {
         if let Some(level) = how.verify {
-            prove(at, plan, id, level, stage::Which::All, progress)?;
+            prove(at, plan, id, level, Part::All, progress)?;
             outcome.verified = true;
             at.journal.set_state(id, State::Verified, &now())?;
             state = State::Verified;
@@ -307,18 +304,11 @@ pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
 
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
 /// compared again.
-fn prove(
-    at: &mut Locked,
-    plan: &Plan,
-    id: i64,
-    level: Level,
-    which: stage::Which,
-    progress: &dyn Progress,
-) -> Result<()> {
+fn prove(at: &mut Locked, plan: &Plan, id: i64, level: Level, which: Part, progress: &dyn Progress) -> Result<()> {
     let new = at.root.open(crate::plan::switch::NEW)?;
     let proved = at.journal.proved(id, level.name())?;
     let mut report = verify::verify_stage(plan, &at.old, &new, level, which, &proved, progress)?;
-    if which == stage::Which::All {
+    if which == Part::All {
         verify::carried(plan, &at.old, &new, level, &mut report, progress)?;
     }
     if !report.differences.is_empty() {
@@ -326,7 +316,7 @@ fn prove(
         crate::error::check_disk(false)?;
         return Err(unlike(&report.differences).loss(nothing_lost(plan)));
     }
-    if which == stage::Which::Images {
+    if which == Part::Images {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
         return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
     }

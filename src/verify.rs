@@ -23,8 +23,6 @@ pub mod since;
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
-use crate::layer::branch::{Branch, Format};
-use crate::layer::view::Chain;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use serde::Serialize;
@@ -295,9 +293,4 @@ fn short(id: &str) -> String {
         Ok(layer) if id.len() >= 64 => layer.short(),
         _ => crate::text::text(id),
     }
-}
-
-/// A complete tree as a stack of one.
-pub fn plain(id: Option<&LayerId>, dir: Dir) -> Chain {
-    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
 }

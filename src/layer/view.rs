@@ -10,6 +10,7 @@
 
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
+use crate::ids::LayerId;
 use crate::layer::branch::{self, Branch, Format, Slice};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
@@ -200,6 +201,11 @@ impl Chain {
         }
         Ok(false)
     }
+}
+
+/// A complete tree as a stack of one.
+pub fn plain(id: Option<&LayerId>, dir: Dir) -> Chain {
+    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
 }
 
 #[cfg(test)]

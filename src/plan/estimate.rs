@@ -12,9 +12,10 @@ use super::scan::Facts;
 use super::shown::Shown;
 use super::{Estimate, Mode, Options, Plan, PlanLayer};
 use crate::disk::mounts::Room;
+use crate::docker::driver::Role;
+use crate::docker::driver::Target;
 use crate::ids::LayerId;
-use crate::store::{Content, Role};
-use crate::target::Target;
+use crate::store::Content;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
@@ -156,7 +157,7 @@ fn paper(plan: &Plan, found: &Found<'_>) -> Cost {
     }
     out += unit.file(journal(plan), 10);
     out += unit.empty(1);
-    out += unit.file(crate::run::reserve::BYTES, 7);
+    out += unit.file(super::switch::RESERVE, 7);
     out
 }
 

@@ -7,10 +7,10 @@ mod icicle;
 
 use super::plan::{Group, docker, groups, kinds, mode, next, seconds};
 use crate::checks::Level;
+use crate::docker::driver::Role;
 use crate::error::{Error, Kind, Result};
 use crate::plan::elsewhere::{Elsewhere, Stays};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
-use crate::store::Role;
 use crate::text;
 use askama::Template;
 use icicle::{Icicle, LayerBox, users};

@@ -3,7 +3,8 @@
 use super::page::{Look, Page, Style};
 use crate::checks::Finding;
 use crate::disk::Dir;
-use crate::store::{Generation, Role, Store};
+use crate::docker::driver::Role;
+use crate::store::{Generation, Store};
 use serde::Serialize;
 
 /// As many entries of a list are shown unless everything is asked for.

@@ -1,11 +1,11 @@
 //! What a migration did.
 
 use super::truth::Comparison;
+use crate::docker::driver::Target;
 use crate::ids::LayerId;
 use crate::plan::{LeftBehind, Mode, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
-use crate::target::Target;
 use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;

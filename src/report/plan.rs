@@ -372,7 +372,7 @@ pub fn next(p: &Plan) -> Vec<String> {
         return vec!["do what the BLOCK lines say".to_owned(), format!("unaufs{root} plan")];
     }
     let mut what = String::new();
-    if p.options.to != crate::target::Target::Overlay2 {
+    if p.options.to != crate::docker::driver::Target::Overlay2 {
         let _ = write!(what, " --to {}", p.options.to);
     }
     if p.options.mode != Mode::Auto {

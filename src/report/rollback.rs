@@ -63,7 +63,7 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
             let Ok(Some(dir)) = root.open_opt(&path) else { continue };
             // a volume may hold millions of names: they are not held at once
             dir.for_each(|name, kind, _| {
-                let here = crate::plan::scan::join(&path, name);
+                let here = crate::disk::join(&path, name);
                 if kind == crate::disk::FileType::Directory {
                     // its folder changes only when the volume is made: an empty one has no file that could tell
                     if path == b"volumes" && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {

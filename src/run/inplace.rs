@@ -22,9 +22,10 @@ mod forward;
 pub mod record;
 
 use super::Locked;
-use super::stage::{self, Sums};
+use super::stage::Sums;
 use super::switch::Undone;
 use crate::disk::Dir;
+use crate::docker::driver::Target;
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
@@ -33,7 +34,6 @@ use crate::plan::merge::Kept;
 use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Mode, Plan, PlanLayer};
 use crate::progress::Progress;
-use crate::target::Target;
 use carry::Carrier;
 use rayon::prelude::*;
 use record::{Change, Step};
@@ -57,11 +57,11 @@ pub fn begin(at: &mut Locked, plan: &Plan, run: i64, progress: &dyn Progress) ->
         moved.mkdir(folder, 0o700)?;
     }
     let (records, back, names) = (moved.open("records")?, moved.open("back")?, moved.open("names")?);
-    let sources = stage::sources(plan);
+    let sources = plan.sources();
     progress.phase("decide", plan.layers.len() as u64);
     plan.layers.par_iter().try_for_each(|layer| -> Result<()> {
         crate::stop::check()?;
-        let chain = stage::old_chain(&at.root, layer, &sources)?;
+        let chain = layer.old_stack(&at.root, &sources)?;
         let writer = record::Writer::new(&records, layer.id.as_str())?;
         forward::decide(&chain, layer.facts.overlay_xattrs.count > 0, &writer)
             .map_err(|e| e.on(format!("layer {}", layer.id.short())))?;

@@ -9,11 +9,10 @@
 //! WAL is off: its shared memory would be a second file to lose. The rollback journal is truncated, never removed: the commit is then
 //! durable without a sync of the folder, which `FULL` leaves out after a removal, and a commit needs no free inode.
 
-use crate::disk::{Dir, fault};
+use crate::disk::{Dir, fault, sqlite};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -111,19 +110,6 @@ fn sql(e: rusqlite::Error) -> Error {
     if full { err.hint("make room on that file system, then run the same command again") } else { err }
 }
 
-/// Turns off what in a database file of a stranger would run: triggers, views, functions of its schema.
-pub fn distrust(db: &Connection) -> rusqlite::Result<()> {
-    for (option, on) in [
-        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
-        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
-    ] {
-        db.set_db_config(option, on)?;
-    }
-    Ok(())
-}
-
 /// The root may be a stranger's, and the journal in it with it. What SQLite would open beside the database is looked at first:
 ///
 /// - a symlink, a device or a fifo, or a file that has another name elsewhere;
@@ -195,7 +181,7 @@ impl Journal {
         if (ours.dev, ours.ino) != (there.dev(), there.ino()) {
             return Err(Error::corrupt(format!("{} was moved while it was opened", state.show(b""))));
         }
-        distrust(&db).map_err(sql)?;
+        sqlite::distrust(&db).map_err(sql)?;
         db.pragma_update(None, "journal_mode", "TRUNCATE").map_err(sql)?;
         let synchronous = if fault::without_any_sync() { "OFF" } else { "FULL" };
         db.pragma_update(None, "synchronous", synchronous).map_err(sql)?;

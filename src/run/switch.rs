@@ -5,13 +5,13 @@
 //! becomes `.unaufs/undone`. The stage's folders stay after the switch: the way back then makes none, on a disk that may be full.
 
 use crate::disk::Dir;
+use crate::docker::driver::Target;
 use crate::error::{Error, Result};
 use crate::plan::existing;
 use crate::plan::merge::Merge;
 use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Move, Plan, Why};
 use crate::progress::Progress;
-use crate::target::Target;
 use std::collections::{BTreeSet, HashSet};
 
 /// Does the renames that are not done yet, then makes them durable.

@@ -3,10 +3,10 @@
 
 use super::real;
 use serde_json::Value;
+use unaufs::docker::driver::Target;
 use unaufs::plan::{Mode, Plan};
 use unaufs::report::page::Look;
 use unaufs::report::plan::{document, itemize, text, whole};
-use unaufs::target::Target;
 
 fn steady(packed: &real::Packed) -> Plan {
     let said = packed.unpack().unaufs(&["plan", "--json", "-q"]).stdout;

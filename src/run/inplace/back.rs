@@ -12,10 +12,10 @@
 
 use super::record::{Change, Step, Writer};
 use crate::disk::attrs::{OPAQUE, OVERLAY_PREFIX, Times};
+use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::Result;
 use crate::layer::branch::{self, Name, OPQ, WH};
-use crate::plan::scan::join;
 use std::collections::{HashMap, HashSet};
 
 /// What was met that the old store cannot hold as it is, one line each.

@@ -3,9 +3,9 @@
 
 use super::record::{Change, Step};
 use crate::disk::attrs::Times;
+use crate::disk::join;
 use crate::disk::{Dir, FileType, split};
 use crate::error::{Error, IoContext, Result};
-use crate::plan::scan::join;
 use rustix::io::Errno;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
