@@ -1,11 +1,8 @@
 //! Copies of a real store to be ill-treated, file systems in image files, and the program.
 
-#[path = "../support/disk.rs"]
-mod mounts;
-
 use crate::stores::source;
+pub use crate::support::mounts::Mounted;
 use crate::tree::Tree;
-pub use mounts::Mounted;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +16,6 @@ pub fn long() -> bool {
 }
 
 /// Is this case to be tried? `UNAUFS_CRASH_CASE` names the only ones, a comma between them; where it says nothing, `else_tried` does.
-#[cfg(feature = "fault-points")]
 pub fn wanted(case: &str, else_tried: bool) -> bool {
     std::env::var("UNAUFS_CRASH_CASE").map_or(else_tried, |only| only.split(',').any(|o| o.trim() == case))
 }

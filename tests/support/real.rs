@@ -5,9 +5,6 @@
 //! $UNAUFS_STORES/NAME/            root.tar.xz, root.path, truth/; used too
 //! ```
 
-// each test program uses a part of it
-#![allow(dead_code)]
-
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
