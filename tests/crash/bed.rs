@@ -25,36 +25,6 @@ pub fn rounds(short: usize) -> usize {
     std::env::var("UNAUFS_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(short)
 }
 
-/// Says why a test cannot run here; in CI that is a failure.
-pub fn cannot(why: &str) {
-    eprintln!("skipped: {why}");
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot run in CI: {why}");
-}
-
-/// Root is needed for device nodes, owners, `trusted.*` and mounts.
-pub fn may_run() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        cannot("not root");
-        return false;
-    }
-    true
-}
-
-/// May the test run, and are these programs there?
-pub fn may_run_with(programs: &[&str]) -> bool {
-    let missing = programs.iter().find(|p| !has_program(p));
-    if let Some(m) = missing {
-        cannot(&format!("{m} is missing"));
-    }
-    may_run() && missing.is_none()
-}
-
-/// Is a program there?
-pub fn has_program(name: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|p| std::env::split_paths(&p).any(|d| d.join(name).is_file()))
-        || Path::new("/usr/sbin").join(name).is_file()
-}
-
 /// Runs a program that must succeed.
 pub fn sh(program: &str, args: &[&str]) -> String {
     let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));

@@ -25,7 +25,7 @@ mod random;
 mod signals;
 mod stores;
 // a part of it is enough here
-#[allow(dead_code)]
+#[allow(dead_code, unused_macros, unused_imports)]
 #[path = "../support/mod.rs"]
 mod support;
 mod tree;

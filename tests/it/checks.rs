@@ -8,34 +8,25 @@ mod cases;
 mod graph;
 mod store;
 
-use crate::support::real;
+use crate::support::needs;
+use crate::support::private::{self, this_test};
 use bed::Bed;
 use unaufs::checks::{self, Level};
 
-/// Runs the pairs whose id begins with this letter. In a thread with mounts of its own: what is mounted there is gone with it.
+/// Runs the pairs whose id begins with this letter.
 fn pairs_of(letter: char) {
-    if !rustix::process::geteuid().is_root() {
-        real::cannot_run("it needs root (devices, trusted.* attributes, mounts)");
-        return;
-    }
-    let test = std::thread::spawn(move || {
-        bed::private_mounts();
-        let mine: Vec<_> = cases::all().into_iter().filter(|c| c.id.starts_with(letter)).collect();
-        assert!(!mine.is_empty());
-        for case in mine {
-            let spoken = said(case.speaks, case.id);
-            assert!(!spoken.is_empty(), "{} says nothing where it should", case.id);
-            for f in &spoken {
-                assert!(!f.message.is_empty(), "{}: {f:?}", case.id);
-                assert!(!f.subject.to_string().is_empty(), "{}: {f:?}", case.id);
-                assert!(f.fix.is_some() || f.effect.is_some(), "what comes of {f:?}, what to do?");
-            }
-            let silent = said(case.silent, case.id);
-            assert!(silent.is_empty(), "{} speaks where it should not: {silent:?}", case.id);
+    let mine: Vec<_> = cases::all().into_iter().filter(|c| c.id.starts_with(letter)).collect();
+    assert!(!mine.is_empty());
+    for case in mine {
+        let spoken = said(case.speaks, case.id);
+        assert!(!spoken.is_empty(), "{} says nothing where it should", case.id);
+        for f in &spoken {
+            assert!(!f.message.is_empty(), "{}: {f:?}", case.id);
+            assert!(!f.subject.to_string().is_empty(), "{}: {f:?}", case.id);
+            assert!(f.fix.is_some() || f.effect.is_some(), "what comes of {f:?}, what to do?");
         }
-    });
-    if let Err(panic) = test.join() {
-        std::panic::resume_unwind(panic);
+        let silent = said(case.silent, case.id);
+        assert!(silent.is_empty(), "{} speaks where it should not: {silent:?}", case.id);
     }
 }
 
@@ -48,36 +39,57 @@ fn said(make: fn() -> Bed, id: &str) -> Vec<checks::Finding> {
 
 #[test]
 fn containers() {
+    if private::elsewhere(this_test!()) {
+        return;
+    }
     pairs_of('C');
 }
 
 #[test]
 fn what_is_in_the_store() {
+    if private::elsewhere(this_test!()) {
+        return;
+    }
     pairs_of('D');
 }
 
 #[test]
 fn stores_before_docker_1_10() {
+    if private::elsewhere(this_test!()) {
+        return;
+    }
     pairs_of('G');
 }
 
 #[test]
 fn hosts() {
+    if private::elsewhere(this_test!()) {
+        return;
+    }
     pairs_of('H');
 }
 
 #[test]
 fn content_of_layers() {
+    if private::elsewhere(this_test!()) {
+        return;
+    }
     pairs_of('L');
 }
 
 #[test]
 fn targets() {
+    if private::elsewhere(this_test!()) {
+        return;
+    }
     pairs_of('T');
 }
 
 #[test]
 fn new_roots_in_another_place() {
+    if private::elsewhere(this_test!()) {
+        return;
+    }
     pairs_of('N');
 }
 
@@ -95,8 +107,7 @@ fn every_check_has_a_pair() {
 /// While Docker runs the plan is still of use: it tells which containers have to stop.
 #[test]
 fn a_running_docker_is_told_and_does_not_stop_a_plan() {
-    if !rustix::process::geteuid().is_root() {
-        real::cannot_run("it needs root");
+    if !needs::root() {
         return;
     }
     let runs = |bed: &mut Bed| bed.write(&format!("containers/{}/config.v2.json", store::WEB), &running());
@@ -137,8 +148,7 @@ fn running() -> String {
 /// On a sound store and a sound machine nothing is worse than worth knowing.
 #[test]
 fn a_sound_host_gets_no_warning() {
-    if !rustix::process::geteuid().is_root() {
-        real::cannot_run("it needs root");
+    if !needs::root() {
         return;
     }
     let plan = Bed::content().plan();

@@ -1,6 +1,8 @@
 //! `--target DIR`: the new root on another disk, complete, in use by a real Docker; the old one as it was.
 
 use crate::support::mounts::Mounted;
+use crate::support::needs;
+use crate::support::private::{self, this_test};
 use crate::support::real::{self, Ran, Store, same, tree};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,10 +18,9 @@ fn sh(script: &str, at: &Path) {
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// The small store, and a btrfs beside it.
-fn bed() -> Option<(Store, Mounted, PathBuf)> {
-    if !real::able() || !Path::new("/sbin/mkfs.btrfs").exists() {
-        real::cannot_run("mkfs.btrfs is missing, or what else these tests need");
+/// The small store, and a btrfs beside it; none where the rest of the test is run elsewhere.
+fn bed(test: &str) -> Option<(Store, Mounted, PathBuf)> {
+    if !real::able() || !needs::programs(&["mkfs.btrfs"]) || private::elsewhere(test) {
         return None;
     }
     let store = real::small().unpack();
@@ -39,7 +40,7 @@ fn volumes(root: &Path) -> real::Tree {
 /// From the refusal of `--to btrfs` on ext4 to the old layers' end.
 #[test]
 fn a_root_on_btrfs() {
-    let Some((store, _disk, new)) = bed() else { return };
+    let Some((store, _disk, new)) = bed(this_test!()) else { return };
     let dir = text(&new);
     // everything that a volume can hold
     sh(
@@ -134,7 +135,7 @@ fn configurations(store: &Store, new: &Path) {
 
 #[test]
 fn folders_that_are_not_free() {
-    let Some((store, _disk, new)) = bed() else { return };
+    let Some((store, _disk, new)) = bed(this_test!()) else { return };
     let migrate = |dir: &Path| store.unaufs(&["migrate", "--yes", "--to", "vfs", "--target", text(dir)]);
     let inside = store.root.join("inside");
     let says = |ran: Ran, code: i32, word: &str| {
@@ -162,7 +163,7 @@ fn folders_that_are_not_free() {
 /// Mount points and symlinks in the old root are named, and what is behind them is not copied; another driver's store blocks.
 #[test]
 fn what_cannot_go_along_is_named() {
-    let Some((store, _disk, new)) = bed() else { return };
+    let Some((store, _disk, new)) = bed(this_test!()) else { return };
     let far = store.beside.join("far");
     fs::create_dir(&far).expect("mkdir");
     fs::write(far.join("there"), "x").expect("write");
@@ -194,7 +195,7 @@ fn what_cannot_go_along_is_named() {
 /// Image layers first, while Docker runs; the rest later. And a plan that was saved.
 #[test]
 fn in_two_steps() {
-    let Some((store, _disk, new)) = bed() else { return };
+    let Some((store, _disk, new)) = bed(this_test!()) else { return };
     let before = tree(&store.root);
     let args = ["--to", "overlay2", "--target", text(&new)];
     store.unaufs(&[&["migrate", "--yes", "--prepare"][..], &args].concat()).exits(0);
@@ -215,7 +216,7 @@ fn in_two_steps() {
 /// The root of a Docker with a user namespace: the last part of the path is what the daemon adds.
 #[test]
 fn a_remapped_root() {
-    let Some((store, disk, _)) = bed() else { return };
+    let Some((store, disk, _)) = bed(this_test!()) else { return };
     let root = store.beside.join("231072.231072");
     fs::rename(&store.root, &root).expect("rename");
     let at =

@@ -4,6 +4,7 @@
 //! it is what the file system itself calls used, each copy of its trees counted. `UNAUFS_ESTIMATES=all cargo test --test it estimates -- --nocapture` takes all stores, and
 //! prints the table of docs/plan.md.
 
+use crate::support::private::{self, this_test};
 use crate::support::real::{self, Packed, Store, unaufs};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -193,26 +194,16 @@ fn all_on_btrfs(packed: &Packed) -> Vec<String> {
 
 #[test]
 fn estimates_come_true() {
-    if !real::able() {
+    if !real::able() || private::elsewhere(this_test!()) {
         return;
     }
     let stores = if all() { real::all() } else { vec![real::small()] };
-    let far = std::thread::spawn(move || {
-        // mounts of its own, so that none is left behind
-        #[allow(deprecated)]
-        rustix::thread::unshare(rustix::thread::UnshareFlags::FS | rustix::thread::UnshareFlags::NEWNS)
-            .expect("mounts of its own");
-        use rustix::mount::{MountPropagationFlags, mount_change};
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("mounts of its own");
-        println!("| store | target | estimated | taken | off | inodes est. | inodes | off |");
-        println!("|---|---|---:|---:|---:|---:|---:|---:|");
-        let mut far = Vec::new();
-        for packed in &stores {
-            far.extend(all_on_btrfs(packed));
-            far.extend(on_ext4(packed));
-        }
-        far
-    });
-    let far = far.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+    println!("| store | target | estimated | taken | off | inodes est. | inodes | off |");
+    println!("|---|---|---:|---:|---:|---:|---:|---:|");
+    let mut far = Vec::new();
+    for packed in &stores {
+        far.extend(all_on_btrfs(packed));
+        far.extend(on_ext4(packed));
+    }
     assert!(far.is_empty(), "too far off:\n{}", far.join("\n"));
 }

@@ -3,6 +3,8 @@
 
 use crate::support::archive::Archive;
 use crate::support::mounts::Mounted;
+use crate::support::needs;
+use crate::support::private::{self, this_test};
 use crate::support::real::{self, Ran, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -108,11 +110,8 @@ fn two_runs_give_the_same_bytes() {
 
 #[test]
 fn a_migrated_store_gives_the_same_archive() {
-    if !real::able() {
+    if !real::able() || !needs::programs(&["mkfs.btrfs"]) || private::elsewhere(this_test!()) {
         return;
-    }
-    if !Path::new("/sbin/mkfs.btrfs").exists() {
-        return real::cannot_run("mkfs.btrfs is missing; tests/run.sh installs it");
     }
     let home = real::folder();
     let btrfs = Mounted::with_clones(home.path(), "btrfs");
@@ -159,13 +158,8 @@ fn a_graph_store_gives_what_it_becomes() {
 
 #[test]
 fn other_programs_take_the_archives() {
-    if !real::able() {
+    if !real::able() || !needs::programs(&["podman", "skopeo", "umoci"]) {
         return;
-    }
-    for program in ["/usr/bin/podman", "/usr/bin/skopeo", "/usr/bin/umoci"] {
-        if !Path::new(program).exists() {
-            return real::cannot_run(&format!("{program} is missing; tests/run.sh installs it"));
-        }
     }
     for packed in real::all() {
         others_take(&packed.unpack());

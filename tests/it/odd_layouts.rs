@@ -1,21 +1,18 @@
 //! Roots on odd file systems and in odd places: each works, or is refused with what to do.
 
 use crate::support::mounts::Mounted;
+use crate::support::needs;
+use crate::support::private::{self, this_test};
 use crate::support::real::{self, Store, same, tree};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-fn bed() -> Option<Store> {
-    if !real::able() {
+/// The small store; none where the rest of the test is run elsewhere.
+fn bed(test: &str) -> Option<Store> {
+    if !real::able() || !needs::programs(&["mkfs.xfs", "mkfs.ext4", "mkfs.btrfs"]) || private::elsewhere(test) {
         return None;
-    }
-    for program in ["/sbin/mkfs.xfs", "/sbin/mkfs.ext4", "/sbin/mkfs.btrfs"] {
-        if !Path::new(program).exists() {
-            real::cannot_run(&format!("{program} is missing; tests/run.sh installs it"));
-            return None;
-        }
     }
     Some(real::small().unpack())
 }
@@ -41,7 +38,7 @@ fn copied(store: &Store, to: &Path) {
 
 #[test]
 fn symlinks_and_mount_points() {
-    let Some(store) = bed() else { return };
+    let Some(store) = bed(this_test!()) else { return };
     // ROOT itself may be both
     let link = store.beside.join("link");
     symlink(&store.root, &link).expect("symlink");
@@ -90,7 +87,7 @@ fn symlinks_and_mount_points() {
 /// A root that is a mount point, on file systems with other abilities and options.
 #[test]
 fn file_systems() {
-    let Some(store) = bed() else { return };
+    let Some(store) = bed(this_test!()) else { return };
     let overlay_on_tmpfs = |root: &Path| moves(root, "overlay2", &store);
     let point = store.beside.join("tmpfs");
     fs::create_dir(&point).expect("mkdir");
@@ -144,7 +141,7 @@ fn file_systems() {
 #[test]
 fn modes_of_other_dockers() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let Some(store) = bed() else { return };
+    let Some(store) = bed(this_test!()) else { return };
     for mode in [0o700, 0o701, 0o755] {
         fs::set_permissions(store.root.join("aufs"), fs::Permissions::from_mode(mode)).expect("chmod");
         let before = tree(&store.root);

@@ -1,5 +1,6 @@
 //! Kernels from 3.10 on: every call that came later fails with ENOSYS, and the whole way there and back works all the same.
 
+use crate::support::needs;
 use crate::support::real::{self, Ran, Store, same, tree};
 use std::path::Path;
 use std::process::Command;
@@ -23,11 +24,7 @@ fn without(calls: &str, store: &Store, trace: &Path, args: &[&str]) -> Ran {
 
 #[test]
 fn works_without_the_calls_of_newer_kernels() {
-    if !real::able() {
-        return;
-    }
-    if !Path::new("/usr/bin/strace").exists() {
-        real::cannot_run("/usr/bin/strace is missing; tests/run.sh installs it");
+    if !real::able() || !needs::programs(&["strace"]) {
         return;
     }
     let store = real::small().unpack();

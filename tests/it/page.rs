@@ -5,6 +5,7 @@
 mod browser;
 mod synthetic;
 
+use crate::support::needs;
 use crate::support::real;
 use browser::Browser;
 use std::fs;
@@ -65,7 +66,7 @@ fn as_at_home(store: &real::Store, file: &Path) -> String {
 }
 
 fn able() -> bool {
-    real::able() && browser::able()
+    real::able() && needs::programs(&["chromium"])
 }
 
 #[test]

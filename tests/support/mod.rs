@@ -2,5 +2,7 @@
 
 pub mod archive;
 pub mod mounts;
+pub mod needs;
+pub mod private;
 pub mod real;
 pub mod stack;

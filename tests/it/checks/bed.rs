@@ -17,16 +17,6 @@ pub struct Bed {
     locked: Vec<PathBuf>,
 }
 
-/// Gives this thread mounts of its own.
-pub fn private_mounts() {
-    use rustix::mount::{MountPropagationFlags, mount_change};
-    use rustix::thread::UnshareFlags;
-    // parts nothing that another thread could miss: no descriptors
-    #[allow(deprecated)]
-    rustix::thread::unshare(UnshareFlags::FS | UnshareFlags::NEWNS).expect("mounts of its own");
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("mounts of its own");
-}
-
 impl Bed {
     fn sound() -> Bed {
         let dir = crate::support::real::folder();

@@ -1,5 +1,7 @@
 //! Where the tests run: a mount namespace and file systems of their own, all gone with the process.
 
+use crate::support::needs;
+use crate::support::private::place;
 use crate::support::stack::disk;
 use crate::support::stack::model::View;
 use crate::support::stack::store::{self, Cast, Containers};
@@ -7,75 +9,15 @@ use crate::support::stack::text::{self, Layer};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Set in the process that has a mount namespace of its own: the folder that it may fill.
-const PLACE: &str = "UNAUFS_CONFORMANCE_PLACE";
-
-/// Says why a test cannot run here; where CI runs it, that is a failure.
-pub fn cannot_run(why: &str) {
-    assert!(std::env::var_os("CI").is_none_or(|v| v != "true"), "cannot run here: {why}");
-    eprintln!("not run: {why}");
-}
-
-fn able() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        cannot_run("it needs root (devices, owners, trusted.* attributes, mounts)");
-        return false;
+/// What these tests need.
+pub fn able() -> bool {
+    let able = needs::root_and(&["mount", "umount", "mkfs.ext4", "mkfs.btrfs"])
+        && needs::filesystems(&["ext4", "btrfs", "overlay"]);
+    let loops = Path::new("/dev/loop-control").exists();
+    if able && !loops {
+        needs::cannot_run("there are no loop devices");
     }
-    for program in ["unshare", "mount", "umount", "mkfs.ext4", "mkfs.btrfs"] {
-        let found = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|d| Path::new(d).join(program).exists());
-        if !found {
-            cannot_run(&format!("the program {program} is missing"));
-            return false;
-        }
-    }
-    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    for fs in ["ext4", "btrfs", "overlay"] {
-        if !known.lines().any(|l| l.split_whitespace().last() == Some(fs)) {
-            cannot_run(&format!("the kernel has no {fs} (modprobe {fs})"));
-            return false;
-        }
-    }
-    if !Path::new("/dev/loop-control").exists() {
-        cannot_run("there are no loop devices");
-        return false;
-    }
-    true
-}
-
-/// Runs `body` in a process with mounts of its own: this program again, with the one test `test`. Nothing can be left mounted, whatever
-/// happens, because the kernel unmounts what no process sees any more.
-pub fn private(test: &str, body: impl FnOnce()) {
-    if !able() {
-        return;
-    }
-    if std::env::var_os(PLACE).is_some() {
-        return body();
-    }
-    let (_, test) = test.split_once("::").expect("the name of a test");
-    let base = std::env::var_os("UNAUFS_TEST_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
-    let place = tempfile::Builder::new().prefix("conformance.").tempdir_in(base).expect("a temporary folder");
-    let me = std::env::current_exe().expect("this program");
-    let mut run = Command::new("unshare");
-    run.args(["--mount", "--propagation", "private"]).arg(me).args([
-        "--exact",
-        test,
-        "--nocapture",
-        "--test-threads=1",
-    ]);
-    let out = run.env(PLACE, place.path()).output().expect("unshare");
-    let said = String::from_utf8_lossy(&out.stdout);
-    print!("{said}");
-    eprint!("{}", String::from_utf8_lossy(&out.stderr));
-    assert!(
-        out.status.success() && said.contains("1 passed"),
-        "{test} in a mount namespace of its own: {}",
-        out.status
-    );
-}
-
-/// The folder of this process.
-pub fn place() -> PathBuf {
-    PathBuf::from(std::env::var_os(PLACE).expect("to be run by `private`"))
+    able && loops
 }
 
 /// The kinds of disks.
@@ -234,7 +176,9 @@ macro_rules! conforms {
         $(#[$doc])*
         #[test]
         fn $name() {
-            crate::conformance::bed::private(concat!(module_path!(), "::", stringify!($name)), || crate::conformance::bed::conform($text));
+            if crate::conformance::bed::able() && !crate::support::private::elsewhere(crate::support::private::this_test!()) {
+                crate::conformance::bed::conform($text);
+            }
         }
     )* };
 }

@@ -50,15 +50,6 @@ pub struct World {
     before: Tree,
 }
 
-/// Says why a test cannot run here; `true` if it can.
-pub fn able() -> bool {
-    if rustix::process::geteuid().is_root() {
-        return true;
-    }
-    crate::support::real::cannot_run("it needs root (devices, trusted.* attributes)");
-    false
-}
-
 impl World {
     pub fn new() -> World {
         World::of(STACK)

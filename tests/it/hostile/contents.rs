@@ -1,6 +1,7 @@
 //! Content made to harm: JSON, gzip, lists, names, trees without end.
 
-use super::bed::{World, able};
+use super::bed::World;
+use crate::support::needs;
 use crate::support::stack::text::{Kind, Layer};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -26,7 +27,7 @@ fn add_image(root: &Path, config: &[u8]) {
 
 #[test]
 fn json_without_end() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     for (text, says) in [(huge(17 << 20), "larger than"), (deep(100_000), "stays"), (deep(127), "stays")] {
@@ -62,7 +63,7 @@ fn json_without_end() {
 
 #[test]
 fn names_that_a_terminal_or_a_browser_would_obey() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let name = NASTY.replace('/', "|");
@@ -104,7 +105,7 @@ fn names_that_a_terminal_or_a_browser_would_obey() {
 
 #[test]
 fn damage_with_such_names_in_it() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let w = World::new();
@@ -119,7 +120,7 @@ fn damage_with_such_names_in_it() {
 
 #[test]
 fn lists_of_layers() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     type List = fn(&World) -> String;
@@ -140,7 +141,7 @@ fn lists_of_layers() {
 
 #[test]
 fn a_bomb_of_gzip() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let bomb = |text: &[u8], times: usize| {
@@ -160,7 +161,7 @@ fn a_bomb_of_gzip() {
 /// A file 300 folders deep, its path three times as long as the kernel takes; and one deeper than any program goes.
 #[test]
 fn trees_that_are_deeper_than_a_path() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let deep = |layer: &Path, n: usize, name: &str| {
@@ -195,7 +196,7 @@ fn trees_that_are_deeper_than_a_path() {
 /// Attributes as large as the file system takes, up to the 64 KiB of Linux.
 #[test]
 fn attributes_that_are_large() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let w = World::new();
@@ -209,7 +210,7 @@ fn attributes_that_are_large() {
 /// Two thousand containers, and an image of five hundred layers, more than any driver mounts.
 #[test]
 fn numbers_without_end() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let w = World::new();

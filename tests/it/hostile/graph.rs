@@ -1,6 +1,7 @@
 //! A root of Docker up to 1.9: `linkgraph.db` in all forms, and ids that are paths.
 
-use super::bed::{Odd, VICTIM, World, able, replace};
+use super::bed::{Odd, VICTIM, World, replace};
+use crate::support::needs;
 use crate::support::real;
 use rusqlite::Connection;
 use std::fs;
@@ -24,7 +25,7 @@ fn database(path: &Path, sql: &str) {
 
 #[test]
 fn link_graphs_of_strangers() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     type Make = fn(&World, &Path);
@@ -68,7 +69,7 @@ fn link_graphs_of_strangers() {
 /// SQLite reads the file that a rollback journal names as its super-journal, and removes it.
 #[test]
 fn a_journal_beside_the_link_graph_is_not_obeyed() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let w = world();
@@ -81,7 +82,7 @@ fn a_journal_beside_the_link_graph_is_not_obeyed() {
 
 #[test]
 fn graph_folders_that_lead_out() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     for path in ["graph", "containers", "aufs/layers", "repositories-aufs"] {

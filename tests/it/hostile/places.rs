@@ -1,19 +1,20 @@
 //! Symlinks, fifos and devices where folders and files are expected; ids that are paths.
 
-use super::bed::{Odd, World, able};
+use super::bed::{Odd, World};
+use crate::support::needs;
 use std::fs;
 use std::os::unix::fs::symlink;
 
 #[test]
 fn a_sound_root_migrates() {
-    if able() {
+    if needs::root() {
         World::new().ends(0, "switched");
     }
 }
 
 #[test]
 fn folders_that_lead_out() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     for (path, code, says) in [
@@ -36,7 +37,7 @@ fn folders_that_lead_out() {
 
 #[test]
 fn folders_that_are_the_user_s_own_may_be_anywhere() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     for path in ["volumes", "network", "tmp", "buildkit", "overlay2", ".unaufs"] {
@@ -54,7 +55,7 @@ fn folders_that_are_the_user_s_own_may_be_anywhere() {
 
 #[test]
 fn folders_of_one_object_that_lead_out() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     // (what, its path, what is said); everything else moves
@@ -83,7 +84,7 @@ fn folders_of_one_object_that_lead_out() {
 
 #[test]
 fn files_that_are_no_files() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     for odd in Odd::ALL {
@@ -100,7 +101,7 @@ fn files_that_are_no_files() {
 
 #[test]
 fn ids_that_are_paths() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     for bad in ["/etc", "..", "../../../canary/store/aufs/diff/x", ".", "", "a/b", "a\nb", "\u{1b}[31m", "a\0b"] {
@@ -119,7 +120,7 @@ fn ids_that_are_paths() {
 
 #[test]
 fn links_in_layers_are_data() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     // a folder of one layer is a symlink in another, and markers are symlinks and folders
@@ -139,7 +140,7 @@ fn links_in_layers_are_data() {
 
 #[test]
 fn special_files_in_layers_are_made_anew_and_never_opened() {
-    if able() {
+    if needs::root() {
         let stack =
             "layer\nc dev/zero 1:5\nb dev/disk 7:250\np dev/pipe\nk dev/socket\nlayer\np dev/zero\nc dev/pipe 1:5\n";
         World::of(stack).ends(0, "switched");

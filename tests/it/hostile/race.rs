@@ -1,6 +1,7 @@
 //! Directories change places with symlinks, by renameat2(EXCHANGE), while unaufs works on them.
 
-use super::bed::{World, able};
+use super::bed::World;
+use crate::support::needs;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, ResolveFlags, openat2, renameat_with};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,7 @@ fn many() -> String {
 
 #[test]
 fn symlinks_that_come_and_go() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let swaps = AtomicU64::new(0);

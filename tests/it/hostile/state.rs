@@ -1,6 +1,7 @@
 //! A journal and a plan that somebody else wrote; and who may look into what unaufs makes.
 
-use super::bed::{Odd, VICTIM, World, able, replace};
+use super::bed::{Odd, VICTIM, World, replace};
+use crate::support::needs;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::fs;
@@ -84,7 +85,7 @@ fn sqlite_obeys_a_hot_journal() {
 
 #[test]
 fn a_journal_that_names_a_file_to_remove() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     for switched in [false, true] {
@@ -101,7 +102,7 @@ fn a_journal_that_names_a_file_to_remove() {
 
 #[test]
 fn journals_that_are_not_ours() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     type Spoil = fn(&World, &Path);
@@ -152,7 +153,7 @@ fn journals_that_are_not_ours() {
 
 #[test]
 fn schemas_that_run_something() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     for text in [
@@ -179,7 +180,7 @@ fn schemas_that_run_something() {
 /// Every path of the plan in a journal leads out of ROOT.
 #[test]
 fn plans_in_a_journal_that_lead_out() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let outs = |w: &World| -> Vec<String> {
@@ -243,7 +244,7 @@ fn spoil(plan: &mut Value, what: &str, out: &str) {
 
 #[test]
 fn saved_plans_of_strangers() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let w = World::new();
@@ -293,7 +294,7 @@ fn saved_plans_of_strangers() {
 /// What is staged may be setuid, and old with holes in it: nobody else can get at it before the switch, whoever made `.unaufs` before.
 #[test]
 fn nobody_else_sees_the_stage() {
-    if !able() {
+    if !needs::root() {
         return;
     }
     let w = World::new();

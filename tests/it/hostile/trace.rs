@@ -1,6 +1,7 @@
 //! What unaufs really opens, as strace sees it: nothing outside of ROOT, the state folder, the named outputs, and the system's own places.
 
-use super::bed::{Odd, World, able};
+use super::bed::{Odd, World};
+use crate::support::needs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -246,11 +247,8 @@ fn lines_of_strace_are_understood() {
 
 #[test]
 fn nothing_outside_is_opened() {
-    if !able() {
+    if !needs::root_and(&["strace"]) {
         return;
-    }
-    if !Path::new("/usr/bin/strace").exists() {
-        return crate::support::real::cannot_run("/usr/bin/strace is missing; tests/run.sh installs it");
     }
     let w = World::of(&format!("{}layer\ns data -> ../../../../canary\nlayer\np data\n", super::bed::STACK));
     let last = w.casts.last().expect("one").id.clone();

@@ -20,15 +20,6 @@ pub struct Browser {
     pub complaints: Vec<String>,
 }
 
-/// Is there one?
-pub fn able() -> bool {
-    if !Path::new(PROGRAM).exists() {
-        crate::support::real::cannot_run("/usr/bin/chromium is missing; tests/run.sh installs it");
-        return false;
-    }
-    true
-}
-
 impl Browser {
     /// Starts one; its pipe is descriptors 3 and 4.
     pub fn start() -> Browser {
