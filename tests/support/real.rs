@@ -5,9 +5,7 @@
 //! $UNAUFS_STORES/NAME/            root.tar.xz, root.path, truth/; used too
 //! ```
 
-// each test program uses a part of it
-#![allow(dead_code)]
-
+use super::needs;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,25 +17,9 @@ use tempfile::TempDir;
 
 const HOME: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Says why a test cannot run here; where CI runs it, that is a failure.
-pub fn cannot_run(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "cannot run here: {why}");
-    eprintln!("not run: {why}");
-}
-
 /// Root, and the programs that these tests call.
 pub fn able() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        cannot_run("it needs root (devices, trusted.* attributes, mounts)");
-        return false;
-    }
-    for program in ["/usr/sbin/dockerd", "/usr/bin/docker", "/usr/bin/python3", "/usr/bin/xz", "/usr/bin/unshare"] {
-        if !Path::new(program).exists() {
-            cannot_run(&format!("{program} is missing; tests/run.sh installs it"));
-            return false;
-        }
-    }
-    true
+    needs::root_and(&["dockerd", "docker", "python3", "xz", "unshare"])
 }
 
 /// A folder of a test's own, on the disk that holds `target/` and not on a tmpfs: overlay wants `trusted.*` attributes.
