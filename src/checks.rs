@@ -263,7 +263,7 @@ table! {
     "H04" Block "the kernel has no overlayfs"
         "The new store could be written but not used or proved on this kernel. Load the module (modprobe overlay)."
     "H05" Block "not enough space"
-        "The new store does not fit on the file system. --mode move needs no space; --target DIR uses another disk."
+        "The new store does not fit on the file system. --mode link takes the least space; --target DIR uses another disk."
     "H06" Block "not enough inodes"
         "The file system has too few free inodes. --mode link makes inodes for folders only; xfs and btrfs make them on demand."
     "H07" Block "daemon.json pins another driver"

@@ -21,6 +21,7 @@ pub mod quirks;
 pub mod scan;
 pub mod shown;
 pub mod stack;
+pub mod stored;
 pub mod switch;
 
 use crate::checks::Finding;
@@ -49,8 +50,6 @@ pub enum Mode {
     Clone,
     /// Everything twice.
     Copy,
-    /// The old folders are renamed and rewritten in place: no space, and rollback rewrites them back.
-    Move,
 }
 
 /// What the user asked for.
@@ -369,8 +368,6 @@ pub enum Why {
     Park,
     /// Something new comes from `.unaufs/new`.
     Install,
-    /// An old layer, rewritten in place, goes to its new one in `.unaufs/new` (mode `move`).
-    Move,
 }
 
 /// A folder and its times.

@@ -8,17 +8,15 @@
 //!   new/containers/<id>/…  configurations                ┘
 //!   old/…                  what the switch parked        ─ switch.rs moves there and back
 //!   undone/…               the new store after a rollback
-//!   moved/…                mode move: what was taken out of the layers, and the way back (inplace.rs)
 //!   reserve                room for a rollback on a full disk (reserve.rs)
 //! ```
 //!
 //! With `--target DIR` all of this lies in `DIR/.unaufs`, the renames are within DIR, and carry.rs copies what goes along; ROOT is only read.
 //!
-//! Until the switch, deleting `new/` is a complete way back, but in mode move, which rewrites the old layers where they are. `building → built →
-//! verified → switching → switched`, each state durable before what follows it.
+//! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable before
+//! what follows it.
 
 pub mod carry;
-pub mod inplace;
 pub mod journal;
 pub mod measure;
 pub mod reserve;
@@ -29,9 +27,9 @@ use self::journal::{Journal, Run, State};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
+use crate::plan::Plan;
 use crate::plan::stack::Part;
 use crate::plan::switch::{STATE, old_parts};
-use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
 use crate::text::now;
 use crate::verify::{self, Difference, Level, Side};
@@ -205,7 +203,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         crate::stop::check()?;
     }
     if matches!(state, State::Built | State::Verified) && !how.no_switch {
-        crate::error::check_disk(how.keep_going).map_err(|e| e.loss(nothing_lost(plan)))?;
+        crate::error::check_disk(how.keep_going).map_err(|e| e.loss(NOTHING_LOST))?;
         at.journal.set_state(id, State::Switching, &now())?;
         state = State::Switching;
     }
@@ -232,7 +230,6 @@ pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progr
     if switched && run.plan.elsewhere.is_some() {
         switch::empty(&at.root, &mut undone)?;
     }
-    inplace::undo(at, &run.plan, run.id, progress, &mut undone)?;
     if switched && !drop_new {
         switch::keep_undone(&at.root)?;
     } else {
@@ -314,7 +311,7 @@ fn prove(at: &mut Locked, plan: &Plan, id: i64, level: Level, which: Part, progr
     if !report.differences.is_empty() {
         // what could not be read is no difference, and nothing to report to us
         crate::error::check_disk(false)?;
-        return Err(unlike(&report.differences).loss(nothing_lost(plan)));
+        return Err(unlike(&report.differences).loss(NOTHING_LOST));
     }
     if which == Part::Images {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
@@ -324,12 +321,7 @@ fn prove(at: &mut Locked, plan: &Plan, id: i64, level: Level, which: Part, progr
 }
 
 /// What is lost by a failure before the switch.
-fn nothing_lost(plan: &Plan) -> &'static str {
-    match plan.options.mode {
-        Mode::Move => "nothing: nothing was switched, and `unaufs rollback` puts every old layer back as it was",
-        _ => "nothing: nothing was switched, and the old store is untouched",
-    }
-}
+const NOTHING_LOST: &str = "nothing: nothing was switched, and the old store is untouched";
 
 /// The error that keeps a store that was not proved from being switched to.
 fn unlike(differences: &[Difference]) -> Error {

@@ -17,7 +17,6 @@ pub mod alone;
 pub mod compare;
 pub mod digest;
 pub mod migrated;
-pub mod moved;
 pub mod since;
 
 use crate::disk::Dir;
@@ -35,7 +34,7 @@ pub use migrated::{verify, verify_stage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// All but content. In mode move: the folders that were changed. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
+    /// All but content. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
     Fast,
     /// Every layer's view, with the content and the digests.
     Full,

@@ -12,6 +12,7 @@ use super::{Done, Ending};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
+use crate::plan::stored::{self, Stored};
 use crate::plan::switch::STATE;
 use crate::report;
 use crate::run::Lock;
@@ -174,9 +175,13 @@ fn load(file: &Path) -> Result<Plan> {
     if bytes.len() as u64 > PLAN_LIMIT {
         return Err(Error::new(Kind::Usage, format!("{} is too large for a plan", crate::text::path(file))));
     }
-    let plan: Plan = serde_json::from_slice(&bytes).map_err(|e| {
+    let Stored { plan, in_place } = stored::read(&bytes).map_err(|e| {
         Error::new(Kind::Usage, format!("{} is not a plan of this unaufs", file.display())).with_source(e)
     })?;
+    if in_place {
+        let what = format!("{} was made for --mode move, which this version doesn't have", file.display());
+        return Err(Error::new(Kind::Usage, what).hint("make a new plan"));
+    }
     if plan.schema != crate::plan::SCHEMA {
         return Err(
             Error::new(Kind::Usage, format!("{} has the schema {}", file.display(), plan.schema)).hint("make it anew")

@@ -158,8 +158,6 @@ impl Chain {
                         break;
                     }
                 }
-                // a device that stands for a deletion, which the branch beside this one tells
-                Err(Errno::NOTDIR) if format == Format::Unmarked && dir.stat(name)?.is_overlay_whiteout() => {}
                 // a file, a symlink: what is below does not merge
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
                 Err(e) => return Err(Error::io(format!("open folder {}", dir.show(name)), e)),
@@ -190,7 +188,6 @@ impl Chain {
         for (i, dir) in dirs {
             let format = self.branch(*i)?.format;
             match dir.try_stat(name) {
-                Ok(m) if format == Format::Unmarked && m.is_overlay_whiteout() => {}
                 Ok(m) => return Ok(format != Format::Overlay || !m.is_overlay_whiteout()),
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(Error::io(format!("stat {}", dir.show(name)), e)),

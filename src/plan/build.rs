@@ -259,7 +259,6 @@ fn transfer(mode: Mode, role: Role, to: Target) -> Vec<Transfer> {
         (Mode::Link, false) => vec![Link, Copy],
         (Mode::Auto | Mode::Clone | Mode::Link, _) => vec![Clone, Copy],
         (Mode::Copy, _) => vec![Copy],
-        (Mode::Move, _) => vec![Move],
     }
 }
 
@@ -393,9 +392,6 @@ fn way_back(options: &Options, host: &Host) -> WayBack {
         ];
         return WayBack { possible_until: "unaufs cleanup".to_owned(), loses };
     }
-    if options.mode == Mode::Move {
-        return WayBack { possible_until: "unaufs cleanup".to_owned(), loses: moved_back() };
-    }
     let loses = vec![
         "before Docker runs on the new store: nothing".to_owned(),
         "after Docker has run on it: images pulled or built since, containers created since, and what containers wrote into their own \
@@ -403,15 +399,6 @@ fn way_back(options: &Options, host: &Host) -> WayBack {
             .to_owned(),
     ];
     WayBack { possible_until: "unaufs cleanup".to_owned(), loses }
-}
-
-/// Mode move: there is one copy of each layer.
-fn moved_back() -> Vec<String> {
-    vec![
-        "before Docker runs on the new store: nothing; every layer is rewritten back as it was".to_owned(),
-        "after Docker has run on it: images and containers that were deleted since are gone, there is no other copy of them. Images pulled or          built since and containers created since are set aside below .unaufs/undone unless --drop-new is given. What the old containers          wrote since into their own layers comes along: deletions are rewritten for aufs"
-            .to_owned(),
-    ]
 }
 
 /// Digests each object that the plan rests on.

@@ -7,7 +7,7 @@ use super::scan::{self, Facts};
 use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
 use crate::disk::Dir;
 use crate::docker::driver::Target;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
@@ -45,9 +45,6 @@ pub fn make_on(
     machine: &host::Machine,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    if options.mode == super::Mode::Move {
-        may_move(root, options)?;
-    }
     let (mut store, mut findings) = store::open(root)?;
     let elsewhere = match &options.target {
         Some(dir) => {
@@ -95,28 +92,6 @@ pub fn make_on(
     plan.touched = switch::touched(root, &plan.switch)?;
     weigh(&mut plan, &found);
     Ok(plan)
-}
-
-/// Mode move renames the old layers: within one file system, and to the one target that keeps such trees.
-fn may_move(root: &Dir, options: &Options) -> Result<()> {
-    if options.to != Target::Overlay2 {
-        return Err(no_move(format!("{} keeps other trees than aufs", options.to)));
-    }
-    if options.target.is_some() {
-        return Err(no_move("with --target the new root is another one".to_owned()));
-    }
-    if let Some(m) = root.stat_opt("aufs/diff")?
-        && m.dev != root.meta()?.dev
-    {
-        return Err(no_move("aufs/diff is on another file system than ROOT".to_owned()));
-    }
-    Ok(())
-}
-
-fn no_move(why: String) -> Error {
-    Error::new(Kind::Usage, format!("--mode move cannot be used here: {why}"))
-        .hint("--mode link needs next to no space either")
-        .loss("nothing; nothing was changed")
 }
 
 /// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.

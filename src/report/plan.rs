@@ -82,11 +82,9 @@ fn head(p: &Plan, out: &mut Page) {
         elsewhere(e, out);
         return;
     }
-    let moved = "  `unaufs rollback`, until `unaufs cleanup`. The old layers are rewritten in place, and back: there is one copy of each. What \
-                 Docker deletes on the new store is gone; what old containers write comes along; logs, networks and volumes keep it.";
     let back = "  `unaufs rollback`, until `unaufs cleanup`. Once Docker has run on the new store: what images, containers and their own \
                 layers gained since is set aside; logs, networks and volumes keep it.";
-    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, if p.options.mode == Mode::Move { moved } else { back })]);
+    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, back)]);
 }
 
 /// What becomes of the volumes.
@@ -407,7 +405,6 @@ pub fn mode(m: Mode) -> &'static str {
         Mode::Link => "link",
         Mode::Clone => "clone",
         Mode::Copy => "copy",
-        Mode::Move => "move",
     }
 }
 
@@ -572,7 +569,7 @@ fn actions(l: &PlanLayer, mode: Mode) -> serde_json::Value {
         _ => (0, 0),
     };
     serde_json::json!({
-        "link": linked, "clone": cloned, "copy": if mode == Mode::Move { 0 } else { f.files - linked - cloned },
+        "link": linked, "clone": cloned, "copy": f.files - linked - cloned,
         "mkdir": f.folders, "mknod": f.whiteouts, "opaque": f.opaque.count,
     })
 }

@@ -101,14 +101,6 @@ impl Document<'_> {
         for l in self.undone.lost.iter().map(text::sentence) {
             let _ = writeln!(out, "Docker has deleted {l} since; it was the target's own and cannot be brought back");
         }
-        for l in &self.undone.gone {
-            let _ = writeln!(out, "Docker has deleted what was {l} since; in mode move there was no other copy of it");
-        }
-        if self.undone.marked > 0 {
-            let what = text::plural(self.undone.marked as usize, "deletion");
-            let _ = writeln!(out, "{what} that containers made since (or folders made anew) written back for aufs");
-        }
-        list(&mut out, "containers wrote since what aufs does not show as it is", &self.undone.odd);
         list(&mut out, "written meanwhile in places that all drivers share; it stays", self.added);
         out
     }

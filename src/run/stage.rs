@@ -2,7 +2,7 @@
 //!
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
 
-use super::{Locked, Outcome, carry, inplace};
+use super::{Locked, Outcome, carry};
 use crate::disk::Dir;
 use crate::docker::driver::Target;
 use crate::docker::json;
@@ -10,7 +10,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::stack::{Part, Sources};
 use crate::plan::switch::{OLD, STATE};
-use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
+use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::{Content, DRIVER};
 use crate::target::Below;
@@ -134,11 +134,6 @@ pub fn build(
     for layer in &todo {
         to.discard(&new, layer)?;
     }
-    if plan.options.mode == Mode::Move {
-        // they are made from the old layers, which are rewritten next
-        metadata_once(at, &new, plan, run, progress)?;
-        inplace::begin(at, plan, run, progress)?;
-    }
     progress.phase("layers", todo.len() as u64);
     let mut failed = BTreeMap::new();
     for level in levels(to, &todo) {
@@ -150,13 +145,9 @@ pub fn build(
         return Ok(());
     }
     outcome.along = carry::bring(at, &new, plan, run, progress)?;
-    metadata_once(at, &new, plan, run, progress)
-}
-
-fn metadata_once(at: &mut Locked, new: &Dir, plan: &Plan, run: i64, progress: &dyn Progress) -> Result<()> {
     if at.journal.done(run, "metadata")?.is_empty() {
-        metadata(at, new, plan, progress)?;
-        carry::finish(&at.old, new, plan)?;
+        metadata(at, &new, plan, progress)?;
+        carry::finish(&at.old, &new, plan)?;
         new.sync_fs()?;
         let rest = super::measure::rest(&at.root, plan.options.to)?;
         at.journal.finish(run, "metadata", &[("all".to_owned(), serde_json::json!(rest).to_string())])?;
@@ -266,10 +257,6 @@ fn one(
     crate::stop::check()?;
     if let Some(l) = layer.lowers.iter().find(|l| lost.contains(*l)) {
         return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
-    }
-    if plan.options.mode == Mode::Move {
-        crate::target::overlay2::frame(new, &plan.style, layer, &below.links)?;
-        return inplace::apply(root, layer);
     }
     let chain = layer.old_stack(root, sources)?;
     let tally = plan.options.to.build(new, &plan.style, layer, below, &chain)?;

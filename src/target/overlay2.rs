@@ -43,7 +43,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_
 }
 
 /// Makes everything of a layer but its `diff`.
-pub(crate) fn frame(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>) -> Result<Dir> {
+fn frame(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>) -> Result<Dir> {
     let home = at.open("overlay2")?;
     let name = layer.id.as_str();
     home.mkdir(name, style.layer)?;

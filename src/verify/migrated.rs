@@ -1,15 +1,14 @@
 //! The new store against the old one that it was made of.
 
-use super::{Level, Report, Seen, Side, compare, digest, each, moved};
+use super::{Level, Report, Seen, Side, compare, digest, each};
 use crate::disk::Dir;
 use crate::docker::driver::Role;
 use crate::docker::driver::stack::Theirs;
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::plan::stack::Part;
-use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
+use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
-use crate::run::inplace;
 use crate::store::Content;
 use crate::tar::split::beside;
 use crate::target::Below;
@@ -102,15 +101,8 @@ impl<'a> Pair<'a> {
 
     fn layer(&self, layer: &PlanLayer, view: bool, large: bool) -> Result<()> {
         let (to, full) = (self.plan.options.to, self.level == Level::Full);
-        let (was, is) = match self.moved()? {
-            Some(root) => (inplace::old_view(root, self.plan, layer)?, inplace::new_view(root, self.plan, layer)?),
-            None => (layer.old_stack(self.old, &self.sources)?, to.view(self.new, layer, &self.theirs)?),
-        };
-        if let Some(root) = self.moved()?.filter(|_| view) {
-            moved::layer(root, layer, (&was, &is), self.level, &self.theirs, self.seen)?;
-        }
-        let views = view && (full || self.moved()?.is_none());
-        let differs = views && compare::views(layer, &was, &is, to, full, &self.theirs, self.seen)?;
+        let (was, is) = (layer.old_stack(self.old, &self.sources)?, to.view(self.new, layer, &self.theirs)?);
+        let differs = view && compare::views(layer, &was, &is, to, full, &self.theirs, self.seen)?;
         // the files were read a moment ago: the digest finds them in memory
         if full && layer.role == Role::Image && (self.all || !self.made_here(layer)) {
             let Some(diff) = layer.diff_id else {
@@ -124,14 +116,6 @@ impl<'a> Pair<'a> {
             digest::check(&of, self.seen)?;
         }
         Ok(())
-    }
-
-    /// In mode move: what stands for ROOT, where the layers are old and new at once.
-    fn moved(&self) -> Result<Option<&Dir>> {
-        match self.plan.options.mode {
-            Mode::Move => inplace::root(self.old, self.new).map(Some),
-            _ => Ok(None),
-        }
     }
 
     fn record(&self, layer: &PlanLayer) -> Option<&PlanFile> {

@@ -10,5 +10,4 @@
 //! The tests need root, loop devices, ext4, btrfs and overlayfs; without them they say so, and fail where `CI=true`.
 
 mod bed;
-mod moved;
 mod traps;

@@ -1,6 +1,6 @@
 //! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
 
-use super::{Roots, folder_of, journal, last_run, load, numbers, root, say, say_json, write_outside};
+use super::{Roots, folder_of, last_run, load, numbers, root, say, say_json, write_outside};
 use crate::checks;
 use crate::cli::args::{Global, InspectArgs, PlanArgs, StatusArgs};
 use crate::cli::{Done, Ending, screen};
@@ -8,8 +8,6 @@ use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, make};
 use crate::report;
-use crate::run::inplace::MOVING;
-use crate::run::journal::State;
 use std::path::{Path, PathBuf};
 
 /// `unaufs inspect`.
@@ -35,7 +33,9 @@ pub fn plan(g: &Global, a: &PlanArgs) -> Done {
 
 fn show_plan(g: &Global, a: &PlanArgs, made: &mut Option<Plan>) -> Done {
     let root = root(g)?;
-    not_moving(g, &root)?;
+    if let Some(run) = last_run(g, &root)? {
+        run.supported()?;
+    }
     let plan = made.insert({
         let progress = screen::progress(g);
         make::make(&root, &a.what.options(g.target.as_deref()), &make::Known::default(), &*progress)?
@@ -66,18 +66,6 @@ fn show_plan(g: &Global, a: &PlanArgs, made: &mut Option<Plan>) -> Done {
         say(&report::plan::text(plan, screen::look(g)))?;
     }
     Ok(ending)
-}
-
-/// While mode move is under way the old layers are neither what they were nor what they will be: a plan made of them would lie.
-fn not_moving(g: &Global, root: &Dir) -> Result<()> {
-    let Some(j) = journal(g, root)? else { return Ok(()) };
-    let Some(run) = j.last()? else { return Ok(()) };
-    if run.state.over() || run.state == State::Switched || !j.noted(run.id, MOVING)? {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Failed, "a migration in mode move is under way, and the layers here are partly rewritten")
-        .hint("`unaufs status` tells where it stands; `unaufs migrate` goes on, `unaufs rollback` undoes it")
-        .loss("nothing; nothing was changed"))
 }
 
 /// `unaufs report merge`.

@@ -31,6 +31,7 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
         }
         return nothing();
     };
+    run.supported()?;
     let question = match &run.plan.elsewhere {
         Some(e) if a.drop_new => format!("Delete everything in {}?", crate::text::text(&e.path)),
         Some(e) => format!("Take the new root in {} out of use?", crate::text::text(&e.path)),
@@ -100,6 +101,7 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
     let Some(run) = last_run(g, &root)? else {
         return Err(Error::new(Kind::NoStore, "no migration has been made here"));
     };
+    run.supported()?;
     match run.state {
         State::Cleaned if !left(&old, &root, &run)? => {
             return nothing_to_do(g, "unaufs.cleanup/1", "the old store was deleted before");

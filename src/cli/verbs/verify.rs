@@ -31,6 +31,7 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
 
 /// The new store against the old one, wherever the run has them now. That nothing differs is noted for `cleanup`.
 fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) -> Result<Report> {
+    run.supported()?;
     let (old, new) = match run.state {
         State::Building => {
             return Err(Error::new(Kind::Failed, "the new store is not complete").hint("`unaufs migrate` goes on"));

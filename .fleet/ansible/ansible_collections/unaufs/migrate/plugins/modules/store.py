@@ -48,7 +48,7 @@ options:
   mode:
     description: How layers get there.
     type: str
-    choices: [auto, link, clone, copy, move]
+    choices: [auto, link, clone, copy]
     default: auto
   only:
     description: Only these, each C(image=GLOB) or C(container=GLOB).
@@ -312,7 +312,7 @@ def main():
             state=dict(type="str", required=True, choices=["planned", "prepared", "migrated", "verified", "rolled_back", "cleaned"]),
             root=dict(type="path", default="/var/lib/docker"),
             to=dict(type="str", default="overlay2", choices=["overlay2", "overlay", "vfs", "btrfs"]),
-            mode=dict(type="str", default="auto", choices=["auto", "link", "clone", "copy", "move"]),
+            mode=dict(type="str", default="auto", choices=["auto", "link", "clone", "copy"]),
             only=text,
             exclude=text,
             allow=text,
