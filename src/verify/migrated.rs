@@ -2,14 +2,14 @@
 
 use super::{Level, Report, Seen, Side, compare, digest, each};
 use crate::disk::Dir;
-use crate::engine::stage;
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
+use crate::run::stage;
 use crate::store::{Content, Role};
+use crate::tar::split::beside;
 use crate::target::Theirs;
-use crate::tarsplit::beside;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 

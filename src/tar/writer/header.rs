@@ -3,7 +3,7 @@
 use super::block::{self, BLOCK};
 use super::{Entry, Node};
 use crate::error::{Error, Result};
-use crate::show;
+use crate::text;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -15,14 +15,14 @@ type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Appends the headers of an entry to `out`. Returns its name as a reader of the tar will see it.
 pub fn write(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<Vec<u8>> {
-    let on_entry = |e: Error| e.on(format!("\"{}\" cannot go into a tar", show::bytes(entry.name)));
+    let on_entry = |e: Error| e.on(format!("\"{}\" cannot go into a tar", text::bytes(entry.name)));
     let name = full_name(entry).map_err(on_entry)?;
     let mut records = Records::new();
     let main = ustar(entry, &name, &mut records).map_err(on_entry)?;
     for (attr, value) in entry.xattrs {
         // GNU tar would write %3D, which Go does not undo; Docker cannot store such a name either
         if attr.is_empty() || attr.contains(&b'=') || attr.contains(&0) {
-            let e = Error::corrupt(format!("no tar can hold an extended attribute named \"{}\"", show::bytes(attr)));
+            let e = Error::corrupt(format!("no tar can hold an extended attribute named \"{}\"", text::bytes(attr)));
             return Err(on_entry(e));
         }
         records.insert([b"SCHILY.xattr.", &attr[..]].concat(), value.clone());
@@ -32,8 +32,8 @@ pub fn write(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<Vec<u8>> {
         if body.len() > MAX_PAX {
             let e = Error::corrupt(format!(
                 "its attributes take {}, Docker reads at most {}",
-                show::size(body.len() as u64),
-                show::size(MAX_PAX as u64)
+                text::size(body.len() as u64),
+                text::size(MAX_PAX as u64)
             ));
             return Err(on_entry(e));
         }
@@ -51,7 +51,7 @@ pub fn write_plain(name: &[u8], size: u64, wide: bool, out: &mut Vec<u8>) -> Res
     let mut main = Header::new(b'0', 0o644);
     let fits = main.octal(block::SIZE, size);
     if name.len() > 100 || !(fits || wide) {
-        return Err(Error::corrupt(format!("\"{}\" does not fit into a tar header", show::bytes(name))));
+        return Err(Error::corrupt(format!("\"{}\" does not fit into a tar header", text::bytes(name))));
     }
     main.text(block::NAME, name);
     if wide {

@@ -2,8 +2,8 @@
 
 use super::{BUFFER, Crc64, Packer, SEGMENT};
 use crate::error::{Error, IoContext, Result};
-use crate::layertar::block::{self, BLOCK};
-use crate::show;
+use crate::tar::writer::block::{self, BLOCK};
+use crate::text;
 use std::io::{ErrorKind, Read, Write};
 
 /// What went by.
@@ -92,7 +92,7 @@ impl<R: Read> Passage<'_, R> {
         if self.raw.len() > MAX_HEADERS {
             return Err(Error::corrupt(format!(
                 "the headers of one entry of a tar take more than {}",
-                show::size(MAX_HEADERS as u64)
+                text::size(MAX_HEADERS as u64)
             )));
         }
         match self.read_raw(BLOCK)? {
@@ -197,7 +197,7 @@ fn cut_short() -> Error {
 }
 
 fn sparse(name: &[u8]) -> Error {
-    Error::corrupt(format!("\"{}\" is stored as a sparse file, which tar-split cannot describe", show::bytes(name)))
+    Error::corrupt(format!("\"{}\" is stored as a sparse file, which tar-split cannot describe", text::bytes(name)))
         .hint("make the tar without sparse files")
 }
 
@@ -227,7 +227,7 @@ fn name_and_size(header: &[u8; BLOCK]) -> Result<(Vec<u8>, u64)> {
     }
     name.extend_from_slice(until_nul(&header[block::NAME]));
     let size = number(&header[block::SIZE]).and_then(|n| u64::try_from(n).ok());
-    let size = size.ok_or_else(|| bad().on(format!("entry \"{}\"", show::bytes(&name))))?;
+    let size = size.ok_or_else(|| bad().on(format!("entry \"{}\"", text::bytes(&name))))?;
     Ok((name, size))
 }
 

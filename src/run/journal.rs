@@ -27,10 +27,10 @@ pub const ROLLBACK_FILE: &str = "journal.db-journal";
 
 /// In their order; the number is SQLite's `user_version` afterwards.
 const MIGRATIONS: &[&str] = &[
-    include_str!("../migrations/0001_journal.sql"),
-    include_str!("../migrations/0002_prepare.sql"),
-    include_str!("../migrations/0003_plan_apart.sql"),
-    include_str!("../migrations/0004_elsewhere.sql"),
+    include_str!("../../migrations/0001_journal.sql"),
+    include_str!("../../migrations/0002_prepare.sql"),
+    include_str!("../../migrations/0003_plan_apart.sql"),
+    include_str!("../../migrations/0004_elsewhere.sql"),
 ];
 
 /// Where a run stands.
@@ -108,7 +108,7 @@ impl Run {
         if !self.in_place || self.state.over() {
             return Ok(());
         }
-        let version = crate::show::text(&self.plan.tool.version);
+        let version = crate::text::text(&self.plan.tool.version);
         Err(Error::new(
             Kind::Failed,
             format!("unaufs {version} began this migration with --mode move, which this version doesn't have"),

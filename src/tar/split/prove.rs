@@ -3,10 +3,10 @@
 use super::reader::{Piece, Reader};
 use super::reassemble::{Mismatch, Payloads, WrongFile, copy_file};
 use super::{BUFFER, DiffIdWriter, name};
-use crate::branch::{OPQ, WH};
 use crate::error::{Error, Result};
 use crate::ids::DiffId;
-use crate::show;
+use crate::layer::branch::{OPQ, WH};
+use crate::text;
 use std::io::{Read, Write, sink};
 
 /// As many wrong files are named; the layer is not the same past that, and memory is to stay flat.
@@ -41,7 +41,7 @@ pub fn prove<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, thread: bool) 
             Piece::File { name, size: 0, .. } => proof.hidden(&name),
             Piece::File { name, size, crc } => {
                 let crc = crc.ok_or_else(|| {
-                    Error::corrupt(format!("the tar-split data has no checksum of \"{}\"", show::bytes(&name)))
+                    Error::corrupt(format!("the tar-split data has no checksum of \"{}\"", text::bytes(&name)))
                 })?;
                 proof.bytes += size;
                 let copied = copy_file(payloads, &name, size, crc, &mut buffer, &mut tar);

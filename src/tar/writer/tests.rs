@@ -1,6 +1,6 @@
 use super::tests_support::python;
 use super::*;
-use crate::tarsplit::{Payloads, Piece, Reader, disassemble, reassemble};
+use crate::tar::split::{Payloads, Piece, Reader, disassemble, reassemble};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 

@@ -1,6 +1,6 @@
 use super::super::{DiffIdWriter, Payloads, Piece, Reader, reassemble};
 use super::*;
-use crate::layertar::{Entry, Node, TarWriter};
+use crate::tar::writer::{Entry, Node, TarWriter};
 use std::collections::BTreeMap;
 
 /// A header of a given dialect; the checksum is filled in.
@@ -275,7 +275,7 @@ impl Payloads for Files {
 
 #[test]
 fn tars_of_other_programs_come_back() {
-    let Some(python) = crate::layertar::tests_support::python() else { return };
+    let Some(python) = crate::tar::writer::tests_support::python() else { return };
     let script = "import tarfile,io,sys
 for fmt in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
     b = io.BytesIO()

@@ -1,8 +1,8 @@
 //! Writes tar-split data in the form of Docker's own writer, the same bytes each time.
 
 use super::SEGMENT;
+use crate::docker::gojson;
 use crate::error::{IoContext, Result};
-use crate::store::graph::gojson;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::write::GzEncoder;

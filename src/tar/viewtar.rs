@@ -14,13 +14,13 @@
 //! PAX records; sockets cannot be in a tar, and `trusted.overlay.*` would be obeyed where the tar is unpacked (FORMATS 11.28). The root
 //! folder itself is left out, as Docker does.
 
-use crate::branch::{self, Format, OPQ, WH};
 use crate::disk::attrs::{XattrScope, Xattrs};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
-use crate::layertar::{Entry, Node, TarWriter};
+use crate::layer::branch::{self, Format, OPQ, WH};
+use crate::layer::view::{self, Chain, Contributors};
 use crate::plan::scan::join;
-use crate::view::{self, Chain, Contributors};
+use crate::tar::writer::{Entry, Node, TarWriter};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write, empty};
 

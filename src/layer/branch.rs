@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The scanner: [`Branch`] opens folders, [`markers`] reads the markers of one folder, [`for_each_entry`] its real entries, [`list`] both.
-//! Nothing here looks at other layers; that is [`crate::view`].
+//! Nothing here looks at other layers; that is [`crate::layer::view`].
 
 use crate::disk::{Dir, FileType, attrs};
 use crate::error::Result;

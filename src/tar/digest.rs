@@ -1,7 +1,7 @@
 //! A layer's tar made again from its tree, whichever driver keeps it: its bytes.
 //!
 //! ```text
-//! tar-split.json.gz ─ tarsplit::Reader ─┐
+//! tar-split.json.gz ─ split::Reader ─┐
 //!                                       ├ rebuild ─▶ the tar
 //! the layer's view  ─ ViewFiles ────────┘
 //!   names found in the layer's own tree first: what stands there is what the view shows
@@ -11,11 +11,11 @@
 //! Docker opens `join(root, name)` in the mounted view and so follows symlinks, with ROOT's own host behind absolute ones. Here they are
 //! followed inside the view, in folders on the way only, and never out of it.
 
-use crate::branch::{self, Format};
 use crate::disk::{Dir, FileType, split};
 use crate::error::{Error, Result};
-use crate::tarsplit::{self, MAX_UNPACKED, Payloads, Reader, Reassembled};
-use crate::view::{Chain, Contributors};
+use crate::layer::branch::{self, Format};
+use crate::layer::view::{Chain, Contributors};
+use crate::tar::split::{self, MAX_UNPACKED, Payloads, Reader, Reassembled};
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ const MAX_LINKS: usize = 40;
 /// Makes a layer's tar again from its tar-split data and what its stack shows, and writes it to `out`. Whether its digest is the one that
 /// was recorded is for the caller to see: until then nothing of `out` is to be trusted.
 pub fn rebuild(chain: &Chain, tar_split: impl Read, out: &mut dyn Write) -> Result<Reassembled> {
-    tarsplit::reassemble(Reader::new(tar_split, MAX_UNPACKED), &ViewFiles::new(chain)?, out)
+    split::reassemble(Reader::new(tar_split, MAX_UNPACKED), &ViewFiles::new(chain)?, out)
 }
 
 /// The length of the tar that tar-split data describes.
@@ -37,8 +37,8 @@ pub fn length(tar_split: impl Read) -> Result<u64> {
     for piece in Reader::new(tar_split, MAX_UNPACKED) {
         crate::stop::check()?;
         let more = match piece? {
-            tarsplit::Piece::Segment(raw) => raw.len() as u64,
-            tarsplit::Piece::File { size, .. } => size,
+            split::Piece::Segment(raw) => raw.len() as u64,
+            split::Piece::File { size, .. } => size,
         };
         bytes = bytes.checked_add(more).ok_or_else(|| Error::corrupt("the tar-split data wants an endless tar"))?;
     }
@@ -92,7 +92,7 @@ impl<'c> ViewFiles<'c> {
             *viewed = Some((folder.to_vec(), dirs));
         }
         let dirs = viewed.as_ref().map(|(_, dirs)| &dirs[..]).unwrap_or_default();
-        let missing = |e: Errno| Error::io(format!("open \"{}\"", crate::show::bytes(name)), e);
+        let missing = |e: Errno| Error::io(format!("open \"{}\"", crate::text::bytes(name)), e);
         for (i, dir) in dirs {
             let format = self.chain.branch(*i)?.format;
             match dir.try_open_file(name) {
@@ -177,7 +177,7 @@ impl Payloads for ViewFiles<'_> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL) => {
                 Ok(Box::new(self.open_viewed(folder, base)?))
             }
-            Err(e) => Err(Error::io(format!("open \"{}\"", crate::show::bytes(name)), e)),
+            Err(e) => Err(Error::io(format!("open \"{}\"", crate::text::bytes(name)), e)),
         }
     }
 }
@@ -185,9 +185,9 @@ impl Payloads for ViewFiles<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::branch::Branch;
-    use crate::layertar::{Entry, Node, TarWriter};
-    use crate::tarsplit::{Mismatch, Packer, WrongFile};
+    use crate::layer::branch::Branch;
+    use crate::tar::split::{Mismatch, Packer, WrongFile};
+    use crate::tar::writer::{Entry, Node, TarWriter};
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;

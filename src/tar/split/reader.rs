@@ -2,7 +2,7 @@
 
 use super::name;
 use crate::error::{Error, Result};
-use crate::show;
+use crate::text;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::bufread::MultiGzDecoder;
@@ -85,7 +85,7 @@ impl<R: Read> Reader<R> {
             if !seen.insert(key) {
                 return Err(Error::corrupt(format!(
                     "the layer has two entries named \"{}\", which Docker refuses",
-                    show::bytes(name)
+                    text::bytes(name)
                 )));
             }
         }
@@ -128,14 +128,14 @@ impl<R: Read> Reader<R> {
                 self.text.extend_from_slice(chunk.get(start..used).unwrap_or_default());
             }
             self.left = self.left.checked_sub(used as u64).ok_or_else(|| {
-                Error::corrupt(format!("the tar-split data unpacks to more than {}", show::size(self.limit)))
+                Error::corrupt(format!("the tar-split data unpacks to more than {}", text::size(self.limit)))
                     .hint("no real layer needs that; the file is damaged or made to harm")
             })?;
             if self.text.len() > MAX_VALUE {
                 return Err(Error::corrupt(format!(
                     "value {} of the tar-split data is longer than {}",
                     self.count,
-                    show::size(MAX_VALUE as u64)
+                    text::size(MAX_VALUE as u64)
                 )));
             }
             self.source.consume(used);

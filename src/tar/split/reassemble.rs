@@ -4,7 +4,7 @@ use super::reader::{Piece, Reader};
 use super::{BUFFER, Crc64, DiffIdWriter, name};
 use crate::error::{Error, IoContext, Result};
 use crate::ids::DiffId;
-use crate::show;
+use crate::text;
 use rustix::io::Errno;
 use std::io::{ErrorKind, Read, Write};
 
@@ -63,7 +63,7 @@ impl WrongFile {
     }
 
     fn error(name: &[u8], mismatch: Mismatch) -> Error {
-        Error::corrupt(format!("file \"{}\" of the layer is not as it was when the layer was made", show::bytes(name)))
+        Error::corrupt(format!("file \"{}\" of the layer is not as it was when the layer was made", text::bytes(name)))
             .with_source(WrongFile { name: name.to_vec(), mismatch })
     }
 }
@@ -99,7 +99,7 @@ pub fn reassemble<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, out: &mut
             Piece::File { size: 0, .. } => {}
             Piece::File { name, size, crc } => {
                 let crc = crc.ok_or_else(|| {
-                    Error::corrupt(format!("the tar-split data has no checksum of \"{}\"", show::bytes(&name)))
+                    Error::corrupt(format!("the tar-split data has no checksum of \"{}\"", text::bytes(&name)))
                 })?;
                 copy_file(payloads, &name, size, crc, &mut buffer, out)?;
                 done.bytes += size;
@@ -133,7 +133,7 @@ pub(super) fn copy_file(
         let n = match file.read(buffer) {
             Ok(n) => n,
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            Err(e) => return Err(Error::io(format!("read file \"{}\" of the layer", show::bytes(name)), e)),
+            Err(e) => return Err(Error::io(format!("read file \"{}\" of the layer", text::bytes(name)), e)),
         };
         if n == 0 {
             break;

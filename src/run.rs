@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT/.unaufs/            0700: nobody else sees a setuid program that is being staged
-//!   journal.db             what is done (crate::journal)
+//!   journal.db             what is done (crate::run::journal)
 //!   new/<driver>/…         layers                        ┐
 //!   new/image/<driver>/…   metadata                      ├ stage.rs builds
 //!   new/containers/<id>/…  configurations                ┘
@@ -17,15 +17,16 @@
 //! what follows it.
 
 pub mod carry;
+pub mod journal;
 pub mod measure;
 pub mod reserve;
 pub mod stage;
 pub mod switch;
 
+use self::journal::{Journal, Run, State};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
-use crate::journal::{self, Journal, Run, State};
 use crate::plan::Plan;
 use crate::plan::switch::{STATE, old_parts};
 use crate::progress::Progress;
@@ -310,7 +311,7 @@ const NOTHING_LOST: &str = "nothing: nothing was switched, and the old store is 
 /// The error that keeps a store that was not proved from being switched to.
 fn unlike(differences: &[Difference]) -> Error {
     let in_source = |d: &&Difference| matches!(d.side, Side::Both | Side::Old);
-    let many = crate::show::plural(differences.len(), "difference");
+    let many = crate::text::plural(differences.len(), "difference");
     // what the migration itself did wrong comes first
     if let Some(first) = differences.iter().find(|d| !in_source(d)) {
         return Error::new(

@@ -8,9 +8,9 @@
 //! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);
 //! - a folder over a file over a folder shows only the upper folder (11.7).
 
-use crate::branch::{self, Branch, Format, Slice};
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
+use crate::layer::branch::{self, Branch, Format, Slice};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
 

@@ -11,12 +11,12 @@
 //! are whole seconds and `security.capability` is the only attribute; the tree itself keeps all it has. An opaque mark on the branch's
 //! root is left out: it has no effect on aufs, and on vfs it would empty the whole tree (FORMATS 11.5).
 
-use crate::branch::{self, Format};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::Result;
 use crate::ids::DiffId;
-use crate::layertar::{Entry, Node, TarWriter};
-use crate::tarsplit::{DiffIdWriter, Packer};
+use crate::layer::branch::{self, Format};
+use crate::tar::split::{DiffIdWriter, Packer};
+use crate::tar::writer::{Entry, Node, TarWriter};
 use std::collections::HashMap;
 use std::io::{Write, empty, sink};
 
@@ -172,7 +172,7 @@ fn put<W: Write, P: Write>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tarsplit::{MAX_UNPACKED, Payloads, Reader, reassemble};
+    use crate::tar::split::{MAX_UNPACKED, Payloads, Reader, reassemble};
     use std::fs;
     use std::io::Read;
     use std::os::unix::fs::symlink;

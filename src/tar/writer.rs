@@ -17,8 +17,8 @@ pub(crate) mod block;
 pub(crate) mod header;
 
 use crate::error::{Error, IoContext, Result};
-use crate::show;
-use crate::tarsplit::{Crc64, Packer};
+use crate::tar::split::{Crc64, Packer};
+use crate::text;
 use block::BLOCK;
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -79,7 +79,7 @@ pub struct Entry<'a> {
 }
 
 /// Writes a tar, and tar-split data of it if wanted: so both, and the DiffID through
-/// [`DiffIdWriter`](crate::tarsplit::DiffIdWriter), come out of one pass.
+/// [`DiffIdWriter`](crate::tar::split::DiffIdWriter), come out of one pass.
 ///
 /// Without [`TarWriter::finish`], and after any error, the tar lacks its end and must be thrown away. Two entries of one name
 /// make a layer that Docker refuses (FORMATS 6.2); they are the caller's to avoid.
@@ -152,7 +152,7 @@ impl<W: Write, P: Write> TarWriter<W, P> {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Error::io(format!("read \"{}\"", show::bytes(name)), e)),
+                Err(e) => return Err(Error::io(format!("read \"{}\"", text::bytes(name)), e)),
             };
             found += n as u64;
             if found > size {
@@ -172,7 +172,7 @@ impl<W: Write, P: Write> TarWriter<W, P> {
 }
 
 fn changed(name: &[u8], how: String) -> Error {
-    Error::corrupt(format!("\"{}\" changed while it was read: {how}", show::bytes(name)))
+    Error::corrupt(format!("\"{}\" changed while it was read: {how}", text::bytes(name)))
         .hint("something still writes into the store; stop it and run unaufs again")
 }
 

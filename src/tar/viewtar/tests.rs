@@ -1,8 +1,8 @@
 //! The same change, found in a layer of aufs and by comparing two whole trees.
 
 use super::*;
-use crate::branch::Branch;
 use crate::ids::LayerId;
+use crate::layer::branch::Branch;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;

@@ -3,18 +3,18 @@
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
 
 use super::{Locked, Outcome, carry};
-use crate::branch::{Branch, Format};
 use crate::disk::Dir;
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
-use crate::place::Tally;
+use crate::layer::branch::{Branch, Format};
+use crate::layer::view::Chain;
 use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::{Content, DRIVER};
+use crate::target::place::Tally;
 use crate::target::{Below, Target};
-use crate::view::Chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -378,7 +378,7 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
         Content::TarSplitOf(id) => {
             let layer =
                 plan.layer(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
-            let made = crate::branchtar::record(&root.open(&layer.source)?, dir.create(name)?)?;
+            let made = crate::tar::branchtar::record(&root.open(&layer.source)?, dir.create(name)?)?;
             match layer.diff_id {
                 Some(planned) if planned != made.diff => {
                     Err(Error::new(Kind::Stale, format!("layer {} has changed since the plan was made", id.short())))
@@ -397,12 +397,12 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
         Content::Edited(from, changes) => {
             let (src, sname) = root.parent_of(from.as_bytes())?;
             let m = src.stat(sname)?;
-            let bytes = src.read(sname, docker_json::LIMIT)?;
+            let bytes = src.read(sname, json::LIMIT)?;
             let values: Vec<(&str, String)> = changes
                 .iter()
-                .map(|(k, v)| (k.as_str(), if v == DRIVER { docker_json::string(driver) } else { v.clone() }))
+                .map(|(k, v)| (k.as_str(), if v == DRIVER { json::string(driver) } else { v.clone() }))
                 .collect();
-            let text = docker_json::set(docker_json::as_text(&bytes)?, &values).map_err(|e| e.on(src.show(sname)))?;
+            let text = json::set(json::as_text(&bytes)?, &values).map_err(|e| e.on(src.show(sname)))?;
             dir.write_new(name, text.as_bytes(), m.mode)?;
             dir.set_owner(name, m.uid, m.gid)?;
             dir.set_mode(name, m.mode)

@@ -1,7 +1,7 @@
 //! Names of a tar as Go's `path.Clean` sees them, and as a path below the layer.
 
 use crate::error::{Error, Result};
-use crate::show;
+use crate::text;
 
 /// The shortest equivalent name, by its text alone: Docker compares and opens names so (FORMATS 6.2).
 pub fn clean(name: &[u8]) -> Vec<u8> {
@@ -38,7 +38,7 @@ pub fn below(name: &[u8]) -> Result<Vec<u8>> {
     if rel.is_empty() || rel == b"." || leaves || rel.contains(&0) {
         return Err(Error::corrupt(format!(
             "the tar-split data wants the content of \"{}\", which is no file inside the layer",
-            show::bytes(name)
+            text::bytes(name)
         )));
     }
     Ok(rel.to_vec())
