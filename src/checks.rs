@@ -315,7 +315,7 @@ table! {
     "N03" Warn "Docker has to be told its new root"
         "With --target the new root lies elsewhere, and Docker goes on with the old one until data-root in daemon.json (or --data-root on its command line; graph and -g before 17.05) names the new one. unaufs never edits that file."
     "N04" Info "what goes along to the new root"
-        "Volumes, networks, swarm, plugins, logs and the rest of the old root are copied to the new one with all attributes. The old ones are never written to and never deleted, not by cleanup either; but what is written in the new root does not reach them. Hard links between two volumes become two files. `plan --itemize` lists each."
+        "Volumes, networks, swarm, plugins, logs and the rest of the old root are copied to the new one with all attributes. The old ones are never written to and never deleted, not by cleanup either; but what is written in the new root does not reach them. Hard links between two volumes become two files. `plan -v` lists each."
     "N05" Warn "mount point or symlink among what goes along"
         "What is mounted in the old root is not copied: an empty folder is made in its place. Mount it in the new root too, in /etc/fstab as well. A symlink goes along as it is: both roots then use the same place."
     "N06" Warn "a container mounts a path in the old root"

@@ -454,7 +454,7 @@ impl Dir {
     pub fn write_atomic(&self, name: &[u8], bytes: &[u8], mode: u32) -> Result<()> {
         let mut tmp = b".tmp-".to_vec();
         tmp.extend_from_slice(name);
-        // whoever collects `*.prom` or `*.json` from the folder must not see half of one
+        // whoever collects `*.json` from the folder must not see half of one
         tmp.push(b'~');
         if self.try_stat(&tmp).is_ok() {
             self.unlink(&tmp)?;

@@ -8,7 +8,6 @@ pub mod inspect;
 pub mod migrate;
 pub mod page;
 pub mod plan;
-pub mod prometheus;
 pub mod rollback;
 pub mod status;
 pub mod truth;

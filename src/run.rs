@@ -77,23 +77,9 @@ pub struct Locked {
 impl Locked {
     /// Opens the state folder and the journal, making both where they are missing. Their names are durable then: no effect may outlive
     /// the journal that tells of it.
-    pub fn open(old: Dir, root: Dir, lock: Lock, state: Option<&std::path::Path>) -> Result<Locked> {
-        let state = match state {
-            Some(path) => {
-                use std::os::unix::fs::DirBuilderExt;
-                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-                made.map_err(|e| Error::io(format!("make {}", crate::text::path(path)), e))?;
-                let state = Dir::open_named(path)?;
-                // the names of the folders that were just made, all the way up
-                state.sync_fs()?;
-                state
-            }
-            None => {
-                let state = private(&root, STATE)?;
-                root.sync()?;
-                state
-            }
-        };
+    pub fn open(old: Dir, root: Dir, lock: Lock) -> Result<Locked> {
+        let state = private(&root, STATE)?;
+        root.sync()?;
         let journal = Journal::open(&state)?;
         Ok(Locked { old, root, state, journal, _lock: lock })
     }
@@ -112,12 +98,6 @@ pub fn private(root: &Dir, path: &str) -> Result<Dir> {
     // an ACL would let others in besides the mode
     dir.remove_xattrs(b".")?;
     Ok(dir)
-}
-
-/// The stage, in a state folder that is private too: with `--state` that one is not the journal's.
-fn private_stage(root: &Dir) -> Result<Dir> {
-    private(root, STATE)?;
-    private(root, crate::plan::switch::NEW)
 }
 
 /// What the user wants of a run.
@@ -247,8 +227,8 @@ pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progr
 
 /// Removes everything that unaufs made in the root, the journal last; a new root in another place too, if it was `made`. Only after the
 /// old store is back.
-pub fn drop_state(at: Locked, elsewhere: bool, made: bool) -> Result<()> {
-    let Locked { root, state, journal, _lock, .. } = at;
+pub fn drop_state(at: Locked, made: bool) -> Result<()> {
+    let Locked { root, journal, _lock, .. } = at;
     drop(journal);
     let is_journal = |name: &[u8]| name.starts_with(journal::FILE.as_bytes());
     if let Some(dir) = root.open_opt(STATE)? {
@@ -260,11 +240,6 @@ pub fn drop_state(at: Locked, elsewhere: bool, made: bool) -> Result<()> {
             dir.remove_tree(&name)?;
         }
         dir.sync_fs()?;
-    }
-    if elsewhere {
-        for name in [reserve::FILE, journal::FILE, journal::ROLLBACK_FILE] {
-            state.remove_tree(name.as_bytes())?;
-        }
     }
     root.remove_tree(STATE.as_bytes())?;
     root.sync_fs()?;

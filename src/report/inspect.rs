@@ -178,6 +178,6 @@ fn broken(why: &Option<String>) -> String {
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", crate::text::count((all - shown) as u64)))]);
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: -v", crate::text::count((all - shown) as u64)))]);
     }
 }

@@ -1,4 +1,4 @@
-//! The plan for people: one screen, or a line for each object.
+//! The plan for people: one screen, or everything and a line for each object.
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
@@ -24,9 +24,9 @@ pub fn text(p: &Plan, look: Look) -> String {
     }
 }
 
-/// The same with nothing cut.
+/// The same with nothing cut, and a line for each object.
 pub fn whole(p: &Plan, look: Look) -> String {
-    page(p, look, usize::MAX).finish()
+    format!("{}\n{}", page(p, look, usize::MAX).finish(), objects(p))
 }
 
 fn page(p: &Plan, look: Look, limit: usize) -> Page {
@@ -157,7 +157,7 @@ fn left(p: &Plan, limit: usize, out: &mut Page) {
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", text::count((all - shown) as u64)))]);
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: -v", text::count((all - shown) as u64)))]);
     }
 }
 
@@ -235,10 +235,7 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
             })
             .collect();
     if !info.is_empty() && !whole {
-        out.flow(
-            12,
-            &[(Style::Plain, &format!("  info  {}", info.join(", "))), (Style::Dim, "  (--itemize, explain ID)")],
-        );
+        out.flow(12, &[(Style::Plain, &format!("  info  {}", info.join(", "))), (Style::Dim, "  (-v, explain ID)")]);
     }
 }
 
@@ -419,8 +416,8 @@ pub fn seconds(e: &Estimate) -> String {
     }
 }
 
-/// A line for each object: `KIND ID NAME DETAILS`, for grep.
-pub fn itemize(p: &Plan) -> String {
+/// `KIND ID NAME DETAILS` of each object that the page only counts, for grep.
+fn objects(p: &Plan) -> String {
     let mut out = String::new();
     for i in &p.images {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
@@ -462,27 +459,6 @@ pub fn itemize(p: &Plan) -> String {
     }
     for s in p.elsewhere.iter().flat_map(|e| &e.stays) {
         let _ = writeln!(out, "stays in the old root: {}: {}", text::bytes(&s.name), s.reason);
-    }
-    for l in &p.left_behind {
-        item(&mut out, format!("stays {} {} {}: {}", l.kind, l.id, text::text(&l.name), text::text(&l.reason)));
-    }
-    for c in &p.checks {
-        let level = serde_json::json!(c.level);
-        item(&mut out, format!("check {} {} {}: {}", c.id, level.as_str().unwrap_or(""), c.subject, c.message));
-    }
-    for e in &p.estimates {
-        let why = e.why_not.as_deref().map(|w| format!(" {w}")).unwrap_or_default();
-        let fits = if e.fits { "yes" } else { "no" };
-        item(
-            &mut out,
-            format!(
-                "estimate {} {} bytes={} inodes={} fits={fits}{why}",
-                e.driver,
-                mode(e.mode),
-                e.new_bytes,
-                e.new_inodes
-            ),
-        );
     }
     for q in &p.quirks {
         let reason = if q.id == "L07" { "listed by aufs, lookup fails" } else { "shown by aufs only" };

@@ -9,7 +9,7 @@ use crate::docker::json;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::stack::{Part, Sources};
-use crate::plan::switch::{OLD, STATE};
+use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::{Content, DRIVER};
@@ -99,7 +99,7 @@ pub fn reconcile(
     let state = |p: &Plan, l: &PlanLayer| p.fingerprint.objects.get(&key(l)).cloned();
     let stale: Vec<&PlanLayer> = was.layers.iter().filter(|l| state(was, l) != state(fresh, l)).collect();
     at.journal.reopen(run, stale.iter().map(|l| ("layer", l.id.as_str())))?;
-    let new = super::private_stage(&at.root)?;
+    let new = super::private(&at.root, NEW)?;
     let to = fresh.options.to;
     to.prepare(&new, &fresh.style)?;
     for l in stale {
@@ -123,7 +123,7 @@ pub fn build(
     progress: &dyn Progress,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let new = super::private_stage(&at.root)?;
+    let new = super::private(&at.root, NEW)?;
     super::private(&at.root, OLD)?;
     let to = plan.options.to;
     to.prepare(&new, &plan.style)?;

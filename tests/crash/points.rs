@@ -287,19 +287,6 @@ fn prepared() {
     }
 }
 
-/// The journal is on another disk, or only in another folder.
-#[test]
-fn state_elsewhere() {
-    if !needs::root() {
-        return;
-    }
-    let (mut base, command) = (bed("small", &bed::base()), migrate(&[]));
-    base.state = true;
-    let reference = Reference::of(&base, &command);
-    let (name, some) = ("small, --state elsewhere".to_owned(), Which::All(4));
-    Case { name, before: &[], killed: &command, resumed: &command, reference: &reference, some }.die_everywhere(&base);
-}
-
 /// A file that cannot be read, left out with all that stands on it: the plan is made anew on the way.
 #[test]
 fn without_a_bad_file() {

@@ -120,7 +120,7 @@ fn the_page_of_five_hundred_images() {
     assert!(data.len() > shown.len());
     let text = unaufs::report::plan::text(&plan, Default::default());
     assert!(text.lines().count() <= 45, "{text}");
-    assert!(text.contains("and 892 more") || text.contains("more: --itemize"), "{text}");
+    assert!(text.contains("and 892 more") || text.contains("more: -v"), "{text}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn migrate(store: &Store, also: &[&str]) {
 
 /// Every path of `quirks.tsv` is named in the plan with its reason, in the same words.
 fn quirks_are_named(store: &Store) {
-    let plan = store.unaufs(&["plan", "--itemize"]).exits(0).stdout;
+    let plan = store.unaufs(&["plan", "-v"]).exits(0).stdout;
     let file = store.truth.join("quirks.tsv");
     let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     for line in text.lines() {

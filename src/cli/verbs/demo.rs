@@ -38,7 +38,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let before = demo::shown(&demo::step(&plan, &sample.container)?.old_stack(&root, &sources)?)?;
 
     let lock = Lock::take(&root, false)?;
-    let mut locked = Locked::open(root.again()?, root.again()?, lock, None)?;
+    let mut locked = Locked::open(root.again()?, root.again()?, lock)?;
     let how = How { verify: Some(Level::Fast), keep_going: false, no_switch: false, prepare: false };
     let outcome = run::migrate(&mut locked, &plan, None, how, &Hidden)?;
     let summary = report::migrate::Summary {

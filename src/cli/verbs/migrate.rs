@@ -1,6 +1,6 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, confirm, journal, last_run, load, needed, numbers, say, say_json, write_outside};
+use super::{Roots, confirm, journal, last_run, load, needed, say, say_json, write_outside};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::{Done, Ending, screen};
@@ -18,10 +18,6 @@ use std::path::PathBuf;
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let (saved, target) = targeted(g, a)?;
     let g = &Global { target, ..g.clone() };
-    numbers(g, "migrate", a.textfile.as_deref(), None, go(g, a, saved))
-}
-
-fn go(g: &Global, a: &MigrateArgs, saved: Option<Plan>) -> Done {
     let Roots { old, new } = Roots::of(g)?;
     let root = needed(old)?;
     // before the journal is read: what another unaufs does meanwhile would make the plan out of date
@@ -30,7 +26,7 @@ fn go(g: &Global, a: &MigrateArgs, saved: Option<Plan>) -> Done {
         lock = lock.map(|l| l.and(new)).transpose()?;
     }
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
-    let last = new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+    let last = new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
     if let Some(run) = last.as_ref().filter(|r| r.state != State::Switched) {
         run.supported()?;
     }
@@ -73,7 +69,7 @@ impl At {
             }
             (None, None) => self.root.again()?,
         };
-        Locked::open(self.root, new, lock, g.state.as_deref()).map(Some)
+        Locked::open(self.root, new, lock).map(Some)
     }
 }
 
@@ -111,7 +107,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
             .hint(format!("unaufs migrate --root {old} --target {new}")));
     }
     // what is under way in the old root itself would go on from a store that this one leaves as it is
-    if g.target.is_some() && last_run(g, &at.root)?.is_some_and(|r| !r.state.over() && r.plan.elsewhere.is_none()) {
+    if g.target.is_some() && last_run(&at.root)?.is_some_and(|r| !r.state.over() && r.plan.elsewhere.is_none()) {
         return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
             .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
             .loss("nothing; nothing was changed"));
@@ -151,7 +147,7 @@ fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
     }
     if matches!(run.state, State::Building | State::Built | State::Verified) {
         let progress = screen::progress(g);
-        let lost = match journal(g, at.new.as_ref().unwrap_or(&at.root))? {
+        let lost = match journal(at.new.as_ref().unwrap_or(&at.root))? {
             Some(j) => j.lost(run.id)?,
             None => BTreeMap::new(),
         };

@@ -15,7 +15,7 @@ use crate::verify::{self, Report};
 /// `unaufs verify`.
 pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     let (old, root) = Roots::of(g)?.made()?;
-    let run = last_run(g, &root)?.filter(|r| !matches!(r.state, State::Undone));
+    let run = last_run(&root)?.filter(|r| !matches!(r.state, State::Undone));
     let report = match &run {
         Some(run) if a.driver.is_none() && run.state != State::Cleaned => compare(g, a, old, &root, run)?,
         _ => check(g, a, &root, run.as_ref())?,
@@ -52,7 +52,7 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
     if run.state != State::Switched {
         verify::carried(&run.plan, &old, &new, a.level, &mut report, &*progress)?;
     }
-    let Some(mut j) = journal(g, root)? else { return Ok(report) };
+    let Some(mut j) = journal(root)? else { return Ok(report) };
     if run.state == State::Switched
         && let Some(at) = j.switched_at(run.id)?
         && verify::since::docker_ran(&new, at)?

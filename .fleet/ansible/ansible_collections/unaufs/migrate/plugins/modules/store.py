@@ -81,9 +81,6 @@ options:
     description: For I(state=rolled_back), delete the new store instead of keeping it aside.
     type: bool
     default: false
-  textfile:
-    description: A file for Prometheus's textfile collector, written by C(planned) and C(migrated).
-    type: path
   jobs:
     description: Threads.
     type: int
@@ -184,8 +181,6 @@ class Store(object):
                 args += ["--" + name, value]
         if self.p["docker_config"]:
             args += ["--docker-config", self.p["docker_config"]]
-        if self.p["textfile"] and not self.module.check_mode:
-            args += ["--textfile", self.p["textfile"]]
         return args
 
     def status(self):
@@ -320,7 +315,6 @@ def main():
             verify=dict(type="str", default="fast", choices=["none", "fast", "full"]),
             keep_going=dict(type="bool", default=False),
             drop_new=dict(type="bool", default=False),
-            textfile=dict(type="path"),
             jobs=dict(type="int"),
             executable=dict(type="path", default="unaufs"),
         ),
