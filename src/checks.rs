@@ -1,7 +1,5 @@
 //! The checks: stable ids, what they mean, what to do. `unaufs explain ID` prints an entry of this table.
 
-use crate::store::Generation;
-use crate::target::Target;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -98,7 +96,7 @@ impl Finding {
     /// A finding with the level that the table gives its id.
     pub fn new(id: &'static str, subject: impl Into<Subject>, message: impl Into<String>) -> Finding {
         let level = TABLE.iter().find(|c| c.id == id).map_or(Level::Warn, |c| c.level);
-        let message = crate::show::sentence(message);
+        let message = crate::text::sentence(message);
         Finding { id: id.to_owned(), level, subject: subject.into(), message, fix: None, effect: None }
     }
 
@@ -123,29 +121,9 @@ impl Finding {
 
 impl Check {
     /// The finding that says: looked at, and fine.
-    fn fine(&self) -> Finding {
+    pub fn fine(&self) -> Finding {
         Finding::new(self.id, "", format!("{}: no", self.title)).level(Level::Ok)
     }
-
-    /// Does it make sense for this kind of store and this target? What does not is not reported as fine either.
-    fn concerns(&self, generation: Generation, to: Target) -> bool {
-        match self.id {
-            id if id.starts_with('G') => generation == Generation::Graph,
-            "L03" | "L04" | "H04" => matches!(to, Target::Overlay2 | Target::Overlay),
-            "T06" => to == Target::Overlay2,
-            _ => true,
-        }
-    }
-}
-
-/// Adds a line of level ok for each check that found nothing. `unseen` are those that could not be looked at here.
-pub fn add_fine(findings: &mut Vec<Finding>, generation: Generation, to: Target, unseen: &[&str]) {
-    let fine: Vec<Finding> = TABLE
-        .iter()
-        .filter(|c| c.concerns(generation, to) && !unseen.contains(&c.id) && findings.iter().all(|f| f.id != c.id))
-        .map(Check::fine)
-        .collect();
-    findings.extend(fine);
 }
 
 /// Checks that no `--allow` gets past: going on would damage something, or cannot work.

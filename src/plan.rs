@@ -13,21 +13,24 @@ pub mod content;
 pub mod elsewhere;
 pub mod estimate;
 pub mod existing;
+mod fine;
 pub mod host;
 pub mod make;
 pub mod merge;
 pub mod quirks;
 pub mod scan;
 pub mod shown;
+pub mod stack;
 pub mod stored;
 pub mod switch;
 
 use crate::checks::Finding;
 use crate::disk::copy::Transfer;
 use crate::disk::mounts::Room;
+use crate::docker::driver::Role;
+use crate::docker::driver::{Style, Target};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
-use crate::store::{Content, Generation, Role};
-use crate::target::{Style, Target};
+use crate::store::{Content, Generation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -19,13 +19,11 @@ pub mod digest;
 pub mod migrated;
 pub mod since;
 
-use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::view::Chain;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -91,10 +89,10 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.kind, short(&self.id))?;
         if !self.name.is_empty() {
-            write!(f, " ({})", crate::show::text(&self.name))?;
+            write!(f, " ({})", crate::text::text(&self.name))?;
         }
         if !self.path.is_empty() {
-            write!(f, " /{}", crate::show::bytes(&self.path))?;
+            write!(f, " /{}", crate::text::bytes(&self.path))?;
         }
         write!(f, ": {}", self.what)?;
         f.write_str(match self.side {
@@ -292,11 +290,6 @@ fn each<T: Sync>(
 fn short(id: &str) -> String {
     match LayerId::parse(id) {
         Ok(layer) if id.len() >= 64 => layer.short(),
-        _ => crate::show::text(id),
+        _ => crate::text::text(id),
     }
-}
-
-/// A complete tree as a stack of one.
-pub fn plain(id: Option<&LayerId>, dir: Dir) -> Chain {
-    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
 }

@@ -1,10 +1,10 @@
 //! The options, as clap reads them.
 
+use crate::docker::driver::Target;
+use crate::docker::driver::WrittenBy;
 use crate::export::Format;
 use crate::export::compress::Compressed;
 use crate::plan::{Mode, Options};
-use crate::store::driver::WrittenBy;
-use crate::target::Target;
 use crate::verify::Level;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::num::NonZeroU8;

@@ -10,8 +10,8 @@ use super::shown::Shown;
 use super::*;
 use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
+use crate::docker::driver;
 use crate::store::Store;
-use crate::target::overlay2;
 use std::collections::{BTreeSet, HashMap};
 
 /// Everything that was looked at.
@@ -110,7 +110,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
 pub fn weigh(plan: &mut Plan, found: &Found<'_>) {
     plan.estimates = estimate::all(plan, found);
     content::space(&plan.estimates, &mut plan.checks);
-    checks::add_fine(&mut plan.checks, plan.generation, plan.options.to, &found.host.unseen);
+    super::fine::add_fine(&mut plan.checks, plan.generation, plan.options.to, &found.host.unseen);
     checks::allow(&mut plan.checks, &plan.options.allow);
     plan.checks
         .sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.id.cmp(&b.id)).then_with(|| a.subject.cmp(&b.subject)));
@@ -190,7 +190,7 @@ fn damage(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, Stri
     let mut out = found.unreadable.clone();
     out.extend(refused.clone());
     for l in found.store.layers.values() {
-        if options.to == Target::Overlay2 && l.lowers.len() > overlay2::MAX_LOWERS {
+        if options.to == Target::Overlay2 && l.lowers.len() > driver::MAX_LOWERS {
             out.insert(l.id.clone(), format!("{} layers below it: overlay2 takes at most 128", l.lowers.len()));
         }
     }

@@ -12,9 +12,10 @@ use super::scan::Facts;
 use super::shown::Shown;
 use super::{Estimate, Mode, Options, Plan, PlanLayer};
 use crate::disk::mounts::Room;
+use crate::docker::driver::Role;
+use crate::docker::driver::Target;
 use crate::ids::LayerId;
-use crate::store::{Content, Role};
-use crate::target::Target;
+use crate::store::Content;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
@@ -156,7 +157,7 @@ fn paper(plan: &Plan, found: &Found<'_>) -> Cost {
     }
     out += unit.file(journal(plan), 10);
     out += unit.empty(1);
-    out += unit.file(crate::engine::reserve::BYTES, 7);
+    out += unit.file(super::switch::RESERVE, 7);
     out
 }
 
@@ -300,8 +301,8 @@ impl Rows<'_> {
         let no_inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
         let why_not = never.clone().or_else(|| match (missing, no_inodes) {
             (0, 0) => None,
-            (0, n) => Some(format!("{} inodes too few", crate::show::count(n))),
-            (n, _) => Some(format!("{} too little", crate::show::size(n))),
+            (0, n) => Some(format!("{} inodes too few", crate::text::count(n))),
+            (n, _) => Some(format!("{} too little", crate::text::size(n))),
         });
         made.written += self.along;
         let (seconds_min, seconds_max) = time(found.pace, sums, cost, &made);

@@ -62,7 +62,7 @@ mod tests {
             "host": {"name": "", "kernel": "", "machine": ""}, "root": {"path": "/r", "fs": "ext4", "room": room},
             "options": {"to": "overlay2", "mode": mode}, "summary": crate::plan::Summary::default(), "checks": [],
             "estimates": [estimate("link"), estimate(MOVE)], "images": [], "layers": [layer], "containers": [],
-            "left_behind": [], "quirks": [], "style": crate::target::Style::of(0o700, (0, 0), (0, 0)), "metadata": [],
+            "left_behind": [], "quirks": [], "style": crate::docker::driver::Style::of(0o700, (0, 0), (0, 0)), "metadata": [],
             "switch": if mode == MOVE { vec![rename(MOVE), rename("park")] } else { vec![rename("park")] },
             "touched": [], "rollback": crate::plan::WayBack::default(), "fingerprint": null, "fingerprint_objects": {},
         })

@@ -14,15 +14,17 @@
 use super::existing::State;
 use super::{Move, Plan, Touched, Why};
 use crate::disk::Dir;
+use crate::docker::driver::Target;
 use crate::error::Result;
 use crate::store::{Generation, Store};
-use crate::target::Target;
 use std::collections::BTreeSet;
 
 /// The folder of unaufs in ROOT.
 pub const STATE: &str = ".unaufs";
 /// What is being built; at the end it is empty.
 pub const NEW: &str = ".unaufs/new";
+/// Bytes that `.unaufs/reserve` holds back for a rollback on a full disk.
+pub const RESERVE: u64 = 1 << 20;
 /// What was parked.
 pub const OLD: &str = ".unaufs/old";
 

@@ -1,12 +1,12 @@
 //! What a migration did.
 
 use super::truth::Comparison;
-use crate::engine::Outcome;
+use crate::docker::driver::Target;
 use crate::ids::LayerId;
-use crate::journal::State;
 use crate::plan::{LeftBehind, Plan};
-use crate::show;
-use crate::target::Target;
+use crate::run::Outcome;
+use crate::run::journal::State;
+use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -41,24 +41,24 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let _ = writeln!(
         out,
         "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
-        show::plural(s.outcome.built, "layer"),
-        show::count(t.linked),
-        show::count(t.cloned),
-        show::count(t.copied),
-        show::size(t.bytes),
-        show::count(t.folders),
-        show::count(t.whiteouts),
-        show::count(t.opaque)
+        text::plural(s.outcome.built, "layer"),
+        text::count(t.linked),
+        text::count(t.cloned),
+        text::count(t.copied),
+        text::size(t.bytes),
+        text::count(t.folders),
+        text::count(t.whiteouts),
+        text::count(t.opaque)
     );
     if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
         let _ = writeln!(
             out,
             "along      to {}: {} cloned, {} copied ({}), {} folders",
-            show::text(&e.path),
-            show::count(t.cloned),
-            show::count(t.copied),
-            show::size(t.bytes),
-            show::count(t.folders)
+            text::text(&e.path),
+            text::count(t.cloned),
+            text::count(t.copied),
+            text::size(t.bytes),
+            text::count(t.folders)
         );
     }
     let _ = writeln!(
@@ -73,7 +73,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     }
     if s.outcome.state == State::Switched {
         let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
-        let root = show::text(&p.root.path);
+        let root = text::text(&p.root.path);
         match &p.elsewhere {
             None => {
                 let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
@@ -100,8 +100,8 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
                 "  {} {} {}: {}",
                 l.kind,
                 super::short(&l.id),
-                show::text(&l.name),
-                show::text(&l.reason)
+                text::text(&l.name),
+                text::text(&l.reason)
             );
         }
         if s.left_behind.len() > 20 {

@@ -2,9 +2,9 @@
 
 use crate::disk::Dir;
 use crate::error::Result;
-use crate::journal::{Run, State};
 use crate::plan::switch::OLD;
-use crate::show;
+use crate::run::journal::{Run, State};
+use crate::text;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -36,7 +36,7 @@ struct WayBack {
 
 /// A run of `--mode move`, which earlier versions had, that is not over.
 fn in_place(run: &Run, to: &str) -> (String, bool) {
-    let (version, state) = (show::text(&run.plan.tool.version), run.state.name());
+    let (version, state) = (text::text(&run.plan.tool.version), run.state.name());
     match run.state {
         State::Switched => (
             format!(
@@ -124,7 +124,7 @@ impl Status {
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", self.summary);
         if let Some(v) = &self.verified {
-            let _ = writeln!(out, "verified: {}", crate::show::text(v));
+            let _ = writeln!(out, "verified: {}", crate::text::text(v));
         }
         let _ = writeln!(out, "\nWAYS BACK");
         for w in &self.ways_back {
@@ -149,7 +149,7 @@ type Standing<'a> = (String, bool, Option<&'a str>, &'a str);
 
 /// The new store comes to be beside the old one.
 fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>> {
-    let (state, path) = (run.map(|r| r.state), show::path(root.label()));
+    let (state, path) = (run.map(|r| r.state), text::path(root.label()));
     Ok(match state {
         None if root.has("aufs")? => (
             format!("Nothing has been done at {path}. The store is still aufs, which Docker 24 and later cannot read."),
@@ -226,7 +226,7 @@ fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>
 
 /// It comes to be in another place.
 fn in_another_place<'a>(state: State, to: &'a str, root: &str, dir: &str) -> Standing<'a> {
-    let (root, dir) = (show::text(root), show::text(dir));
+    let (root, dir) = (text::text(root), text::text(dir));
     match state {
         State::Building | State::Built | State::Verified | State::Switching => (
             format!(

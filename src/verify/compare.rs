@@ -1,16 +1,18 @@
 //! Two views of one layer, or two plain trees, compared folder by folder, on all cores.
 
-use super::{Seen, plain};
-use crate::branch::Slice;
+use super::Seen;
 use crate::disk::attrs::{OPAQUE, XattrScope};
+use crate::disk::join;
 use crate::disk::{Dir, FileType, Meta};
+use crate::docker::driver::Target;
+use crate::docker::driver::stack::Theirs;
 use crate::error::{Error, IoContext, Result};
+use crate::layer::branch::Slice;
+use crate::layer::view::plain;
+use crate::layer::view::{Chain, Contributors, Folder, Node};
+use crate::layer::walk::walk;
 use crate::plan::PlanLayer;
-use crate::plan::scan::join;
 use crate::target::flat::Leave;
-use crate::target::{Target, Theirs};
-use crate::view::{Chain, Contributors, Folder, Node};
-use crate::walk::walk;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -164,7 +166,7 @@ impl<'a> Pair<'a> {
         // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
         let overlay_xattrs = to == Target::Overlay || layer.facts.overlay_xattrs.count > 0;
         let subject = ("layer", layer.id.as_str());
-        let own = to.own_layers(layer);
+        let own = to.own_layers(layer.role, &layer.lowers);
         let below = |n: &u16| layer.lowers.get(usize::from(*n) - 1).is_some_and(|id| theirs.ids.contains_key(id));
         Pair {
             rests,
@@ -349,7 +351,7 @@ impl<'a> Pair<'a> {
         is.retain(|n, _| XattrScope::Plain.keeps(n));
         for n in was.keys().chain(is.keys()) {
             if was.get(n) != is.get(n) {
-                self.differ(path, format!("xattr {}", crate::show::bytes(n)));
+                self.differ(path, format!("xattr {}", crate::text::bytes(n)));
                 break;
             }
         }

@@ -1,11 +1,8 @@
 //! Copies of a real store to be ill-treated, file systems in image files, and the program.
 
-#[path = "../support/disk.rs"]
-mod mounts;
-
 use crate::stores::source;
+pub use crate::support::mounts::Mounted;
 use crate::tree::Tree;
-pub use mounts::Mounted;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +16,6 @@ pub fn long() -> bool {
 }
 
 /// Is this case to be tried? `UNAUFS_CRASH_CASE` names the only ones, a comma between them; where it says nothing, `else_tried` does.
-#[cfg(feature = "fault-points")]
 pub fn wanted(case: &str, else_tried: bool) -> bool {
     std::env::var("UNAUFS_CRASH_CASE").map_or(else_tried, |only| only.split(',').any(|o| o.trim() == case))
 }
@@ -27,36 +23,6 @@ pub fn wanted(case: &str, else_tried: bool) -> bool {
 /// How many rounds a test that is left to chance makes.
 pub fn rounds(short: usize) -> usize {
     std::env::var("UNAUFS_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(short)
-}
-
-/// Says why a test cannot run here; in CI that is a failure.
-pub fn cannot(why: &str) {
-    eprintln!("skipped: {why}");
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot run in CI: {why}");
-}
-
-/// Root is needed for device nodes, owners, `trusted.*` and mounts.
-pub fn may_run() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        cannot("not root");
-        return false;
-    }
-    true
-}
-
-/// May the test run, and are these programs there?
-pub fn may_run_with(programs: &[&str]) -> bool {
-    let missing = programs.iter().find(|p| !has_program(p));
-    if let Some(m) = missing {
-        cannot(&format!("{m} is missing"));
-    }
-    may_run() && missing.is_none()
-}
-
-/// Is a program there?
-pub fn has_program(name: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|p| std::env::split_paths(&p).any(|d| d.join(name).is_file()))
-        || Path::new("/usr/sbin").join(name).is_file()
 }
 
 /// Runs a program that must succeed.

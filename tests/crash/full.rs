@@ -2,6 +2,7 @@
 
 use crate::bed::{self, Bed, Mounted, Reference, assert_same, copy};
 use crate::stores::{real, source};
+use crate::support::needs;
 use crate::tree::Tree;
 use std::fs;
 use std::io::Write;
@@ -66,7 +67,7 @@ fn disk(dir: &Path) -> (Mounted, Bed) {
 }
 
 fn every_size(what: What, migrate: &[&str]) {
-    if !bed::may_run_with(&["mkfs.ext4"]) {
+    if !needs::root_and(&["mkfs.ext4"]) {
         return;
     }
     let dir = bed::temp();
@@ -120,7 +121,7 @@ fn every_number_of_inodes() {
 /// The new store is in force and the disk runs full: the way back needs nothing.
 #[test]
 fn back_from_a_full_disk() {
-    if !bed::may_run_with(&["mkfs.ext4"]) {
+    if !needs::root_and(&["mkfs.ext4"]) {
         return;
     }
     let dir = bed::temp();

@@ -2,6 +2,7 @@
 
 use crate::bed::{self, Bed, Mounted, Ran, Reference, assert_same, sh, wait_for};
 use crate::stores::real;
+use crate::support::needs;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -20,7 +21,7 @@ fn spawn(bed: &Bed, args: &[&str]) -> Child {
 
 /// ext4: on a file system with shared extents even a huge file is copied at once.
 fn disk(dir: &Path) -> Option<Mounted> {
-    bed::may_run_with(&["mkfs.ext4"]).then(|| Mounted::new(dir, "disk", 4 << 30, &["mkfs.ext4", "-q"]))
+    needs::root_and(&["mkfs.ext4"]).then(|| Mounted::new(dir, "disk", 4 << 30, &["mkfs.ext4", "-q"]))
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn stops_inside_a_huge_file() {
 
 #[test]
 fn stops_inside_a_huge_folder() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let bed = Bed::new(real());
@@ -98,7 +99,7 @@ fn stops_inside_a_huge_folder() {
 /// The lock alone, without a program that happens to be slow.
 #[test]
 fn a_locked_root_is_busy() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let bed = Bed::new(real());
@@ -136,7 +137,7 @@ fn to_schema_1(journal: &Path) {
 
 #[test]
 fn an_old_journal_is_resumed_and_a_newer_one_refused() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let bed = Bed::new(real());
@@ -177,7 +178,7 @@ fn an_old_journal_is_resumed_and_a_newer_one_refused() {
 /// Earlier versions had a mode that rewrote the old layers where they are. Its runs are shown, and left to the version that began them.
 #[test]
 fn a_run_of_mode_move_is_shown_and_refused() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let bed = Bed::new(real());

@@ -105,7 +105,7 @@ pub fn status(g: &Global) -> Done {
 /// `unaufs explain`.
 pub fn explain(g: &Global, id: &str) -> Done {
     let Some(c) = checks::explain(id) else {
-        return Err(Error::new(Kind::Usage, format!("there is no check {}", crate::show::text(id)))
+        return Err(Error::new(Kind::Usage, format!("there is no check {}", crate::text::text(id)))
             .hint(format!("the ids are {}", checks::TABLE.iter().map(|c| c.id).collect::<Vec<_>>().join(" "))));
     };
     if g.json || g.jsonl {
