@@ -11,4 +11,5 @@
 
 mod bed;
 mod moved;
+mod random;
 mod traps;
