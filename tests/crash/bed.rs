@@ -2,6 +2,7 @@
 
 use crate::stores::source;
 pub use crate::support::mounts::Mounted;
+pub use crate::support::needs::long;
 use crate::tree::Tree;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -9,11 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Is this the long run?
-pub fn long() -> bool {
-    std::env::var_os("UNAUFS_CRASH_LONG").is_some()
-}
 
 /// Is this case to be tried? `UNAUFS_CRASH_CASE` names the only ones, a comma between them; where it says nothing, `else_tried` does.
 pub fn wanted(case: &str, else_tried: bool) -> bool {
@@ -70,8 +66,6 @@ pub struct Bed {
     pub bad: Option<PathBuf>,
     /// Without the syncs, where no power is cut: a killed process loses nothing of what it has written, and rounds are cheap.
     pub no_sync: bool,
-    /// With the state folder beside the root.
-    pub state: bool,
     /// Where copies of it are made.
     home: PathBuf,
     _dir: Option<tempfile::TempDir>,
@@ -92,25 +86,18 @@ impl Bed {
         let dir = temp_in(home);
         let to = dir.path().join("root");
         copy(root, &to);
-        Bed { root: to, since, bad: None, no_sync: false, state: false, home: home.to_owned(), _dir: Some(dir) }
+        Bed { root: to, since, bad: None, no_sync: false, home: home.to_owned(), _dir: Some(dir) }
     }
 
     /// A root in a folder that the caller keeps.
     pub fn at(root: PathBuf) -> Bed {
-        Bed { root, since: now(), bad: None, no_sync: false, state: false, home: base(), _dir: None }
+        Bed { root, since: now(), bad: None, no_sync: false, home: base(), _dir: None }
     }
 
     /// A copy of this one as it stands.
     pub fn fork(&self) -> Bed {
         let new = Bed::copy_of(&self.root, self.since, &self.home);
-        if self.state_folder().exists() {
-            copy(&self.state_folder(), &new.state_folder());
-        }
-        Bed { bad: self.bad.clone(), no_sync: self.no_sync, state: self.state, ..new }
-    }
-
-    fn state_folder(&self) -> PathBuf {
-        self.root.with_extension("state")
+        Bed { bad: self.bad.clone(), no_sync: self.no_sync, ..new }
     }
 
     /// The folder of a container's writable layer.
@@ -148,9 +135,6 @@ impl Bed {
             }
         };
         c.args(["--quiet", "--root", path(&self.root)]).args(args).stdin(Stdio::null());
-        if self.state {
-            c.arg("--state").arg(self.state_folder());
-        }
         if self.no_sync {
             c.env("UNAUFS_FAULT_NO_SYNC", "all");
         }

@@ -453,8 +453,8 @@ fn what_docker_has_digested_is_not_digested_anew() {
 
 #[test]
 fn volumes_in_vfs_dir_stay_where_they_are() {
+    use unaufs::docker::driver::Target;
     use unaufs::plan::{Options, Plan, Why, make};
-    use unaufs::target::Target;
     let plan = |root: &Root, to: Target| -> Plan {
         let options: Options = serde_json::from_value(serde_json::json!({"to": to, "mode": "auto"})).expect("options");
         let dir = Dir::open_named(root.0.path()).expect("root");

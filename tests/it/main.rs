@@ -14,6 +14,7 @@ mod graph_damaged;
 mod graph_store;
 mod host_tools;
 mod hostile;
+mod ladder;
 mod merged_store;
 mod odd_layouts;
 mod old_kernel;

@@ -1,6 +1,6 @@
 //! Roots that real Dockers wrote on real aufs: moved, judged by a real Docker and real mounts, and put back.
 
-use crate::support::real::{self, Store, Tree, below, same, tree, tree_linked};
+use crate::support::real::{self, Store, same, tree, tree_linked};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn migrate(store: &Store, also: &[&str]) {
 
 /// Every path of `quirks.tsv` is named in the plan with its reason, in the same words.
 fn quirks_are_named(store: &Store) {
-    let plan = store.unaufs(&["plan", "--itemize"]).exits(0).stdout;
+    let plan = store.unaufs(&["plan", "-v"]).exits(0).stdout;
     let file = store.truth.join("quirks.tsv");
     let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     for line in text.lines() {
@@ -109,66 +109,6 @@ fn goes_back_after_docker_has_worked_on_the_new_store() {
         migrate(store, &["made-here"]);
         store.judged("views", &store.root, "overlay2");
     });
-}
-
-/// Mode move has one copy of each layer: Docker works on it, and what it wrote is there for aufs after a rollback.
-#[test]
-fn moves_in_place_and_goes_back_with_what_docker_wrote() {
-    each(|store| {
-        let before = tree(&store.root);
-        let code = if store.name == "docker20-aufs-leftovers" { 3 } else { 0 };
-        let moves = ["migrate", "--to", "overlay2", "--mode", "move", "--yes", "-q"];
-        store.unaufs(&moves).exits(code);
-        store.judged("views", &store.root, "overlay2");
-        store.unaufs(&["rollback", "--drop-new", "--yes", "-q"]).exits(0);
-        same(&format!("{}: rollback --drop-new", store.name), &before, &tree(&store.root));
-
-        store.unaufs(&moves).exits(code);
-        let did = store.judged("use", &store.root, "overlay2");
-        let did: serde_json::Value = serde_json::from_str(&did).expect("what was done");
-        let back = store.unaufs(&["rollback", "--yes"]).exits(0).stdout;
-        let layer = |what: &str| did[what].as_str().map(|id| mount_of(store, id));
-        let (started, removed) = (layer("started"), layer("removed"));
-        let diff = store.root.join("aufs/diff");
-        let mut compared = 0;
-        for folder in names(&before, b"/aufs/diff/") {
-            // of the other stores Docker starts some containers by itself
-            let container =
-                folder.ends_with("-init") || before.contains_key(format!("/aufs/diff/{folder}-init").as_bytes());
-            let used = [&started, &removed].into_iter().flatten().any(|l| folder.starts_with(l.as_str()));
-            if used || container && store.name != "docker20-aufs" {
-                continue;
-            }
-            let prefix = format!("/aufs/diff/{folder}/");
-            same(&format!("{}: {prefix}; did {did}", store.name), &below(&before, &prefix), &tree(&diff.join(&folder)));
-            compared += 1;
-        }
-        // the images of that store have 4 layers, and Docker starts its containers
-        let least = if store.name == "docker20-aufs-leftovers" { 4 } else { 6 };
-        assert!(compared >= least, "{}: only {compared} layers were compared", store.name);
-        if let Some(l) = started {
-            assert!(diff.join(&l).join("written-on-the-new-store").is_file(), "{}: {did}\n{back}", store.name);
-        }
-        if let Some(l) = removed {
-            assert!(
-                back.contains(&format!("Docker has deleted what was aufs/diff/{l} ")),
-                "{}: {did}\n{back}",
-                store.name
-            );
-        }
-    });
-}
-
-/// The layer of a container: its own id before Docker 1.10.
-fn mount_of(store: &Store, id: &str) -> String {
-    let path = store.root.join("image/aufs/layerdb/mounts").join(id).join("mount-id");
-    fs::read_to_string(path).unwrap_or_else(|_| id.to_owned())
-}
-
-/// The names in a folder.
-fn names(tree: &Tree, folder: &[u8]) -> Vec<String> {
-    let in_it = tree.keys().filter_map(|p| p.strip_prefix(folder)).filter(|n| !n.contains(&b'/'));
-    in_it.map(|n| String::from_utf8_lossy(n).into_owned()).collect()
 }
 
 /// `config.v2.json` and `hostconfig.json` of each container.

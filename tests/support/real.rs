@@ -219,14 +219,6 @@ pub fn tree(top: &Path) -> Tree {
     out
 }
 
-/// A part of a tree that was listed as a whole, as if it had been listed by itself. Its first names of inodes are told from there too.
-pub fn below(tree: &Tree, prefix: &str) -> Tree {
-    let tail = format!(" first {prefix}");
-    let part = tree.iter().filter_map(|(p, e)| Some((p.strip_prefix(prefix.as_bytes())?, e)));
-    let own = |e: &Entry| Entry { line: e.line.replace(&tail, " first /"), links: e.links };
-    part.map(|(p, e)| ([b"/", p].concat(), own(e))).collect()
-}
-
 fn visit(path: &Path, rel: &mut Vec<u8>, names: &mut BTreeMap<(u64, u64), Vec<u8>>, out: &mut Tree) {
     let mut entries: Vec<_> = fs::read_dir(path)
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()))

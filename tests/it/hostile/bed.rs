@@ -120,7 +120,7 @@ impl World {
     /// all the rest goes well too, and going back gives the root back as it was.
     pub fn ends(&self, code: i32, says: &str) {
         let before = tree(&self.root);
-        let plan = self.run(&["plan", "--itemize"]);
+        let plan = self.run(&["plan", "-v"]);
         let json = self.run(&["plan", "--json"]);
         serde_json::from_str::<serde_json::Value>(&json.stdout)
             .unwrap_or_else(|e| panic!("{e}: {}{}", json.stdout, json.stderr));

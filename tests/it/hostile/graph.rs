@@ -54,7 +54,7 @@ fn link_graphs_of_strangers() {
         let w = world();
         eprintln!("{what}");
         make(&w, &w.at("linkgraph.db"));
-        let ran = w.run(&["plan", "--itemize"]);
+        let ran = w.run(&["plan", "-v"]);
         assert!(ran.code == 0, "{what}: {}{}", ran.stdout, ran.stderr);
         if what != "triggers" {
             assert!(ran.stdout.contains("linkgraph"), "{what} is not named: {}", ran.stdout);
@@ -95,11 +95,11 @@ fn graph_folders_that_lead_out() {
     let w = world();
     let image = w.first("graph");
     w.lead_out(&image);
-    let ran = w.run(&["plan", "--itemize"]);
+    let ran = w.run(&["plan", "-v"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let w = world();
     let image = w.first("graph");
     fs::write(image.join("parent"), "../../../canary").expect("a parent");
-    let ran = w.run(&["plan", "--itemize"]);
+    let ran = w.run(&["plan", "-v"]);
     assert!(ran.stdout.contains("is no id"), "{}{}", ran.stdout, ran.stderr);
 }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const JOURNAL: &str = ".unaufs/journal.db";
 
@@ -303,18 +303,12 @@ fn nobody_else_sees_the_stage() {
         fs::set_permissions(w.at(folder), fs::Permissions::from_mode(0o777)).expect("a mode");
         std::os::unix::fs::chown(w.at(folder), Some(4711), Some(4711)).expect("an owner");
     }
-    let state = w.elsewhere.join("state");
-    for extra in [&[][..], &["--state", state.to_str().expect("UTF-8")]] {
-        let ran = w.run(&[&["migrate", "--yes", "--no-switch"], extra].concat());
-        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-        let mut private: Vec<PathBuf> = [".unaufs", ".unaufs/new", ".unaufs/old"].iter().map(|p| w.at(p)).collect();
-        private.extend((!extra.is_empty()).then(|| state.clone()));
-        for folder in private {
-            let m = fs::metadata(&folder).expect("a folder");
-            assert_eq!((m.mode() & 0o7777, m.uid(), m.gid()), (0o700, 0, 0), "{}", folder.display());
-        }
-        let journal = if extra.is_empty() { w.at(JOURNAL) } else { state.join("journal.db") };
-        assert_eq!(fs::metadata(journal).expect("a journal").mode() & 0o7777, 0o600);
-        assert_eq!(w.run(&[&["rollback", "--yes", "--drop-new"], extra].concat()).code, 0);
+    let ran = w.run(&["migrate", "--yes", "--no-switch"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    for folder in [".unaufs", ".unaufs/new", ".unaufs/old"] {
+        let m = fs::metadata(w.at(folder)).expect("a folder");
+        assert_eq!((m.mode() & 0o7777, m.uid(), m.gid()), (0o700, 0, 0), "{folder}");
     }
+    assert_eq!(fs::metadata(w.at(JOURNAL)).expect("a journal").mode() & 0o7777, 0o600);
+    assert_eq!(w.run(&["rollback", "--yes", "--drop-new"]).code, 0);
 }

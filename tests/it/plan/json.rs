@@ -118,24 +118,22 @@ fn a_wrong_document_does_not() {
     }
 }
 
-/// Every number of the text is in the JSON, and every object has its line.
+/// With -v every object has its line.
 #[test]
 fn a_line_for_each_object() {
     if !real::able() {
         return;
     }
     let store = real::small().unpack();
-    let lines = store.unaufs(&["plan", "--itemize", "-q"]).stdout;
+    let lines = store.unaufs(&["plan", "-v"]).stdout;
     let doc: Value = serde_json::from_str(&store.unaufs(&["plan", "--json", "-q"]).stdout).expect("JSON");
-    for (list, word) in
-        [("images", "image "), ("layers", "layer "), ("containers", "container "), ("switch", "rename ")]
-    {
-        let n = lines.lines().filter(|l| l.starts_with(word)).count();
-        assert_eq!(Some(n), doc[list].as_array().map(Vec::len), "{list}");
-    }
-    for (list, word) in
-        [("checks", "check "), ("estimates", "estimate "), ("quirks", "quirk "), ("left_behind", "stays ")]
-    {
+    for (list, word) in [
+        ("images", "image "),
+        ("layers", "layer "),
+        ("containers", "container "),
+        ("switch", "rename "),
+        ("quirks", "quirk "),
+    ] {
         let n = lines.lines().filter(|l| l.starts_with(word)).count();
         assert_eq!(Some(n), doc[list].as_array().map(Vec::len), "{list}");
     }

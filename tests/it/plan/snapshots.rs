@@ -3,10 +3,10 @@
 
 use crate::support::real;
 use serde_json::Value;
+use unaufs::docker::driver::Target;
 use unaufs::plan::{Mode, Plan};
 use unaufs::report::page::Look;
-use unaufs::report::plan::{document, itemize, text, whole};
-use unaufs::target::Target;
+use unaufs::report::plan::{document, text, whole};
 
 fn steady(packed: &real::Packed) -> Plan {
     let said = packed.unpack().unaufs(&["plan", "--json", "-q"]).stdout;
@@ -82,7 +82,7 @@ fn of_real_stores() {
         cut(&mut doc);
         insta::assert_snapshot!(format!("{}-json", packed.name), serde_json::to_string_pretty(&doc).expect("JSON"));
         assert!(whole(&p, Look::default()).lines().count() >= text(&p, Look::default()).lines().count());
-        assert!(itemize(&p).lines().all(|l| !l.contains('\u{1b}')));
+        assert!(whole(&p, Look::default()).lines().all(|l| !l.contains('\u{1b}')));
     }
 }
 

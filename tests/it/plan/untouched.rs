@@ -39,9 +39,9 @@ fn planning_changes_nothing() {
         let log = store.beside.join("log");
         for args in [
             &["plan", "--out", out.to_str().expect("text"), "--html", html.to_str().expect("text")][..],
-            &["plan", "--to", "vfs", "--itemize", "--log", log.to_str().expect("text")],
+            &["plan", "--to", "vfs", "-v", "--log", log.to_str().expect("text")],
             &["plan", "--detailed-exitcode", "-v"],
-            &["inspect", "--itemize"],
+            &["inspect", "-v"],
             &["migrate", "--dry-run"],
         ] {
             let ran = store.unaufs(args);
