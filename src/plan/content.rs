@@ -6,10 +6,11 @@ use super::quirks::Quirk;
 use super::{Estimate, PlanContainer, PlanLayer, scan};
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::Room;
+use crate::docker::driver::{self, Target};
 use crate::ids::LayerId;
-use crate::show;
 use crate::store::Store;
-use crate::target::{Target, overlay2};
+use crate::text;
+
 use std::collections::BTreeMap;
 
 /// A finding a kind, with the layers and the first paths.
@@ -21,7 +22,7 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
         let mut note = |id: &'static str, list: &scan::Paths, what: &str, effect: &str| {
             if list.count > 0 {
                 let first: Vec<String> =
-                    list.first.iter().take(3).map(|p| format!("/{}", crate::show::bytes(p))).collect();
+                    list.first.iter().take(3).map(|p| format!("/{}", crate::text::bytes(p))).collect();
                 let more = if list.count > 3 { format!(" and {} more", list.count - 3) } else { String::new() };
                 let what = format!("{what}: {}{more}", first.join(", "));
                 checks.push(Finding::new(id, subject.clone(), what).effect(effect));
@@ -42,11 +43,11 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
             note("L01", list, kind.describe(), "not part of the layer, and not moved");
         }
         if let Some(limit) = limit.filter(|limit| f.most_names >= *limit) {
-            let what = format!("a file with {} names; the limit is {limit}", crate::show::count(f.most_names));
+            let what = format!("a file with {} names; the limit is {limit}", crate::text::count(f.most_names));
             checks.push(Finding::new("L10", subject.clone(), what).effect("copied instead of linked"));
         }
         if f.idle_whiteouts > 0 {
-            let idle = crate::show::plural(f.idle_whiteouts as usize, "whiteout");
+            let idle = crate::text::plural(f.idle_whiteouts as usize, "whiteout");
             let what = format!("{idle} of what no layer below shows");
             checks.push(Finding::new("L08", subject.clone(), what).effect("left out; nothing is seen of it"));
         }
@@ -63,7 +64,7 @@ pub fn quirks(quirks: &[Quirk], checks: &mut Vec<Finding>) {
         by_layer.entry(&q.layer).or_default().push(q);
     }
     for (layer, list) in by_layer {
-        let first: Vec<String> = list.iter().take(3).map(|q| crate::show::bytes(&q.path)).collect();
+        let first: Vec<String> = list.iter().take(3).map(|q| crate::text::bytes(&q.path)).collect();
         let more = if list.len() > 3 { format!(" and {} more", list.len() - 3) } else { String::new() };
         checks.push(
             Finding::new(
@@ -81,8 +82,8 @@ pub fn deep(store: &Store, to: Target, checks: &mut Vec<Finding>) {
     if to != Target::Overlay2 {
         return;
     }
-    for l in store.layers.values().filter(|l| l.lowers.len() > overlay2::MAX_LOWERS) {
-        let what = format!("{} layers below it; overlay2 takes {}", l.lowers.len(), overlay2::MAX_LOWERS);
+    for l in store.layers.values().filter(|l| l.lowers.len() > driver::MAX_LOWERS) {
+        let what = format!("{} layers below it; overlay2 takes {}", l.lowers.len(), driver::MAX_LOWERS);
         checks.push(
             Finding::new("T06", format!("layer {}", l.id.short()), what)
                 .fix("export it, and import the result as one layer; or --to vfs")
@@ -107,7 +108,7 @@ pub fn to_stop(containers: &[PlanContainer], docker_runs: bool, checks: &mut [Fi
             }
             "H01" if !running.is_empty() => {
                 const SHOWN: usize = 5;
-                let names: Vec<String> = running.iter().take(SHOWN).map(|c| crate::show::text(&c.name)).collect();
+                let names: Vec<String> = running.iter().take(SHOWN).map(|c| crate::text::text(&c.name)).collect();
                 let more = running.len().saturating_sub(SHOWN);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 f.effect = Some(format!("these containers have to stop: {}{more}", names.join(", ")));
@@ -127,10 +128,10 @@ pub fn space(estimates: &[Estimate], room: &Room, checks: &mut Vec<Finding>) {
         let inodes_block = room.free_inodes.is_some_and(|free| surely(e.new_inodes) > free);
         let blocks = bytes_block || inodes_block;
         let (id, what) = match bytes_block || short_of_bytes && !inodes_block {
-            true => ("H05", (show::size(e.new_bytes), show::size(room.free_bytes))),
+            true => ("H05", (text::size(e.new_bytes), text::size(room.free_bytes))),
             false => {
                 let free = room.free_inodes.unwrap_or(u64::MAX);
-                ("H06", (format!("{} inodes", show::count(e.new_inodes)), show::count(free)))
+                ("H06", (format!("{} inodes", text::count(e.new_inodes)), text::count(free)))
             }
         };
         let message = format!("at most {} needed, {} free", what.0, what.1);

@@ -11,9 +11,9 @@ use super::host::filesystem::{self, BTRFS, EXT, shares_extents};
 use super::scan::{self, Facts};
 use super::{Estimate, Mode, Options, Plan, PlanLayer};
 use crate::disk::mounts::Room;
+use crate::docker::driver::{Role, Target};
 use crate::ids::LayerId;
-use crate::store::{Content, Role};
-use crate::target::Target;
+use crate::store::Content;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::AddAssign;
@@ -149,7 +149,7 @@ fn metadata(plan: &Plan, found: &Found<'_>) -> Cost {
     plan.containers.iter().flat_map(|c| &c.files).for_each(|f| out += disk.file(length(&f.content)));
     out += disk.file(journal(plan));
     out += disk.files(2, 0);
-    out += disk.file(crate::engine::reserve::BYTES);
+    out += disk.file(super::switch::RESERVE);
     out
 }
 
@@ -200,9 +200,7 @@ pub fn all(plan: &Plan, found: &Found<'_>) -> Vec<Estimate> {
     let rows = Rows { layers, found, options, fixed, along, chosen };
     let mut out = Vec::new();
     for to in Target::ALL {
-        let modes = [Mode::Link, Mode::Clone, Mode::Copy, Mode::Move];
-        // the others keep other trees than aufs: there is nothing to rename
-        for mode in modes.into_iter().filter(|m| *m != Mode::Move || to == Target::Overlay2) {
+        for mode in [Mode::Link, Mode::Clone, Mode::Copy] {
             out.push(rows.row(to, mode));
         }
     }
@@ -217,7 +215,6 @@ fn chosen(found: &Found<'_>, options: &Options) -> Mode {
         Mode::Link => &[Mode::Link],
         Mode::Clone => &[Mode::Clone],
         Mode::Copy => &[],
-        Mode::Move => return Mode::Move,
     };
     order.iter().copied().find(|m| impossible(found, options, options.to, *m).is_none()).unwrap_or(Mode::Copy)
 }
@@ -236,15 +233,12 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
             ));
         }
         (Target::Btrfs, Mode::Link) => return Some("btrfs layers are subvolumes, which share no links".to_owned()),
-        (Target::Overlay | Target::Vfs | Target::Btrfs, Mode::Move) => {
-            return Some(format!("{to} keeps other trees than aufs: nothing to rename"));
-        }
         _ => {}
     }
     match mode {
         // complete trees share the files of the layer below, wherever they lie
         Mode::Link if elsewhere && matches!(to, Target::Overlay | Target::Vfs) => None,
-        Mode::Link | Mode::Move if elsewhere => Some("the target is another file system".to_owned()),
+        Mode::Link if elsewhere => Some("the target is another file system".to_owned()),
         Mode::Clone if !shares_extents(magic) => Some(format!("{} shares no extents", host.new_fs)),
         Mode::Clone if elsewhere && !matches!(to, Target::Overlay | Target::Vfs) => {
             Some("the target is another file system".to_owned())
@@ -318,8 +312,8 @@ fn too_little(cost: Cost, room: &Room) -> Option<String> {
     let inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
     match (bytes, inodes) {
         (0, 0) => None,
-        (0, n) => Some(format!("up to {} inodes too few", crate::show::count(n))),
-        (n, _) => Some(format!("up to {} too little", crate::show::size(n))),
+        (0, n) => Some(format!("up to {} inodes too few", crate::text::count(n))),
+        (n, _) => Some(format!("up to {} too little", crate::text::size(n))),
     }
 }
 
@@ -437,7 +431,7 @@ impl Made {
     fn files(&mut self, t: &Tree, role: Role, how: Mode) {
         let items = if self.disk.tree { t.items() } else { 0 };
         match (how, role.writable() || t.many_names) {
-            (Mode::Link | Mode::Move, false) => {
+            (Mode::Link, false) => {
                 self.shared += t.allocated;
                 self.names += t.files;
                 self.cost += Cost { bytes: 0, inodes: 0, items };
@@ -473,18 +467,10 @@ impl Made {
             self.cost += self.disk.files(1 + 1 + below, 64);
             self.cost += self.disk.files(u64::from(l.has_child) + f.whiteouts.div_ceil(60_000), 0);
             self.cost += Cost { items: f.whiteouts * name_items(64), ..Cost::default() };
-            if self.how == Mode::Move {
-                // each marker is renamed into a directory beside the layer, and has a line in the record
-                let markers = f.whiteouts + f.opaque.count + f.device_zero.count + f.overlay_xattrs.count;
-                self.cost += self.disk.directories(2 + markers.min(f.folders + 1), markers, 64);
-                self.cost += self.disk.file(markers * 600 + 16);
-                self.shared += f.allocated;
-            } else {
-                // an opaque mark may need a block of its own
-                let marks = if self.disk.tree { 0 } else { f.opaque.count * self.disk.block };
-                self.cost += Cost { bytes: marks, ..Cost::default() };
-                self.tree(&Tree::of(f, self.links), l.role, self.how);
-            }
+            // an opaque mark may need a block of its own
+            let marks = if self.disk.tree { 0 } else { f.opaque.count * self.disk.block };
+            self.cost += Cost { bytes: marks, ..Cost::default() };
+            self.tree(&Tree::of(f, self.links), l.role, self.how);
         }
     }
 
@@ -532,7 +518,7 @@ impl Made {
         };
         self.directories(&all);
         match self.how {
-            Mode::Link | Mode::Move if !l.role.writable() => {
+            Mode::Link if !l.role.writable() => {
                 self.files(&own, l.role, if self.far { Mode::Copy } else { self.how });
                 self.files(&below, l.role, Mode::Link);
             }

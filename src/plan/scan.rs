@@ -3,11 +3,11 @@
 //! Every folder is a task of its own, so that one huge layer keeps all cores busy. Memory grows with the lists of remarkable paths,
 //! which are cut at [`LIST`], not with the files.
 
-use crate::branch::{self, Format, Internal, Name};
 use crate::disk::here::Here;
-use crate::disk::{Dir, FileType, Meta};
+use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::{Error, Result};
-use crate::walk::walk;
+use crate::layer::branch::{self, Format, Internal, Name};
+use crate::layer::walk::walk;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -138,8 +138,8 @@ fn too_deep(path: &[u8], depth: usize) -> Result<()> {
     if depth <= DEPTH && path.len() <= PATH {
         return Ok(());
     }
-    let end = crate::show::bytes(path.get(..80).unwrap_or(path));
-    let length = crate::show::size(PATH as u64);
+    let end = crate::text::bytes(path.get(..80).unwrap_or(path));
+    let length = crate::text::size(PATH as u64);
     Err(Error::corrupt(format!("folders nested more than {DEPTH} deep, or a path of more than {length}: {end}…")))
 }
 
@@ -323,17 +323,6 @@ pub fn entries(names: u64, name_bytes: u64) -> u64 {
 fn on_disk(m: &Meta) -> u64 {
     let within = u64::from(m.size > 0 && (m.is_file() || m.kind == FileType::Symlink && m.size >= 60));
     m.allocated.max(within).div_ceil(BLOCK) * BLOCK
-}
-
-/// A path below.
-pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len() + name.len() + 1);
-    out.extend_from_slice(path);
-    if !path.is_empty() {
-        out.push(b'/');
-    }
-    out.extend_from_slice(name);
-    out
 }
 
 /// Stands for a path: the hash of its folder's and of its name.

@@ -1,11 +1,11 @@
 //! Whiteouts of names that no layer below shows.
 
-use crate::branch::{self, Branch, Format};
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
+use crate::layer::branch::{self, Branch, Format};
+use crate::layer::view::Chain;
 use crate::store::{Layer, Store};
-use crate::view::Chain;
 use rustix::io::Errno;
 
 /// How many of the layer's whiteouts, which are `all` in number, hide nothing.
