@@ -6,17 +6,17 @@
 //!                 .migration-diffid     and what it gave
 //! ```
 //!
-//! Where neither fits the folder, the tar is made again as Docker 1.10.3 made it, and with it a tar-split ([`crate::branchtar`]).
+//! Where neither fits the folder, the tar is made again as Docker 1.10.3 made it, and with it a tar-split ([`crate::tar::branchtar`]).
 
 use super::V1Id;
-use crate::branchtar;
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::ids::DiffId;
 use crate::store::Content;
 use crate::store::content::{SMALL, text_of};
 use crate::store::driver::Driver;
-use crate::tarsplit::{DiffIdWriter, MAX_UNPACKED, Payloads, Reader, reassemble};
+use crate::tar::branchtar;
+use crate::tar::split::{DiffIdWriter, MAX_UNPACKED, Payloads, Reader, reassemble};
 use std::fs::File;
 use std::io::{Read, sink};
 
