@@ -12,7 +12,7 @@ use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
 use crate::layertar::TarWriter;
-use crate::store::{Content, Store};
+use crate::store::{self, Content, Role, Store};
 use crate::tarsplit::DiffIdWriter;
 use crate::viewtar::{self, Shift};
 use std::collections::BTreeMap;
@@ -56,7 +56,7 @@ pub struct Layers<'s> {
 impl<'s> Layers<'s> {
     /// Of the store that was read from `root`.
     pub fn new(root: &'s Dir, store: &'s Store) -> Layers<'s> {
-        Layers { root, store, splits: store.tar_splits(), owners: owners(root) }
+        Layers { root, store, splits: store.tar_splits(), owners: owners(root, store) }
     }
 
     /// Finds out a layer's length and digest: from its tar-split, or else by making its tar.
@@ -123,8 +123,8 @@ impl<'s> Layers<'s> {
             }
             Source::Added => {
                 let found = self.store.layers.get(&layer.id);
-                let below = match found.and_then(|l| l.parent()) {
-                    Some(parent) => Some(self.store.chain(self.root, parent)?),
+                let below = match found.and_then(|l| below(self.store, l)) {
+                    Some(parent) => Some(self.store.chain(self.root, &parent)?),
                     None => None,
                 };
                 let mut tar = TarWriter::new(out);
@@ -148,11 +148,39 @@ impl<'s> Layers<'s> {
 /// Stands for a digest that is not known yet.
 const EMPTY: DiffId = DiffId(crate::ids::Sha256([0; 32]));
 
-/// In `ROOT/<uid>.<gid>` files have the host's numbers (FORMATS 0); Docker takes the container's into its tars.
-fn owners(root: &Dir) -> Shift {
-    let name = root.label().file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let parsed = name.split_once('.').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
-    parsed.map_or(Shift::default(), |(uid, gid)| Shift { uid, gid })
+/// The container's user 0 as the host numbers it. A Docker with userns-remap makes the directories of image layers and init layers as that
+/// user, and never changes them; whatever the root is called, and wherever it is parked. Most of them decide: an odd one is damage.
+fn owners(root: &Dir, store: &Store) -> Shift {
+    let mut found: BTreeMap<(u32, u32), usize> = BTreeMap::new();
+    for layer in store.layers.values().filter(|l| l.role != Role::Container && l.broken.is_none()) {
+        // a layer that cannot be read is named when it is measured
+        let meta = store.chain(root, &layer.id).and_then(|chain| chain.branch(0)?.dir.meta());
+        if let Ok(m) = meta {
+            *found.entry((m.uid, m.gid)).or_default() += 1;
+        }
+    }
+    let most = found.into_iter().max_by_key(|(_, n)| *n);
+    most.map_or(Shift::default(), |((uid, gid), _)| Shift { uid, gid })
+}
+
+/// As many layers an image can have: `docker load` refuses more.
+const MOST: usize = 125;
+
+/// The image layers below a container that its image keeps, base first. The last of the image's own layers is the container's: where the
+/// stack is full, it holds what the topmost layer of the old image held too.
+pub fn kept(store: &Store, own: &store::Layer) -> Vec<LayerId> {
+    let is_image = |id: &&LayerId| store.layers.get(id).is_some_and(|l| l.role == Role::Image);
+    own.lowers.iter().filter(is_image).rev().take(MOST - 1).cloned().collect()
+}
+
+/// The layer to which another one adds. Between a container and its image is what Docker itself puts into each container: that is left
+/// out, as `docker commit` does, unless the layers between have to be merged.
+fn below(store: &Store, layer: &store::Layer) -> Option<LayerId> {
+    let images = layer.lowers.iter().filter(|id| store.layers.get(id).is_some_and(|l| l.role == Role::Image)).count();
+    match layer.role {
+        Role::Container if images >= MOST => kept(store, layer).pop(),
+        _ => layer.parent().cloned(),
+    }
 }
 
 /// Counts what is written.
