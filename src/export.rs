@@ -24,9 +24,9 @@ use crate::disk::Dir;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::{ContainerId, DiffId, ImageId, LayerId};
 use crate::progress::Progress;
-use crate::show;
 use crate::store::driver::WrittenBy;
 use crate::store::{Container, Store};
+use crate::text;
 use archive::{Archive, Blob, Folder, Tar};
 use compress::Compressed;
 use image::Outgoing;
@@ -172,7 +172,7 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     let mut notes: Vec<String> = images.iter().flat_map(|i| i.notes.iter().cloned()).collect();
     notes.dedup();
     if request.format == Format::OciDir {
-        let shown = show::text(&request.output.display().to_string());
+        let shown = text::text(&request.output.display().to_string());
         notes.push(format!("only root can read the directory (mode 0700); chmod -R a+rX {shown} opens it to others"));
     }
     Ok(Summary {
@@ -397,7 +397,7 @@ fn rootfs(
     })?;
     let written = output.position();
     output.complete()?;
-    let left = crate::show::plural(usize::try_from(sockets).unwrap_or(0), "socket");
+    let left = crate::text::plural(usize::try_from(sockets).unwrap_or(0), "socket");
     let notes = if sockets > 0 { vec![format!("{left} left out: no tar can hold them")] } else { Vec::new() };
     let images = chosen.iter().map(|(id, tags)| Exported {
         id: *id,

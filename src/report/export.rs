@@ -2,7 +2,7 @@
 
 use crate::export::compress::Compressed;
 use crate::export::{Format, Summary};
-use crate::show;
+use crate::text;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -26,13 +26,13 @@ impl Document<'_> {
         let mut out = String::new();
         let what = match (s.images.len(), s.layers) {
             (_, 0) => "one tree".to_owned(),
-            (images, layers) => format!("{}, {}", show::plural(images, "image"), show::plural(layers, "layer")),
+            (images, layers) => format!("{}, {}", text::plural(images, "image"), text::plural(layers, "layer")),
         };
-        let to = if s.output == "-" { "stdout".to_owned() } else { show::text(&s.output) };
-        let _ = writeln!(out, "wrote {to} ({}, {} unpacked): {what}", show::size(s.written), show::size(s.bytes));
+        let to = if s.output == "-" { "stdout".to_owned() } else { text::text(&s.output) };
+        let _ = writeln!(out, "wrote {to} ({}, {} unpacked): {what}", text::size(s.written), text::size(s.bytes));
         let (tagged, bare): (Vec<_>, Vec<_>) = s.images.iter().partition(|i| !i.tags.is_empty());
         for image in tagged.iter().chain(&bare).take(LISTED) {
-            let tags = image.tags.iter().map(|t| show::text(t)).collect::<Vec<_>>().join(" ");
+            let tags = image.tags.iter().map(|t| text::text(t)).collect::<Vec<_>>().join(" ");
             let _ = writeln!(out, "  {}  {}", image.id.short(), if tags.is_empty() { "<none>" } else { &tags });
         }
         if s.images.len() > LISTED {
@@ -42,7 +42,7 @@ impl Document<'_> {
             let _ = writeln!(out, "note: {note}");
         }
         for (name, why) in &s.left_out {
-            let _ = writeln!(out, "left out: {}: {why}", show::text(name));
+            let _ = writeln!(out, "left out: {}: {why}", text::text(name));
         }
         if let Some(command) = self.load() {
             let _ = writeln!(out, "Load it with: {command}");
@@ -52,7 +52,7 @@ impl Document<'_> {
 
     /// The command that reads the archive, where there is one that needs no further choice.
     fn load(&self) -> Option<String> {
-        let file = (self.summary.output != "-").then(|| show::text(&self.summary.output))?;
+        let file = (self.summary.output != "-").then(|| text::text(&self.summary.output))?;
         match self.summary.format {
             Format::Docker => Some(format!("docker load -i {file}")),
             Format::Rootfs if self.summary.compress != Compressed::Zstd => Some(format!("docker import {file} NAME")),

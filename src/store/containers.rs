@@ -11,7 +11,7 @@ use super::old_fields::{self, Changes};
 use super::{Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Role, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, LayerId};
 use serde::Deserialize;
@@ -73,7 +73,7 @@ pub fn read(
 
 /// Something in `containers/` that is no container.
 pub fn strange(name: &[u8]) -> Finding {
-    Finding::new("C01", format!("containers/{}", crate::show::bytes(name)), "not a container of Docker")
+    Finding::new("C01", format!("containers/{}", crate::text::bytes(name)), "not a container of Docker")
         .effect("not touched")
 }
 
@@ -113,10 +113,10 @@ pub fn rewrite(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let path = |name: &str| format!("containers/{}/{name}", c.id);
-    let config = folder.read(file, docker_json::LIMIT)?;
+    let config = folder.read(file, json::LIMIT)?;
     let values: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), docker_value(v))).collect();
-    let config = docker_json::set(docker_json::as_text(&config)?, &values)?;
-    let host = folder.read_opt(HOST_CONFIG, docker_json::LIMIT)?;
+    let config = json::set(json::as_text(&config)?, &values)?;
+    let host = folder.read_opt(HOST_CONFIG, json::LIMIT)?;
     let (of_config, of_host) = match filled_in(&config, host.as_deref()) {
         Ok(both) => both,
         Err(e) => {
@@ -143,12 +143,12 @@ pub fn rewrite(
 
 /// A value as JSON while the target is not known.
 fn docker_value(value: &str) -> String {
-    if value == DRIVER { docker_json::string(value) } else { value.to_owned() }
+    if value == DRIVER { json::string(value) } else { value.to_owned() }
 }
 
 /// What to set in a container's two files.
 fn filled_in(config: &str, host: Option<&[u8]>) -> Result<(Changes, Changes)> {
-    let host = docker_json::as_text(host.unwrap_or(b"{}")).map_err(|e| e.on(HOST_CONFIG))?;
+    let host = json::as_text(host.unwrap_or(b"{}")).map_err(|e| e.on(HOST_CONFIG))?;
     let of_host = old_fields::host_config(host).map_err(|e| e.on(HOST_CONFIG))?;
     Ok((old_fields::config(config, host)?, of_host))
 }
@@ -167,7 +167,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         broken: None,
         files: Vec::new(),
     };
-    match folder.read(file, docker_json::LIMIT).and_then(|b| parse(&b, id)) {
+    match folder.read(file, json::LIMIT).and_then(|b| parse(&b, id)) {
         Ok(config) => fill(&mut c, config),
         Err(e) => {
             c.broken = Some(format!("its {file}: {}", e.chain()));
@@ -181,7 +181,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
     if !by.owns(&c.driver) {
         c.foreign = true;
         findings.push(
-            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::show::text(&c.driver)))
+            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::text::text(&c.driver)))
                 .effect("not touched"),
         );
     } else if c.running {
@@ -196,12 +196,12 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
 
 /// Reads the config file of the container `id`.
 pub fn parse(bytes: &[u8], id: &ContainerId) -> Result<Config> {
-    let text = docker_json::as_text(bytes)?;
+    let text = json::as_text(bytes)?;
     if text.trim().is_empty() {
         return Err(Error::corrupt("the file is empty"));
     }
     // checks that it is an object and can be edited later
-    docker_json::top_level(text)?;
+    json::top_level(text)?;
     let config: Config = serde_json::from_str(text).map_err(|e| Error::corrupt("unexpected content").with_source(e))?;
     match &config.id {
         Some(other) if other != id.as_str() => Err(Error::corrupt("it names another container's id")),
@@ -285,7 +285,7 @@ fn lowers_of(
     let by = driver.written_by;
     let Some(what) = by.list() else { return Ok(by_layerdb) };
     let mut differ = |how: String, effect: String| {
-        let subject = format!("container {}", crate::show::text(&c.name));
+        let subject = format!("container {}", crate::text::text(&c.name));
         findings.push(Finding::new("C05", subject, how).effect(effect));
     };
     match driver.layers.get(layer) {
@@ -371,7 +371,7 @@ pub fn read_mounts(root: &Dir, by: WrittenBy, store: &Store, findings: &mut Vec<
             .and_then(|s| ContainerId::parse(s).ok())
             .is_some_and(|id| store.containers.contains_key(&id));
         if !known {
-            let shown = crate::show::bytes(&name);
+            let shown = crate::text::bytes(&name);
             findings.push(
                 Finding::new("D09", format!("layerdb/mounts/{shown}"), "it belongs to no container")
                     .effect("not moved"),

@@ -7,7 +7,7 @@
 //!
 //! Which Docker wrote what, and who filled it in until when, is a table in docs/formats.md. A field that holds a value is left alone.
 
-use crate::docker_json::{self, string, top_level};
+use crate::docker::json::{self, string, top_level};
 use crate::error::Result;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -30,7 +30,7 @@ pub fn host_config(text: &str) -> Result<Changes> {
     let mut out = Changes::new();
     let log = top.get("LogConfig").map(|raw| raw.get()).filter(|raw| raw.starts_with('{')).unwrap_or("{\"Config\":{}}");
     if word(&top_level(log)?, "Type").is_empty() {
-        out.push(("LogConfig".to_owned(), docker_json::set(log, &[("Type", string("json-file"))])?));
+        out.push(("LogConfig".to_owned(), json::set(log, &[("Type", string("json-file"))])?));
     }
     if word(&top, "NetworkMode").is_empty() {
         out.push(("NetworkMode".to_owned(), string("bridge")));
@@ -58,7 +58,7 @@ pub fn config(text: &str, host: &str) -> Result<Changes> {
         }
     }
     if let Some(raw) = top.get("MountPoints").filter(|_| !points.is_empty()) {
-        out.push(("MountPoints".to_owned(), docker_json::set(raw.get(), &borrowed(&points))?));
+        out.push(("MountPoints".to_owned(), json::set(raw.get(), &borrowed(&points))?));
     }
     out.extend(mac_address(&top, &host)?);
     Ok(out)
@@ -97,7 +97,7 @@ fn mount_point(destination: &str, text: &str, binds: &[String]) -> Result<Option
         spec.push(format!("\"BindOptions\":{{\"Propagation\":{}}}", string(&propagation)));
     }
     let changes = [("Type", string(kind)), ("Spec", format!("{{{}}}", spec.join(",")))];
-    docker_json::set(text, &changes).map(Some)
+    json::set(text, &changes).map(Some)
 }
 
 /// Did Docker draw this volume's name itself?
@@ -120,11 +120,11 @@ fn mac_address(top: &Fields<'_>, host: &Fields<'_>) -> Result<Option<(String, St
     if !word(&top_level(network.get())?, "DesiredMacAddress").is_empty() {
         return Ok(None);
     }
-    let network = docker_json::set(network.get(), &[("DesiredMacAddress", string(&mac))])?;
+    let network = json::set(network.get(), &[("DesiredMacAddress", string(&mac))])?;
     let own = top_level(settings.get())?;
     let all = own.get("Networks").map_or("{}", |raw| raw.get());
-    let all = docker_json::set(all, &[(&mode, network)])?;
-    Ok(Some(("NetworkSettings".to_owned(), docker_json::set(settings.get(), &[("Networks", all)])?)))
+    let all = json::set(all, &[(&mode, network)])?;
+    Ok(Some(("NetworkSettings".to_owned(), json::set(settings.get(), &[("Networks", all)])?)))
 }
 
 /// The members of an object; none where it is missing or `null`.
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     fn edited(text: &str, changes: &Changes) -> String {
-        docker_json::set(text, &borrowed(changes)).expect("edit")
+        json::set(text, &borrowed(changes)).expect("edit")
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::images::Images;
 use super::linkgraph::{self, LinkGraph};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::containers::{self, CONFIG, HOST_CONFIG, adopt, own};
@@ -166,10 +166,10 @@ fn place(
 
 /// Lists the files to write: the new config, and a new file for each that Docker may write into.
 fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings: &mut Vec<Finding>) -> Result<()> {
-    let bytes = folder.read(file, docker_json::LIMIT)?;
+    let bytes = folder.read(file, json::LIMIT)?;
     let mut changes =
-        vec![("Image".to_owned(), docker_json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
-    if let Some(points) = mount_points(docker_json::as_text(&bytes)?, c, findings)? {
+        vec![("Image".to_owned(), json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
+    if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }
     containers::rewrite(folder, c, file, changes, findings)
@@ -203,16 +203,16 @@ fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Res
         let source = source.unwrap_or_default();
         if !source.starts_with('/') || !destination.starts_with('/') {
             let what = format!("its volume {destination:?} from {source:?} has no absolute path");
-            findings.push(Finding::new("G10", c.subject(), crate::show::text(&what)).effect("it is left out"));
+            findings.push(Finding::new("G10", c.subject(), crate::text::text(&what)).effect("it is left out"));
             continue;
         }
         if source.contains("/vfs/dir/") {
             let what = format!("its volume {destination} is the folder {source}");
             let effect = "it is mounted from there as before; docker volume ls does not list it";
-            findings.push(Finding::new("G10", c.subject(), crate::show::text(&what)).effect(effect));
+            findings.push(Finding::new("G10", c.subject(), crate::text::text(&what)).effect(effect));
         }
         let writable = old.writable.as_ref().and_then(|w| w.get(&destination)).copied().flatten().unwrap_or(false);
-        let [key, source] = [&destination, &source].map(|s| docker_json::string(s));
+        let [key, source] = [&destination, &source].map(|s| json::string(s));
         // the fields of a bind mount as Docker 1.9 wrote them
         points.push(format!(
             r#"{key}:{{"Name":"","Destination":{key},"Driver":"","RW":{writable},"Source":{source},"Relabel":""}}"#
@@ -239,7 +239,7 @@ fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<LinkGraph> {
     match read {
         Ok(graph) => {
             for problem in &graph.problems {
-                let what = crate::show::text(&problem.chain());
+                let what = crate::text::text(&problem.chain());
                 findings.push(Finding::new("G04", FILE, what).effect("that name or link is left out"));
             }
             Ok(graph)
@@ -269,7 +269,7 @@ fn settle_names(graph: &LinkGraph, store: &mut Store, findings: &mut Vec<Finding
         let known = graph.names.get(&c.id);
         if known.is_some_and(|names| !names.contains(&c.name)) {
             let names: Vec<&str> = known.into_iter().flatten().map(String::as_str).collect();
-            let what = format!("linkgraph.db has another name for it: {}", crate::show::text(&names.join(", ")));
+            let what = format!("linkgraph.db has another name for it: {}", crate::text::text(&names.join(", ")));
             findings.push(
                 Finding::new("G09", c.subject(), what).effect("its own configuration is followed, as by Docker 1.10"),
             );
@@ -284,11 +284,11 @@ fn settle_names(graph: &LinkGraph, store: &mut Store, findings: &mut Vec<Finding
         });
         let what = if c.name.is_empty() { "it has no name" } else { "another container has the same name" };
         findings.push(
-            Finding::new("G09", c.subject(), what).effect(format!("it is now called {}", crate::show::text(&name))),
+            Finding::new("G09", c.subject(), what).effect(format!("it is now called {}", crate::text::text(&name))),
         );
         for file in &mut c.files {
             if let (CONFIG, Content::Edited(_, changes)) = (file.name.as_str(), &mut file.content) {
-                changes.push(("Name".to_owned(), docker_json::string(&format!("/{name}"))));
+                changes.push(("Name".to_owned(), json::string(&format!("/{name}"))));
             }
         }
         taken.insert(name.clone());
@@ -305,7 +305,7 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
         let mut list = Vec::new();
         for (alias, child) in links {
             match names.get(child).filter(|name| !name.is_empty()) {
-                Some(name) => list.push(docker_json::string(&format!("/{name}:{alias}"))),
+                Some(name) => list.push(json::string(&format!("/{name}:{alias}"))),
                 None => findings.push(
                     Finding::new("G04", c.subject(), format!("its link {alias:?} leads to no container"))
                         .effect("the link is left out"),
@@ -327,7 +327,7 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
 
 /// Has the host configuration links already?
 fn has_links(root: &Dir, path: &str) -> Result<bool> {
-    let Some(bytes) = root.read_opt(path, docker_json::LIMIT)? else { return Ok(false) };
-    let top = docker_json::top_level(docker_json::as_text(&bytes)?).map_err(|e| e.on(path))?;
+    let Some(bytes) = root.read_opt(path, json::LIMIT)? else { return Ok(false) };
+    let top = json::top_level(json::as_text(&bytes)?).map_err(|e| e.on(path))?;
     Ok(top.get("Links").is_some_and(|l| l.get() != "null"))
 }
