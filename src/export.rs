@@ -21,10 +21,10 @@ pub mod pump;
 
 use crate::checks::Finding;
 use crate::disk::Dir;
+use crate::docker::driver::WrittenBy;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::{ContainerId, DiffId, ImageId, LayerId};
 use crate::progress::Progress;
-use crate::store::driver::WrittenBy;
 use crate::store::{Container, Store};
 use crate::text;
 use archive::{Archive, Blob, Folder, Tar};
@@ -387,18 +387,17 @@ fn rootfs(
     };
     let mut output = Output::create(root, &request.output, None)?;
     progress.bytes("export", 0);
-    let mut sockets = 0;
+    let mut left = layer::LeftOut::default();
     let mut bytes = 0;
     compress::through(request.compress, &mut output, &mut |out| {
         let mut counted = Counted { out, progress, bytes: &mut bytes };
         let mut buffered = BufWriter::with_capacity(1 << 20, &mut counted);
-        sockets = layers.flatten(&top, &mut buffered)?;
+        left = layers.flatten(&top, &mut buffered)?;
         buffered.flush().on(|| "write the archive")
     })?;
     let written = output.position();
     output.complete()?;
-    let left = crate::text::plural(usize::try_from(sockets).unwrap_or(0), "socket");
-    let notes = if sockets > 0 { vec![format!("{left} left out: no tar can hold them")] } else { Vec::new() };
+    let notes = layer::LeftOut::notes(std::iter::once(left));
     let images = chosen.iter().map(|(id, tags)| Exported {
         id: *id,
         was: None,

@@ -123,19 +123,13 @@ pub fn of_image(
             out.id.short()
         ));
     }
-    out.notes.extend(sockets(&out.layers));
+    out.notes.extend(layer::LeftOut::notes(out.layers.iter().map(|l| l.left_out)));
     Ok(out)
 }
 
 fn rootfs(diffs: &[DiffId]) -> String {
     let list = diffs.iter().map(|d| format!("\"{d}\"")).collect::<Vec<_>>().join(",");
     format!("{{\"type\":\"layers\",\"diff_ids\":[{list}]}}")
-}
-
-fn sockets(layers: &[Layer]) -> Option<String> {
-    let n: u64 = layers.iter().map(|l| l.sockets).sum();
-    (n > 0)
-        .then(|| format!("{} left out: no tar can hold them", text::plural(usize::try_from(n).unwrap_or(0), "socket")))
 }
 
 /// Keeps what Docker notes as an image's parent only where `docker load` takes it: the parent is in the archive, and its history is the
@@ -203,7 +197,7 @@ pub fn of_container(
     if !mounts.is_empty() {
         notes.push(format!("{}: what is in its volumes is not in the image: {}", c.subject(), mounts.join(", ")));
     }
-    notes.extend(sockets(&layers));
+    notes.extend(layer::LeftOut::notes(layers.iter().map(|l| l.left_out)));
     let id = ImageId(Sha256::of(config.as_bytes()));
     let config = config.into_bytes();
     Ok(Outgoing { id, config, tags: vec![tag], layers, parent: None, was: None, container: Some(c.id.clone()), notes })

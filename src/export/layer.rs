@@ -7,13 +7,14 @@
 //! ```
 
 use crate::disk::Dir;
+use crate::docker::driver::Role;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
-use crate::store::{self, Content, Role, Store};
+use crate::store::{self, Content, Store};
 use crate::tar::branchtar;
 use crate::tar::digest;
 use crate::tar::split::DiffIdWriter;
-use crate::tar::viewtar::{self, Shift};
+use crate::tar::viewtar::{self, Form, Shift};
 use crate::tar::writer::TarWriter;
 use std::collections::BTreeMap;
 use std::io::{Write, sink};
@@ -29,6 +30,34 @@ enum Source {
     Added,
 }
 
+/// What is not in a layer's tar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Sockets, which no tar can hold.
+    pub sockets: u64,
+    /// Symlinks that lost their extended attributes.
+    pub bare_links: u64,
+}
+
+impl LeftOut {
+    /// For people; nothing where nothing was left out.
+    pub fn notes(all: impl Iterator<Item = LeftOut>) -> Vec<String> {
+        let (sockets, links) = all.fold((0, 0), |(s, l), n| (s + n.sockets, l + n.bare_links));
+        let plural = |n: u64, what: &str| crate::text::plural(usize::try_from(n).unwrap_or(usize::MAX), what);
+        let mut out = Vec::new();
+        if sockets > 0 {
+            out.push(format!("{} left out: no tar can hold them", plural(sockets, "socket")));
+        }
+        if links > 0 {
+            out.push(format!(
+                "extended attributes of {} left out: Docker 28 can't load them",
+                plural(links, "symlink")
+            ));
+        }
+        out
+    }
+}
+
 /// A layer, measured.
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -40,8 +69,8 @@ pub struct Layer {
     pub bytes: u64,
     /// The digest that the store has for it, where the tar that had it cannot be made again.
     pub instead_of: Option<DiffId>,
-    /// Sockets, which no tar can hold.
-    pub sockets: u64,
+    /// What a tar leaves out.
+    pub left_out: LeftOut,
     source: Source,
 }
 
@@ -73,14 +102,22 @@ impl<'s> Layers<'s> {
             (Some(Content::Same(path)), Some(diff)) => {
                 let bytes = digest::length(self.root.open_file(path)?)?;
                 let source = Source::TarSplit(path.clone());
-                return Ok(Layer { id: id.clone(), diff, bytes, instead_of: None, sockets: 0, source });
+                return Ok(Layer {
+                    id: id.clone(),
+                    diff,
+                    bytes,
+                    instead_of: None,
+                    left_out: LeftOut::default(),
+                    source,
+                });
             }
             (Some(Content::TarSplitOf(_)), _) => Source::Branch,
             _ => Source::Added,
         };
-        let mut layer = Layer { id: id.clone(), diff: EMPTY, bytes: 0, instead_of: None, sockets: 0, source };
+        let mut layer =
+            Layer { id: id.clone(), diff: EMPTY, bytes: 0, instead_of: None, left_out: LeftOut::default(), source };
         let mut counted = DiffIdWriter::new(Counted(0));
-        layer.sockets = self.make(&layer, &mut counted)?;
+        layer.left_out = self.make(&layer, &mut counted)?;
         let (counted, diff) = counted.finish();
         (layer.bytes, layer.diff) = (counted.0, diff);
         layer.instead_of = found.diff.filter(|recorded| *recorded != diff);
@@ -107,19 +144,19 @@ impl<'s> Layers<'s> {
         Err(e)
     }
 
-    /// Makes the tar, and counts the sockets that are not in it.
-    fn make(&self, layer: &Layer, out: &mut dyn Write) -> Result<u64> {
+    /// Makes the tar, and counts what is not in it.
+    fn make(&self, layer: &Layer, out: &mut dyn Write) -> Result<LeftOut> {
         let chain = self.store.chain(self.root, &layer.id)?;
         match &layer.source {
             Source::TarSplit(path) => {
                 digest::rebuild(&chain, self.root.open_file(path)?, out)?;
-                Ok(0)
+                Ok(LeftOut::default())
             }
             Source::Branch => {
                 let mut tar = TarWriter::new(out);
                 branchtar::append(&chain.branch(0)?.dir, &mut tar)?;
                 tar.finish()?;
-                Ok(0)
+                Ok(LeftOut::default())
             }
             Source::Added => {
                 let found = self.store.layers.get(&layer.id);
@@ -128,20 +165,25 @@ impl<'s> Layers<'s> {
                     None => None,
                 };
                 let mut tar = TarWriter::new(out);
-                let counts = viewtar::append(&chain, below.as_ref(), self.owners, &mut tar)?;
+                let counts = viewtar::append(
+                    &chain,
+                    below.as_ref(),
+                    Form { owners: self.owners, link_attributes: false },
+                    &mut tar,
+                )?;
                 tar.finish()?;
-                Ok(counts.sockets)
+                Ok(LeftOut { sockets: counts.sockets, bare_links: counts.bare_links })
             }
         }
     }
 
-    /// Writes all that a layer and those below it show as one tar, as `docker export` does. Returns the number of sockets left out.
-    pub fn flatten(&self, id: &LayerId, out: &mut dyn Write) -> Result<u64> {
+    /// Writes all that a layer and those below it show as one tar, as `docker export` does.
+    pub fn flatten(&self, id: &LayerId, out: &mut dyn Write) -> Result<LeftOut> {
         let chain = self.store.chain(self.root, id)?;
         let mut tar = TarWriter::new(out);
-        let counts = viewtar::append(&chain, None, self.owners, &mut tar)?;
+        let counts = viewtar::append(&chain, None, Form { owners: self.owners, link_attributes: true }, &mut tar)?;
         tar.finish()?;
-        Ok(counts.sockets)
+        Ok(LeftOut { sockets: counts.sockets, bare_links: counts.bare_links })
     }
 }
 

@@ -15,11 +15,11 @@
 //! folder itself is left out, as Docker does.
 
 use crate::disk::attrs::{XattrScope, Xattrs};
+use crate::disk::join;
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use crate::layer::branch::{self, Format, OPQ, WH};
 use crate::layer::view::{self, Chain, Contributors};
-use crate::plan::scan::join;
 use crate::tar::writer::{Entry, Node, TarWriter};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write, empty};
@@ -84,6 +84,16 @@ fn plain_capability(value: &[u8]) -> Vec<u8> {
     }
 }
 
+/// What the tar is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Whose numbers owners have.
+    pub owners: Shift,
+    /// With the extended attributes of symlinks. `docker load` of Docker 28 sets them on what the link points to, and fails where there is
+    /// nothing, so a layer goes without them, as every layer that Docker itself makes.
+    pub link_attributes: bool,
+}
+
 /// What went into the tar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -93,13 +103,15 @@ pub struct Counts {
     pub payload: u64,
     /// Sockets, which were left out.
     pub sockets: u64,
+    /// Symlinks whose attributes were left out.
+    pub bare_links: u64,
 }
 
 /// Adds to a tar what `view` shows and `below` does not, or all of it.
 pub fn append<W: Write, P: Write>(
     view: &Chain,
     below: Option<&Chain>,
-    owners: Shift,
+    form: Form,
     tar: &mut TarWriter<W, P>,
 ) -> Result<Counts> {
     let stacked = below.is_some_and(|b| {
@@ -110,7 +122,7 @@ pub fn append<W: Write, P: Write>(
         view,
         below,
         stacked,
-        owners,
+        form,
         tar,
         waiting: Vec::new(),
         leaders: HashMap::new(),
@@ -150,7 +162,7 @@ struct Walk<'a, W: Write, P: Write> {
     below: Option<&'a Chain>,
     /// `view` is `below` with one branch on top: whatever that branch holds is a change.
     stacked: bool,
-    owners: Shift,
+    form: Form,
     tar: &'a mut TarWriter<W, P>,
     waiting: Vec<Waiting>,
     /// Inodes with several names: the first name. Bounded by the number of such inodes.
@@ -263,7 +275,11 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     fn file(&mut self, branch: u16, dir: &Dir, name: &[u8], path: &[u8]) -> Result<()> {
         self.settle()?;
         let m = dir.stat(name)?;
-        let xattrs = kept(dir.xattrs(name)?, self.view.branch(branch)?.format);
+        let mut xattrs = kept(dir.xattrs(name)?, self.view.branch(branch)?.format);
+        if m.kind == FileType::Symlink && !xattrs.is_empty() && !self.form.link_attributes {
+            self.counts.bare_links += 1;
+            xattrs.clear();
+        }
         if m.nlink > 1 {
             if let Some(first) = self.leaders.get(&(branch, m.ino)).cloned() {
                 // with the attributes once more: Docker sets the owner of a link too, and that clears security.capability
@@ -299,8 +315,9 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
         content: &mut dyn Read,
     ) -> Result<()> {
         self.counts.entries += 1;
-        let (uid, gid) = (seen(m.uid, self.owners.uid), seen(m.gid, self.owners.gid));
-        let xattrs: Vec<_> = xattrs.iter().map(|(name, v)| (name.clone(), self.owners.attribute(name, v))).collect();
+        let (uid, gid) = (seen(m.uid, self.form.owners.uid), seen(m.gid, self.form.owners.gid));
+        let xattrs: Vec<_> =
+            xattrs.iter().map(|(name, v)| (name.clone(), self.form.owners.attribute(name, v))).collect();
         self.tar.append(&Entry { name, node, mode: m.mode, uid, gid, mtime: m.mtime, xattrs: &xattrs }, content)
     }
 }

@@ -43,7 +43,7 @@ fn settle(top: &Path) {
 /// The tar's entries, one line each, and the counts.
 fn listed(view: &Chain, below: Option<&Chain>) -> (Vec<String>, Counts) {
     let mut tar = TarWriter::new(Vec::new());
-    let counts = append(view, below, Shift::default(), &mut tar).expect("tar");
+    let counts = append(view, below, Form { link_attributes: true, ..Form::default() }, &mut tar).expect("tar");
     let bytes = tar.finish().expect("tar").0;
     let line = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
         let mut entry = entry.expect("entry");
