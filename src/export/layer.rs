@@ -239,3 +239,54 @@ impl Write for Counted {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Generation;
+
+    /// A container on so many image layers, with an init layer between.
+    fn store(images: usize) -> (Store, LayerId) {
+        let mut store = Store::empty(Generation::Content);
+        let id = |n: usize| LayerId::parse(&format!("{n:064x}")).expect("id");
+        let own = id(1000);
+        let init = LayerId::parse(&format!("{own}-init")).expect("id");
+        // base first
+        let mut lowers: Vec<LayerId> = Vec::new();
+        let all = (0..images).map(|n| (id(n), Role::Image)).chain([(init, Role::Init), (own.clone(), Role::Container)]);
+        for (id, role) in all {
+            let layer = store::Layer {
+                id: id.clone(),
+                role,
+                lowers: lowers.iter().rev().cloned().collect(),
+                chain: None,
+                diff: None,
+                tar_split: false,
+                moved_to: None,
+                broken: None,
+            };
+            store.layers.insert(id.clone(), layer);
+            lowers.push(id);
+        }
+        (store, own)
+    }
+
+    #[test]
+    fn a_containers_image_never_has_more_layers_than_docker_loads() {
+        for (images, kept_layers, adds_to) in
+            [(0, 0, "init"), (3, 3, "init"), (124, 124, "init"), (125, 124, "image"), (127, 124, "image")]
+        {
+            let (store, own) = store(images);
+            let own = &store.layers[&own];
+            let kept = kept(&store, own);
+            assert_eq!(kept.len(), kept_layers, "{images}");
+            assert!(kept.iter().enumerate().all(|(n, id)| id.as_str() == format!("{n:064x}")), "{images}: base first");
+            let below = below(&store, own).expect("a layer below");
+            match adds_to {
+                "init" => assert!(below.as_str().ends_with("-init"), "{images}"),
+                _ => assert_eq!(Some(&below), kept.last(), "{images}"),
+            }
+            assert!(kept.len() < MOST);
+        }
+    }
+}
