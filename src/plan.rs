@@ -190,6 +190,9 @@ pub struct DockerFacts {
     pub running: bool,
     /// The driver of the old store.
     pub driver: String,
+    /// Which Dockers may have written the old store last, as far as it shows.
+    #[serde(default)]
+    pub wrote: String,
 }
 
 /// Counts for the first lines of a report.

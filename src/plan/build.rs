@@ -55,6 +55,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
     content::layers(&layers, options.to, found, &mut checks);
     content::quirks(&found.quirks, &mut checks);
     content::deep(store, options.to, &mut checks);
+    let wrote = super::host::wrote(found.store.generation, &found.host.aufs).to_owned();
     content::to_stop(&containers, found.host.docker.running, &mut checks);
     let metadata = plan_metadata(found, &wanted, &images, options.to);
     let mut elsewhere = found.elsewhere.clone();
@@ -78,7 +79,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         tool: Tool::default(),
         created: now,
         host: found.host.facts.clone(),
-        docker: found.host.docker.clone(),
+        docker: super::DockerFacts { wrote, ..found.host.docker.clone() },
         root: RootFacts { path: found.host.path.clone(), fs: found.host.fs.clone(), room: found.host.room },
         generation: store.generation,
         options: options.clone(),

@@ -6,6 +6,9 @@ use super::quirks::Quirk;
 use super::scan::{self, Facts};
 use super::{Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
 use crate::disk::Dir;
+use crate::checks::Finding;
+use crate::docker::containerd::SNAPSHOTTERS;
+use crate::docker::driver::Target;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
@@ -61,6 +64,7 @@ pub fn make_on(
             None
         }
     };
+    findings.extend(in_containerd(&store));
     let began = std::time::Instant::now();
     // the host is looked at meanwhile: to start a dockerd and ask its version takes longer than to count a small store
     let (counted, took, host) = std::thread::scope(|s| {
@@ -90,6 +94,22 @@ pub fn make_on(
     plan.touched = switch::touched(root, &plan.switch)?;
     weigh(&mut plan, &found);
     Ok(plan)
+}
+
+/// Containers that a Docker 29 made in containerd's store.
+fn in_containerd(store: &store::Store) -> Option<Finding> {
+    const SHOWN: usize = 5;
+    let all = store.containers.values().filter(|c| c.foreign && SNAPSHOTTERS.contains(&c.driver.as_str()));
+    let names: Vec<String> = all.map(|c| crate::text::text(&c.name)).collect();
+    let more = names.len().checked_sub(SHOWN).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
+    let listed = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let what =
+        format!("Docker has {} in containerd's store: {listed}{more}", crate::text::plural(names.len(), "container"));
+    (!names.is_empty()).then(|| {
+        Finding::new("T10", "containers/", what)
+            .fix("docker commit those that you need and docker save the images, before Docker stops")
+            .effect("docker ps doesn't show them after the migration; nothing is deleted")
+    })
 }
 
 /// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.

@@ -113,13 +113,17 @@ fn elsewhere(e: &Elsewhere, out: &mut Page) {
     out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, &back)]);
 }
 
-/// Docker in a few words.
+/// Who wrote the store, and which Docker is installed here: it need not be the same one.
 pub fn docker(p: &Plan) -> String {
-    match (&p.docker.version, p.docker.running) {
-        (Some(v), true) => format!("Docker {v}, running (fine for plan)"),
-        (Some(v), false) => format!("Docker {v}, stopped"),
+    let here = match (&p.docker.version, p.docker.running) {
+        (Some(v), true) => format!("installed: Docker {v}, running (fine for plan)"),
+        (Some(v), false) => format!("installed: Docker {v}, stopped"),
         (None, true) => "Docker is running (fine for plan)".to_owned(),
         (None, false) => "no Docker seen".to_owned(),
+    };
+    match p.docker.wrote.as_str() {
+        "" => here,
+        wrote => format!("written by {wrote}; {here}"),
     }
 }
 
