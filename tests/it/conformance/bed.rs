@@ -91,7 +91,7 @@ pub fn seen(root: &Path, target: &str, cast: &Cast) -> View {
 fn overlaid(home: &Path, options: &str, look: impl FnOnce(&Path) -> View) -> View {
     let at = place().join("merged");
     std::fs::create_dir_all(&at).expect("a mount point");
-    // with mount(2), as Docker does it: the newer calls, which mount of util-linux 2.39 and later takes, refuse relative lowerdirs
+    // with mount(2), as Docker does it: the newer calls, which util-linux 2.41 takes, refuse a long list of relative lowerdirs
     let mut mount = Command::new("mount");
     mount.current_dir(home).env("LIBMOUNT_FORCE_MOUNT2", "always").args(["-t", "overlay", "-o", options, "overlay"]);
     sh(mount.arg(&at));
