@@ -76,7 +76,12 @@ pub fn seen(root: &Path, target: &str, cast: &Cast) -> View {
         "btrfs" => return disk::read(&home.join("subvolumes").join(id)),
         "overlay" if home.join(id).join("root").exists() => return disk::read(&home.join(id).join("root")),
         "overlay" => format!("{}/root", read(&format!("{id}/lower-id"))),
-        _ if cast.lowers.is_empty() => return disk::read(&home.join(id).join("diff")),
+        // overlayfs wants two lower directories, and hides the marks of a base layer too
+        _ if cast.lowers.is_empty() => {
+            let empty = place().join("empty");
+            std::fs::create_dir_all(&empty).expect("a folder");
+            empty.to_str().expect("UTF-8").to_owned()
+        }
         _ => read(&format!("{id}/lower")),
     };
     let upper = if target == "overlay" { "upper" } else { "diff" };
