@@ -85,7 +85,7 @@ pub fn seen(root: &Path, target: &str, cast: &Cast) -> View {
         _ => read(&format!("{id}/lower")),
     };
     let upper = if target == "overlay" { "upper" } else { "diff" };
-    let options = if cast.writable {
+    let options = if cast.writable && !cast.lowers.is_empty() {
         format!("index=off,lowerdir={lower},upperdir={id}/{upper},workdir={id}/work")
     } else {
         format!("ro,lowerdir={id}/{upper}:{lower}")
