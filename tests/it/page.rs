@@ -99,7 +99,7 @@ fn the_record_of_a_migration() {
     store.unaufs(&["migrate", "--yes", "--html", file.to_str().expect("text"), "-q"]).exits(0);
     let html = as_at_home(&store, &file);
     looks_right("record", &html, &[&SECTIONS[..], &["timeline", "compared"]].concat());
-    assert!(html.contains("estimated") && html.contains("new inodes"));
+    assert!(html.contains(">at most<") && html.contains("new inodes"));
     let (_, next) = html.split_once("<section id=\"commands\">").expect("what to do next");
     let next = next.split_once("</section>").expect("its end").0;
     assert!(next.contains("unaufs verify") && next.contains("systemctl start docker"), "{next}");
