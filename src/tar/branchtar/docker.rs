@@ -3,7 +3,7 @@
 //! ```text
 //! aufs/diff/<id>/
 //!   .wh..wh.{aufs,plnk,orph}    left out, as is all that begins with .wh..wh. there, except an opaque mark
-//!   !x, .wh.gone, etc           entries in the order of their bytes, a folder before what is in it
+//!   !x, .wh.gone, etc           entries in the order of their bytes, a directory before the names in it
 //!   etc/.wh..wh..opq            a hard link to .wh.gone, where both are one inode
 //! ```
 //!
@@ -76,7 +76,7 @@ impl<W: Write, P: Write> Visitor for Docker<'_, W, P> {
             (None, FileType::CharacterDevice) => Node::CharDevice { rdev },
             (None, FileType::BlockDevice) => Node::BlockDevice { rdev },
             (None, FileType::Fifo) => Node::Fifo,
-            // a socket that has taken the place of something else since the folder was listed
+            // a socket that has replaced something else since the directory was listed
             (None, _) => return Ok(()),
         };
         let entry = Entry { name: path, node, meta: m, capability: capability.as_deref() };
