@@ -1,6 +1,6 @@
 //! Real graph stores, read: images, layers, containers and links must be what a real Docker 1.10.3 made of the same root.
 
-use crate::support::needs;
+use crate::support::{needs, real};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use unaufs::disk::Dir;
 use unaufs::store::{self, Content, Store};
 
 /// Unpacks a graph store of the project's: its root and the truth recorded with it. Needs root, for the devices in it.
-fn real(name: &str) -> Option<(tempfile::TempDir, PathBuf, Value)> {
+fn unpacked(name: &str) -> Option<(tempfile::TempDir, PathBuf, Value)> {
     if !needs::root() {
         return None;
     }
@@ -39,7 +39,7 @@ fn docker_1_9_is_read_as_docker_1_10_converted_it() {
     assert_eq!(read_as_converted("docker19-aufs"), Vec::<String>::new());
 }
 
-/// The digests of layers without tar data are those that Docker gave them, of those too whose tar has the number of its process in it.
+/// The digests of layers without tar data are those that Docker gave them, of those too whose tar has its process ID in it.
 #[test]
 fn docker_1_7_is_read_as_docker_1_10_converted_it() {
     let mut because: Vec<String> = read_as_converted("docker17to19-aufs")
@@ -47,14 +47,14 @@ fn docker_1_7_is_read_as_docker_1_10_converted_it() {
         .map(|why| why.split_once(" because of ").expect("a reason").1.to_owned())
         .collect();
     because.sort();
-    if rustix::process::geteuid().is_root() {
+    if needs::root() {
         assert_eq!(because, ["opt/tool/cap", "perm/cap", "perm/sgid", "uni/.wh.日本語.txt"]);
     }
 }
 
 /// Compares all that is read of a store with its truth; gives what is said of layers that have another id on each host.
 fn read_as_converted(name: &str) -> Vec<String> {
-    let Some((_at, root, truth)) = real(name) else { return Vec::new() };
+    let Some((_at, root, truth)) = unpacked(name) else { return Vec::new() };
     let (store, findings) = store::open(&Dir::open_named(&root).expect("root")).expect("store");
     for f in &findings {
         eprintln!("{} {}: {}", f.id, f.subject, f.message);
@@ -153,7 +153,7 @@ fn listing(at: &std::path::Path) -> BTreeMap<PathBuf, String> {
 
 #[test]
 fn there_and_back() {
-    let Some((_at, root, truth)) = real("docker19-aufs") else { return };
+    let Some((_at, root, truth)) = unpacked("docker19-aufs") else { return };
     // half of the layers as a Docker up to 1.7 left them
     for (i, folder) in std::fs::read_dir(root.join("graph")).expect("graph").flatten().enumerate() {
         if i % 2 == 0 {
@@ -162,8 +162,7 @@ fn there_and_back() {
     }
     let before = listing(&root);
     let run = |args: &[&str]| {
-        let mut command = assert_cmd::Command::cargo_bin("unaufs").expect("the program");
-        command.arg("--root").arg(&root).args(args).assert().success();
+        real::unaufs(&root, args).exits(0);
     };
     run(&["migrate", "--yes"]);
     assert!(!root.join("graph").exists() && root.join("linkgraph.db").exists());

@@ -27,10 +27,7 @@ pub fn append<W: Write, P: Write>(branch: &Dir, tar: &mut TarWriter<W, P>) -> Re
     let mut docker = Docker { tar, headers: Headers::default(), first: HashMap::new(), payload: 0 };
     walk(branch, &mut docker)?;
     let new_id = docker.headers.first_pax().map(|name| {
-        format!(
-            "Docker 1.10 and 1.11 wrote the number of their own process into its tar, because of {}",
-            text::bytes(&name)
-        )
+        format!("Docker 1.10 and 1.11 wrote their own process ID into its tar, because of {}", text::bytes(&name))
     });
     Ok(Put { payload: docker.payload, new_id })
 }

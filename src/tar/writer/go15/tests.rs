@@ -3,8 +3,11 @@
 
 use super::*;
 
+/// Texts of a block, by their place.
+type Texts<'a> = &'a [(usize, &'a [u8])];
+
 /// A block of zeros with some texts in it, and its checksum.
-fn block(texts: &[(usize, &[u8])]) -> Vec<u8> {
+fn block(texts: Texts) -> Vec<u8> {
     let mut block = vec![0; 512];
     for (at, text) in texts {
         block[*at..at + text.len()].copy_from_slice(text);
@@ -84,7 +87,7 @@ fn with_records(pax_name: &[u8], records: &[u8], texts: &[(usize, &[u8])]) -> Ve
 fn types_and_modes() {
     use FileType::*;
     let rdev = rustix::fs::makedev(4095, 0xfffff);
-    let cases: [(FileType, u32, Node, &[(usize, &[u8])]); 7] = [
+    let cases: [(FileType, u32, Node, Texts); 7] = [
         (RegularFile, 0o6755, Node::File { size: 4096 }, &[(0, b"n"), (100, b"0106755"), (124, b"00000010000")]),
         (Directory, 0o1777, Node::Directory, &[(0, b"n/"), (100, b"0041777"), (156, b"5")]),
         (Symlink, 0o777, Node::Symlink { target: b"/t" }, &[(0, b"n"), (100, b"0120777"), (156, b"2/t")]),
