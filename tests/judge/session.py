@@ -38,7 +38,9 @@ def starts(root, driver):
             # ids and addresses differ from run to run
             said = re.sub(r"[0-9a-f]{12,64}|0x[0-9a-f]+", "ID", started.stderr.strip().splitlines()[-1] if started.returncode else "")
             out[c["Name"].lstrip("/")] = [started.returncode, state["Status"], state["ExitCode"], logs.returncode, said]
-            d.call("kill", c["Id"], ok=False)
+        # only now: a container may be linked to one that was started before it
+        for running in d.call("ps", "-q").stdout.split():
+            d.call("kill", running, ok=False)
     print(json.dumps(out, indent=1, sort_keys=True))
 
 
