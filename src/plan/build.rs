@@ -6,7 +6,6 @@ use super::existing::Existing;
 use super::host::Host;
 use super::quirks::Quirk;
 use super::scan::Facts;
-use super::shown::Shown;
 use super::*;
 use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
@@ -30,8 +29,6 @@ pub struct Found<'a> {
     pub host: Host,
     /// Volumes.
     pub volumes: usize,
-    /// What each stack of layers shows, counted.
-    pub shown: BTreeMap<LayerId, Shown>,
     /// How long Docker's files in the old root are, by path.
     pub sizes: BTreeMap<String, u64>,
     /// How fast the layers were read.
@@ -110,7 +107,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
 /// Adds what the plan costs, and with that the last of the checks.
 pub fn weigh(plan: &mut Plan, found: &Found<'_>) {
     plan.estimates = estimate::all(plan, found);
-    content::space(&plan.estimates, &mut plan.checks);
+    content::space(&plan.estimates, &found.host.new_room, &mut plan.checks);
     super::fine::add_fine(&mut plan.checks, plan.generation, plan.options.to, &found.host.unseen);
     checks::allow(&mut plan.checks, &plan.options.allow);
     plan.checks

@@ -4,11 +4,10 @@ use super::build::{Found, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts};
-use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
+use super::{Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::containerd::SNAPSHOTTERS;
-use crate::docker::driver::Target;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
@@ -79,7 +78,6 @@ pub fn make_on(
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
     let volumes = count_volumes(root)?;
-    let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
     let sizes = sizes(root, &store)?;
     // a store of the target in the old root is not the one that a root in another place gets
     let existing = match elsewhere {
@@ -89,7 +87,7 @@ pub fn make_on(
     let state = existing.state;
     #[rustfmt::skip]
     let found =
-        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };
+        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, sizes, pace, existing, elsewhere };
     let mut plan = plan(&found, options, crate::text::now());
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
@@ -166,7 +164,13 @@ fn count(
         let counted: Vec<(&Layer, Result<Facts>)> = level
             .par_iter()
             .map(|l| {
-                let f = root.open(l.source()).and_then(|d| scan::scan(d, &folders));
+                let mut f = root.open(l.source()).and_then(|d| scan::scan(d, &folders));
+                if let Ok(f) = &mut f
+                    && f.whiteouts > 0
+                {
+                    // a layer that turns out unreadable here is found again when it is built
+                    f.idle_whiteouts = whiteouts::idle(root, store, l, f.whiteouts).unwrap_or(0);
+                }
                 progress.step(&l.id.short());
                 (*l, f)
             })

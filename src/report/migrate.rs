@@ -68,7 +68,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     );
     if let Some(c) = s.compared {
         let rows: Vec<String> =
-            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (estimated {plan})")).collect();
+            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (plan: {plan})")).collect();
         let _ = writeln!(out, "took       {}", rows.join(", "));
     }
     if s.outcome.state == State::Switched {
