@@ -63,7 +63,6 @@ pub fn make_on(
             None
         }
     };
-    findings.extend(in_containerd(&store));
     let began = std::time::Instant::now();
     // the host is looked at meanwhile: to start a dockerd and ask its version takes longer than to count a small store
     let (counted, took, host) = std::thread::scope(|s| {
@@ -73,7 +72,8 @@ pub fn make_on(
         let host = host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (counted, took, host)
     });
-    let ((facts, mut unreadable), host) = (counted?, host?);
+    let ((facts, mut unreadable), mut host) = (counted?, host?);
+    add_containers(&store, &mut host.findings);
     let pace = Pace::of(took, facts.values());
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
@@ -95,20 +95,33 @@ pub fn make_on(
     Ok(plan)
 }
 
-/// Containers that a Docker 29 made in containerd's store.
-fn in_containerd(store: &store::Store) -> Option<Finding> {
+/// Adds the containers that a Docker 29 made in containerd's store to what is said of its images.
+fn add_containers(store: &Store, findings: &mut Vec<Finding>) {
     const SHOWN: usize = 5;
     let all = store.containers.values().filter(|c| c.foreign && SNAPSHOTTERS.contains(&c.driver.as_str()));
     let names: Vec<String> = all.map(|c| crate::text::text(&c.name)).collect();
+    if names.is_empty() {
+        return;
+    }
     let more = names.len().checked_sub(SHOWN).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
     let listed = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    let what =
-        format!("Docker has {} in containerd's store: {listed}{more}", crate::text::plural(names.len(), "container"));
-    (!names.is_empty()).then(|| {
-        Finding::new("T10", "containers/", what)
-            .fix("docker commit those that you need and docker save the images, before Docker stops")
-            .effect("docker ps doesn't show them after the migration; nothing is deleted")
-    })
+    let what = format!("{} ({listed}{more})", crate::text::plural(names.len(), "container"));
+    let effect = "docker ps and docker images don't show them after the migration; nothing is deleted";
+    match findings.iter_mut().find(|f| f.id == "T10") {
+        Some(f) => {
+            f.message.push_str(&format!(", and {what}"));
+            f.fix = Some(
+                "docker commit and docker save what you need, before Docker stops; docker load it afterwards"
+                    .to_owned(),
+            );
+            f.effect = Some(effect.to_owned());
+        }
+        None => findings.push(
+            Finding::new("T10", "containers/", format!("Docker has {what} in containerd's store"))
+                .fix("docker commit and docker save what you need, before Docker stops; docker load it afterwards")
+                .effect(effect),
+        ),
+    }
 }
 
 /// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.

@@ -374,14 +374,16 @@ fn volumes_of_docker_1_6_become_mount_points() {
     let (store, findings) = root.read();
     let points = change(&store, 0xc, "config.v2.json", "MountPoints").expect("mount points");
     let want = format!(
-        r#"{{"/data":{{"Name":"","Destination":"/data","Driver":"","RW":true,"Source":"{volume}","Relabel":""}},"/h":{{"Name":"","Destination":"/h","Driver":"","RW":false,"Source":"/host","Relabel":""}}}}"#
+        r#"{{"/data":{{"Type":"bind","Spec":{{"Type":"bind","Source":"{volume}","Target":"/data"}},"Name":"","Destination":"/data","Driver":"","RW":true,"Source":"{volume}","Relabel":""}},"/h":{{"Type":"bind","Spec":{{"Type":"bind","Source":"/host","Target":"/h","ReadOnly":true}},"Name":"","Destination":"/h","Driver":"","RW":false,"Source":"/host","Relabel":""}}}}"#
     );
     assert_eq!(points, want);
     assert!(named(&findings, "G10", "/data") && named(&findings, "G10", "/bad"), "{findings:?}");
     assert!(!store.layers.keys().any(|l| l.as_str() == id(0xabc)) && store.orphans.is_empty());
 
     root.write(format!("containers/{}/config.json", id(0xc)), config(r#","MountPoints":{"/data":{}}"#));
-    assert_eq!(change(&root.read().0, 0xc, "config.v2.json", "MountPoints"), None);
+    // what stands there is not made anew; it gets the fields that it lacks
+    let kept = change(&root.read().0, 0xc, "config.v2.json", "MountPoints").expect("mount points");
+    assert_eq!(kept, r#"{"/data":{"Type":"bind","Spec":{"Type":"bind","Target":"/data","ReadOnly":true}}}"#);
 }
 
 #[test]

@@ -238,4 +238,5 @@ cases! {
     T07 content: |b| b.mkdir("overlay2.temp") => |b| b.mkdir("overlay2.tar");
     T08 content: |b| b.options["mode"] = "clone".into() => |b| b.options["mode"] = "copy".into();
     T09 content: |b| b.root_on_tmpfs() => sound;
+    T10 content: |b| config(b, serde_json::json!({"Driver": "overlayfs"})) => |b| config(b, serde_json::json!({"Driver": "zfs"}));
 }
