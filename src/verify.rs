@@ -17,16 +17,13 @@ pub mod alone;
 pub mod compare;
 pub mod digest;
 pub mod migrated;
-pub mod moved;
 pub mod since;
 
-use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::view::Chain;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -37,7 +34,7 @@ pub use migrated::{verify, verify_stage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// All but content. In mode move: the folders that were changed. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
+    /// All but content. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
     Fast,
     /// Every layer's view, with the content and the digests.
     Full,
@@ -92,10 +89,10 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.kind, short(&self.id))?;
         if !self.name.is_empty() {
-            write!(f, " ({})", crate::show::text(&self.name))?;
+            write!(f, " ({})", crate::text::text(&self.name))?;
         }
         if !self.path.is_empty() {
-            write!(f, " /{}", crate::show::bytes(&self.path))?;
+            write!(f, " /{}", crate::text::bytes(&self.path))?;
         }
         write!(f, ": {}", self.what)?;
         f.write_str(match self.side {
@@ -293,11 +290,6 @@ fn each<T: Sync>(
 fn short(id: &str) -> String {
     match LayerId::parse(id) {
         Ok(layer) if id.len() >= 64 => layer.short(),
-        _ => crate::show::text(id),
+        _ => crate::text::text(id),
     }
-}
-
-/// A complete tree as a stack of one.
-pub fn plain(id: Option<&LayerId>, dir: Dir) -> Chain {
-    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
 }

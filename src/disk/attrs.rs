@@ -81,7 +81,7 @@ fn all(of: &Place<'_>, shown: impl Fn() -> String) -> Result<Xattrs> {
                 }
                 Err(Errno::RANGE) if value.len() < XATTR_MAX => value = vec![0u8; XATTR_MAX],
                 Err(Errno::NODATA) => break None,
-                Err(e) => return Err(Error::io(format!("read xattr {} of {}", crate::show::bytes(n), shown()), e)),
+                Err(e) => return Err(Error::io(format!("read xattr {} of {}", crate::text::bytes(n), shown()), e)),
             }
         };
         if let Some(v) = v {
@@ -146,7 +146,7 @@ impl Dir {
         super::fault::effect("setxattr");
         let path = one(name).map(|name| self.proc_path(name));
         path.and_then(|path| rustix::fs::lsetxattr(&path[..], attr, value, XattrFlags::empty())).map_err(|e| {
-            let what = format!("set xattr {} ({} bytes) of {}", crate::show::bytes(attr), value.len(), self.show(name));
+            let what = format!("set xattr {} ({} bytes) of {}", crate::text::bytes(attr), value.len(), self.show(name));
             let err = Error::io(what, e);
             match e {
                 Errno::OPNOTSUPP => err.hint("the file system of the new store cannot hold this attribute"),
@@ -158,12 +158,12 @@ impl Dir {
     }
 
     /// Removes one extended attribute.
-    pub fn remove_xattr(&self, name: &[u8], attr: &[u8]) -> Result<()> {
+    fn remove_xattr(&self, name: &[u8], attr: &[u8]) -> Result<()> {
         super::fault::effect("removexattr");
         let path = one(name).map(|name| self.proc_path(name));
         match path.and_then(|path| rustix::fs::lremovexattr(&path[..], attr)) {
             Ok(()) | Err(Errno::NODATA) => Ok(()),
-            Err(e) => Err(Error::io(format!("remove xattr {} of {}", crate::show::bytes(attr), self.show(name)), e)),
+            Err(e) => Err(Error::io(format!("remove xattr {} of {}", crate::text::bytes(attr), self.show(name)), e)),
         }
     }
 
@@ -223,19 +223,6 @@ impl Dir {
         one(name)
             .and_then(|name| rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW))
             .on(|| format!("set times of {}", self.show(name)))
-    }
-}
-
-impl Dir {
-    /// Is this folder immutable or append-only (`chattr +i`, `+a`), so that not even root can change it?
-    pub fn is_immutable(&self) -> Result<bool> {
-        use rustix::fs::IFlags;
-        match rustix::fs::ioctl_getflags(self.fd()) {
-            Ok(flags) => Ok(flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND)),
-            // a file system without such flags
-            Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => Ok(false),
-            Err(e) => Err(Error::io(format!("read the flags of {}", self.show(b"")), e)),
-        }
     }
 }
 

@@ -10,11 +10,11 @@
 //! pulled images again has a filled one. Nothing is decided here; that is [`super::merge`].
 
 use crate::disk::{Dir, FileType, Meta};
+use crate::docker::driver::Target;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::Store;
 use crate::store::content::{SMALL, layer_of_record};
-use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is there.
@@ -137,7 +137,7 @@ fn read_metadata(root: &Dir, to: Target, store: &Store, out: &mut Existing) -> R
     }
     out.images = list("imagedb/content/sha256")?.iter().filter_map(|n| ImageId::from_hex(n).ok()).collect();
     out.mounts = list("layerdb/mounts")?.into_iter().collect();
-    out.repositories = match image.read_opt("repositories.json", crate::docker_json::LIMIT) {
+    out.repositories = match image.read_opt("repositories.json", crate::docker::json::LIMIT) {
         Ok(None) => Some(Repositories::new()),
         Ok(Some(bytes)) => parse_repositories(&bytes),
         Err(_) => None,

@@ -4,11 +4,11 @@
 //! which are cut at [`LIST`], not with the files.
 
 use super::estimate::tree;
-use crate::branch::{self, Format, Internal, Name};
 use crate::disk::here::Here;
-use crate::disk::{Dir, FileType, Meta};
+use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::{Error, Result};
-use crate::walk::walk;
+use crate::layer::branch::{self, Format, Internal, Name};
+use crate::layer::walk::walk;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -166,8 +166,8 @@ fn too_deep(path: &[u8], depth: usize) -> Result<()> {
     if depth <= DEPTH && path.len() <= PATH {
         return Ok(());
     }
-    let end = crate::show::bytes(path.get(..80).unwrap_or(path));
-    let length = crate::show::size(PATH as u64);
+    let end = crate::text::bytes(path.get(..80).unwrap_or(path));
+    let length = crate::text::size(PATH as u64);
     Err(Error::corrupt(format!("folders nested more than {DEPTH} deep, or a path of more than {length}: {end}…")))
 }
 
@@ -335,17 +335,6 @@ impl Paths {
         let room = LIST.saturating_sub(self.first.len());
         self.first.extend(other.first.into_iter().take(room));
     }
-}
-
-/// A path below.
-pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len() + name.len() + 1);
-    out.extend_from_slice(path);
-    if !path.is_empty() {
-        out.push(b'/');
-    }
-    out.extend_from_slice(name);
-    out
 }
 
 /// Stands for a path: the hash of its folder's and of its name.

@@ -1,12 +1,12 @@
 //! What a migration did.
 
 use super::truth::Comparison;
-use crate::engine::Outcome;
+use crate::docker::driver::Target;
 use crate::ids::LayerId;
-use crate::journal::State;
-use crate::plan::{LeftBehind, Mode, Plan};
-use crate::show;
-use crate::target::Target;
+use crate::plan::{LeftBehind, Plan};
+use crate::run::Outcome;
+use crate::run::journal::State;
+use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -38,27 +38,27 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let t = &s.outcome.tally;
     let before =
         if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
-    if p.options.mode == Mode::Move {
-        let _ = writeln!(
-            out,
-            "rewrote    {} in place{before}: {} changed, {}, {} opaque",
-            show::plural(s.outcome.built, "layer"),
-            show::plural(t.folders as usize, "folder"),
-            show::plural(t.whiteouts as usize, "whiteout"),
-            show::count(t.opaque)
-        );
-    } else {
-        built(&mut out, s, &before);
-    }
+    let _ = writeln!(
+        out,
+        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+        text::plural(s.outcome.built, "layer"),
+        text::count(t.linked),
+        text::count(t.cloned),
+        text::count(t.copied),
+        text::size(t.bytes),
+        text::count(t.folders),
+        text::count(t.whiteouts),
+        text::count(t.opaque)
+    );
     if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
         let _ = writeln!(
             out,
             "along      to {}: {} cloned, {} copied ({}), {} folders",
-            show::text(&e.path),
-            show::count(t.cloned),
-            show::count(t.copied),
-            show::size(t.bytes),
-            show::count(t.folders)
+            text::text(&e.path),
+            text::count(t.cloned),
+            text::count(t.copied),
+            text::size(t.bytes),
+            text::count(t.folders)
         );
     }
     let _ = writeln!(
@@ -73,16 +73,8 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     }
     if s.outcome.state == State::Switched {
         let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
-        let root = show::text(&p.root.path);
+        let root = text::text(&p.root.path);
         match &p.elsewhere {
-            None if p.options.mode == Mode::Move => {
-                let _ = writeln!(
-                    out,
-                    "           Its layers are the old ones. What was taken out of them is in {root}/.unaufs/moved."
-                );
-                let _ =
-                    writeln!(out, "way back   `unaufs rollback` rewrites them back, until you run `unaufs cleanup`.");
-            }
             None => {
                 let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
                 let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
@@ -108,8 +100,8 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
                 "  {} {} {}: {}",
                 l.kind,
                 super::short(&l.id),
-                show::text(&l.name),
-                show::text(&l.reason)
+                text::text(&l.name),
+                text::text(&l.reason)
             );
         }
         if s.left_behind.len() > 20 {
@@ -117,22 +109,6 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         }
     }
     out
-}
-
-fn built(out: &mut String, s: &Summary<'_>, before: &str) {
-    let t = &s.outcome.tally;
-    let _ = writeln!(
-        out,
-        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
-        show::plural(s.outcome.built, "layer"),
-        show::count(t.linked),
-        show::count(t.cloned),
-        show::count(t.copied),
-        show::size(t.bytes),
-        show::count(t.folders),
-        show::count(t.whiteouts),
-        show::count(t.opaque)
-    );
 }
 
 fn pinned(to: Target) -> &'static str {

@@ -11,13 +11,13 @@
 //! Read only, for `verify` and `export`: such a store is never a source of a migration. BuildKit's layers (ids of 25 characters) and
 //! folders of volumes from before Docker 1.7 in `vfs/dir` have no record in layerdb, and so are not part of it.
 
-use super::driver::{Diff, Driver, WrittenBy};
+use super::driver::{Diff, Driver};
 use super::{Generation, Store, containers, content};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Target, WrittenBy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
-use crate::target::Target;
 use std::collections::BTreeMap;
 
 /// A list of at most 128 short names.
@@ -28,7 +28,7 @@ pub fn open(root: &Dir, driver: Target) -> Result<(Store, Vec<Finding>)> {
     if !root.has(format!("image/{driver}"))? {
         return Err(Error::new(
             Kind::NoStore,
-            format!("there is no {driver} store at {}", crate::show::path(root.label())),
+            format!("there is no {driver} store at {}", crate::text::path(root.label())),
         )
         .hint("`unaufs inspect` shows what is there; give Docker's data root with --root"));
     }
@@ -104,7 +104,7 @@ fn lowers(dir: &Dir, names: &BTreeMap<Vec<u8>, LayerId>) -> Result<Vec<LayerId>>
         .map(|part| {
             let link = part.strip_prefix(b"l/").and_then(|link| names.get(link));
             link.cloned().ok_or_else(|| {
-                Error::corrupt(format!("\"{}\" leads to no layer", crate::show::bytes(&part[..part.len().min(80)])))
+                Error::corrupt(format!("\"{}\" leads to no layer", crate::text::bytes(&part[..part.len().min(80)])))
             })
         })
         .collect()

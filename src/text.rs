@@ -1,0 +1,153 @@
+//! How names and numbers are shown to people. Names come from images of strangers: control characters and escape sequences
+//! in them must not reach a terminal.
+
+use std::path::Path;
+
+/// A path for one line of a report: control characters, bytes that are not UTF-8 and backslashes are escaped.
+pub fn path(p: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    bytes(p.as_os_str().as_bytes())
+}
+
+/// Bytes for one line of a report.
+pub fn bytes(b: &[u8]) -> String {
+    let mut out = String::with_capacity(b.len());
+    for chunk in b.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => out.push_str("\\\\"),
+                c if harmful(c) => out.extend(c.escape_unicode()),
+                c => out.push(c),
+            }
+        }
+        for b in chunk.invalid() {
+            out.push_str(&format!("\\x{b:02x}"));
+        }
+    }
+    out
+}
+
+/// Control characters, and the Unicode controls that turn the direction of text around or end a line.
+fn harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A sentence for one line of a report, with whatever names and words of others are in it: only what would harm is escaped, so that a name
+/// in it that was escaped before stays as it is.
+pub fn sentence(s: impl Into<String>) -> String {
+    let s = s.into();
+    if !s.contains(harmful) {
+        return s;
+    }
+    let mut out = String::with_capacity(s.len() + 8);
+    for c in s.chars() {
+        if harmful(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// JSON text, on its way to what may be a terminal: the same values, with what a terminal would obey written as JSON's own escapes. Only
+/// strings can hold such characters, but for the ends of lines between values.
+pub fn json(text: String) -> String {
+    use std::fmt::Write;
+    let bad = |c: char| harmful(c) && c != '\n';
+    if !text.contains(bad) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if bad(c) {
+            // all of them have four digits; writing into a String cannot fail
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A text from the store (a container's name, an image's tag) for one line of a report.
+pub fn text(s: &str) -> String {
+    bytes(s.as_bytes())
+}
+
+/// Bytes as people read them: `18.4 GiB`.
+pub fn size(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut v = n as f64 / 1024.0;
+    let mut unit = 0;
+    while v >= 1024.0 && unit + 1 < UNITS.len() {
+        v /= 1024.0;
+        unit += 1;
+    }
+    format!("{v:.1} {}", UNITS[unit])
+}
+
+/// A count with thin groups: `612 340`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// `1 layer`, `2 layers`.
+pub fn plural(n: usize, noun: &str) -> String {
+    if n == 1 { format!("{n} {noun}") } else { format!("{} {noun}s", count(n as u64)) }
+}
+
+/// The time, RFC 3339 in UTC.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_harmless() {
+        for (raw, shown) in [
+            (&b"plain"[..], "plain"),
+            (b"\x1b[31mred", "\\u{1b}[31mred"),
+            (b"a\nb", "a\\u{a}b"),
+            (b"\xff\xfe", "\\xff\\xfe"),
+            ("ü日本".as_bytes(), "ü日本"),
+            (b"back\\slash", "back\\\\slash"),
+        ] {
+            assert_eq!(bytes(raw), shown);
+            assert_eq!(sentence(shown), shown, "once is enough");
+        }
+        assert_eq!(sentence("a\u{1b}[2J\n\u{202e}b\\"), "a\\u{1b}[2J\\u{a}\\u{202e}b\\");
+    }
+
+    #[test]
+    fn json_is_the_same_json() {
+        let value = serde_json::json!({"a\u{9b}2J": "\u{1b}\u{7f}\u{85}\u{202e}\u{2028}x\n\\", "b": "ü日本"});
+        let text = json(serde_json::to_string_pretty(&value).expect("JSON"));
+        assert!(!text.contains(|c: char| harmful(c) && c != '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), value);
+        assert!(text.contains("ü日本"));
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(5 << 30), "5.0 GiB");
+        assert_eq!(count(612340), "612 340");
+        assert_eq!(count(12), "12");
+    }
+}
