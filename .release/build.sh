@@ -58,6 +58,7 @@ if [ $install_tools = yes ]; then
   for tool in "${!tools[@]}"; do cargo install --locked --quiet --root "$build/release-tools" "$tool@${tools[$tool]}"; done
 fi
 PATH=$build/release-tools/bin:$PATH
+have() { grep -q "^\"$1 ${tools[$1]} " "$build/release-tools/.crates.toml" 2>/dev/null; }
 missing=()
 for arch in "${wanted[@]}"; do
   std=$(rustc --print target-libdir --target "${triple[$arch]}")
@@ -68,7 +69,7 @@ for program in dpkg-deb rpmbuild readelf gzip jq; do
   command -v $program >/dev/null || missing+=("no $program: see the head of this script")
 done
 for tool in "${!tools[@]}"; do
-  [[ $("$tool" "${tool#cargo-}" --version 2>/dev/null) == *" ${tools[$tool]}" ]] || missing+=("no $tool ${tools[$tool]}: run again with --install-tools")
+  have "$tool" || missing+=("no $tool ${tools[$tool]}: run again with --install-tools")
 done
 grep -q "^## $version" CHANGELOG.md || missing+=("CHANGELOG.md has no section for $version")
 if [ ${#missing[@]} -gt 0 ]; then
