@@ -107,7 +107,7 @@ crates() { # of one architecture: name version, a line each
   cargo tree --locked --edges normal --prefix none --format '{p}' --target "${triple[$1]}" | sed -n 's/^\([^ ]*\) v\([^ ]*\).*/\1 \2/p' | sort -u
 }
 
-# --- what is linked in and is no crate: name, version, licence, file with the licence's text, separated by tabs
+# --- what is linked in and is no crate: name, version, licence, a file with its text or a sentence, separated by tabs
 linked() {
   local arch=$1 sqlite zstd
   sqlite=$(crate libsqlite3-sys "$(crates "$arch" | sed -n 's/^libsqlite3-sys //p')")
@@ -115,8 +115,8 @@ linked() {
   printf '%s\t%s\t%s\t%s\n' \
     glibc "$(dpkg-query -W -f '${Version}' "${libc[$arch]}")" LGPL-2.1-or-later "/usr/share/doc/${libc[$arch]}/copyright" \
     libgcc "$("${cc[$arch]}" -dumpfullversion)" 'GPL-3.0-or-later WITH GCC-exception-3.1' "$(compgen -G '/usr/share/doc/gcc-*-base/copyright' | tail -1)" \
-    rust-std "$(rustc --version | cut -d' ' -f2)" 'MIT OR Apache-2.0' "$(rustc --print sysroot)/share/doc/rust/LICENSE-MIT" \
-    sqlite "$(sed -n 's/^#define SQLITE_VERSION  *"\(.*\)"/\1/p' "$sqlite/sqlite3/sqlite3.c" | head -1)" blessing '' \
+    rust-std "$(rustc --version | cut -d' ' -f2)" 'MIT OR Apache-2.0' 'Copyright (c) The Rust Project Contributors. LICENSE of unaufs has the texts of both licences.' \
+    sqlite "$(sed -n 's/^#define SQLITE_VERSION  *"\(.*\)"/\1/p' "$sqlite/sqlite3/sqlite3.c" | head -1)" blessing 'In the public domain: the authors disclaim copyright (https://sqlite.org/copyright.html).' \
     zstd "$zstd" BSD-3-Clause "$(crate zstd-sys "$(crates "$arch" | sed -n 's/^zstd-sys //p')")/zstd/LICENSE"
 }
 
@@ -137,7 +137,7 @@ licences() {
 linked again with another version of glibc, as the LGPL asks."
   linked "$1" | while IFS=$'\t' read -r name version licence text; do
     header "$name $version: $licence"
-    if [ -n "$text" ]; then cat "$text"; else echo 'In the public domain: the authors disclaim copyright (https://sqlite.org/copyright.html).'; fi
+    if [ -e "$text" ]; then cat "$text"; else echo "$text"; fi
   done
   crates "$1" | while read -r name version; do
     [ "$name" = unaufs ] && continue
@@ -208,8 +208,6 @@ Pre-Depends: init-system-helpers (>= 1.54~)
 Section: admin
 Priority: optional
 Homepage: $homepage
-Vcs-Browser: $homepage
-Vcs-Git: $homepage.git
 Description: $summary
 $description
 CONTROL
