@@ -68,7 +68,7 @@ layer=("$FLEET"/broken/docker/image/aufs/layerdb/mounts/*)
 rm -r "$FLEET/broken/docker/aufs/diff/$(cat "${layer[0]}/mount-id")"
 # --- what a power cut may leave: in the middle of the switch, in the middle of its undoing
 freeze() { # name, command, fault point
-  (UNAUFS_FAULT_AT=$3 "$faulty" --root "$FLEET/$1/docker" --progress none "$2" --yes; true) >"$FLEET/out" 2>&1
+  (UNAUFS_FAULT_AT=$3 "$faulty" --root "$FLEET/$1/docker" --progress none "$2" --yes || true) >"$FLEET/out" 2>&1
   grep -q 'dies before' "$FLEET/out" || { cat "$FLEET/out"; return 1; }
 }
 if [ -n "$faulty" ]; then
