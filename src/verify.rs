@@ -16,6 +16,7 @@
 pub mod alone;
 pub mod compare;
 pub mod digest;
+pub mod headers;
 pub mod migrated;
 pub mod moved;
 pub mod since;

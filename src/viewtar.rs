@@ -20,6 +20,7 @@ use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use crate::layertar::{Entry, Node, TarWriter};
 use crate::plan::scan::join;
+use crate::plan::switch::{NEW, OLD};
 use crate::view::{self, Chain, Contributors};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write, empty};
@@ -34,6 +35,18 @@ pub struct Shift {
     pub uid: u32,
     /// The host's number of the container's group 0.
     pub gid: u32,
+}
+
+impl Shift {
+    /// Of the root at `root`, or of what is parked or built below it: in `ROOT/<uid>.<gid>` files have the host's numbers (FORMATS 0).
+    pub fn of(root: &Dir) -> Shift {
+        let label = root.label();
+        let above = [OLD, NEW].iter().find(|state| label.ends_with(state));
+        let base = if above.is_some() { label.parent().and_then(|p| p.parent()).unwrap_or(label) } else { label };
+        let name = base.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let parsed = name.split_once('.').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+        parsed.map_or(Shift::default(), |(uid, gid)| Shift { uid, gid })
+    }
 }
 
 /// What went into the tar.

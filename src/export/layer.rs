@@ -56,7 +56,7 @@ pub struct Layers<'s> {
 impl<'s> Layers<'s> {
     /// Of the store that was read from `root`.
     pub fn new(root: &'s Dir, store: &'s Store) -> Layers<'s> {
-        Layers { root, store, splits: store.tar_splits(), owners: owners(root) }
+        Layers { root, store, splits: store.tar_splits(), owners: Shift::of(root) }
     }
 
     /// Finds out a layer's length and digest: from its tar-split, or else by making its tar.
@@ -147,13 +147,6 @@ impl<'s> Layers<'s> {
 
 /// Stands for a digest that is not known yet.
 const EMPTY: DiffId = DiffId(crate::ids::Sha256([0; 32]));
-
-/// In `ROOT/<uid>.<gid>` files have the host's numbers (FORMATS 0); Docker takes the container's into its tars.
-fn owners(root: &Dir) -> Shift {
-    let name = root.label().file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let parsed = name.split_once('.').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
-    parsed.map_or(Shift::default(), |(uid, gid)| Shift { uid, gid })
-}
 
 /// Counts what is written.
 struct Counted(u64);
