@@ -10,7 +10,7 @@ use super::driver::{Diff, Driver, WrittenBy};
 use super::{Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Role, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, LayerId};
 use serde::Deserialize;
@@ -67,7 +67,7 @@ pub fn read(
 
 /// Something in `containers/` that is no container.
 pub fn strange(name: &[u8]) -> Finding {
-    Finding::new("C01", format!("containers/{}", crate::show::bytes(name)), "not a container of Docker")
+    Finding::new("C01", format!("containers/{}", crate::text::bytes(name)), "not a container of Docker")
         .effect("not touched")
 }
 
@@ -120,7 +120,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         broken: None,
         files: Vec::new(),
     };
-    match folder.read(file, docker_json::LIMIT).and_then(|b| parse(&b, id)) {
+    match folder.read(file, json::LIMIT).and_then(|b| parse(&b, id)) {
         Ok(config) => fill(&mut c, config),
         Err(e) => {
             c.broken = Some(format!("its {file}: {}", e.chain()));
@@ -134,7 +134,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
     if !by.owns(&c.driver) {
         c.foreign = true;
         findings.push(
-            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::show::text(&c.driver)))
+            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::text::text(&c.driver)))
                 .effect("not touched"),
         );
     } else if c.running {
@@ -149,12 +149,12 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
 
 /// Reads the config file of the container `id`.
 pub fn parse(bytes: &[u8], id: &ContainerId) -> Result<Config> {
-    let text = docker_json::as_text(bytes)?;
+    let text = json::as_text(bytes)?;
     if text.trim().is_empty() {
         return Err(Error::corrupt("the file is empty"));
     }
     // checks that it is an object and can be edited later
-    docker_json::top_level(text)?;
+    json::top_level(text)?;
     let config: Config = serde_json::from_str(text).map_err(|e| Error::corrupt("unexpected content").with_source(e))?;
     match &config.id {
         Some(other) if other != id.as_str() => Err(Error::corrupt("it names another container's id")),
@@ -238,7 +238,7 @@ fn lowers_of(
     let by = driver.written_by;
     let Some(what) = by.list() else { return Ok(by_layerdb) };
     let mut differ = |how: String, effect: String| {
-        let subject = format!("container {}", crate::show::text(&c.name));
+        let subject = format!("container {}", crate::text::text(&c.name));
         findings.push(Finding::new("C05", subject, how).effect(effect));
     };
     match driver.layers.get(layer) {
@@ -324,7 +324,7 @@ pub fn read_mounts(root: &Dir, by: WrittenBy, store: &Store, findings: &mut Vec<
             .and_then(|s| ContainerId::parse(s).ok())
             .is_some_and(|id| store.containers.contains_key(&id));
         if !known {
-            let shown = crate::show::bytes(&name);
+            let shown = crate::text::bytes(&name);
             findings.push(
                 Finding::new("D09", format!("layerdb/mounts/{shown}"), "it belongs to no container")
                     .effect("not moved"),

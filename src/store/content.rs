@@ -92,7 +92,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
     let by = driver.written_by;
     if let Some(dir) = root.open_opt(format!("image/{by}/{base}"))? {
         for (name, _) in dir.list()? {
-            let text = crate::show::bytes(&name);
+            let text = crate::text::bytes(&name);
             let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
                 let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
                 findings.push(Finding::new(id, format!("{base}/{text}"), "not a layer of Docker").effect("not moved"));
@@ -282,13 +282,13 @@ fn read_images(
     for (name, _) in dir.list()? {
         let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
         let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok()) else {
-            let shown = crate::show::bytes(&name);
+            let shown = crate::text::bytes(&name);
             findings
                 .push(Finding::new("D07", format!("imagedb/{shown}"), "not an image of Docker").effect("not moved"));
             continue;
         };
         let mut image = Image { id, old_id: None, tags: vec![], digests: vec![], layers: vec![], broken: None };
-        match dir.read(&name, crate::docker_json::LIMIT).and_then(|bytes| image_layers(&bytes, id, chains)) {
+        match dir.read(&name, crate::docker::json::LIMIT).and_then(|bytes| image_layers(&bytes, id, chains)) {
             Ok(layers) => {
                 if let Some(bad) = layers.iter().find(|l| store.layers.get(*l).is_none_or(|l| l.broken.is_some())) {
                     image.broken = Some(format!("its layer {} is damaged", bad.short()));
@@ -355,7 +355,7 @@ pub fn parse_repositories(text: &[u8]) -> Result<BTreeMap<String, BTreeMap<Strin
 
 fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     let path = format!("image/{by}/repositories.json");
-    let parsed = match root.read_opt(path, crate::docker_json::LIMIT) {
+    let parsed = match root.read_opt(path, crate::docker::json::LIMIT) {
         Ok(None) => return Ok(()),
         Ok(Some(bytes)) => parse_repositories(&bytes),
         Err(e) => Err(e),
@@ -371,7 +371,7 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
         let mut kept = Vec::new();
         for (reference, id) in refs {
             let Ok(id) = ImageId::parse(&id) else {
-                let subject = format!("tag {}", crate::show::text(&reference));
+                let subject = format!("tag {}", crate::text::text(&reference));
                 findings.push(Finding::new("D06", subject, "it points to no image id").effect("the name is left out"));
                 continue;
             };
@@ -383,7 +383,7 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
                 None => findings.push(
                     Finding::new(
                         "D06",
-                        format!("tag {}", crate::show::text(&reference)),
+                        format!("tag {}", crate::text::text(&reference)),
                         format!("its image {} does not exist", id.short()),
                     )
                     .effect("the name is left out"),

@@ -22,9 +22,9 @@ mod tree;
 
 use crate::disk::Dir;
 use crate::error::Result;
-use crate::tarsplit::{Headers, MAX_UNPACKED, Reader};
-use crate::view::Chain;
-use crate::viewtar::Shift;
+use crate::layer::view::Chain;
+use crate::tar::split::{Headers, MAX_UNPACKED, Reader};
+use crate::tar::viewtar::Shift;
 use std::io::Read;
 use std::sync::Mutex;
 

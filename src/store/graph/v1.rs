@@ -8,8 +8,8 @@
 //! loses some keys. An older one went through Go structs first, so its inside is printed anew.
 
 use super::container_config::{ContainerConfig, folded, print_unless_empty, set_string};
-use super::gojson::{Object, Raw, parse, print_map, quote, quoted};
-use super::gotime::Created;
+use crate::docker::gojson::{Object, Raw, parse, print_map, quote, quoted};
+use crate::docker::gotime::Created;
 use crate::error::{Error, Result};
 use crate::ids::{DiffId, is_hex64};
 use std::borrow::Borrow;

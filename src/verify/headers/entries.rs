@@ -5,10 +5,10 @@ use super::{Found, Kept, Layer};
 use crate::disk::attrs::OVERLAY_PREFIX;
 use crate::disk::{Dir, FileType, Meta, split};
 use crate::error::{Error, Result};
+use crate::layer::view::Chain;
 use crate::plan::scan::join;
-use crate::show;
-use crate::tarsplit::{Header, Kind, clean};
-use crate::view::Chain;
+use crate::tar::split::{Header, Kind, clean};
+use crate::text;
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -82,7 +82,7 @@ impl<'a> Entries<'a> {
         }
         // no Docker unpacks a layer that leaves its directory
         if path == b".." || path.starts_with(b"../") || path.contains(&0) {
-            return Err(Error::corrupt(format!("\"{}\" leads out of the layer", show::bytes(path))));
+            return Err(Error::corrupt(format!("\"{}\" leads out of the layer", text::bytes(path))));
         }
         let (dir, name) = split(path);
         let literal = matches!(self.layer.kept, Kept::Literal);
@@ -197,7 +197,7 @@ impl<'a> Entries<'a> {
                 }
             }
             _ => {
-                let what = format!("is not one file with /{}, as the layer's tar says", show::bytes(&header.link));
+                let what = format!("is not one file with /{}, as the layer's tar says", text::bytes(&header.link));
                 self.found.add(path, what);
             }
         }
@@ -224,7 +224,7 @@ impl<'a> Entries<'a> {
         if kind == FileType::Symlink {
             let to = self.at.dir(dir)?.map(|d| d.read_link(name)).transpose()?.unwrap_or_default();
             if to != header.link {
-                let (is, was) = (show::bytes(&to), show::bytes(&header.link));
+                let (is, was) = (text::bytes(&to), text::bytes(&header.link));
                 out.push(format!("points to \"{is}\", the layer's tar says \"{was}\""));
             }
         }
@@ -272,7 +272,7 @@ impl<'a> Entries<'a> {
                 || (plain && attr.starts_with(b"user."))
                 || (attr.starts_with(b"trusted.") && !(overlay && attr.starts_with(OVERLAY_PREFIX)));
             if kept && is.get(attr) != Some(value) {
-                return Ok(Some(format!("xattr {} is not what the layer's tar says", show::bytes(attr))));
+                return Ok(Some(format!("xattr {} is not what the layer's tar says", text::bytes(attr))));
             }
         }
         let has = |n: &[u8]| header.xattrs.iter().any(|(attr, _)| attr == n);

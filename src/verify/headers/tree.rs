@@ -3,13 +3,13 @@
 use super::entries::{Known, OPAQUE_LOST, WHITEOUT_LOST, internal};
 use super::index::Mark;
 use super::{Found, Kept, Layer};
-use crate::branch::{self, Format, Slice};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::Result;
+use crate::layer::branch::{self, Format, Slice};
+use crate::layer::view::Chain;
+use crate::layer::walk::walk;
 use crate::plan::scan::join;
 use crate::verify::compare::same_bytes;
-use crate::view::Chain;
-use crate::walk::walk;
 use std::collections::HashMap;
 
 const EXTRA: &str = "only in the store: the layer's tar does not have it";
