@@ -19,6 +19,7 @@ pub mod here;
 mod meta;
 pub mod mounts;
 pub mod remove;
+pub mod sqlite;
 
 use crate::error::{Error, IoContext, Kind, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -39,6 +40,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// Where it was when it was opened: for messages and for programs that need a path, never for opening.
     label: PathBuf,
+    /// Follow a mount of the same file system.
+    binds: bool,
 }
 
 /// `openat2` came with Linux 5.6; aufs hosts run kernels from 3.10 on. Set once it has failed with ENOSYS.
@@ -58,7 +61,7 @@ impl Dir {
     pub fn open_named(path: &Path) -> Result<Dir> {
         let real = std::fs::canonicalize(path).on(|| format!("open {}", path.display()))?;
         let fd = rustix::fs::open(&real, DIR_FLAGS, Mode::empty()).on(|| format!("open {}", real.display()))?;
-        Ok(Dir { fd, label: real })
+        Ok(Dir { fd, label: real, binds: false })
     }
 
     /// Opens a directory below this one. `rel` may have several components; none may be a symlink, `..` or a mount point.
@@ -91,7 +94,7 @@ impl Dir {
     /// Opens a directory below this one, with the plain errno: ENOTDIR or ELOOP when something else is in the way.
     pub fn try_open(&self, rel: &[u8]) -> Result<Dir, Errno> {
         let fd = self.open_beneath(rel, DIR_FLAGS)?;
-        Ok(Dir { fd, label: self.label.join(os(rel)) })
+        Ok(Dir { fd, label: self.label.join(os(rel)), binds: self.binds })
     }
 
     fn open_beneath(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -107,6 +110,8 @@ impl Dir {
             match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), how) {
                 // ENOSYS: before 5.6. EPERM: some container sandboxes answer so for calls that they do not know.
                 Err(Errno::NOSYS | Errno::PERM) => {}
+                // by components a mount of the same file system is followed, and no other
+                Err(Errno::XDEV) if self.binds => return self.open_by_component(rel, flags),
                 other => return other,
             }
             NO_OPENAT2.store(true, Ordering::Relaxed);
@@ -140,11 +145,17 @@ impl Dir {
         at.ok_or(Errno::INVAL)
     }
 
+    /// The same directory, in which mounts of its own file system are followed: for reading only. dockerd mounts `btrfs/` on itself while
+    /// it runs (FORMATS 11.31).
+    pub fn through_binds(self) -> Dir {
+        Dir { binds: true, ..self }
+    }
+
     /// A second handle with a read position of its own.
     pub fn again(&self) -> Result<Dir> {
         let fd =
             rustix::fs::openat(&self.fd, ".", DIR_FLAGS, Mode::empty()).on(|| format!("open {}", self.show(b"")))?;
-        Ok(Dir { fd, label: self.label.clone() })
+        Ok(Dir { fd, label: self.label.clone(), binds: self.binds })
     }
 
     /// Where the directory was when it was opened. Not for opening anything.
@@ -453,7 +464,7 @@ impl Dir {
     pub fn write_atomic(&self, name: &[u8], bytes: &[u8], mode: u32) -> Result<()> {
         let mut tmp = b".tmp-".to_vec();
         tmp.extend_from_slice(name);
-        // whoever collects `*.prom` or `*.json` from the folder must not see half of one
+        // whoever collects `*.json` from the folder must not see half of one
         tmp.push(b'~');
         if self.try_stat(&tmp).is_ok() {
             self.unlink(&tmp)?;
@@ -539,6 +550,17 @@ fn place(rel: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
 /// The path by which the kernel reaches what a descriptor of ours stands for.
 fn proc_fd(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// A path below.
+pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len() + name.len() + 1);
+    out.extend_from_slice(path);
+    if !path.is_empty() {
+        out.push(b'/');
+    }
+    out.extend_from_slice(name);
+    out
 }
 
 /// A path's folder and last component.

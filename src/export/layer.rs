@@ -56,7 +56,7 @@ pub struct Layers<'s> {
 impl<'s> Layers<'s> {
     /// Of the store that was read from `root`.
     pub fn new(root: &'s Dir, store: &'s Store) -> Layers<'s> {
-        Layers { root, store, splits: store.tar_splits(), owners: Shift::of(root) }
+        Layers { root, store, splits: store.tar_splits(), owners: Shift::of(root.label()) }
     }
 
     /// Finds out a layer's length and digest: from its tar-split, or else by making its tar.

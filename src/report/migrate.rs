@@ -1,12 +1,13 @@
 //! What a migration did.
 
 use super::truth::Comparison;
+use crate::docker::driver::Target;
 use crate::ids::LayerId;
-use crate::plan::{LeftBehind, Mode, Plan};
+use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
-use crate::target::Target;
 use crate::text;
+use crate::verify::Difference;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -32,24 +33,43 @@ pub struct Summary<'a> {
     pub compared: Option<&'a Comparison>,
 }
 
+/// As many are printed; JSON has all.
+const SHOWN: usize = 20;
+
+/// Damage that the old store had already.
+fn damaged(out: &mut String, all: &[Difference]) {
+    if all.is_empty() {
+        return;
+    }
+    let _ =
+        writeln!(out, "DAMAGED    {} in the old store; the new store has the same:", text::plural(all.len(), "name"));
+    for d in all.iter().take(SHOWN) {
+        let _ = writeln!(out, "  {d}");
+    }
+    if let Some(more) = all.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+        let _ = writeln!(out, "  and {} more; --json has all", text::count(more as u64));
+    }
+    let _ = writeln!(out, "           To repair an image, pull or build it again.");
+}
+
 /// For people.
 pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let mut out = String::new();
     let t = &s.outcome.tally;
     let before =
         if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
-    if p.options.mode == Mode::Move {
-        let _ = writeln!(
-            out,
-            "rewrote    {} in place{before}: {} changed, {}, {} opaque",
-            text::plural(s.outcome.built, "layer"),
-            text::plural(t.folders as usize, "folder"),
-            text::plural(t.whiteouts as usize, "whiteout"),
-            text::count(t.opaque)
-        );
-    } else {
-        built(&mut out, s, &before);
-    }
+    let _ = writeln!(
+        out,
+        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+        text::plural(s.outcome.built, "layer"),
+        text::count(t.linked),
+        text::count(t.cloned),
+        text::count(t.copied),
+        text::size(t.bytes),
+        text::count(t.folders),
+        text::count(t.whiteouts),
+        text::count(t.opaque)
+    );
     if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
         let _ = writeln!(
             out,
@@ -64,8 +84,13 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let _ = writeln!(
         out,
         "verified   {}",
-        if s.outcome.verified { "yes, no difference" } else { "no: run `unaufs verify`" }
+        match (s.outcome.verified, s.outcome.damaged.is_empty()) {
+            (true, true) => "yes, no difference",
+            (true, false) => "yes; the old store has damage, which moved as it is",
+            _ => "no: run `unaufs verify`",
+        }
     );
+    damaged(&mut out, &s.outcome.damaged);
     if let Some(c) = s.compared {
         let rows: Vec<String> =
             c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (estimated {plan})")).collect();
@@ -75,14 +100,6 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
         let root = text::text(&p.root.path);
         match &p.elsewhere {
-            None if p.options.mode == Mode::Move => {
-                let _ = writeln!(
-                    out,
-                    "           Its layers are the old ones. What was taken out of them is in {root}/.unaufs/moved."
-                );
-                let _ =
-                    writeln!(out, "way back   `unaufs rollback` rewrites them back, until you run `unaufs cleanup`.");
-            }
             None => {
                 let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
                 let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
@@ -117,22 +134,6 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         }
     }
     out
-}
-
-fn built(out: &mut String, s: &Summary<'_>, before: &str) {
-    let t = &s.outcome.tally;
-    let _ = writeln!(
-        out,
-        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
-        text::plural(s.outcome.built, "layer"),
-        text::count(t.linked),
-        text::count(t.cloned),
-        text::count(t.copied),
-        text::size(t.bytes),
-        text::count(t.folders),
-        text::count(t.whiteouts),
-        text::count(t.opaque)
-    );
 }
 
 fn pinned(to: Target) -> &'static str {

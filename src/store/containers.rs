@@ -6,10 +6,11 @@
 //! ```
 
 use super::content::{Chains, SMALL, text_of};
-use super::driver::{Diff, Driver, WrittenBy};
-use super::{Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Role, Store};
+use super::driver::{Diff, Driver};
+use super::{Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, LayerId};

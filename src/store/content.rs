@@ -10,10 +10,11 @@
 //! ```
 
 use super::aufs;
-use super::driver::{Diff, Driver, WrittenBy};
-use super::{Content, Generation, Image, Layer, MetaFile, Role, Store};
+use super::driver::{Diff, Driver};
+use super::{Content, Generation, Image, Layer, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Role, WrittenBy};
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
 use serde::Deserialize;

@@ -11,13 +11,13 @@
 //! Read only, for `verify` and `export`: such a store is never a source of a migration. BuildKit's layers (ids of 25 characters) and
 //! folders of volumes from before Docker 1.7 in `vfs/dir` have no record in layerdb, and so are not part of it.
 
-use super::driver::{Diff, Driver, WrittenBy};
+use super::driver::{Diff, Driver};
 use super::{Generation, Store, containers, content};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Target, WrittenBy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
-use crate::target::Target;
 use std::collections::BTreeMap;
 
 /// A list of at most 128 short names.

@@ -15,12 +15,11 @@
 //! folder itself is left out, as Docker does.
 
 use crate::disk::attrs::{XattrScope, Xattrs};
+use crate::disk::join;
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use crate::layer::branch::{self, Format, OPQ, WH};
 use crate::layer::view::{self, Chain, Contributors};
-use crate::plan::scan::join;
-use crate::plan::switch::{NEW, OLD};
 use crate::tar::writer::{Entry, Node, TarWriter};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write, empty};
@@ -38,12 +37,9 @@ pub struct Shift {
 }
 
 impl Shift {
-    /// Of the root at `root`, or of what is parked or built below it: in `ROOT/<uid>.<gid>` files have the host's numbers (FORMATS 0).
-    pub fn of(root: &Dir) -> Shift {
-        let label = root.label();
-        let above = [OLD, NEW].iter().find(|state| label.ends_with(state));
-        let base = if above.is_some() { label.parent().and_then(|p| p.parent()).unwrap_or(label) } else { label };
-        let name = base.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    /// Of a root at this path: in `ROOT/<uid>.<gid>` files have the host's numbers (FORMATS 0).
+    pub fn of(root: &std::path::Path) -> Shift {
+        let name = root.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let parsed = name.split_once('.').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
         parsed.map_or(Shift::default(), |(uid, gid)| Shift { uid, gid })
     }

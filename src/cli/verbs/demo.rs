@@ -6,17 +6,19 @@ use crate::cli::args::{DemoArgs, Global};
 use crate::cli::{Done, Ending, screen};
 use crate::demo::{self, Sample};
 use crate::disk::Dir;
+use crate::docker::driver::Target;
+use crate::docker::driver::stack::Theirs;
 use crate::error::{Error, Kind, Result};
+use crate::plan::stack::Part;
 use crate::plan::switch::OLD;
 use crate::plan::{Mode, Options, Plan, make};
 use crate::progress::Hidden;
 use crate::report::demo::{Document, heading};
 use crate::report::page::{Look, Page};
 use crate::report::{self, verify};
-use crate::run::{self, How, Lock, Locked, stage};
-use crate::target::{Target, Theirs};
-use crate::verify::Level;
-use std::collections::BTreeMap;
+use crate::run::{self, How, Lock, Locked};
+use crate::verify::{Case, Level, Subject};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What of the old store is shown again after the switch.
 type Before = (Vec<String>, Sample);
@@ -33,11 +35,11 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let guide = Guide { quiet: g.json || g.jsonl, look: screen::look(g) };
     guide.opening(&root, &plan, why.as_deref())?;
     guide.show("$ unaufs plan", &report::plan::text(&plan, guide.look))?;
-    let sources = stage::sources(&plan);
-    let before = demo::shown(&stage::old_chain(&root, demo::step(&plan, &sample.container)?, &sources)?)?;
+    let sources = plan.sources();
+    let before = demo::shown(&demo::step(&plan, &sample.container)?.old_stack(&root, &sources)?)?;
 
     let lock = Lock::take(&root, false)?;
-    let mut locked = Locked::open(root.again()?, root.again()?, lock, None)?;
+    let mut locked = Locked::open(root.again()?, root.again()?, lock)?;
     let how = How { verify: Some(Level::Fast), keep_going: false, no_switch: false, prepare: false };
     let outcome = run::migrate(&mut locked, &plan, None, how, &Hidden)?;
     let summary = report::migrate::Summary {
@@ -50,7 +52,9 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         compared: None,
     };
     guide.show("$ unaufs migrate", &report::migrate::text(&summary, &plan))?;
-    let proof = crate::verify::verify(&plan, &root.open(OLD)?, &root, Level::Full, &Hidden)?;
+    let (old, proved, switched) = (root.open(OLD)?, BTreeSet::new(), crate::verify::since::reference(&root)?);
+    let case = Case { plan: &plan, old: &old, new: &root, part: Part::All, proved: &proved, switched };
+    let proof = crate::verify::judge(&Subject::Migrated(case), Level::Full, &Hidden)?;
     let doc = verify::Document { schema: "unaufs.verify/1", level: Level::Full, report: &proof };
     guide.show("$ unaufs verify", &doc.text())?;
 

@@ -11,13 +11,14 @@ use super::images::Images;
 use super::linkgraph::{self, LinkGraph};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::Role;
 use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::containers::{self, REWRITTEN, adopt, own};
 use crate::store::content::Chains;
 use crate::store::driver::Driver;
-use crate::store::{Container, ContainerFile, Content, DRIVER, MetaFile, Role, Store};
+use crate::store::{Container, ContainerFile, Content, DRIVER, MetaFile, Store};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,10 +3,9 @@
 use super::index::{Index, Mark};
 use super::{Found, Kept, Layer};
 use crate::disk::attrs::OVERLAY_PREFIX;
-use crate::disk::{Dir, FileType, Meta, split};
+use crate::disk::{Dir, FileType, Meta, join, split};
 use crate::error::{Error, Result};
 use crate::layer::view::Chain;
-use crate::plan::scan::join;
 use crate::tar::split::{Header, Kind, clean};
 use crate::text;
 use rustix::io::Errno;

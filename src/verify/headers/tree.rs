@@ -3,12 +3,11 @@
 use super::entries::{Known, OPAQUE_LOST, WHITEOUT_LOST, internal};
 use super::index::Mark;
 use super::{Found, Kept, Layer};
-use crate::disk::{Dir, FileType, Meta};
+use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::Result;
 use crate::layer::branch::{self, Format, Slice};
 use crate::layer::view::Chain;
 use crate::layer::walk::walk;
-use crate::plan::scan::join;
 use crate::verify::compare::same_bytes;
 use std::collections::HashMap;
 
