@@ -42,7 +42,8 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
     let alone = Alone { base, store: &store, records: store.tar_splits(), owners: owners(base), level, seen: &seen };
     if let WrittenBy::Living(target) = driver {
         for layer in &layers {
-            match target.sound(base, &layer.id, layer.role, &layer.lowers) {
+            let sound = alone.lowers(layer, target).and_then(|l| target.sound(base, &layer.id, layer.role, &l));
+            match sound {
                 Ok(lines) => lines.into_iter().for_each(|l| seen.note(alone.damage(layer, l))),
                 Err(e) => seen.failed(alone.damage(layer, ""), e)?,
             }
@@ -179,6 +180,27 @@ impl Alone<'_> {
         };
         let layer = headers::Layer { tree: &stack.branch(0)?.dir, kept, owners: self.owners };
         headers::check(&layer, split).map(Some)
+    }
+
+    /// The layers below one as its driver keeps them. overlay names one layer only, which may be an equal one as in [`Alone::order`].
+    fn lowers(&self, layer: &Layer, target: Target) -> Result<Vec<LayerId>> {
+        let mut out = layer.lowers.clone();
+        let at = format!("overlay/{}/lower-id", layer.id);
+        if target != Target::Overlay || layer.role == Role::Image || !self.base.has(&at)? {
+            return Ok(out);
+        }
+        let text = self.base.read(&at, SMALL)?;
+        let is = std::str::from_utf8(&text).ok().and_then(|t| LayerId::parse(t).ok());
+        let wanted = out.iter_mut().find(|l| !l.as_str().ends_with("-init"));
+        let (Some(is), Some(wanted)) = (is, wanted) else { return Ok(out) };
+        if is != *wanted && self.base.has(target.tree(&is))? {
+            let parent = self.store.layers.get(wanted).and_then(Layer::parent);
+            let stack = target.stack(self.base, &is, Role::Image, &[], None)?;
+            if self.headers(wanted, &stack, parent)?.is_some_and(|f| f.count == 0) {
+                *wanted = is;
+            }
+        }
+        Ok(out)
     }
 
     /// Are the layers below a container those that its image has? Docker 1.10 and later keep one of several equal layers of an older

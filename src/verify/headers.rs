@@ -71,6 +71,13 @@ pub struct Fault {
     pub what: String,
 }
 
+impl Fault {
+    /// Do the layers below show through, at the path and below it?
+    pub fn shows_more(&self) -> bool {
+        self.what == entries::WHITEOUT_LOST || self.what == entries::OPAQUE_LOST
+    }
+}
+
 /// All that is wrong with a layer: as many as [`MOST`] are listed, all are counted.
 #[derive(Debug, Default)]
 pub struct Faults {

@@ -184,9 +184,11 @@ impl<'a> Pair<'a> {
             None => headers::Faults::default(),
         };
         let known: HashSet<&[u8]> = before.list.iter().map(|f| &f.path[..]).collect();
+        let lost: HashSet<&[u8]> = before.list.iter().filter(|f| f.shows_more()).map(|f| &f.path[..]).collect();
+        let in_old = |path: &[u8]| known.contains(path) || above(path).any(|dir| lost.contains(dir));
         let listed = faults.list.len() as u64;
         for f in faults.list {
-            let side = if known.contains(&f.path[..]) { Side::Both } else { Side::New };
+            let side = if in_old(&f.path) { Side::Both } else { Side::New };
             self.seen.note(Difference { what: f.what, ..d() }.path(f.path).side(side));
         }
         self.seen.uncounted("layer", faults.count - listed);
@@ -235,6 +237,11 @@ fn carried(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progre
         progress.step(&name);
     }
     Ok(())
+}
+
+/// The directories above a path.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(path), |p| Some(crate::disk::split(p).0)).skip(1).take_while(|p| !p.is_empty())
 }
 
 /// Who uses what: the first tag of an image for its layers, the name of a container for its own and for its files.
