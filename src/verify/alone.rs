@@ -16,7 +16,6 @@ use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::layer::view::Chain;
-use crate::plan::switch::OLD;
 use crate::progress::Progress;
 use crate::store::content::SMALL;
 use crate::store::driver::chain;
@@ -39,7 +38,8 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
     let seen = Seen::default();
     findings.iter().for_each(|f| finding(f, &seen));
     let layers: Vec<&Layer> = store.layers.values().filter(|l| l.broken.is_none()).collect();
-    let alone = Alone { base, store: &store, records: store.tar_splits(), owners: owners(base), level, seen: &seen };
+    let alone =
+        Alone { base, store: &store, records: store.tar_splits(), owners: store.owners(base), level, seen: &seen };
     if let WrittenBy::Living(target) = driver {
         for layer in &layers {
             let sound = alone.lowers(layer, target).and_then(|l| target.sound(base, &layer.id, layer.role, &l));
@@ -68,13 +68,6 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
         _ => d.name.clone(),
     });
     Ok(Report { layers: layers.len() as u64, metadata: store.metadata.len() as u64, ..report })
-}
-
-/// What container root is on the host. The old store may be parked below the root.
-fn owners(base: &Dir) -> Shift {
-    let label = base.label();
-    let parked = label.ends_with(OLD);
-    Shift::of(if parked { label.parent().and_then(|p| p.parent()).unwrap_or(label) } else { label })
 }
 
 fn finding(f: &Finding, seen: &Seen<'_>) {

@@ -7,6 +7,7 @@ use crate::disk::{Dir, FileType, Meta, join, split};
 use crate::error::{Error, Result};
 use crate::layer::view::Chain;
 use crate::tar::split::{Header, Kind, clean};
+use crate::tar::viewtar::plain_capability;
 use crate::text;
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -270,7 +271,8 @@ impl<'a> Entries<'a> {
             let kept = attr == CAPABILITY
                 || (plain && attr.starts_with(b"user."))
                 || (attr.starts_with(b"trusted.") && !(overlay && attr.starts_with(OVERLAY_PREFIX)));
-            if kept && is.get(attr) != Some(value) {
+            let found = is.get(attr).map(|v| if attr == CAPABILITY { plain_capability(v) } else { v.clone() });
+            if kept && found.as_ref() != Some(value) {
                 return Ok(Some(format!("xattr {} is not what the layer's tar says", text::bytes(attr))));
             }
         }
