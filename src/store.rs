@@ -15,6 +15,7 @@ pub mod content;
 pub mod driver;
 pub mod graph;
 pub mod native;
+pub mod old_fields;
 
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
@@ -146,6 +147,23 @@ pub enum Content {
 }
 
 impl Content {
+    /// Sets further top-level values of a JSON file; of two values for one key the later one counts.
+    pub fn change(&mut self, more: Vec<(String, String)>) -> Result<()> {
+        match self {
+            Content::Same(path) if !more.is_empty() => *self = Content::Edited(std::mem::take(path), more),
+            Content::Edited(_, changes) => {
+                changes.retain(|(key, _)| more.iter().all(|(other, _)| other != key));
+                changes.extend(more);
+            }
+            Content::Text(text) => {
+                let more: Vec<(&str, String)> = more.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+                *text = json::set(text, &more)?;
+            }
+            Content::Same(_) | Content::TarSplitOf(_) => {}
+        }
+        Ok(())
+    }
+
     /// The bytes, with `driver` as the driver's name; none where they are made by reading a layer. `base` stands for ROOT.
     pub fn bytes(&self, base: &Dir, driver: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         Ok(match self {

@@ -4,9 +4,10 @@ use super::build::{Found, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts};
-use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
+use super::{Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
+use crate::checks::Finding;
 use crate::disk::Dir;
-use crate::docker::driver::Target;
+use crate::docker::containerd::SNAPSHOTTERS;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
@@ -62,6 +63,7 @@ pub fn make_on(
             None
         }
     };
+    findings.extend(in_containerd(&store));
     let began = std::time::Instant::now();
     // the host is looked at meanwhile: to start a dockerd and ask its version takes longer than to count a small store
     let (counted, took, host) = std::thread::scope(|s| {
@@ -76,7 +78,6 @@ pub fn make_on(
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
     let volumes = count_volumes(root)?;
-    let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
     let sizes = sizes(root, &store)?;
     // a store of the target in the old root is not the one that a root in another place gets
     let existing = match elsewhere {
@@ -86,12 +87,28 @@ pub fn make_on(
     let state = existing.state;
     #[rustfmt::skip]
     let found =
-        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };
+        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, sizes, pace, existing, elsewhere };
     let mut plan = plan(&found, options, crate::text::now());
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     weigh(&mut plan, &found);
     Ok(plan)
+}
+
+/// Containers that a Docker 29 made in containerd's store.
+fn in_containerd(store: &store::Store) -> Option<Finding> {
+    const SHOWN: usize = 5;
+    let all = store.containers.values().filter(|c| c.foreign && SNAPSHOTTERS.contains(&c.driver.as_str()));
+    let names: Vec<String> = all.map(|c| crate::text::text(&c.name)).collect();
+    let more = names.len().checked_sub(SHOWN).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
+    let listed = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let what =
+        format!("Docker has {} in containerd's store: {listed}{more}", crate::text::plural(names.len(), "container"));
+    (!names.is_empty()).then(|| {
+        Finding::new("T10", "containers/", what)
+            .fix("docker commit those that you need and docker save the images, before Docker stops")
+            .effect("docker ps doesn't show them after the migration; nothing is deleted")
+    })
 }
 
 /// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.
@@ -147,7 +164,13 @@ fn count(
         let counted: Vec<(&Layer, Result<Facts>)> = level
             .par_iter()
             .map(|l| {
-                let f = root.open(l.source()).and_then(|d| scan::scan(d, &folders));
+                let mut f = root.open(l.source()).and_then(|d| scan::scan(d, &folders));
+                if let Ok(f) = &mut f
+                    && f.whiteouts > 0
+                {
+                    // a layer that turns out unreadable here is found again when it is built
+                    f.idle_whiteouts = whiteouts::idle(root, store, l, f.whiteouts).unwrap_or(0);
+                }
                 progress.step(&l.id.short());
                 (*l, f)
             })

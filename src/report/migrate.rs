@@ -68,7 +68,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     );
     if let Some(c) = s.compared {
         let rows: Vec<String> =
-            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (estimated {plan})")).collect();
+            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (plan: {plan})")).collect();
         let _ = writeln!(out, "took       {}", rows.join(", "));
     }
     if s.outcome.state == State::Switched {
@@ -111,12 +111,9 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     out
 }
 
-fn pinned(to: Target) -> &'static str {
-    match to {
-        Target::Vfs => "\n           Set \"storage-driver\": \"vfs\" in daemon.json: no Docker picks vfs by itself.",
-        Target::Overlay => {
-            "\n           Set \"storage-driver\": \"overlay\" in daemon.json; Docker 24 and later do not know it."
-        }
-        _ => "",
-    }
+/// What Docker must be told before it starts on the new store.
+fn pinned(to: Target) -> String {
+    let later = if to == Target::Overlay { " Docker 24 and later don't know overlay." } else { "" };
+    let line = |l: String| format!("\n           First add {l} to daemon.json: no Docker picks {to} by itself.{later}");
+    to.pin().map(line).unwrap_or_default()
 }

@@ -7,6 +7,7 @@
 
 use super::content::{Chains, SMALL, text_of};
 use super::driver::{Diff, Driver};
+use super::old_fields::{self, Changes};
 use super::{Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
@@ -20,6 +21,11 @@ use serde::Deserialize;
 /// Docker 29 rewrites both JSON files at boot (FORMATS 11.30); hosts and its like are truncated and rewritten at each start.
 pub const REWRITTEN: &[&str] =
     &["config.v2.json", "config.json", "hostconfig.json", "hostname", "hosts", "resolv.conf", "resolv.conf.hash"];
+
+/// A container's configuration, from Docker 1.10 on.
+pub const CONFIG: &str = "config.v2.json";
+/// What its host does for it.
+pub const HOST_CONFIG: &str = "hostconfig.json";
 
 /// What matters of a container's config.
 #[derive(Deserialize, Default)]
@@ -83,20 +89,11 @@ pub fn read_one(
     findings: &mut Vec<Finding>,
 ) -> Result<Container> {
     let folder = dir.open(id.as_str())?;
-    let mut c = describe(&folder, id, "config.v2.json", driver.written_by, findings);
+    let mut c = describe(&folder, id, CONFIG, driver.written_by, findings);
     if c.broken.is_some() || c.foreign {
         return Ok(c);
     }
-    for name in REWRITTEN {
-        if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
-            let path = format!("containers/{id}/{name}");
-            let content = match *name {
-                "config.v2.json" => Content::Edited(path, vec![("Driver".to_owned(), DRIVER.to_owned())]),
-                _ => Content::Same(path),
-            };
-            c.files.push(ContainerFile { name: (*name).to_owned(), content });
-        }
-    }
+    rewrite(&folder, &mut c, CONFIG, vec![("Driver".to_owned(), DRIVER.to_owned())], findings)?;
     if let Err(e) = read_mount(root, &mut c, driver, chains, store, findings) {
         c.broken = Some(e.chain());
         findings.push(
@@ -105,6 +102,56 @@ pub fn read_one(
         );
     }
     Ok(c)
+}
+
+/// Lists the files that get a new one: each that Docker may write into, with `changes` and with what no Docker of today fills in. `file` is
+/// the configuration, whichever generation wrote it.
+pub fn rewrite(
+    folder: &Dir,
+    c: &mut Container,
+    file: &str,
+    changes: Changes,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let path = |name: &str| format!("containers/{}/{name}", c.id);
+    let config = folder.read(file, json::LIMIT)?;
+    let values: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), docker_value(v))).collect();
+    let config = json::set(json::as_text(&config)?, &values)?;
+    let host = folder.read_opt(HOST_CONFIG, json::LIMIT)?;
+    let (of_config, of_host) = match filled_in(&config, host.as_deref()) {
+        Ok(both) => both,
+        Err(e) => {
+            let effect = "Docker cannot load it either; what old Dockers left empty stays empty";
+            findings.push(Finding::new("C01", c.subject(), e.chain()).effect(effect));
+            Default::default()
+        }
+    };
+    let mut files = Vec::new();
+    for name in REWRITTEN.iter().filter(|n| ![CONFIG, HOST_CONFIG].contains(n)) {
+        if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
+            files.push((*name, Content::Same(path(name))));
+        }
+    }
+    let mut content = Content::Edited(path(file), changes);
+    content.change(of_config)?;
+    files.push((CONFIG, content));
+    let mut content = if host.is_some() { Content::Same(path(HOST_CONFIG)) } else { Content::Text("{}".to_owned()) };
+    content.change(of_host)?;
+    files.push((HOST_CONFIG, content));
+    c.files.extend(files.into_iter().map(|(name, content)| ContainerFile { name: name.to_owned(), content }));
+    Ok(())
+}
+
+/// A value as JSON while the target is not known.
+fn docker_value(value: &str) -> String {
+    if value == DRIVER { json::string(value) } else { value.to_owned() }
+}
+
+/// What to set in a container's two files.
+fn filled_in(config: &str, host: Option<&[u8]>) -> Result<(Changes, Changes)> {
+    let host = json::as_text(host.unwrap_or(b"{}")).map_err(|e| e.on(HOST_CONFIG))?;
+    let of_host = old_fields::host_config(host).map_err(|e| e.on(HOST_CONFIG))?;
+    Ok((old_fields::config(config, host)?, of_host))
 }
 
 /// What the container's config file says, whichever generation wrote it; and what is wrong with it.
@@ -261,7 +308,7 @@ fn lowers_of(
 }
 
 /// Image layers that only a container's list names: the migration of Docker 1.10 merged equal chains in layerdb and left the
-/// containers on the other folders (PEERS M7).
+/// containers on the other folders.
 pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
     for (i, id) in lowers.iter().enumerate() {
         if store.layers.contains_key(id) || id.as_str().ends_with("-init") || !driver.diffs.contains_key(id) {

@@ -1,6 +1,6 @@
 //! Real graph stores, read: images, layers, containers and links must be what a real Docker 1.10.3 made of the same root.
 
-use crate::support::needs;
+use crate::support::{needs, real};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use unaufs::disk::Dir;
 use unaufs::store::{self, Content, Store};
 
 /// Unpacks the project's own graph store: its root and the truth recorded with it. Needs root, for the devices in it.
-fn real() -> Option<(tempfile::TempDir, PathBuf, Value)> {
+fn unpacked() -> Option<(tempfile::TempDir, PathBuf, Value)> {
     if !needs::root() {
         return None;
     }
@@ -36,7 +36,7 @@ fn text<'s>(store: &'s Store, path: &str) -> Option<&'s str> {
 
 #[test]
 fn docker_1_9_is_read_as_docker_1_10_converted_it() {
-    let Some((_at, root, truth)) = real() else { return };
+    let Some((_at, root, truth)) = unpacked() else { return };
     let (store, findings) = store::open(&Dir::open_named(&root).expect("root")).expect("store");
     for f in &findings {
         eprintln!("{} {}: {}", f.id, f.subject, f.message);
@@ -132,7 +132,7 @@ fn listing(at: &std::path::Path) -> BTreeMap<PathBuf, String> {
 
 #[test]
 fn there_and_back() {
-    let Some((_at, root, truth)) = real() else { return };
+    let Some((_at, root, truth)) = unpacked() else { return };
     // half of the layers as a Docker up to 1.7 left them
     for (i, folder) in std::fs::read_dir(root.join("graph")).expect("graph").flatten().enumerate() {
         if i % 2 == 0 {
@@ -141,8 +141,7 @@ fn there_and_back() {
     }
     let before = listing(&root);
     let run = |args: &[&str]| {
-        let mut command = assert_cmd::Command::cargo_bin("unaufs").expect("the program");
-        command.arg("--root").arg(&root).args(args).assert().success();
+        real::unaufs(&root, args).exits(0);
     };
     run(&["migrate", "--yes"]);
     assert!(!root.join("graph").exists() && root.join("linkgraph.db").exists());

@@ -15,15 +15,14 @@ use crate::docker::driver::Role;
 use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
-use crate::store::containers::{self, REWRITTEN, adopt, own};
+use crate::store::containers::{self, CONFIG, HOST_CONFIG, adopt, own};
 use crate::store::content::Chains;
 use crate::store::driver::Driver;
-use crate::store::{Container, ContainerFile, Content, DRIVER, MetaFile, Store};
+use crate::store::{Container, Content, DRIVER, MetaFile, Store};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 const OLD_CONFIG: &str = "config.json";
-const CONFIG: &str = "config.v2.json";
 
 /// Is there a container that no Docker has converted yet?
 pub fn left_to_convert(root: &Dir) -> Result<bool> {
@@ -174,17 +173,7 @@ fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings
     if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }
-    c.files.push(ContainerFile {
-        name: CONFIG.to_owned(),
-        content: Content::Edited(format!("containers/{}/{file}", c.id), changes),
-    });
-    for name in REWRITTEN.iter().filter(|n| **n != CONFIG) {
-        if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
-            let content = Content::Same(format!("containers/{}/{name}", c.id));
-            c.files.push(ContainerFile { name: (*name).to_owned(), content });
-        }
-    }
-    Ok(())
+    containers::rewrite(folder, c, file, changes, findings)
 }
 
 /// Volumes as Docker up to 1.6 noted them.
@@ -310,7 +299,6 @@ fn settle_names(graph: &LinkGraph, store: &mut Store, findings: &mut Vec<Finding
 
 /// Writes the links into `hostconfig.json`, where Docker from 1.10 on looks for them, unless some stand there already.
 fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
-    const HOST_CONFIG: &str = "hostconfig.json";
     let names: BTreeMap<ContainerId, String> =
         store.containers.values().map(|c| (c.id.clone(), c.name.clone())).collect();
     for (id, links) in &graph.links {
@@ -325,29 +313,22 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
                 ),
             }
         }
-        let value = format!("[{}]", list.join(","));
-        let path = format!("containers/{id}/{HOST_CONFIG}");
-        let content = match root.read_opt(&path, json::LIMIT).and_then(|b| with_links(b, &path, value)) {
-            Ok(Some(content)) => content,
-            Ok(None) => continue,
-            Err(e) => {
-                findings.push(Finding::new("G04", c.subject(), e.chain()).effect("its links are lost"));
-                continue;
-            }
+        let Some(file) = c.files.iter_mut().find(|f| f.name == HOST_CONFIG) else { continue };
+        let set = match has_links(root, &format!("containers/{id}/{HOST_CONFIG}")) {
+            Ok(true) => continue,
+            Ok(false) => file.content.change(vec![("Links".to_owned(), format!("[{}]", list.join(",")))]),
+            Err(e) => Err(e),
         };
-        c.files.retain(|f| f.name != HOST_CONFIG);
-        c.files.push(ContainerFile { name: HOST_CONFIG.to_owned(), content });
+        if let Err(e) = set {
+            findings.push(Finding::new("G04", c.subject(), e.chain()).effect("its links are lost"));
+        }
     }
     Ok(())
 }
 
-/// The new `hostconfig.json`; `None` if it has links already.
-fn with_links(old: Option<Vec<u8>>, path: &str, links: String) -> Result<Option<Content>> {
-    let Some(bytes) = old else { return Ok(Some(Content::Text(format!("{{\"Links\":{links}}}")))) };
-    let text = json::as_text(&bytes)?;
-    let top = json::top_level(text).map_err(|e| e.on(path))?;
-    Ok(match top.get("Links").map(|l| l.get()) {
-        None | Some("null") => Some(Content::Edited(path.to_owned(), vec![("Links".to_owned(), links)])),
-        Some(_) => None,
-    })
+/// Has the host configuration links already?
+fn has_links(root: &Dir, path: &str) -> Result<bool> {
+    let Some(bytes) = root.read_opt(path, json::LIMIT)? else { return Ok(false) };
+    let top = json::top_level(json::as_text(&bytes)?).map_err(|e| e.on(path))?;
+    Ok(top.get("Links").is_some_and(|l| l.get() != "null"))
 }

@@ -91,7 +91,10 @@ pub fn seen(root: &Path, target: &str, cast: &Cast) -> View {
 fn overlaid(home: &Path, options: &str, look: impl FnOnce(&Path) -> View) -> View {
     let at = place().join("merged");
     std::fs::create_dir_all(&at).expect("a mount point");
-    sh(Command::new("mount").current_dir(home).args(["-t", "overlay", "-o", options, "overlay"]).arg(&at));
+    // with mount(2), as Docker does it: the newer calls, which mount of util-linux 2.39 and later takes, refuse relative lowerdirs
+    let mut mount = Command::new("mount");
+    mount.current_dir(home).env("LIBMOUNT_FORCE_MOUNT2", "always").args(["-t", "overlay", "-o", options, "overlay"]);
+    sh(mount.arg(&at));
     let out = look(&at);
     sh(Command::new("umount").arg(&at));
     out
@@ -148,7 +151,9 @@ pub fn conform_in(layers: &[Layer], containers: Containers, modes: &[&str]) {
         std::fs::create_dir(&root).expect("a root");
         let casts = store::write(layers, &root, containers);
         for target in fs.targets() {
-            for mode in modes {
+            // the short run copies on one target of each disk
+            let all = needs::long() || matches!(*target, "overlay2" | "btrfs");
+            for mode in &modes[..if all { modes.len() } else { 1 }] {
                 wrong.extend(round_trip(&root, &casts, target, mode));
             }
         }
