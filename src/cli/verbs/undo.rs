@@ -1,7 +1,8 @@
 //! `unaufs rollback` and `unaufs cleanup`: the two ways to end a migration.
 
-use super::{Roots, confirm, last_run, needed, say, say_json};
+use super::{Roots, last_run, needed, say, say_json};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
+use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
