@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
-//! could be led out of ROOT by a symlink; a name below an open descriptor cannot (DESIGN promise 8). Everything that touches
+//! could be led out of ROOT by a symlink; a name below an open descriptor cannot. Everything that touches
 //! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion,
 //! [`btrfs_ioctl`] subvolumes, [`here`] fast questions about many names of one folder.
 

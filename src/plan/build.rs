@@ -247,7 +247,7 @@ fn plan_layers(found: &Found<'_>, options: &Options, wanted: &Wanted) -> Vec<Pla
 }
 
 /// The ways a layer's files may take. A writable layer never shares inodes with the old store: overlayfs writes into its upper files in
-/// place, and the way back would be gone (PEERS B6).
+/// place, and the way back would be gone.
 fn transfer(mode: Mode, role: Role, to: Target) -> Vec<Transfer> {
     use Transfer::*;
     // no inode can be in two subvolumes; their extents can

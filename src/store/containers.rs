@@ -308,7 +308,7 @@ fn lowers_of(
 }
 
 /// Image layers that only a container's list names: the migration of Docker 1.10 merged equal chains in layerdb and left the
-/// containers on the other folders (PEERS M7).
+/// containers on the other folders.
 pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
     for (i, id) in lowers.iter().enumerate() {
         if store.layers.contains_key(id) || id.as_str().ends_with("-init") || !driver.diffs.contains_key(id) {
