@@ -3,15 +3,18 @@
 #
 #   ./tests/run.sh            everything; as root on Debian it installs what is missing
 #   ./tests/run.sh --quick    without cargo deny, the fuzz targets and the tests that end the process at each step
+#   ./tests/run.sh --long     also every store on every Docker that tests/engines.sh knows, not one store on one of them
 #
 # The last line is `N passed, N failed`; the exit code is 1 if something failed. UNAUFS_STORES may name a folder with more real stores.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 quick=no
+engines=(small trixie)
 for a in "$@"; do
   case $a in
     --quick) quick=yes ;;
-    *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    --long) engines=(all) ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
 # in a chroot / is no mount point, and what starts with mounts of its own (unshare --mount) fails: then from a bind mount of all of it
@@ -124,6 +127,7 @@ export UNAUFS
   # a real Docker judges some of these in the tests; DOCKER=first and DOCKER=all do so here too
   [ $quick = no ] && step 'every target in every mode' env DOCKER=none tests/all_stores.sh small
   [ $quick = no ] && step 'roots of a living Docker' tests/native_roots.sh small
+  [ $quick = no ] && step 'a Docker of today' tests/engines.sh "${engines[@]}"
   step 'systemd unit' unit
   step 'Ansible, three hosts' tests/fleet/run.sh
 } &
