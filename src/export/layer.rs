@@ -85,7 +85,7 @@ pub struct Layers<'s> {
 impl<'s> Layers<'s> {
     /// Of the store that was read from `root`.
     pub fn new(root: &'s Dir, store: &'s Store) -> Layers<'s> {
-        Layers { root, store, splits: store.tar_splits(), owners: owners(root, store) }
+        Layers { root, store, splits: store.tar_splits(), owners: store.owners(root) }
     }
 
     /// Finds out a layer's length and digest: from its tar-split, or else by making its tar.
@@ -189,21 +189,6 @@ impl<'s> Layers<'s> {
 
 /// Stands for a digest that is not known yet.
 const EMPTY: DiffId = DiffId(crate::ids::Sha256([0; 32]));
-
-/// The container's user 0 as the host numbers it. A Docker with userns-remap makes the directories of image layers and init layers as that
-/// user, and never changes them; whatever the root is called, and wherever it is parked. Most of them decide: an odd one is damage.
-fn owners(root: &Dir, store: &Store) -> Shift {
-    let mut found: BTreeMap<(u32, u32), usize> = BTreeMap::new();
-    for layer in store.layers.values().filter(|l| l.role != Role::Container && l.broken.is_none()) {
-        // a layer that cannot be read is named when it is measured
-        let meta = store.chain(root, &layer.id).and_then(|chain| chain.branch(0)?.dir.meta());
-        if let Ok(m) = meta {
-            *found.entry((m.uid, m.gid)).or_default() += 1;
-        }
-    }
-    let most = found.into_iter().max_by_key(|(_, n)| *n);
-    most.map_or(Shift::default(), |((uid, gid), _)| Shift { uid, gid })
-}
 
 /// As many layers an image can have: `docker load` refuses more.
 const MOST: usize = 125;

@@ -7,6 +7,7 @@ use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
 use crate::text;
+use crate::verify::Difference;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -30,6 +31,25 @@ pub struct Summary<'a> {
     /// The estimate and the truth, once the new store is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<&'a Comparison>,
+}
+
+/// As many are printed; JSON has all.
+const SHOWN: usize = 20;
+
+/// Damage that the old store had already.
+fn damaged(out: &mut String, all: &[Difference]) {
+    if all.is_empty() {
+        return;
+    }
+    let _ =
+        writeln!(out, "DAMAGED    {} in the old store; the new store has the same:", text::plural(all.len(), "name"));
+    for d in all.iter().take(SHOWN) {
+        let _ = writeln!(out, "  {d}");
+    }
+    if let Some(more) = all.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+        let _ = writeln!(out, "  and {} more; --json has all", text::count(more as u64));
+    }
+    let _ = writeln!(out, "           To repair an image, pull or build it again.");
 }
 
 /// For people.
@@ -64,8 +84,13 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let _ = writeln!(
         out,
         "verified   {}",
-        if s.outcome.verified { "yes, no difference" } else { "no: run `unaufs verify`" }
+        match (s.outcome.verified, s.outcome.damaged.is_empty()) {
+            (true, true) => "yes, no difference",
+            (true, false) => "yes; the old store has damage, which moved as it is",
+            _ => "no: run `unaufs verify`",
+        }
     );
+    damaged(&mut out, &s.outcome.damaged);
     if let Some(c) = s.compared {
         let rows: Vec<String> =
             c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (plan: {plan})")).collect();

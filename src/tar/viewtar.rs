@@ -71,7 +71,7 @@ fn seen(id: u32, root: u32) -> u32 {
 
 /// File capabilities of a user namespace (revision 3, with the number of its root at the end) as revision 2, which is what Docker puts into
 /// its tars.
-fn plain_capability(value: &[u8]) -> Vec<u8> {
+pub fn plain_capability(value: &[u8]) -> Vec<u8> {
     const REVISION: usize = 3;
     const LENGTH_2: usize = 20;
     match value.get(REVISION) {

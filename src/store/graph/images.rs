@@ -262,8 +262,10 @@ impl Import<'_> {
             made.parent.and_then(|parent| parents.insert(made.id, parent));
         }
         if !self.images.new.is_empty() {
+            let new_ids = self.findings.iter().any(|f| f.id == "G06");
+            let except = if new_ids { ", except where G06 names a layer with a new id" } else { "" };
             let what = format!(
-                "its {} have the ids that Docker 1.10 gave them",
+                "its {} have the ids that Docker 1.10 gave them{except}",
                 crate::text::plural(self.images.new.len(), "image")
             );
             self.findings.push(

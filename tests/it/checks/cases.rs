@@ -172,8 +172,11 @@ cases! {
     };
     G06 graph: |b| {
         b.remove(&format!("graph/{}/tar-data.json.gz", graph::id(9)));
+        file(b, &graph::id(9), "größe", "content");
+    } => |b| {
+        b.remove(&format!("graph/{}/tar-data.json.gz", graph::id(9)));
         file(b, &graph::id(9), "file", "content");
-    } => sound;
+    };
     G07 graph: |b| b.write(&format!("graph/{}/layersize", graph::id(1)), "-1") => |b| b.write(&format!("graph/{}/layersize", graph::id(1)), "77");
     G08 graph: |b| converted(b, true) => |b| converted(b, false);
     G09 graph: |b| graph::container(&b.root, 0xd, "web", "") => |b| graph::container(&b.root, 0xd, "db", "");
