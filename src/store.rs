@@ -10,11 +10,13 @@
 //! [`Finding`] and a reason in its `broken`, never the end of the run.
 
 pub mod aufs;
+pub mod boot;
 pub mod containers;
 pub mod content;
 pub mod driver;
 pub mod graph;
 pub mod native;
+pub mod stack;
 
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
@@ -74,9 +76,17 @@ pub struct Layer {
     pub moved_to: Option<String>,
     /// Why it cannot move.
     pub broken: Option<String>,
+    /// What keeps it from moving, where that is another object.
+    pub held_by: Option<Cause>,
 }
 
 impl Layer {
+    /// The damaged object that keeps it from moving, if it can't: another one, or the layer itself.
+    pub fn cause(&self) -> Option<Cause> {
+        let own = || self.broken.as_ref().map(|why| Cause::layer(self.id.short(), why.clone()));
+        self.held_by.clone().or_else(own)
+    }
+
     /// The layer directly below.
     pub fn parent(&self) -> Option<&LayerId> {
         self.lowers.first()
@@ -103,6 +113,39 @@ pub struct Image {
     pub layers: Vec<LayerId>,
     /// Why it cannot move.
     pub broken: Option<String>,
+    /// What keeps it from moving, where that is another object.
+    pub held_by: Option<Cause>,
+}
+
+/// A damaged object that holds others back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cause {
+    /// `layer` or `image`.
+    pub kind: String,
+    /// Its id, as much of it as the reports show.
+    pub id: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Cause {
+    /// A layer.
+    pub fn layer(id: String, reason: impl Into<String>) -> Cause {
+        Cause { kind: "layer".to_owned(), id, reason: reason.into() }
+    }
+}
+
+/// Something that the old store had and that nothing can bring back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// `tags`.
+    pub kind: String,
+    /// The file that held it.
+    pub id: String,
+    /// What is wrong with that.
+    pub reason: String,
+    /// What it means.
+    pub lost: String,
 }
 
 /// One container.
@@ -126,6 +169,10 @@ pub struct Container {
     pub foreign: bool,
     /// Why it cannot move.
     pub broken: Option<String>,
+    /// What keeps it from moving, where that is another object.
+    pub held_by: Option<Cause>,
+    /// dockerd crashes on one of its files at every start, so its folder may not stay.
+    pub crashes_docker: bool,
     /// The files of its folder to write anew; the old ones are kept for the way back.
     pub files: Vec<ContainerFile>,
 }
@@ -217,6 +264,10 @@ pub struct Store {
     pub metadata: Vec<MetaFile>,
     /// `repositories.json`: repository, reference, image. In the order of the file.
     pub repositories: Vec<(String, Vec<(String, ImageId)>)>,
+    /// Records of layerdb that can't be read, and why.
+    pub bad_records: BTreeMap<ChainId, String>,
+    /// What is lost with the metadata that held it.
+    pub lost: Vec<Lost>,
     /// Folders in `aufs/diff` that belong to no image and no container.
     pub orphans: Vec<String>,
     /// Docker's folders that only make sense with the old driver (`buildkit/`, `builder/`).
@@ -234,9 +285,17 @@ impl Store {
             containers: BTreeMap::new(),
             metadata: Vec::new(),
             repositories: Vec::new(),
+            bad_records: BTreeMap::new(),
+            lost: Vec::new(),
             orphans: Vec::new(),
             caches: Vec::new(),
         }
+    }
+
+    /// The layer of a record of layerdb that is damaged or missing.
+    pub fn bad_record(&self, chain: ChainId) -> Cause {
+        let why = self.bad_records.get(&chain).cloned();
+        Cause::layer(chain.short(), why.unwrap_or_else(|| "its record in layerdb is missing".to_owned()))
     }
 
     /// A layer and all below it, as the driver stacks them. `root` holds the driver's folder.
