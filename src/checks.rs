@@ -98,7 +98,7 @@ impl Finding {
     /// A finding with the level that the table gives its id.
     pub fn new(id: &'static str, subject: impl Into<Subject>, message: impl Into<String>) -> Finding {
         let level = TABLE.iter().find(|c| c.id == id).map_or(Level::Warn, |c| c.level);
-        let message = crate::show::sentence(message);
+        let message = crate::text::sentence(message);
         Finding { id: id.to_owned(), level, subject: subject.into(), message, fix: None, effect: None }
     }
 

@@ -59,7 +59,7 @@ fn prepare(args: &Args) -> Result<()> {
         pool = pool.num_threads(n.get().into());
     }
     pool.build_global().map_err(|e| Error::new(Kind::Failed, "start threads").with_source(e))?;
-    crate::engine::stage::raise_descriptor_limit()
+    crate::run::stage::raise_descriptor_limit()
 }
 
 fn dispatch(args: Args) -> Done {
@@ -125,7 +125,7 @@ fn complain(e: &Error, g: &args::Global) {
         });
         log::note(&doc.to_string());
         // the exit code tells the same to those whose pipe is closed
-        let _ = writeln!(std::io::stdout(), "{}", crate::show::json(doc.to_string()));
+        let _ = writeln!(std::io::stdout(), "{}", crate::text::json(doc.to_string()));
         return;
     }
     let colour = g.color.wanted(std::io::stderr().is_terminal());

@@ -9,14 +9,14 @@
 //! The layers' digests, the chain ids and the image ids are real ones, computed from what is written; so everything that checks or
 //! proves them has its work to do. Nothing in it needs root: all files are the caller's own, and aufs's marks are plain files.
 
-use crate::branch::{Format, Internal};
-use crate::branchtar;
 use crate::disk::Dir;
 use crate::error::{IoContext, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
+use crate::layer::branch::{Format, Internal};
+use crate::layer::view::{Chain, Contributors};
 use crate::plan::PlanLayer;
 use crate::plan::scan::join;
-use crate::view::{Chain, Contributors};
+use crate::tar::branchtar;
 use serde_json::json;
 
 /// When everything in it was made: the same store each time.
@@ -260,7 +260,7 @@ pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
     let mut todo = vec![Vec::new()];
     while let Some(path) = todo.pop() {
         let dir = if path.is_empty() { old.again()? } else { old.open(&path)? };
-        let found = crate::branch::markers(&dir, Format::Aufs, path.is_empty())?;
+        let found = crate::layer::branch::markers(&dir, Format::Aufs, path.is_empty())?;
         let mut note = |name: &[u8], after: String, means: &'static str| {
             let before = String::from_utf8_lossy(&join(&path, name)).into_owned();
             out.push(Row { layer, before, after, means });
@@ -272,11 +272,11 @@ pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
         if found.opaque {
             let at = String::from_utf8_lossy(&path).into_owned();
             let after = if overlay { format!("{at}/  opaque") } else { "-".to_owned() };
-            note(crate::branch::OPQ, after, "hides all below it");
+            note(crate::layer::branch::OPQ, after, "hides all below it");
         }
         for hidden in &found.whiteouts {
             let here = join(&path, hidden);
-            let name = [crate::branch::WH, &hidden[..]].concat();
+            let name = [crate::layer::branch::WH, &hidden[..]].concat();
             let device = overlay && top.dir.stat_opt(&here)?.is_some_and(|m| m.is_overlay_whiteout());
             let (after, means) = match device {
                 true => (format!("{}  device 0:0", String::from_utf8_lossy(&here)), "deleted"),
@@ -285,7 +285,7 @@ pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
             };
             note(&name, after, means);
         }
-        crate::branch::for_each_entry(&dir, Format::Aufs, path.is_empty(), |name, kind, _| {
+        crate::layer::branch::for_each_entry(&dir, Format::Aufs, path.is_empty(), |name, kind, _| {
             if kind == crate::disk::FileType::Directory {
                 todo.push(join(&path, name));
             }

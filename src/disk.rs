@@ -154,7 +154,7 @@ impl Dir {
 
     /// The path of a name in it, for messages.
     pub fn show(&self, name: &[u8]) -> String {
-        crate::show::path(&self.label.join(os(name)))
+        crate::text::path(&self.label.join(os(name)))
     }
 
     /// The descriptor.

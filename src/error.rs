@@ -77,7 +77,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of this kind; `what` says what happened on which object.
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, what: crate::show::sentence(what), hint: None, loss: None, source: None }))
+        Error(Box::new(Inner { kind, what: crate::text::sentence(what), hint: None, loss: None, source: None }))
     }
 
     /// Something in the store is damaged or does not make sense.
@@ -109,7 +109,7 @@ impl Error {
 
     /// Adds what the user should do.
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
-        self.0.hint = Some(crate::show::sentence(hint));
+        self.0.hint = Some(crate::text::sentence(hint));
         self
     }
 
@@ -127,7 +127,7 @@ impl Error {
 
     /// Puts the object that was worked on in front of the message.
     pub fn on(mut self, object: impl fmt::Display) -> Error {
-        self.0.what = crate::show::sentence(format!("{object}: {}", self.0.what));
+        self.0.what = crate::text::sentence(format!("{object}: {}", self.0.what));
         self
     }
 
@@ -172,7 +172,7 @@ impl Error {
         while let Some(e) = next {
             out.push_str(": ");
             // a parser quotes what it did not understand
-            out.push_str(&crate::show::sentence(e.to_string()));
+            out.push_str(&crate::text::sentence(e.to_string()));
             next = e.source();
         }
         out

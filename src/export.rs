@@ -364,7 +364,7 @@ fn rootfs(
         buffered.flush().on(|| "write the archive")
     })?;
     output.complete()?;
-    let left = crate::show::plural(usize::try_from(sockets).unwrap_or(0), "socket");
+    let left = crate::text::plural(usize::try_from(sockets).unwrap_or(0), "socket");
     let notes = if sockets > 0 { vec![format!("{left} left out: no tar can hold them")] } else { Vec::new() };
     let images = chosen.iter().map(|(id, tags)| Exported {
         id: *id,

@@ -18,14 +18,14 @@ use crate::plan::{Mode, Plan};
 
 /// What `cleanup` would delete that exists nowhere else.
 pub fn cleanup_warning(plan: &Plan) -> String {
-    let root = crate::show::text(&plan.root.path);
+    let root = crate::text::text(&plan.root.path);
     let mut out = match &plan.elsewhere {
         None => format!("This deletes the old store in {root}/.unaufs/old. After that there is no way back.\n"),
         Some(e) => format!(
             "This deletes {} in the old root {root}, nothing else of it: volumes and all that was copied to {} stay there too.\n\
              After that no Docker can use the old root, and there is no way back.\n",
             crate::plan::switch::old_parts(plan.generation).join(", "),
-            crate::show::text(&e.path)
+            crate::text::text(&e.path)
         ),
     };
     if plan.options.mode == Mode::Move {
@@ -38,10 +38,10 @@ pub fn cleanup_warning(plan: &Plan) -> String {
         for l in plan.left_behind.iter().take(20) {
             out.push_str(&format!(
                 "  {} {} {}: {}\n",
-                crate::show::text(&l.kind),
-                crate::show::text(short(&l.id)),
-                crate::show::text(&l.name),
-                crate::show::text(&l.reason)
+                crate::text::text(&l.kind),
+                crate::text::text(short(&l.id)),
+                crate::text::text(&l.name),
+                crate::text::text(&l.reason)
             ));
         }
         if plan.left_behind.len() > 20 {

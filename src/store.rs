@@ -20,10 +20,10 @@ pub mod stack;
 
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
-use crate::view::Chain;
+use crate::layer::view::Chain;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -182,7 +182,7 @@ impl Container {
     pub fn subject(&self) -> String {
         match self.name.as_str() {
             "" => format!("container {}", self.id.short()),
-            name => format!("container {} ({})", crate::show::text(name), self.id.short()),
+            name => format!("container {} ({})", crate::text::text(name), self.id.short()),
         }
     }
 }
@@ -218,12 +218,12 @@ impl Content {
             Content::TarSplitOf(_) => None,
             Content::Same(from) => Some(base.read(from, limit)?),
             Content::Edited(from, changes) => {
-                let bytes = base.read(from, docker_json::LIMIT)?;
+                let bytes = base.read(from, json::LIMIT)?;
                 let values: Vec<(&str, String)> = changes
                     .iter()
-                    .map(|(k, v)| (k.as_str(), if v == DRIVER { docker_json::string(driver) } else { v.clone() }))
+                    .map(|(k, v)| (k.as_str(), if v == DRIVER { json::string(driver) } else { v.clone() }))
                     .collect();
-                Some(docker_json::set(docker_json::as_text(&bytes)?, &values)?.into_bytes())
+                Some(json::set(json::as_text(&bytes)?, &values)?.into_bytes())
             }
         })
     }
@@ -324,7 +324,7 @@ impl Store {
     pub fn config(&self, root: &Dir, image: ImageId) -> Result<Vec<u8>> {
         let path = format!("imagedb/content/sha256/{}", image.hex());
         let found = self.metadata.iter().find(|f| f.image == Some(image) && f.path == path);
-        let bytes = found.map(|f| f.content.bytes(root, self.written_by.name(), docker_json::LIMIT)).transpose()?;
+        let bytes = found.map(|f| f.content.bytes(root, self.written_by.name(), json::LIMIT)).transpose()?;
         match bytes.flatten() {
             Some(bytes) if Sha256::of(&bytes) == image.0 => Ok(bytes),
             Some(_) => Err(Error::corrupt(format!("the config of image {} is another one", image.short()))),
@@ -377,7 +377,7 @@ pub fn open(root: &Dir) -> Result<(Store, Vec<Finding>)> {
 
 /// Why there is nothing to migrate here, and what the user may have meant.
 fn no_store(root: &Dir) -> Result<Error> {
-    let label = crate::show::path(root.label());
+    let label = crate::text::path(root.label());
     for path in ["aufs", "image", "graph"] {
         if root.stat_opt(path)?.is_some_and(|m| m.kind == crate::disk::FileType::Symlink) {
             return Ok(Error::new(

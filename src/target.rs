@@ -6,16 +6,17 @@ pub mod flat;
 pub mod overlay;
 pub mod overlay2;
 pub mod overlay_diff;
+pub mod place;
 pub mod vfs;
 
 use crate::disk::Dir;
 use crate::disk::attrs::XattrScope;
 use crate::error::Result;
 use crate::ids::LayerId;
-use crate::place::Tally;
+use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
 use crate::store::Role;
-use crate::view::Chain;
+use crate::target::place::Tally;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 

@@ -20,13 +20,13 @@ pub mod migrated;
 pub mod moved;
 pub mod since;
 
-use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
+use crate::layer::branch::{Branch, Format};
+use crate::layer::view::Chain;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::view::Chain;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -92,10 +92,10 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.kind, short(&self.id))?;
         if !self.name.is_empty() {
-            write!(f, " ({})", crate::show::text(&self.name))?;
+            write!(f, " ({})", crate::text::text(&self.name))?;
         }
         if !self.path.is_empty() {
-            write!(f, " /{}", crate::show::bytes(&self.path))?;
+            write!(f, " /{}", crate::text::bytes(&self.path))?;
         }
         write!(f, ": {}", self.what)?;
         f.write_str(match self.side {
@@ -293,7 +293,7 @@ fn each<T: Sync>(
 fn short(id: &str) -> String {
     match LayerId::parse(id) {
         Ok(layer) if id.len() >= 64 => layer.short(),
-        _ => crate::show::text(id),
+        _ => crate::text::text(id),
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::Read;
 use unaufs::disk::Dir;
 use unaufs::error::Result;
 use unaufs::ids::{DiffId, Sha256};
-use unaufs::tarsplit::{self, DiffIdWriter, MAX_UNPACKED, Packer, Payloads, Piece, Reader};
+use unaufs::tar::split::{self, DiffIdWriter, MAX_UNPACKED, Packer, Payloads, Piece, Reader};
 
 /// The files of one layer of the aufs driver.
 struct Branch(Dir);
@@ -45,15 +45,15 @@ fn there_and_back(root: &Dir, split: &str, branch: &str) -> DiffId {
     let gz = root.read(split, 1 << 30).expect("tar-split");
     let files = Branch(root.open(branch).expect("branch"));
     let mut tar = DiffIdWriter::new(Vec::new());
-    let done = tarsplit::reassemble(Reader::new(&gz[..], MAX_UNPACKED), &files, &mut tar).expect(split);
+    let done = split::reassemble(Reader::new(&gz[..], MAX_UNPACKED), &files, &mut tar).expect(split);
     let (tar, id) = tar.finish();
     assert_eq!(done.bytes, tar.len() as u64);
     assert_eq!(id.0, Sha256::of(&tar));
-    assert_eq!(tarsplit::diff_id(Reader::new(&gz[..], MAX_UNPACKED), &files).expect(split), id);
+    assert_eq!(split::diff_id(Reader::new(&gz[..], MAX_UNPACKED), &files).expect(split), id);
 
     let mut packer = Packer::new(Vec::new());
     let mut passed = DiffIdWriter::new(std::io::sink());
-    let again = tarsplit::disassemble(&tar[..], &mut packer, &mut passed).expect(split);
+    let again = split::disassemble(&tar[..], &mut packer, &mut passed).expect(split);
     assert_eq!((again.bytes, again.payload_bytes), (done.bytes, done.payload_bytes));
     assert_eq!(passed.finish().1, id);
     assert!(pieces(&packer.finish().expect("packed")) == pieces(&gz), "{split}");

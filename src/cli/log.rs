@@ -31,7 +31,7 @@ pub fn open(g: &Global) -> Result<()> {
         .on(|| format!("open the log {}", path.display()))?;
     // a process opens one log, so nothing was set before
     let _ = FILE.set(Mutex::new(file));
-    let words: Vec<String> = std::env::args_os().map(|a| crate::show::bytes(a.as_encoded_bytes())).collect();
+    let words: Vec<String> = std::env::args_os().map(|a| crate::text::bytes(a.as_encoded_bytes())).collect();
     note(&format!("unaufs {}: {}", env!("CARGO_PKG_VERSION"), words.join(" ")));
     Ok(())
 }
@@ -39,7 +39,7 @@ pub fn open(g: &Global) -> Result<()> {
 /// Copies what was said.
 pub fn note(text: &str) {
     let Some(file) = FILE.get() else { return };
-    let now = crate::engine::now();
+    let now = crate::run::now();
     let lines: String = text.lines().map(|l| format!("{now} {l}\n")).collect();
     let mut file = file.lock().unwrap_or_else(|e| e.into_inner());
     // a full disk below the log is no reason to end a migration
@@ -63,7 +63,7 @@ impl Progress for Logged {
     }
 
     fn bytes(&self, name: &str, total: u64) {
-        note(&format!("{name}: {}", crate::show::size(total)));
+        note(&format!("{name}: {}", crate::text::size(total)));
         self.0.bytes(name, total);
     }
 

@@ -36,7 +36,7 @@ impl Now {
         match (self.bytes, n) {
             // nobody can tell
             (true, 0) => "bytes".to_owned(),
-            (true, n) => crate::show::size(n),
+            (true, n) => crate::text::size(n),
             (false, n) => n.to_string(),
         }
     }
@@ -48,7 +48,7 @@ pub fn also_systemd(inner: Box<dyn Progress>) -> Box<dyn Progress> {
     match connect(name.as_bytes()) {
         Ok((socket, to)) => Box::new(Notified::new(inner, socket, to)),
         Err(e) => {
-            inner.warn(&format!("NOTIFY_SOCKET {}: {e}", crate::show::bytes(name.as_bytes())));
+            inner.warn(&format!("NOTIFY_SOCKET {}: {e}", crate::text::bytes(name.as_bytes())));
             inner
         }
     }

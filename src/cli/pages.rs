@@ -263,7 +263,7 @@ pub fn command() -> Command {
 
 /// Writes a manual page for the program and for each verb.
 pub fn write_manual(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("make {}", crate::show::path(dir)), e))?;
+    std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("make {}", crate::text::path(dir)), e))?;
     let mut all = Args::command().disable_help_subcommand(true);
     all.build();
     let (mut front, mut end) = (Roff::new(), Roff::new());

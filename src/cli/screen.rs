@@ -162,7 +162,7 @@ impl Lines {
             "unit": if n.unit == Unit::Bytes { "bytes" } else { "steps" },
             "seconds": n.began.elapsed().as_secs(), "text": text,
         });
-        let line = crate::show::json(line.to_string());
+        let line = crate::text::json(line.to_string());
         let _ = if self.stdout { writeln!(std::io::stdout(), "{line}") } else { writeln!(std::io::stderr(), "{line}") };
     }
 }
@@ -174,7 +174,7 @@ impl Lines {
         *n = Now { phase: name.to_owned(), unit, done: 0, steps, began: now, said: now };
         let text = match (unit, steps) {
             (Unit::Bytes, 0) => name.to_owned(),
-            (Unit::Bytes, n) => format!("{name}: {}", crate::show::size(n)),
+            (Unit::Bytes, n) => format!("{name}: {}", crate::text::size(n)),
             (Unit::Steps, n) => format!("{name}: {n} to do"),
         };
         self.say("status", &text, &n);
@@ -188,7 +188,7 @@ impl Lines {
             return;
         }
         n.said = Instant::now();
-        let shown = |v: u64| if n.unit == Unit::Bytes { crate::show::size(v) } else { v.to_string() };
+        let shown = |v: u64| if n.unit == Unit::Bytes { crate::text::size(v) } else { v.to_string() };
         let mut text = format!("{}: {}", n.phase, shown(n.done));
         if n.steps > 0 {
             let left = n.began.elapsed().as_secs_f64() / n.done as f64 * n.steps.saturating_sub(n.done) as f64;

@@ -10,12 +10,12 @@ pub mod verify;
 use super::args::Global;
 use super::{Done, Ending};
 use crate::disk::Dir;
-use crate::engine::Lock;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Journal, Run};
 use crate::plan::Plan;
 use crate::plan::switch::STATE;
 use crate::report;
+use crate::run::Lock;
+use crate::run::journal::{Journal, Run};
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
@@ -46,7 +46,7 @@ impl Roots {
             let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
             let run = new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
             if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
-                let theirs = crate::show::text(&run.plan.root.path);
+                let theirs = crate::text::text(&run.plan.root.path);
                 return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
                     .hint(format!("--root {theirs}, or another --target")));
             }
@@ -115,7 +115,7 @@ fn say(text: &str) -> Result<()> {
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Failed, "write JSON").with_source(e))?;
-    say(&crate::show::json(text))
+    say(&crate::text::json(text))
 }
 
 /// Writes a file that the user named; never inside ROOT.
@@ -167,12 +167,12 @@ pub(super) fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
 const PLAN_LIMIT: u64 = 1 << 30;
 
 fn load(file: &Path) -> Result<Plan> {
-    let what = || format!("read {}", crate::show::path(file));
+    let what = || format!("read {}", crate::text::path(file));
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).map_err(|e| Error::io(what(), e))?;
     opened.take(PLAN_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
     if bytes.len() as u64 > PLAN_LIMIT {
-        return Err(Error::new(Kind::Usage, format!("{} is too large for a plan", crate::show::path(file))));
+        return Err(Error::new(Kind::Usage, format!("{} is too large for a plan", crate::text::path(file))));
     }
     let plan: Plan = serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(Kind::Usage, format!("{} is not a plan of this unaufs", file.display())).with_source(e)

@@ -81,7 +81,7 @@ fn all(of: &Place<'_>, shown: impl Fn() -> String) -> Result<Xattrs> {
                 }
                 Err(Errno::RANGE) if value.len() < XATTR_MAX => value = vec![0u8; XATTR_MAX],
                 Err(Errno::NODATA) => break None,
-                Err(e) => return Err(Error::io(format!("read xattr {} of {}", crate::show::bytes(n), shown()), e)),
+                Err(e) => return Err(Error::io(format!("read xattr {} of {}", crate::text::bytes(n), shown()), e)),
             }
         };
         if let Some(v) = v {
@@ -146,7 +146,7 @@ impl Dir {
         super::fault::effect("setxattr");
         let path = one(name).map(|name| self.proc_path(name));
         path.and_then(|path| rustix::fs::lsetxattr(&path[..], attr, value, XattrFlags::empty())).map_err(|e| {
-            let what = format!("set xattr {} ({} bytes) of {}", crate::show::bytes(attr), value.len(), self.show(name));
+            let what = format!("set xattr {} ({} bytes) of {}", crate::text::bytes(attr), value.len(), self.show(name));
             let err = Error::io(what, e);
             match e {
                 Errno::OPNOTSUPP => err.hint("the file system of the new store cannot hold this attribute"),
@@ -163,7 +163,7 @@ impl Dir {
         let path = one(name).map(|name| self.proc_path(name));
         match path.and_then(|path| rustix::fs::lremovexattr(&path[..], attr)) {
             Ok(()) | Err(Errno::NODATA) => Ok(()),
-            Err(e) => Err(Error::io(format!("remove xattr {} of {}", crate::show::bytes(attr), self.show(name)), e)),
+            Err(e) => Err(Error::io(format!("remove xattr {} of {}", crate::text::bytes(attr), self.show(name)), e)),
         }
     }
 

@@ -10,12 +10,12 @@
 use super::layer::{Layer, Layers};
 use super::names::Chosen;
 use crate::disk::Dir;
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{ContainerId, DiffId, ImageId, LayerId, Sha256};
 use crate::progress::Progress;
-use crate::show;
 use crate::store::{Container, Store};
+use crate::text;
 use rayon::prelude::*;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -109,9 +109,9 @@ pub fn of_image(
     let remade: Vec<&Layer> = out.layers.iter().filter(|l| l.instead_of.is_some()).collect();
     if !remade.is_empty() {
         let names = remade.iter().map(|l| l.id.short()).collect::<Vec<_>>().join(", ");
-        let text = docker_json::as_text(&out.config)?;
+        let text = json::as_text(&out.config)?;
         let diffs: Vec<DiffId> = out.layers.iter().map(|l| l.diff).collect();
-        let text = docker_json::set(text, &[("rootfs", rootfs(&diffs))])?;
+        let text = json::set(text, &[("rootfs", rootfs(&diffs))])?;
         out.config = text.into_bytes();
         out.id = ImageId(Sha256::of(&out.config));
         out.was = Some(id);
@@ -134,7 +134,7 @@ fn rootfs(diffs: &[DiffId]) -> String {
 fn sockets(layers: &[Layer]) -> Option<String> {
     let n: u64 = layers.iter().map(|l| l.sockets).sum();
     (n > 0)
-        .then(|| format!("{} left out: no tar can hold them", show::plural(usize::try_from(n).unwrap_or(0), "socket")))
+        .then(|| format!("{} left out: no tar can hold them", text::plural(usize::try_from(n).unwrap_or(0), "socket")))
 }
 
 /// Keeps what Docker notes as an image's parent only where `docker load` takes it: the parent is in the archive, and its history is the
@@ -185,9 +185,9 @@ pub fn of_container(
     let on = |e: Error| e.on(format!("{} cannot be exported", c.subject()));
     let layers = taken(measured, &stack(store, c)?).map_err(on)?;
     let found = c.files.iter().find(|f| f.name == "config.v2.json");
-    let bytes = found.map(|f| f.content.bytes(root, store.written_by.name(), docker_json::LIMIT)).transpose();
+    let bytes = found.map(|f| f.content.bytes(root, store.written_by.name(), json::LIMIT)).transpose();
     let bytes = bytes.map_err(on)?.flatten().ok_or_else(|| on(Error::corrupt("it has no configuration")))?;
-    let text = docker_json::as_text(&bytes).map_err(on)?;
+    let text = json::as_text(&bytes).map_err(on)?;
     let mut notes = Vec::new();
     let image = image_of(text).map_err(on)?.filter(|id| store.images.contains_key(id));
     let of_image = image.map(|id| store.config(root, id)).transpose().map_err(on)?;
@@ -210,7 +210,7 @@ pub fn of_container(
 
 /// The image that a container's config names: for one of Docker up to 1.9 the new id, which is not in its old file.
 fn image_of(container: &str) -> Result<Option<ImageId>> {
-    let top = docker_json::top_level(container)?;
+    let top = json::top_level(container)?;
     let named: Option<String> = top.get("Image").and_then(|raw| serde_json::from_str(raw.get()).ok());
     Ok(named.and_then(|id| ImageId::parse(&id).ok()))
 }
@@ -223,20 +223,20 @@ fn composed(
     store: &Store,
     layers: &[Layer],
 ) -> Result<String> {
-    let top = docker_json::top_level(container)?;
-    let of_image = of_image.map(docker_json::as_text).transpose()?.unwrap_or("{}");
-    let from = docker_json::top_level(of_image)?;
+    let top = json::top_level(container)?;
+    let of_image = of_image.map(json::as_text).transpose()?.unwrap_or("{}");
+    let from = json::top_level(of_image)?;
     let mut out: BTreeMap<&str, String> = BTreeMap::new();
     for key in PLATFORM {
         if let Some(value) = from.get(key) {
             out.insert(key, value.get().to_owned());
         }
     }
-    out.entry("architecture").or_insert_with(|| docker_json::string(architecture()));
-    out.entry("os").or_insert_with(|| docker_json::string("linux"));
+    out.entry("architecture").or_insert_with(|| json::string(architecture()));
+    out.entry("os").or_insert_with(|| json::string("linux"));
     let own = match top.get("Config") {
-        Some(config) => docker_json::top_level(config.get())?,
-        None => docker_json::Object::default(),
+        Some(config) => json::top_level(config.get())?,
+        None => json::Object::default(),
     };
     let config: Vec<String> = OF_IMAGE
         .iter()
@@ -257,7 +257,7 @@ fn composed(
                 .map_err(|e| Error::corrupt("the history of its image").with_source(e))?,
             None => Vec::new(),
         };
-        let entry = |by: String| format!("{{\"created\":{created},\"created_by\":{}}}", docker_json::string(&by));
+        let entry = |by: String| format!("{{\"created\":{created},\"created_by\":{}}}", json::string(&by));
         let mut history: Vec<String> = before.iter().map(|e| e.get().to_owned()).collect();
         if c.init.is_some() {
             history.push(entry("unaufs export: what Docker puts into each container".to_owned()));
@@ -280,11 +280,11 @@ fn words(key: &str, value: &RawValue) -> String {
 
 /// Where volumes and folders of the host were mounted.
 fn mount_points(container: &str) -> Result<Vec<String>> {
-    let top = docker_json::top_level(container)?;
+    let top = json::top_level(container)?;
     let mut out = BTreeSet::new();
     for key in ["MountPoints", "Volumes"] {
         let Some(raw) = top.get(key).filter(|v| v.get() != "null") else { continue };
-        out.extend(docker_json::top_level(raw.get())?.entries().into_keys().map(|k| show::text(&k)));
+        out.extend(json::top_level(raw.get())?.entries().into_keys().map(|k| text::text(&k)));
     }
     Ok(out.into_iter().collect())
 }

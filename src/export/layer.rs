@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! tar-split is there    the tar that Docker had, to the byte; the recorded digest is checked while it passes
-//! Docker up to 1.7      no tar-split, but a digest that `migrate` gives it too: the tar of crate::branchtar
-//! otherwise             a tar of our own (crate::viewtar): another digest, so another image id
+//! Docker up to 1.7      no tar-split, but a digest that `migrate` gives it too: the tar of crate::tar::branchtar
+//! otherwise             a tar of our own (crate::tar::viewtar): another digest, so another image id
 //! ```
 
-use crate::branchtar;
-use crate::digest;
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
-use crate::layertar::TarWriter;
 use crate::store::{Content, Store};
-use crate::tarsplit::DiffIdWriter;
-use crate::viewtar::{self, Shift};
+use crate::tar::branchtar;
+use crate::tar::digest;
+use crate::tar::split::DiffIdWriter;
+use crate::tar::viewtar::{self, Shift};
+use crate::tar::writer::TarWriter;
 use std::collections::BTreeMap;
 use std::io::{Write, sink};
 

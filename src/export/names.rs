@@ -10,8 +10,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ids::{ContainerId, ImageId};
-use crate::show;
 use crate::store::{Container, Image, Store};
+use crate::text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -158,17 +158,17 @@ fn unknown(what: &str, name: &str, all: impl Iterator<Item = String>) -> Error {
         true => format!("there is no {what} at all"),
         false => format!("there are: {}", listed(&all)),
     };
-    Error::new(Kind::Usage, format!("there is no {what} \"{}\"", show::text(name))).hint(hint)
+    Error::new(Kind::Usage, format!("there is no {what} \"{}\"", text::text(name))).hint(hint)
 }
 
 fn ambiguous(what: &str, name: &str, found: impl Iterator<Item = String>) -> Error {
     let found: Vec<String> = found.collect();
-    Error::new(Kind::Usage, format!("\"{}\" may be more than one {what}", show::text(name)))
+    Error::new(Kind::Usage, format!("\"{}\" may be more than one {what}", text::text(name)))
         .hint(format!("say which: {}", listed(&found)))
 }
 
 fn listed(names: &[String]) -> String {
-    let mut out = names.iter().take(LISTED).map(|n| show::text(n)).collect::<Vec<_>>().join(", ");
+    let mut out = names.iter().take(LISTED).map(|n| text::text(n)).collect::<Vec<_>>().join(", ");
     if names.len() > LISTED {
         let _ = write!(out, " and {} more", names.len() - LISTED);
     }

@@ -44,7 +44,7 @@ impl Place {
     pub fn new(root: &Dir, path: &Path) -> Result<Place> {
         use std::os::unix::ffi::OsStrExt;
         let usage = |what: String| Error::new(Kind::Usage, what);
-        let shown = crate::show::path(path);
+        let shown = crate::text::path(path);
         let name = path.file_name().ok_or_else(|| usage(format!("{shown} names no file")))?.as_bytes().to_vec();
         let parent = match path.parent() {
             Some(p) if !p.as_os_str().is_empty() => p,
@@ -107,7 +107,7 @@ fn inside(dir: &Dir, root: &Dir) -> Result<bool> {
     let top = root.meta()?;
     let mut path = Some(dir.label());
     while let Some(p) = path {
-        let m = rustix::fs::lstat(p).on(|| format!("stat {}", crate::show::path(p)))?;
+        let m = rustix::fs::lstat(p).on(|| format!("stat {}", crate::text::path(p)))?;
         if (m.st_dev, m.st_ino) == (top.dev, top.ino) {
             return Ok(true);
         }
@@ -188,7 +188,7 @@ pub fn room(place: &Place, bytes: Option<u64>) -> Result<()> {
         return Ok(());
     }
     let what =
-        format!("{} needs {}, and there are {}", place.shown(), crate::show::size(bytes), crate::show::size(free));
+        format!("{} needs {}, and there are {}", place.shown(), crate::text::size(bytes), crate::text::size(free));
     Err(Error::new(Kind::Space, what).hint("write it elsewhere, or make it smaller with --compress"))
 }
 

@@ -10,7 +10,7 @@
 
 use super::layer::{Layer, Layers};
 use crate::error::{Error, IoContext, Result};
-use crate::tarsplit::beside;
+use crate::tar::split::beside;
 use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

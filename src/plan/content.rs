@@ -19,7 +19,7 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
         let mut note = |id: &'static str, list: &scan::Paths, what: &str, effect: &str| {
             if list.count > 0 {
                 let first: Vec<String> =
-                    list.first.iter().take(3).map(|p| format!("/{}", crate::show::bytes(p))).collect();
+                    list.first.iter().take(3).map(|p| format!("/{}", crate::text::bytes(p))).collect();
                 let more = if list.count > 3 { format!(" and {} more", list.count - 3) } else { String::new() };
                 let what = format!("{what}: {}{more}", first.join(", "));
                 checks.push(Finding::new(id, subject.clone(), what).effect(effect));
@@ -40,13 +40,13 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
             note("L01", list, kind.describe(), "not part of the layer, and not moved");
         }
         if let Some(limit) = limit.filter(|limit| f.most_names >= *limit) {
-            let what = format!("a file with {} names; the limit is {limit}", crate::show::count(f.most_names));
+            let what = format!("a file with {} names; the limit is {limit}", crate::text::count(f.most_names));
             checks.push(Finding::new("L10", subject.clone(), what).effect("copied instead of linked"));
         }
         let shown = found.shown.get(&l.id).copied().unwrap_or_default();
         let idle = if shown.counted { f.whiteouts.saturating_sub(shown.whiteouts) } else { 0 };
         if idle > 0 {
-            let what = format!("{} of what no layer below shows", crate::show::plural(idle as usize, "whiteout"));
+            let what = format!("{} of what no layer below shows", crate::text::plural(idle as usize, "whiteout"));
             checks.push(Finding::new("L08", subject.clone(), what).effect("left out; nothing is seen of it"));
         }
         if f.opaque_root {
@@ -62,7 +62,7 @@ pub fn quirks(quirks: &[Quirk], checks: &mut Vec<Finding>) {
         by_layer.entry(&q.layer).or_default().push(q);
     }
     for (layer, list) in by_layer {
-        let first: Vec<String> = list.iter().take(3).map(|q| crate::show::bytes(&q.path)).collect();
+        let first: Vec<String> = list.iter().take(3).map(|q| crate::text::bytes(&q.path)).collect();
         let more = if list.len() > 3 { format!(" and {} more", list.len() - 3) } else { String::new() };
         checks.push(
             Finding::new(
@@ -106,7 +106,7 @@ pub fn to_stop(containers: &[PlanContainer], docker_runs: bool, checks: &mut [Fi
             }
             "H01" if !running.is_empty() => {
                 const SHOWN: usize = 5;
-                let names: Vec<String> = running.iter().take(SHOWN).map(|c| crate::show::text(&c.name)).collect();
+                let names: Vec<String> = running.iter().take(SHOWN).map(|c| crate::text::text(&c.name)).collect();
                 let more = running.len().saturating_sub(SHOWN);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 f.effect = Some(format!("these containers have to stop: {}{more}", names.join(", ")));

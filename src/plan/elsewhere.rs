@@ -1,4 +1,4 @@
-//! `--target DIR`: the new root in another place, usually on another disk. Looks only; [`crate::engine::carry`] copies.
+//! `--target DIR`: the new root in another place, usually on another disk. Looks only; [`crate::run::carry`] copies.
 //!
 //! ```text
 //! ROOT/…                                                   DIR/…
@@ -137,7 +137,7 @@ impl Elsewhere {
 impl Carried {
     /// Its name in the journal and in reports.
     pub fn name(&self) -> String {
-        crate::show::bytes(&self.path)
+        crate::text::bytes(&self.path)
     }
 }
 
@@ -329,8 +329,8 @@ fn others(store: &Store, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         if images + containers > 0 {
             let what = format!(
                 "{} and {} of the driver {driver}",
-                crate::show::plural(images, "image"),
-                crate::show::plural(containers, "container")
+                crate::text::plural(images, "image"),
+                crate::text::plural(containers, "container")
             );
             out.push(
                 Finding::new("N02", format!("{driver}/"), what)
@@ -343,21 +343,21 @@ fn others(store: &Store, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
 }
 
 fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
-    let (total, dir) = (e.total(), crate::show::text(&e.path));
+    let (total, dir) = (e.total(), crate::text::text(&e.path));
     let what = format!(
         "{} in {} and {} go along by copy",
-        crate::show::size(total.bytes),
-        crate::show::plural(usize::try_from(total.files).unwrap_or(usize::MAX), "file"),
-        crate::show::plural(usize::try_from(total.folders).unwrap_or(usize::MAX), "folder"),
+        crate::text::size(total.bytes),
+        crate::text::plural(usize::try_from(total.files).unwrap_or(usize::MAX), "file"),
+        crate::text::plural(usize::try_from(total.folders).unwrap_or(usize::MAX), "folder"),
     );
     out.push(Finding::new("N04", dir.clone(), what).effect("volumes, networks, logs and the rest exist twice"));
     let remapped = root.label().file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));
     let told = if remapped { e.path.rsplit_once('/').map_or("/", |(p, _)| p) } else { &e.path };
     out.push(
-        Finding::new("N03", "daemon.json", format!("Docker's root becomes {}", crate::show::text(told)))
+        Finding::new("N03", "daemon.json", format!("Docker's root becomes {}", crate::text::text(told)))
             .fix(format!(
                 "before Docker starts on it: set \"data-root\": {} in daemon.json (before 17.05: \"graph\")",
-                crate::docker_json::string(told)
+                crate::docker::json::string(told)
             ))
             .effect("Docker goes on with the old root"),
     );
@@ -365,7 +365,7 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         let points = c.leave.iter().filter(|l| !c.path.starts_with(b"containers/") || l.contains(&b'/'));
         let own = c.mount.then(|| c.path.clone());
         for point in own.into_iter().chain(points.map(|l| super::scan::join(&c.path, l))) {
-            let shown = crate::show::bytes(&point);
+            let shown = crate::text::bytes(&point);
             out.push(
                 Finding::new("N05", shown.clone(), "something is mounted here")
                     .fix(format!("mount it at {dir}/{shown} too, before Docker starts, unless Docker mounts it itself"))
@@ -374,7 +374,7 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         }
         let (holder, name) = root.parent_of(&c.path)?;
         if is_frame(&c.path) && holder.stat(name)?.kind == FileType::Symlink {
-            let to = crate::show::bytes(&holder.read_link(name)?);
+            let to = crate::text::bytes(&holder.read_link(name)?);
             out.push(
                 Finding::new("N05", c.name(), format!("a symlink to {to}"))
                     .level(Level::Info)

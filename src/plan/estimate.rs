@@ -156,7 +156,7 @@ fn paper(plan: &Plan, found: &Found<'_>) -> Cost {
     }
     out += unit.file(journal(plan), 10);
     out += unit.empty(1);
-    out += unit.file(crate::engine::reserve::BYTES, 7);
+    out += unit.file(crate::run::reserve::BYTES, 7);
     out
 }
 
@@ -306,8 +306,8 @@ impl Rows<'_> {
         let no_inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
         let why_not = never.clone().or_else(|| match (missing, no_inodes) {
             (0, 0) => None,
-            (0, n) => Some(format!("{} inodes too few", crate::show::count(n))),
-            (n, _) => Some(format!("{} too little", crate::show::size(n))),
+            (0, n) => Some(format!("{} inodes too few", crate::text::count(n))),
+            (n, _) => Some(format!("{} too little", crate::text::size(n))),
         });
         made.written += self.along;
         let (seconds_min, seconds_max) = time(found.pace, sums, cost, &made);

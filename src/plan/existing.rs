@@ -137,7 +137,7 @@ fn read_metadata(root: &Dir, to: Target, store: &Store, out: &mut Existing) -> R
     }
     out.images = list("imagedb/content/sha256")?.iter().filter_map(|n| ImageId::from_hex(n).ok()).collect();
     out.mounts = list("layerdb/mounts")?.into_iter().collect();
-    out.repositories = match image.read_opt("repositories.json", crate::docker_json::LIMIT) {
+    out.repositories = match image.read_opt("repositories.json", crate::docker::json::LIMIT) {
         Ok(None) => Some(Repositories::new()),
         Ok(Some(bytes)) => parse_repositories(&bytes),
         Err(_) => None,

@@ -148,11 +148,11 @@ fn mounted(path: &Path, machine: &Machine, out: &mut Vec<Finding>) -> Result<()>
     const SHOWN: usize = 20;
     let all = mounts::below_in(&machine.file("proc"), path)?;
     for m in all.iter().take(SHOWN) {
-        let f = Finding::new("H02", crate::show::path(&m.point), format!("a {} is mounted here", m.fstype));
+        let f = Finding::new("H02", crate::text::path(&m.point), format!("a {} is mounted here", m.fstype));
         out.push(if m.point.starts_with(path.join("volumes")) {
             f.level(Level::Info).effect("none: volumes are not touched")
         } else {
-            f.fix(format!("umount {}", crate::show::path(&m.point)))
+            f.fix(format!("umount {}", crate::text::path(&m.point)))
                 .effect("what lies below the mount is hidden, or in use")
         });
     }

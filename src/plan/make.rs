@@ -5,14 +5,14 @@ use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts};
 use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
-use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
+use crate::layer::branch::{Branch, Format};
+use crate::layer::view::Chain;
 use crate::progress::Progress;
 use crate::store::{self, Content, Layer, Store};
 use crate::target::Target;
-use crate::view::Chain;
 use std::collections::BTreeMap;
 
 /// What is known before the store is looked at.
@@ -90,7 +90,7 @@ pub fn make_on(
     #[rustfmt::skip]
     let found =
         Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };
-    let mut plan = plan(&found, options, crate::engine::now());
+    let mut plan = plan(&found, options, crate::run::now());
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     weigh(&mut plan, &found);

@@ -205,7 +205,7 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
             let dead = if existing.chains > 0 {
                 format!(
                     "; its records name {} of which no folder is left",
-                    crate::show::plural(existing.chains, "layer")
+                    crate::text::plural(existing.chains, "layer")
                 )
             } else {
                 String::new()
@@ -218,13 +218,13 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
         State::Populated => {
             let text = format!(
                 "it holds {}, {} and {}",
-                crate::show::plural(existing.folders.len(), "layer"),
-                crate::show::plural(existing.images.len(), "image"),
-                crate::show::plural(existing.containers.len(), "container")
+                crate::text::plural(existing.folders.len(), "layer"),
+                crate::text::plural(existing.images.len(), "image"),
+                crate::text::plural(existing.containers.len(), "container")
             );
             let effect = format!(
                 "all of it stays as it is and the old store is added; {} are in both and are kept as they are there",
-                crate::show::plural(decided.kept.len(), "layer")
+                crate::text::plural(decided.kept.len(), "layer")
             );
             out.push(Finding::new("T02", format!("{to}/"), text).effect(effect));
         }
@@ -239,7 +239,7 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
         );
     }
     for (reference, (_, theirs)) in &decided.references {
-        let subject = format!("tag {}", crate::show::text(reference));
+        let subject = format!("tag {}", crate::text::text(reference));
         out.push(Finding::new("T03", subject, lost_reference(theirs)).effect("the old image moves without this name"));
     }
     out

@@ -5,11 +5,11 @@
 //! and the paths that only aufs showed are named. aufs's lookup: fs/aufs/dentry.c, au_lkup_dentry and au_do_lookup (aufs5.10).
 
 use super::scan::{Facts, LIST, join};
-use crate::branch::{self, Format};
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
-use crate::view::{Chain, Contributors};
+use crate::layer::branch::{self, Format};
+use crate::layer::view::{Chain, Contributors};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,11 +4,11 @@
 //! which are cut at [`LIST`], not with the files.
 
 use super::estimate::tree;
-use crate::branch::{self, Format, Internal, Name};
 use crate::disk::here::Here;
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, Result};
-use crate::walk::walk;
+use crate::layer::branch::{self, Format, Internal, Name};
+use crate::layer::walk::walk;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -166,8 +166,8 @@ fn too_deep(path: &[u8], depth: usize) -> Result<()> {
     if depth <= DEPTH && path.len() <= PATH {
         return Ok(());
     }
-    let end = crate::show::bytes(path.get(..80).unwrap_or(path));
-    let length = crate::show::size(PATH as u64);
+    let end = crate::text::bytes(path.get(..80).unwrap_or(path));
+    let length = crate::text::size(PATH as u64);
     Err(Error::corrupt(format!("folders nested more than {DEPTH} deep, or a path of more than {length}: {end}…")))
 }
 

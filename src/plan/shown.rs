@@ -8,12 +8,12 @@
 //! layer and a layer's new folders cost nothing.
 
 use super::scan::Facts;
-use crate::branch::{self, Branch, Format};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
+use crate::layer::branch::{self, Branch, Format};
+use crate::layer::view::Chain;
 use crate::store::{Layer, Store};
-use crate::view::Chain;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,7 +1,7 @@
 //! What `export` says at its end.
 
 use crate::export::Summary;
-use crate::show;
+use crate::text;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -25,13 +25,13 @@ impl Document<'_> {
         let mut out = String::new();
         let what = match (s.images.len(), s.layers) {
             (_, 0) => "one tree".to_owned(),
-            (images, layers) => format!("{}, {}", show::plural(images, "image"), show::plural(layers, "layer")),
+            (images, layers) => format!("{}, {}", text::plural(images, "image"), text::plural(layers, "layer")),
         };
-        let to = if s.output == "-" { "stdout".to_owned() } else { show::text(&s.output) };
-        let _ = writeln!(out, "exported {what} ({}) to {to}", show::size(s.bytes));
+        let to = if s.output == "-" { "stdout".to_owned() } else { text::text(&s.output) };
+        let _ = writeln!(out, "exported {what} ({}) to {to}", text::size(s.bytes));
         let (tagged, bare): (Vec<_>, Vec<_>) = s.images.iter().partition(|i| !i.tags.is_empty());
         for image in tagged.iter().chain(&bare).take(LISTED) {
-            let tags = image.tags.iter().map(|t| show::text(t)).collect::<Vec<_>>().join(" ");
+            let tags = image.tags.iter().map(|t| text::text(t)).collect::<Vec<_>>().join(" ");
             let _ = writeln!(out, "  {}  {}", image.id.short(), if tags.is_empty() { "<none>" } else { &tags });
         }
         if s.images.len() > LISTED {
@@ -41,7 +41,7 @@ impl Document<'_> {
             let _ = writeln!(out, "note: {note}");
         }
         for (name, why) in &s.left_out {
-            let _ = writeln!(out, "left out: {}: {why}", show::text(name));
+            let _ = writeln!(out, "left out: {}: {why}", text::text(name));
         }
         out
     }

@@ -4,7 +4,7 @@ use super::plan::{groups, mode, seconds};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
-use crate::show;
+use crate::text;
 use askama::Template;
 use serde::Serialize;
 
@@ -80,7 +80,7 @@ impl Fleet {
     pub fn text(&self) -> String {
         let mut out = format!(
             "{}: {} blocked, {} with warnings, {} ready\n",
-            show::plural(self.hosts.len(), "host"),
+            text::plural(self.hosts.len(), "host"),
             self.blocked,
             self.warned,
             self.ready
@@ -102,9 +102,9 @@ impl Fleet {
             blocked: self.blocked,
             warned: self.warned,
             ready: self.ready,
-            hosts_told: show::plural(self.hosts.len(), "host"),
-            bytes: show::size(self.hosts.iter().map(|h| h.store_bytes).sum()),
-            needs: show::size(self.hosts.iter().map(|h| h.new_bytes).sum()),
+            hosts_told: text::plural(self.hosts.len(), "host"),
+            bytes: text::size(self.hosts.iter().map(|h| h.store_bytes).sum()),
+            needs: text::size(self.hosts.iter().map(|h| h.new_bytes).sum()),
             common: self.common(),
             json: super::html::embedded(self)?,
         };
@@ -150,16 +150,16 @@ impl Host {
             .map(|g| if g.count > 1 { format!("{} ×{}", g.first.id, g.count) } else { g.first.id.clone() })
             .collect();
         Host {
-            host: show::text(&p.host.name),
-            root: show::text(&p.root.path),
+            host: text::text(&p.host.name),
+            root: text::text(&p.root.path),
             class,
             verdict,
             target: format!("{} {}", p.options.to, chosen.map_or("", |e| mode(e.mode))),
             images: p.summary.images,
             containers: p.summary.containers,
-            bytes: show::size(p.summary.bytes),
-            needs: chosen.map(|e| show::size(e.new_bytes)).unwrap_or_default(),
-            free: show::size(p.root.room.free_bytes),
+            bytes: text::size(p.summary.bytes),
+            needs: chosen.map(|e| text::size(e.new_bytes)).unwrap_or_default(),
+            free: text::size(p.root.room.free_bytes),
             time: chosen.map(seconds).unwrap_or_default(),
             checks: told.join(", "),
             serious: serious().map(|g| (g.first.id.clone(), g.first.level)).collect(),

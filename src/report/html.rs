@@ -10,8 +10,8 @@ use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
 use crate::plan::elsewhere::{Elsewhere, Stays};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
-use crate::show;
 use crate::store::Role;
+use crate::text;
 use askama::Template;
 use icicle::{Icicle, LayerBox, users};
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub struct Record {
     /// How it was last verified.
     pub verified: Option<String>,
     /// What was done.
-    pub sums: crate::engine::stage::Sums,
+    pub sums: crate::run::stage::Sums,
     /// Bytes of disk that are taken, if known.
     pub disk: Option<u64>,
 }
@@ -168,9 +168,9 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     let mut stays: Vec<[String; 4]> = p.left_behind.iter().take(STAYS).map(stay).collect();
     let page = Page {
         p,
-        title: format!("unaufs: {}", show::text(&p.host.name)),
-        host: show::text(&p.host.name),
-        path: show::text(&p.root.path),
+        title: format!("unaufs: {}", text::text(&p.host.name)),
+        host: text::text(&p.host.name),
+        path: text::text(&p.root.path),
         class,
         verdict,
         tiles: match record {
@@ -181,25 +181,25 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         info,
         fine,
         more_stays: stays.split_off(stays.len().min(STAYS_SHOWN)),
-        more_stays_told: format!("{} more", show::count(p.left_behind.len().saturating_sub(STAYS_SHOWN) as u64)),
+        more_stays_told: format!("{} more", text::count(p.left_behind.len().saturating_sub(STAYS_SHOWN) as u64)),
         stays,
         stays_more: p.left_behind.len().saturating_sub(STAYS),
         bars,
         free_at,
-        free: show::size(p.root.room.free_bytes),
+        free: text::size(p.root.room.free_bytes),
         found: found(p),
         elsewhere: p.elsewhere.as_ref().map(elsewhere),
-        more_images_told: format!("{} more", show::count((more_images.len() + images_left_out) as u64)),
+        more_images_told: format!("{} more", text::count((more_images.len() + images_left_out) as u64)),
         images,
         more_images,
         images_left_out,
-        store_total: show::size(p.summary.bytes),
+        store_total: text::size(p.summary.bytes),
         boxes,
-        boxes_left_out: (boxes_left_out > 0).then(|| show::count(boxes_left_out as u64)),
+        boxes_left_out: (boxes_left_out > 0).then(|| text::count(boxes_left_out as u64)),
         height,
         layers,
         layers_left_out,
-        more_containers_told: format!("{} more", show::count((more_containers.len() + containers_left_out) as u64)),
+        more_containers_told: format!("{} more", text::count((more_containers.len() + containers_left_out) as u64)),
         containers,
         more_containers,
         containers_left_out,
@@ -219,7 +219,7 @@ const STAYS: usize = 100;
 const STAYS_SHOWN: usize = 12;
 
 fn stay(l: &LeftBehind) -> [String; 4] {
-    [show::text(&l.kind), show::text(super::short(&l.id)), show::text(&l.name), show::text(&l.reason)]
+    [text::text(&l.kind), text::text(super::short(&l.id)), text::text(&l.name), text::text(&l.reason)]
 }
 
 /// What is in the store, in a sentence.
@@ -227,23 +227,23 @@ fn found(p: &Plan) -> String {
     let s = &p.summary;
     format!(
         "{} ({}), {}, {}, {} files; {}; {}, {}.",
-        show::plural(s.images, "image"),
-        show::plural(s.tags, "name"),
-        show::plural(s.layers, "layer"),
-        show::size(s.bytes),
-        show::count(s.files),
-        show::plural(s.containers, "container"),
-        show::plural(s.volumes, "volume"),
+        text::plural(s.images, "image"),
+        text::plural(s.tags, "name"),
+        text::plural(s.layers, "layer"),
+        text::size(s.bytes),
+        text::count(s.files),
+        text::plural(s.containers, "container"),
+        text::plural(s.volumes, "volume"),
         super::plan::volumes(p)
     )
 }
 
 /// With `--target`: the new root, what goes along, and what does not.
 fn elsewhere(e: &Elsewhere) -> String {
-    let name = |s: &Stays| format!("{} ({})", show::bytes(&s.name), show::text(&s.reason));
+    let name = |s: &Stays| format!("{} ({})", text::bytes(&s.name), text::text(&s.reason));
     let mut stays: Vec<String> = e.stays.iter().take(STAYS_SHOWN).map(name).collect();
     if e.stays.len() > STAYS_SHOWN {
-        stays.push(format!("{} more", show::count((e.stays.len() - STAYS_SHOWN) as u64)));
+        stays.push(format!("{} more", text::count((e.stays.len() - STAYS_SHOWN) as u64)));
     }
     let stays = if stays.is_empty() { "nothing".to_owned() } else { stays.join(", ") };
     format!("The {}. In the old root only: {stays}.", super::plan::along(e))
@@ -263,7 +263,7 @@ fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static
         let text = match r.state.as_str() {
             "switched" => match &p.elsewhere {
                 Some(e) => {
-                    format!("Migrated to {} in {}. The old root was not touched.", p.options.to, show::text(&e.path))
+                    format!("Migrated to {} in {}. The old root was not touched.", p.options.to, text::text(&e.path))
                 }
                 None if p.options.to.picked_by_docker() => {
                     format!("Migrated to {}. Docker will start on it.", p.options.to)
@@ -276,12 +276,12 @@ fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static
     }
     let (blocks, warns) = (kinds(groups, Level::Block), kinds(groups, Level::Warn));
     if crate::checks::plan_is_blocked(&p.checks) {
-        return ("bad", format!("Not yet: {} in the way.", show::plural(blocks, "check")));
+        return ("bad", format!("Not yet: {} in the way.", text::plural(blocks, "check")));
     }
     match (blocks, p.left_behind.len()) {
         (0, 0) if warns == 0 => ("good", "Ready. All images and containers move.".to_owned()),
         (0, 0) => {
-            ("good", format!("Ready. All images and containers move; {} to read.", show::plural(warns, "warning")))
+            ("good", format!("Ready. All images and containers move; {} to read.", text::plural(warns, "warning")))
         }
         (0, n) => (
             "warn",
@@ -301,7 +301,7 @@ fn tiles(chosen: Option<&Estimate>, groups: &[Group<'_>]) -> Vec<Tile> {
     vec![
         Tile { name: "Fits", value: if fits { "yes" } else { "no" }.to_owned(), class: good(fits) },
         Tile { name: "Time", value: chosen.map(seconds).unwrap_or_default(), class: "" },
-        Tile { name: "Space", value: chosen.map(|e| show::size(e.new_bytes)).unwrap_or_default(), class: "" },
+        Tile { name: "Space", value: chosen.map(|e| text::size(e.new_bytes)).unwrap_or_default(), class: "" },
         Tile { name: "Blockers", value: blocks.to_string(), class: good(blocks == 0) },
         Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },
     ]
@@ -313,10 +313,10 @@ fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
     let good = |b: bool| if b { "good" } else { "warn" };
     let verified = r.verified.is_some();
     vec![
-        Tile { name: "Took", value: format!("{} s", show::count(done.seconds)), class: "" },
-        Tile { name: "New bytes", value: done.new_bytes.map_or("not known".to_owned(), show::size), class: "" },
+        Tile { name: "Took", value: format!("{} s", text::count(done.seconds)), class: "" },
+        Tile { name: "New bytes", value: done.new_bytes.map_or("not known".to_owned(), text::size), class: "" },
         Tile { name: "Verified", value: if verified { "yes" } else { "not yet" }.to_owned(), class: good(verified) },
-        Tile { name: "Stay behind", value: show::count(behind as u64), class: good(behind == 0) },
+        Tile { name: "Stay behind", value: text::count(behind as u64), class: good(behind == 0) },
         Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },
     ]
 }
@@ -327,7 +327,7 @@ fn of_id(p: &Plan, id: &str, level: Level) -> Problem {
     let check = crate::checks::explain(id);
     let first = all.next();
     let rest: Vec<String> = all.map(|c| format!("{}: {}", c.subject, c.message)).collect();
-    let text = |s: Option<&String>| s.map(|s| show::text(s)).unwrap_or_default();
+    let text = |s: Option<&String>| s.map(|s| text::text(s)).unwrap_or_default();
     Problem {
         id: id.to_owned(),
         level: match level {
@@ -336,14 +336,14 @@ fn of_id(p: &Plan, id: &str, level: Level) -> Problem {
             Level::Info => "info",
             Level::Ok => "ok",
         },
-        subject: first.map(|f| show::text(&f.subject.to_string())).unwrap_or_default(),
-        message: first.map(|f| show::text(&f.message)).unwrap_or_default(),
+        subject: first.map(|f| text::text(&f.subject.to_string())).unwrap_or_default(),
+        message: first.map(|f| text::text(&f.message)).unwrap_or_default(),
         fix: text(first.and_then(|f| f.fix.as_ref())),
         effect: text(first.and_then(|f| f.effect.as_ref())),
         explain: check.map_or("", |c| c.explain),
         left_out: rest.len().saturating_sub(MORE),
-        more_count: show::count(rest.len() as u64),
-        more: rest.into_iter().take(MORE).map(|s| show::text(&s)).collect(),
+        more_count: text::count(rest.len() as u64),
+        more: rest.into_iter().take(MORE).map(|s| text::text(&s)).collect(),
     }
 }
 
@@ -375,9 +375,9 @@ fn bars(p: &Plan) -> (Vec<Bar>, Option<String>) {
             chosen: e.chosen,
             fits: e.fits,
             width: if e.possible { percent(e.new_bytes, scale) } else { "0".to_owned() },
-            bytes: if e.possible { show::size(e.new_bytes) } else { "–".to_owned() },
-            inodes: if e.possible { show::count(e.new_inodes) } else { "–".to_owned() },
-            shared: if e.possible { show::size(e.shared_bytes) } else { "–".to_owned() },
+            bytes: if e.possible { text::size(e.new_bytes) } else { "–".to_owned() },
+            inodes: if e.possible { text::count(e.new_inodes) } else { "–".to_owned() },
+            shared: if e.possible { text::size(e.shared_bytes) } else { "–".to_owned() },
             time: if e.possible { seconds(e) } else { "–".to_owned() },
             why: e.why_not.clone().map_or_else(|| "yes".to_owned(), |w| format!("no: {w}")),
         })
@@ -404,13 +404,13 @@ fn images(p: &Plan) -> (Vec<ImageRow>, Vec<ImageRow>, usize) {
     let left_out = all.len().saturating_sub(drawn + LISTED);
     let mut rows = all.into_iter().take(drawn + LISTED).map(|(_, i)| {
         let id = i.id.to_string();
-        let names: Vec<String> = i.tags.iter().chain(&i.digests).map(|t| show::text(t)).collect();
+        let names: Vec<String> = i.tags.iter().chain(&i.digests).map(|t| text::text(t)).collect();
         ImageRow {
             name: if names.is_empty() { "<none>".to_owned() } else { names.join(", ") },
             id: super::short(&id).to_owned(),
-            total: show::size(i.bytes_total),
-            unique: show::size(i.bytes_unique),
-            shared: show::size(i.bytes_shared),
+            total: text::size(i.bytes_total),
+            unique: text::size(i.bytes_unique),
+            shared: text::size(i.bytes_shared),
             unique_width: percent(i.bytes_unique, most),
             shared_at: percent(i.bytes_unique, most),
             shared_width: percent(i.bytes_shared, most),
@@ -429,9 +429,9 @@ fn containers(p: &Plan) -> (Vec<[String; 4]>, Vec<[String; 4]>, usize) {
     let names: HashMap<String, &PlanImage> = p.images.iter().map(|i| (i.id.to_string(), i)).collect();
     let mut rows = all.iter().take(SHOWN + LISTED).map(|c| {
         let tag = names.get(&c.image).and_then(|i| i.tags.first());
-        let image = tag.map_or_else(|| super::short(&show::text(&c.image)).to_owned(), |t| show::text(t));
+        let image = tag.map_or_else(|| super::short(&text::text(&c.image)).to_owned(), |t| text::text(t));
         let state = if c.running { "marked as running" } else { "stopped" };
-        [show::text(&c.name), image, state.to_owned(), show::size(c.bytes)]
+        [text::text(&c.name), image, state.to_owned(), text::size(c.bytes)]
     });
     let first = rows.by_ref().take(SHOWN).collect();
     (first, rows.collect(), all.len().saturating_sub(SHOWN + LISTED))
@@ -450,8 +450,8 @@ fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {
             Role::Init => "init",
             Role::Container => "container",
         },
-        bytes: show::size(l.facts.bytes),
-        files: show::count(l.facts.files + l.facts.folders),
+        bytes: text::size(l.facts.bytes),
+        files: text::count(l.facts.files + l.facts.folders),
         users: users.get(&l.id).copied().unwrap_or(0),
     };
     (all.iter().take(LISTED).map(row).collect(), all.len().saturating_sub(LISTED))
@@ -470,8 +470,8 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
             let now = second(when);
             let span = |a: i64, b: i64| u64::try_from(b.saturating_sub(a)).unwrap_or(0);
             let step = Step {
-                at: show::text(when),
-                name: show::text(what),
+                at: text::text(when),
+                name: text::text(what),
                 took: format!("{} s", span(at, now)),
                 x: percent(span(begin, at), whole),
                 width: percent(span(at, now), whole),
@@ -484,22 +484,22 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
     let compared = super::truth::Comparison::of(p, r);
     let mut table: Vec<[String; 3]> = compared.iter().flat_map(|c| c.rows()).collect();
     let planned: u64 = p.layers.iter().map(|l| l.facts.files).sum();
-    let done = |name: &str, n: u64| [name.to_owned(), String::new(), show::count(n)];
+    let done = |name: &str, n: u64| [name.to_owned(), String::new(), text::count(n)];
     let names = sums.linked + sums.cloned + sums.copied;
-    table.push(["names of files".to_owned(), show::count(planned), show::count(names)]);
+    table.push(["names of files".to_owned(), text::count(planned), text::count(names)]);
     table.push(done("of these linked", sums.linked));
     table.push(done("of these with shared extents", sums.cloned));
     table.push(done("of these copied", sums.copied));
     let rate = |n: u64| n.checked_div(whole).unwrap_or(n);
     RecordRows {
         state: r.state.clone(),
-        started: show::text(&r.started),
-        verified: r.verified.as_deref().map(show::text),
-        layers: show::plural(p.layers.len(), "layer"),
+        started: text::text(&r.started),
+        verified: r.verified.as_deref().map(text::text),
+        layers: text::plural(p.layers.len(), "layer"),
         throughput: format!(
             "{} names and {} of content a second, verification included",
-            show::count(rate(names)),
-            show::size(rate(sums.bytes))
+            text::count(rate(names)),
+            text::size(rate(sums.bytes))
         ),
         compared: table,
         steps,

@@ -113,25 +113,25 @@ impl Inspection {
             Generation::Content => "Docker 1.10 or later",
             Generation::Graph => "Docker before 1.10",
         };
-        let head = format!("  root {}   written by {generation}", crate::show::text(&self.root));
+        let head = format!("  root {}   written by {generation}", crate::text::text(&self.root));
         out.flow(2, &[(Style::Bold, "unaufs inspect"), (Style::Plain, &head)]);
         out.flow(0, &[(Style::Bold, &format!("IMAGES ({})", self.images.len()))]);
         for i in self.images.iter().take(fold) {
             let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
             let name = if names.is_empty() { "<none>".to_owned() } else { names.join(", ") };
-            let layers = crate::show::plural(i.layers, "layer");
+            let layers = crate::text::plural(i.layers, "layer");
             // an image that cannot be converted has no other id than its old one
             let old = i.old_id.as_deref().filter(|_| i.broken.is_none());
             let old = old.map(|o| format!("  was {}", super::short(o))).unwrap_or_default();
-            let line = format!("  {}  {}  {layers}{old}", super::short(&i.id), crate::show::text(&name));
+            let line = format!("  {}  {}  {layers}{old}", super::short(&i.id), crate::text::text(&name));
             out.flow(4, &[(Style::Plain, &line), (Style::Warn, &broken(&i.broken))]);
         }
         more(self.images.len(), fold, &mut out);
         out.flow(0, &[(Style::Bold, &format!("CONTAINERS ({})", self.containers.len()))]);
         for c in self.containers.iter().take(fold) {
             let state = if c.running { "  marked as running" } else { "" };
-            let image = crate::show::text(super::short(&c.image));
-            let line = format!("  {}  {}  of {image}{state}", super::short(&c.id), crate::show::text(&c.name));
+            let image = crate::text::text(super::short(&c.image));
+            let line = format!("  {}  {}  of {image}{state}", super::short(&c.id), crate::text::text(&c.name));
             out.flow(4, &[(Style::Plain, &line), (Style::Warn, &broken(&c.broken))]);
         }
         more(self.containers.len(), fold, &mut out);
@@ -140,7 +140,7 @@ impl Inspection {
         more(self.layers.len(), fold, &mut out);
         out.flow(0, &[(Style::Bold, &format!("PROBLEMS ({})", self.problems.len()))]);
         for p in self.problems.iter().take(fold) {
-            let line = format!("  {} {}: {}", p.id, p.subject, crate::show::text(&p.message));
+            let line = format!("  {} {}: {}", p.id, p.subject, crate::text::text(&p.message));
             out.flow(6, &[(Style::of(p.level), &line)]);
         }
         more(self.problems.len(), fold, &mut out);
@@ -172,11 +172,11 @@ impl Inspection {
 }
 
 fn broken(why: &Option<String>) -> String {
-    why.as_ref().map(|w| format!("  STAYS BEHIND: {}", crate::show::text(w))).unwrap_or_default()
+    why.as_ref().map(|w| format!("  STAYS BEHIND: {}", crate::text::text(w))).unwrap_or_default()
 }
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", crate::show::count((all - shown) as u64)))]);
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", crate::text::count((all - shown) as u64)))]);
     }
 }

@@ -1,12 +1,12 @@
 //! What a migration did.
 
 use super::truth::Comparison;
-use crate::engine::Outcome;
 use crate::ids::LayerId;
-use crate::journal::State;
 use crate::plan::{LeftBehind, Mode, Plan};
-use crate::show;
+use crate::run::Outcome;
+use crate::run::journal::State;
 use crate::target::Target;
+use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -42,10 +42,10 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(
             out,
             "rewrote    {} in place{before}: {} changed, {}, {} opaque",
-            show::plural(s.outcome.built, "layer"),
-            show::plural(t.folders as usize, "folder"),
-            show::plural(t.whiteouts as usize, "whiteout"),
-            show::count(t.opaque)
+            text::plural(s.outcome.built, "layer"),
+            text::plural(t.folders as usize, "folder"),
+            text::plural(t.whiteouts as usize, "whiteout"),
+            text::count(t.opaque)
         );
     } else {
         built(&mut out, s, &before);
@@ -54,11 +54,11 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(
             out,
             "along      to {}: {} cloned, {} copied ({}), {} folders",
-            show::text(&e.path),
-            show::count(t.cloned),
-            show::count(t.copied),
-            show::size(t.bytes),
-            show::count(t.folders)
+            text::text(&e.path),
+            text::count(t.cloned),
+            text::count(t.copied),
+            text::size(t.bytes),
+            text::count(t.folders)
         );
     }
     let _ = writeln!(
@@ -73,7 +73,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     }
     if s.outcome.state == State::Switched {
         let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
-        let root = show::text(&p.root.path);
+        let root = text::text(&p.root.path);
         match &p.elsewhere {
             None if p.options.mode == Mode::Move => {
                 let _ = writeln!(
@@ -108,8 +108,8 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
                 "  {} {} {}: {}",
                 l.kind,
                 super::short(&l.id),
-                show::text(&l.name),
-                show::text(&l.reason)
+                text::text(&l.name),
+                text::text(&l.reason)
             );
         }
         if s.left_behind.len() > 20 {
@@ -124,14 +124,14 @@ fn built(out: &mut String, s: &Summary<'_>, before: &str) {
     let _ = writeln!(
         out,
         "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
-        show::plural(s.outcome.built, "layer"),
-        show::count(t.linked),
-        show::count(t.cloned),
-        show::count(t.copied),
-        show::size(t.bytes),
-        show::count(t.folders),
-        show::count(t.whiteouts),
-        show::count(t.opaque)
+        text::plural(s.outcome.built, "layer"),
+        text::count(t.linked),
+        text::count(t.cloned),
+        text::count(t.copied),
+        text::size(t.bytes),
+        text::count(t.folders),
+        text::count(t.whiteouts),
+        text::count(t.opaque)
     );
 }
 

@@ -1,7 +1,7 @@
 //! Lays text out for a terminal: wraps at the width with a hanging indent, colours words when asked.
 
 use crate::checks::Level;
-use crate::show::sentence;
+use crate::text::sentence;
 
 /// What a text is laid out for.
 #[derive(Clone, Copy, Debug)]

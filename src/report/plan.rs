@@ -2,10 +2,10 @@
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
-use crate::journal::State;
 use crate::plan::elsewhere::Elsewhere;
 use crate::plan::{Estimate, Mode, Plan, PlanImage, PlanLayer};
-use crate::show;
+use crate::run::journal::State;
+use crate::text;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -43,25 +43,25 @@ fn page(p: &Plan, look: Look, limit: usize) -> Page {
 
 fn head(p: &Plan, out: &mut Page) {
     let (s, r) = (&p.summary, &p.root);
-    let room = format!("{} free of {}", show::size(r.room.free_bytes), show::size(r.room.total_bytes));
+    let room = format!("{} free of {}", text::size(r.room.free_bytes), text::size(r.room.total_bytes));
     let root = format!(
         "  host {}   root {} ({}, {room})   {}",
-        show::text(&p.host.name),
-        show::text(&r.path),
+        text::text(&p.host.name),
+        text::text(&r.path),
         r.fs,
         docker(p)
     );
     out.flow(2, &[(Style::Bold, "unaufs plan"), (Style::Plain, &root)]);
     let found = format!(
         "     {} ({})  {}  {}  {} files | {} (own data {})  {} ({})",
-        show::plural(s.images, "image"),
-        show::plural(s.tags, "name"),
-        show::plural(s.layers, "layer"),
-        show::size(s.bytes),
-        show::count(s.files),
-        show::plural(s.containers, "container"),
-        show::size(s.writable_bytes),
-        show::plural(s.volumes, "volume"),
+        text::plural(s.images, "image"),
+        text::plural(s.tags, "name"),
+        text::plural(s.layers, "layer"),
+        text::size(s.bytes),
+        text::count(s.files),
+        text::plural(s.containers, "container"),
+        text::size(s.writable_bytes),
+        text::plural(s.volumes, "volume"),
         volumes(p)
     );
     out.flow(11, &[(Style::Bold, "FOUND"), (Style::Plain, &found)]);
@@ -71,8 +71,8 @@ fn head(p: &Plan, out: &mut Page) {
             p.options.to,
             mode(e.mode),
             if p.options.mode == Mode::Auto { " (auto)" } else { "" },
-            show::size(e.new_bytes),
-            show::count(e.new_inodes)
+            text::size(e.new_bytes),
+            text::count(e.new_inodes)
         );
         let fits = if e.fits { (Style::Good, "fits") } else { (Style::Bad, "DOES NOT FIT") };
         let time = format!("  about {}, by the pace of this scan", seconds(e));
@@ -96,12 +96,12 @@ pub(super) fn volumes(p: &Plan) -> &'static str {
 
 /// Where the new root is, and what goes along.
 pub(super) fn along(e: &Elsewhere) -> String {
-    let (total, dir) = (e.total(), show::text(&e.path));
-    let room = format!("{}, {} free of {}", e.fs, show::size(e.room.free_bytes), show::size(e.room.total_bytes));
+    let (total, dir) = (e.total(), text::text(&e.path));
+    let room = format!("{}, {} free of {}", e.fs, text::size(e.room.free_bytes), text::size(e.room.total_bytes));
     format!(
         "new root {dir} ({room}); volumes, networks, logs and the rest go along by copy: {} in {} files",
-        show::size(total.bytes),
-        show::count(total.files)
+        text::size(total.bytes),
+        text::count(total.files)
     )
 }
 
@@ -137,7 +137,7 @@ fn new_ids(p: &Plan, limit: usize, out: &mut Page) {
     for (old, i) in changed.iter().take(limit) {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
         let id = i.id.to_string();
-        let line = format!("  {} -> {}   {}", super::short(old), super::short(&id), show::text(&names.join(", ")));
+        let line = format!("  {} -> {}   {}", super::short(old), super::short(&id), text::text(&names.join(", ")));
         out.flow(4, &[(Style::Plain, &line)]);
     }
     more(changed.len(), limit, out);
@@ -150,8 +150,8 @@ fn left(p: &Plan, limit: usize, out: &mut Page) {
     let title = format!("({})", p.left_behind.len());
     out.flow(2, &[(Style::Bold, "STAYS BEHIND"), (Style::Plain, &title), (Style::Plain, "  nothing of it is deleted")]);
     for l in p.left_behind.iter().take(limit) {
-        let name = if l.name.is_empty() { String::new() } else { format!(" {}", show::text(&l.name)) };
-        let line = format!("  {} {}{name}: {}", l.kind, super::short(&l.id), show::text(&l.reason));
+        let name = if l.name.is_empty() { String::new() } else { format!(" {}", text::text(&l.name)) };
+        let line = format!("  {} {}{name}: {}", l.kind, super::short(&l.id), text::text(&l.reason));
         out.flow(4, &[(Style::Warn, &line)]);
     }
     more(p.left_behind.len(), limit, out);
@@ -159,7 +159,7 @@ fn left(p: &Plan, limit: usize, out: &mut Page) {
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", show::count((all - shown) as u64)))]);
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", text::count((all - shown) as u64)))]);
     }
 }
 
@@ -213,7 +213,7 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
             Level::Info | Level::Ok => "info ",
         };
         let again =
-            if g.count > 1 { format!(" (and {} more)", show::count(g.count as u64 - 1)) } else { String::new() };
+            if g.count > 1 { format!(" (and {} more)", text::count(g.count as u64 - 1)) } else { String::new() };
         let what = format!("{}: {}{again}", f.subject, f.message);
         let advice = match (&f.fix, &f.effect) {
             (Some(fix), _) => format!("  fix: {fix}"),
@@ -230,7 +230,7 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
             .filter(|g| g.first.level == Level::Info)
             .map(|g| {
                 if g.count > 1 {
-                    format!("{} ×{}", g.first.id, show::count(g.count as u64))
+                    format!("{} ×{}", g.first.id, text::count(g.count as u64))
                 } else {
                     g.first.id.clone()
                 }
@@ -272,9 +272,9 @@ fn space(p: &Plan, limit: usize, out: &mut Page) {
             "{} {:<19} {:>11} {:>11} {:>10} {:>9}  {why}{}",
             if e.chosen { ">" } else { " " },
             format!("{} {}", e.driver, mode(e.mode)),
-            format!("{bound}{}", show::size(e.new_bytes)),
+            format!("{bound}{}", text::size(e.new_bytes)),
             after(p.elsewhere.as_ref().map_or(p.root.room, |e| e.room).free_bytes, e.new_bytes),
-            format!("{bound}+{}", show::count(e.new_inodes)),
+            format!("{bound}+{}", text::count(e.new_inodes)),
             seconds(e),
             if e.chosen && out.width() >= 90 { "  <- chosen" } else { "" }
         );
@@ -283,7 +283,7 @@ fn space(p: &Plan, limit: usize, out: &mut Page) {
 }
 
 fn after(free: u64, new: u64) -> String {
-    if new <= free { show::size(free - new) } else { format!("-{}", show::size(new - free)) }
+    if new <= free { text::size(free - new) } else { format!("-{}", text::size(new - free)) }
 }
 
 /// The largest images; the bar is unique (#) and shared (=) bytes.
@@ -303,13 +303,13 @@ fn largest(p: &Plan, limit: usize, out: &mut Page) {
     for i in images.iter().take(limit) {
         let part = |b: u64| usize::try_from((u128::from(b) * u128::from(BAR)).div_ceil(u128::from(most))).unwrap_or(0);
         let (unique, shared) = (part(i.bytes_unique), part(i.bytes_shared));
-        let name = i.tags.first().map_or_else(|| super::short(&i.id.to_string()).to_owned(), |t| show::text(t));
+        let name = i.tags.first().map_or_else(|| super::short(&i.id.to_string()).to_owned(), |t| text::text(t));
         let row = format!(
             "  {:<w$} {:>11} {:>11} {:>11}   {}{}",
             fitted(&name, width - 2),
-            show::size(i.bytes_total),
-            show::size(i.bytes_unique),
-            show::size(i.bytes_shared),
+            text::size(i.bytes_total),
+            text::size(i.bytes_unique),
+            text::size(i.bytes_shared),
             "#".repeat(unique),
             "=".repeat(shared.min(20usize.saturating_sub(unique))),
             w = width - 2
@@ -343,7 +343,7 @@ pub fn next_after(p: &Plan, state: &str) -> Vec<String> {
     let root = root_option(p.elsewhere.as_ref().map_or(&p.root.path, |e| &e.path));
     let mut out = vec![format!("unaufs{root} verify")];
     if let Some(e) = &p.elsewhere {
-        out.push(format!("# daemon.json: \"data-root\": {:?}", show::text(&e.path)));
+        out.push(format!("# daemon.json: \"data-root\": {:?}", text::text(&e.path)));
     }
     if !p.options.to.picked_by_docker() {
         out.push(format!("# daemon.json: \"storage-driver\": \"{}\"", p.options.to));
@@ -396,7 +396,7 @@ pub fn quoted(s: &str) -> String {
     if !s.is_empty() && s.chars().all(plain) {
         s.to_owned()
     } else {
-        format!("'{}'", show::text(s).replace('\'', "'\\''"))
+        format!("'{}'", text::text(s).replace('\'', "'\\''"))
     }
 }
 
@@ -433,7 +433,7 @@ pub fn itemize(p: &Plan) -> String {
             format!(
                 "image {} {} bytes={} unique={}{old}",
                 i.id,
-                show::text(&names.join(",")),
+                text::text(&names.join(",")),
                 i.bytes_total,
                 i.bytes_unique
             ),
@@ -457,17 +457,17 @@ pub fn itemize(p: &Plan) -> String {
         );
     }
     for c in &p.containers {
-        item(&mut out, format!("container {} {} bytes={}", c.id, show::text(&c.name), c.bytes));
+        item(&mut out, format!("container {} {} bytes={}", c.id, text::text(&c.name), c.bytes));
     }
     for c in p.elsewhere.iter().flat_map(|e| &e.carried) {
         let s = &c.size;
         let _ = writeln!(out, "along {} files={} folders={} bytes={}", c.name(), s.files, s.folders, s.bytes);
     }
     for s in p.elsewhere.iter().flat_map(|e| &e.stays) {
-        let _ = writeln!(out, "stays in the old root: {}: {}", show::bytes(&s.name), s.reason);
+        let _ = writeln!(out, "stays in the old root: {}: {}", text::bytes(&s.name), s.reason);
     }
     for l in &p.left_behind {
-        item(&mut out, format!("stays {} {} {}: {}", l.kind, l.id, show::text(&l.name), show::text(&l.reason)));
+        item(&mut out, format!("stays {} {} {}: {}", l.kind, l.id, text::text(&l.name), text::text(&l.reason)));
     }
     for c in &p.checks {
         let level = serde_json::json!(c.level);
@@ -489,7 +489,7 @@ pub fn itemize(p: &Plan) -> String {
     }
     for q in &p.quirks {
         let reason = if q.id == "L07" { "listed by aufs, lookup fails" } else { "shown by aufs only" };
-        item(&mut out, format!("quirk {} {} {reason}: {}", q.id, q.layer, show::bytes(&q.path)));
+        item(&mut out, format!("quirk {} {} {reason}: {}", q.id, q.layer, text::bytes(&q.path)));
     }
     for m in &p.switch {
         item(&mut out, format!("rename {} -> {}", m.from, m.to));
@@ -499,7 +499,7 @@ pub fn itemize(p: &Plan) -> String {
 
 /// One line, whatever the names of others in it are.
 fn item(out: &mut String, line: String) {
-    out.push_str(&show::sentence(line));
+    out.push_str(&text::sentence(line));
     out.push('\n');
 }
 

@@ -1,8 +1,8 @@
 //! Numbers for the textfile collector of Prometheus's node_exporter: one file, whichever verb wrote it.
 
 use crate::checks::Level;
-use crate::journal::{Run, State};
 use crate::plan::Plan;
+use crate::run::journal::{Run, State};
 use std::fmt::Write;
 
 /// What a verb left behind.

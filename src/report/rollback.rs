@@ -1,10 +1,10 @@
 //! What a rollback put back, and what Docker wrote meanwhile.
 
 use crate::disk::Dir;
-use crate::engine::switch::Undone;
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::show;
+use crate::run::switch::Undone;
+use crate::text;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -40,7 +40,7 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
                 continue;
             }
             if !known {
-                let id = show::bytes(&name);
+                let id = text::bytes(&name);
                 out.push(format!("containers/{id} (made on the new store; the old Docker does not show it)"));
                 continue;
             }
@@ -52,7 +52,7 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
             for (f, kind) in dir.open(&name)?.list()?.into_iter().filter(|(f, _)| !config(f)) {
                 let fresh = dir.stat_opt([&name[..], b"/", &f].concat())?.is_some_and(|m| m.mtime.0 >= since);
                 if fresh && kind == crate::disk::FileType::RegularFile {
-                    out.push(format!("containers/{id}/{}", show::bytes(&f)));
+                    out.push(format!("containers/{id}/{}", text::bytes(&f)));
                 }
             }
         }
@@ -67,11 +67,11 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
                 if kind == crate::disk::FileType::Directory {
                     // its folder changes only when the volume is made: an empty one has no file that could tell
                     if path == b"volumes" && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
-                        out.push(format!("{} (a volume made meanwhile)", show::bytes(&here)));
+                        out.push(format!("{} (a volume made meanwhile)", text::bytes(&here)));
                     }
                     todo.push(here);
                 } else if out.len() <= 10_000 && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
-                    out.push(show::bytes(&here));
+                    out.push(text::bytes(&here));
                 }
                 Ok(())
             })?;
@@ -88,24 +88,24 @@ impl Document<'_> {
     /// For people.
     pub fn text(&self) -> String {
         if let Some(dir) = self.elsewhere {
-            return self.of_elsewhere(&show::text(dir));
+            return self.of_elsewhere(&text::text(dir));
         }
-        let mut out = format!("the old store is back: {} moved\n", show::plural(self.undone.restored.len(), "object"));
+        let mut out = format!("the old store is back: {} moved\n", text::plural(self.undone.restored.len(), "object"));
         if !self.undone.kept.is_empty() {
             let what = if self.dropped { "was deleted" } else { "is kept in .unaufs/undone" };
-            let _ = writeln!(out, "the new store ({}) {what}", show::plural(self.undone.kept.len(), "object"));
+            let _ = writeln!(out, "the new store ({}) {what}", text::plural(self.undone.kept.len(), "object"));
         }
-        for d in self.undone.remade.iter().map(show::sentence) {
+        for d in self.undone.remade.iter().map(text::sentence) {
             let _ = writeln!(out, "Docker had removed {d}; its configuration is back, its log is not");
         }
-        for l in self.undone.lost.iter().map(show::sentence) {
+        for l in self.undone.lost.iter().map(text::sentence) {
             let _ = writeln!(out, "Docker has deleted {l} since; it was the target's own and cannot be brought back");
         }
         for l in &self.undone.gone {
             let _ = writeln!(out, "Docker has deleted what was {l} since; in mode move there was no other copy of it");
         }
         if self.undone.marked > 0 {
-            let what = show::plural(self.undone.marked as usize, "deletion");
+            let what = text::plural(self.undone.marked as usize, "deletion");
             let _ = writeln!(out, "{what} that containers made since (or folders made anew) written back for aufs");
         }
         list(&mut out, "containers wrote since what aufs does not show as it is", &self.undone.odd);
@@ -114,7 +114,7 @@ impl Document<'_> {
     }
 
     fn of_elsewhere(&self, dir: &str) -> String {
-        let root = show::text(self.root);
+        let root = text::text(self.root);
         let mut out = format!("the old root {root} is what it was: it was never written to\n");
         let what = if self.dropped { "was deleted".to_owned() } else { format!("is kept in {dir}/.unaufs/undone") };
         let _ = writeln!(out, "what was in {dir} {what}");

@@ -1,12 +1,12 @@
 //! Where things stand.
 
 use crate::disk::Dir;
-use crate::engine::inplace::MOVED;
 use crate::error::Result;
-use crate::journal::{Run, State};
 use crate::plan::Mode;
 use crate::plan::switch::OLD;
-use crate::show;
+use crate::run::inplace::MOVED;
+use crate::run::journal::{Run, State};
+use crate::text;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -63,7 +63,7 @@ impl Status {
             Some((state, e, root)) => in_another_place(state, to, root, &e.path),
             None => beside(root, run.as_ref(), to)?,
         };
-        let path = crate::show::path(root.label());
+        let path = crate::text::path(root.label());
         let moving = run.as_ref().is_some_and(|r| r.plan.options.mode == Mode::Move) && root.has(MOVED)?;
         let (summary, driver) = match state.and_then(|s| moved(s, to, &path)).filter(|_| moving) {
             Some(text) => (text, driver.filter(|d| *d != "aufs")),
@@ -117,7 +117,7 @@ impl Status {
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", self.summary);
         if let Some(v) = &self.verified {
-            let _ = writeln!(out, "verified: {}", crate::show::text(v));
+            let _ = writeln!(out, "verified: {}", crate::text::text(v));
         }
         let _ = writeln!(out, "\nWAYS BACK");
         for w in &self.ways_back {
@@ -142,7 +142,7 @@ type Standing<'a> = (String, bool, Option<&'a str>, &'a str);
 
 /// The new store comes to be beside the old one.
 fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>> {
-    let (state, path) = (run.map(|r| r.state), show::path(root.label()));
+    let (state, path) = (run.map(|r| r.state), text::path(root.label()));
     Ok(match state {
         None if root.has("aufs")? => (
             format!("Nothing has been done at {path}. The store is still aufs, which Docker 24 and later cannot read."),
@@ -219,7 +219,7 @@ fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>
 
 /// It comes to be in another place.
 fn in_another_place<'a>(state: State, to: &'a str, root: &str, dir: &str) -> Standing<'a> {
-    let (root, dir) = (show::text(root), show::text(dir));
+    let (root, dir) = (text::text(root), text::text(dir));
     match state {
         State::Building | State::Built | State::Verified | State::Switching => (
             format!(

@@ -3,7 +3,7 @@
 use super::html::Record;
 use super::plan::seconds;
 use crate::plan::{Estimate, Plan};
-use crate::show;
+use crate::text;
 use serde::Serialize;
 
 /// What was really done, of all calls that one migration took.
@@ -54,10 +54,10 @@ impl Comparison {
         let (e, d) = (&self.estimated, &self.done);
         let row = |name: &str, plan: String, truth: String| [name.to_owned(), plan, truth];
         [
-            row("time", seconds(e), format!("{} s", show::count(d.seconds))),
-            row("new bytes", show::size(e.new_bytes), d.new_bytes.map_or("not known".to_owned(), show::size)),
-            row("new inodes", show::count(e.new_inodes), show::count(d.new_inodes)),
-            row("content written", show::size(e.written_bytes), show::size(d.written_bytes)),
+            row("time", seconds(e), format!("{} s", text::count(d.seconds))),
+            row("new bytes", text::size(e.new_bytes), d.new_bytes.map_or("not known".to_owned(), text::size)),
+            row("new inodes", text::count(e.new_inodes), text::count(d.new_inodes)),
+            row("content written", text::size(e.written_bytes), text::size(d.written_bytes)),
         ]
     }
 }

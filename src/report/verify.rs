@@ -1,6 +1,6 @@
 //! What a verification found.
 
-use crate::show;
+use crate::text;
 use crate::verify::{Difference, Level, Report};
 use serde::Serialize;
 use std::fmt::Write;
@@ -36,23 +36,23 @@ impl Document<'_> {
 
     fn counts(&self) -> String {
         let r = self.report;
-        let digests = format!("{} digests rebuilt from {}", show::count(r.digests), show::size(r.digested_bytes));
+        let digests = format!("{} digests rebuilt from {}", text::count(r.digests), text::size(r.digested_bytes));
         let level = self.level.name();
         match r.against_old {
             true => format!(
                 "{} compared with the old store ({level})   {} layers, {} views, {} names, {} of content, {} metadata files, {digests}\n",
                 r.driver,
-                show::count(r.layers),
-                show::count(r.views),
-                show::count(r.names),
-                show::size(r.bytes),
-                show::count(r.metadata),
+                text::count(r.layers),
+                text::count(r.views),
+                text::count(r.names),
+                text::size(r.bytes),
+                text::count(r.metadata),
             ),
             false => format!(
                 "{} checked by itself ({level})   {} layers, {} metadata files, {digests}\n",
                 r.driver,
-                show::count(r.layers),
-                show::count(r.metadata),
+                text::count(r.layers),
+                text::count(r.metadata),
             ),
         }
     }
@@ -66,7 +66,7 @@ impl Document<'_> {
             }
             (0, true) => writeln!(out, "what nobody may change is exactly what the old store holds"),
             (0, false) => writeln!(out, "the store agrees with its own records"),
-            (n, _) => writeln!(out, "{}", show::plural(n, "difference")),
+            (n, _) => writeln!(out, "{}", text::plural(n, "difference")),
         };
         if r.changed_since.is_empty() {
             return;
@@ -77,7 +77,7 @@ impl Document<'_> {
              configurations, tags, and what Docker removed. They do not count as differences; what they were is in the old store."
         );
         listed(out, &r.changed_since);
-        let _ = writeln!(out, "{} since the switch", show::plural(r.changed_since.len(), "change"));
+        let _ = writeln!(out, "{} since the switch", text::plural(r.changed_since.len(), "change"));
     }
 }
 

@@ -134,12 +134,12 @@ pub fn parse_layers(text: &[u8]) -> Result<Vec<LayerId>> {
 }
 
 fn removing(folder: &str, name: &[u8]) -> Finding {
-    Finding::new("D04", format!("{folder}/{}", crate::show::bytes(name)), "left by a removal that was cut off")
+    Finding::new("D04", format!("{folder}/{}", crate::text::bytes(name)), "left by a removal that was cut off")
         .effect("not moved")
 }
 
 fn strange(folder: &str, name: &[u8]) -> Finding {
-    Finding::new("D05", format!("{folder}/{}", crate::show::bytes(name)), "this cannot be a layer of Docker")
+    Finding::new("D05", format!("{folder}/{}", crate::text::bytes(name)), "this cannot be a layer of Docker")
         .effect("not moved")
 }
 

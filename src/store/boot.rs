@@ -12,7 +12,7 @@ use super::graph::container_config::ContainerConfig;
 use super::graph::gojson::{self, Raw};
 use super::graph::gotime::Created;
 use crate::disk::Dir;
-use crate::docker_json::{self, folded};
+use crate::docker::json::{self, folded};
 use crate::error::{Error, Result};
 use crate::ids::ContainerId;
 
@@ -242,7 +242,7 @@ impl Shape {
                 members.into_iter().try_for_each(|(key, v)| of.accepts(v).map_err(|e| e.on(key)))
             }
             Object(fields) => value.members()?.unwrap_or_default().into_iter().try_for_each(|(key, v)| {
-                let known = fields.iter().find(|(name, _)| docker_json::is_field(&key, name));
+                let known = fields.iter().find(|(name, _)| json::is_field(&key, name));
                 known.map_or(Ok(()), |(_, shape)| shape.accepts(v)).map_err(|e| e.on(key))
             }),
             Shape::Config => ContainerConfig::default().decode(value),
@@ -257,12 +257,12 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
     let members = value.members()?.ok_or_else(|| Error::corrupt("the file holds null"))?;
     Object(CONTAINER).accepts(value)?;
     for (field, _) in &CONTAINER[..2] {
-        if members.iter().rev().find(|(key, _)| docker_json::is_field(key, field)).is_some_and(|(_, v)| v.is_null()) {
+        if members.iter().rev().find(|(key, _)| json::is_field(key, field)).is_some_and(|(_, v)| v.is_null()) {
             return Err(Refused { why: Error::corrupt(format!("its {field} is null")), crashes: true });
         }
     }
     // what is to be edited has to be text
-    docker_json::top_level(docker_json::as_text(bytes)?)?;
+    json::top_level(json::as_text(bytes)?)?;
     let mut out = Config::default();
     for (key, value) in members {
         let text =
@@ -274,7 +274,7 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
             "image" => text(&mut out.image)?,
             "state" => {
                 for (key, value) in value.members()?.unwrap_or_default() {
-                    if docker_json::is_field(&key, "Running") {
+                    if json::is_field(&key, "Running") {
                         out.running = value.boolean()?.unwrap_or(out.running);
                     }
                 }
@@ -290,12 +290,12 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
 
 /// Checks `hostconfig.json`. Docker does without one.
 pub fn host_config(folder: &Dir) -> Result<(), Refused> {
-    let Some(bytes) = folder.read_opt(HOST_CONFIG, docker_json::LIMIT)? else { return Ok(()) };
+    let Some(bytes) = folder.read_opt(HOST_CONFIG, json::LIMIT)? else { return Ok(()) };
     let value = first(&bytes)?;
     if value.is_null() {
         return Err(Refused { why: Error::corrupt("the file holds null"), crashes: true });
     }
-    docker_json::as_text(&bytes)?;
+    json::as_text(&bytes)?;
     Ok(Object(HOST).accepts(value)?)
 }
 

@@ -12,7 +12,7 @@ use super::stack::{self, Listed, Stack};
 use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Role, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ pub fn read(
 
 /// Something in `containers/` that is no container.
 pub fn strange(name: &[u8]) -> Finding {
-    Finding::new("C01", format!("containers/{}", crate::show::bytes(name)), "not a container of Docker")
+    Finding::new("C01", format!("containers/{}", crate::text::bytes(name)), "not a container of Docker")
         .effect("not touched")
 }
 
@@ -107,7 +107,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         crashes_docker: false,
         files: Vec::new(),
     };
-    let read = folder.read(file, docker_json::LIMIT).map_err(boot::Refused::from);
+    let read = folder.read(file, json::LIMIT).map_err(boot::Refused::from);
     match read.and_then(|b| boot::config(&b, id)) {
         Ok(config) => fill(&mut c, config),
         Err(e) => {
@@ -122,7 +122,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         // whatever is wrong with it is not ours to touch
         (c.foreign, c.broken, c.crashes_docker) = (true, None, false);
         findings.push(
-            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::show::text(&c.driver)))
+            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::text::text(&c.driver)))
                 .effect("not touched"),
         );
     } else if c.running && c.broken.is_none() {
@@ -374,7 +374,7 @@ pub fn read_mounts(root: &Dir, by: WrittenBy, store: &Store, findings: &mut Vec<
             .and_then(|s| ContainerId::parse(s).ok())
             .is_some_and(|id| store.containers.contains_key(&id));
         if !known {
-            let shown = crate::show::bytes(&name);
+            let shown = crate::text::bytes(&name);
             findings.push(
                 Finding::new("D09", format!("layerdb/mounts/{shown}"), "it belongs to no container")
                     .effect("not moved"),
@@ -403,7 +403,7 @@ pub fn settle_names(known: &BTreeMap<ContainerId, BTreeSet<String>>, store: &mut
         let names = known.get(&id);
         if names.is_some_and(|names| !names.contains(&c.name)) {
             let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
-            let what = format!("linkgraph.db has another name for it: {}", crate::show::text(&names.join(", ")));
+            let what = format!("linkgraph.db has another name for it: {}", crate::text::text(&names.join(", ")));
             findings.push(
                 Finding::new("G09", c.subject(), what).effect("its own configuration is followed, as by Docker 1.10"),
             );
@@ -425,10 +425,10 @@ fn rename(c: &mut Container, free: Option<String>, findings: &mut Vec<Finding>) 
     });
     let what = if c.name.is_empty() { "it has no name" } else { "another container has the same name" };
     findings
-        .push(Finding::new("G09", c.subject(), what).effect(format!("it is now called {}", crate::show::text(&name))));
+        .push(Finding::new("G09", c.subject(), what).effect(format!("it is now called {}", crate::text::text(&name))));
     for file in &mut c.files {
         if let (boot::CONFIG, Content::Edited(_, changes)) = (file.name.as_str(), &mut file.content) {
-            changes.push(("Name".to_owned(), docker_json::string(&format!("/{name}"))));
+            changes.push(("Name".to_owned(), json::string(&format!("/{name}"))));
         }
     }
     c.name = name;

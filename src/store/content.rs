@@ -15,7 +15,7 @@ use super::stack::Listed;
 use super::{Cause, Content, Generation, Image, Layer, MetaFile, Role, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
 use serde::Deserialize;
@@ -98,7 +98,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
     let stacks = LazyCell::new(|| stacks(root, by));
     if let Some(dir) = root.open_opt(format!("image/{by}/{base}"))? {
         for (name, _) in dir.list()? {
-            let text = crate::show::bytes(&name);
+            let text = crate::text::bytes(&name);
             let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
                 let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
                 findings.push(Finding::new(id, format!("{base}/{text}"), "not a layer of Docker").effect("not moved"));
@@ -230,7 +230,7 @@ fn stacks(root: &Dir, by: WrittenBy) -> HashMap<ChainId, Link> {
     {
         let id = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok());
         // one that can't be read is named where the images are
-        let diffs = id.and_then(|id| diff_ids(&dir.read(&name, docker_json::LIMIT).ok()?, id).ok()).unwrap_or_default();
+        let diffs = id.and_then(|id| diff_ids(&dir.read(&name, json::LIMIT).ok()?, id).ok()).unwrap_or_default();
         let mut below = None;
         for (chain, diff) in ChainId::stack(&diffs).into_iter().zip(diffs) {
             out.insert(chain, (diff, below));
@@ -346,14 +346,14 @@ fn read_images(
     for (name, _) in dir.list()? {
         let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
         let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok()) else {
-            let shown = crate::show::bytes(&name);
+            let shown = crate::text::bytes(&name);
             findings
                 .push(Finding::new("D07", format!("imagedb/{shown}"), "not an image of Docker").effect("not moved"));
             continue;
         };
         let mut image =
             Image { id, old_id: None, tags: vec![], digests: vec![], layers: vec![], broken: None, held_by: None };
-        match dir.read(&name, docker_json::LIMIT).and_then(|bytes| diff_ids(&bytes, id)) {
+        match dir.read(&name, json::LIMIT).and_then(|bytes| diff_ids(&bytes, id)) {
             Ok(diffs) => take_layers(&mut image, &diffs, chains, store),
             Err(e) => image.broken = Some(e.chain()),
         }
@@ -426,7 +426,7 @@ pub fn parse_repositories(text: &[u8]) -> Result<BTreeMap<String, BTreeMap<Strin
 
 fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     let path = format!("image/{by}/repositories.json");
-    let parsed = match root.read_opt(path, docker_json::LIMIT) {
+    let parsed = match root.read_opt(path, json::LIMIT) {
         Ok(None) => return Ok(()),
         Ok(Some(bytes)) => parse_repositories(&bytes),
         Err(e) => Err(e),
@@ -442,7 +442,7 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
         let mut kept = Vec::new();
         for (reference, id) in refs {
             let Ok(id) = ImageId::parse(&id) else {
-                let subject = format!("tag {}", crate::show::text(&reference));
+                let subject = format!("tag {}", crate::text::text(&reference));
                 findings.push(Finding::new("D06", subject, "it points to no image id").effect("the name is left out"));
                 continue;
             };
@@ -454,7 +454,7 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
                 None => findings.push(
                     Finding::new(
                         "D06",
-                        format!("tag {}", crate::show::text(&reference)),
+                        format!("tag {}", crate::text::text(&reference)),
                         format!("its image {} does not exist", id.short()),
                     )
                     .effect("the name is left out"),

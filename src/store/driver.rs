@@ -8,12 +8,12 @@
 
 use super::Layer;
 use super::stack::Listed;
-use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::ids::LayerId;
+use crate::layer::branch::{Branch, Format};
+use crate::layer::view::Chain;
 use crate::target::Target;
-use crate::view::Chain;
 use serde::Serialize;
 use std::collections::BTreeMap;
 

@@ -16,8 +16,6 @@ pub mod containers;
 pub mod convert;
 pub mod digest;
 pub mod folders;
-pub mod gojson;
-pub mod gotime;
 pub mod images;
 pub mod lineage;
 pub mod linkgraph;

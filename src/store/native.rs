@@ -29,7 +29,7 @@ pub fn open(root: &Dir, driver: Target) -> Result<(Store, Vec<Finding>)> {
     if !root.has(format!("image/{driver}"))? {
         return Err(Error::new(
             Kind::NoStore,
-            format!("there is no {driver} store at {}", crate::show::path(root.label())),
+            format!("there is no {driver} store at {}", crate::text::path(root.label())),
         )
         .hint("`unaufs inspect` shows what is there; give Docker's data root with --root"));
     }
@@ -106,7 +106,7 @@ fn lowers(dir: &Dir, names: &BTreeMap<Vec<u8>, LayerId>) -> Result<Vec<LayerId>>
         .map(|part| {
             let link = part.strip_prefix(b"l/").and_then(|link| names.get(link));
             link.cloned().ok_or_else(|| {
-                Error::corrupt(format!("\"{}\" leads to no layer", crate::show::bytes(&part[..part.len().min(80)])))
+                Error::corrupt(format!("\"{}\" leads to no layer", crate::text::bytes(&part[..part.len().min(80)])))
             })
         })
         .collect()

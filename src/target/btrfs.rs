@@ -12,10 +12,10 @@ use super::{Ids, Style, Target, apply, flat};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
-use crate::place::{Placer, Tally};
+use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
+use crate::target::place::{Placer, Tally};
 use crate::verify::plain;
-use crate::view::Chain;
 
 const HOME: &str = "btrfs/subvolumes";
 

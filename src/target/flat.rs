@@ -1,20 +1,20 @@
 //! The view of a stack of layers as one complete tree: vfs, and the image layers of overlay.
 //!
 //! ```text
-//! aufs/diff/<id>  aufs/diff/<parent>  …  aufs/diff/<base>   ─ crate::view ─▶   one tree without markers
+//! aufs/diff/<id>  aufs/diff/<parent>  …  aufs/diff/<base>   ─ crate::layer::view ─▶   one tree without markers
 //! ```
 //!
 //! Each folder is a task of its own and holds the names of that folder only, of a crowded one not all at once. It opens what it needs by
 //! path: a task that waits holds no descriptor, so that a stack of 100 layers does not run out of them. A folder's times are set when all its names are made.
 
-use crate::branch::Slice;
 use crate::disk::attrs::XattrScope;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
-use crate::place::Placer;
+use crate::layer::branch::Slice;
+use crate::layer::view::{Chain, Contributors, Node};
+use crate::layer::walk::walk;
 use crate::plan::scan::join;
-use crate::view::{Chain, Contributors, Node};
-use crate::walk::walk;
+use crate::target::place::Placer;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 

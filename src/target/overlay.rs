@@ -13,14 +13,14 @@
 //! top of it. An image layer that the target's own store keeps has another id there, which is what `lower-id` then names.
 
 use super::{Ids, Style, Target, Theirs, flat, overlay_diff};
-use crate::branch::{Branch, Format};
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::ids::LayerId;
-use crate::place::{Placer, Tally};
+use crate::layer::branch::{Branch, Format};
+use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
 use crate::store::Role;
-use crate::view::Chain;
+use crate::target::place::{Placer, Tally};
 
 /// What is in a layer's folder.
 enum Shape<'a> {

@@ -14,14 +14,14 @@
 //! rest, works with every Docker from 1.12 on.
 
 use super::{Links, Style, Theirs, overlay_diff};
-use crate::branch::{Branch, Format};
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, Sha256};
-use crate::place::{Placer, Tally};
+use crate::layer::branch::{Branch, Format};
+use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
 use crate::store::Role;
-use crate::view::Chain;
+use crate::target::place::{Placer, Tally};
 
 /// Docker refuses more (FORMATS 2.1).
 pub const MAX_LOWERS: usize = 128;
@@ -159,7 +159,7 @@ pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> R
             Ok(m) if m.kind == FileType::Symlink => {
                 let target = l.read_link(link.as_bytes())?;
                 if target != format!("../{id}/diff").as_bytes() {
-                    out.push(format!("the symlink l/{link} leads to {}", crate::show::bytes(&target)));
+                    out.push(format!("the symlink l/{link} leads to {}", crate::text::bytes(&target)));
                 }
             }
             Ok(_) => out.push(format!("l/{link} is not a symlink")),

@@ -17,14 +17,14 @@
 //! merge with another, it lists whiteouts as ghosts (FORMATS 11.2). A folder's times are set when all its names are made: what later
 //! happens in its subfolders does not change them.
 
-use crate::branch::{self, Format, Markers};
 use crate::disk::attrs::Times;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, IoContext, Result};
-use crate::place::Placer;
+use crate::layer::branch::{self, Format, Markers};
+use crate::layer::view::{Chain, Contributors};
+use crate::layer::walk::walk;
 use crate::plan::scan::join;
-use crate::view::{Chain, Contributors};
-use crate::walk::walk;
+use crate::target::place::Placer;
 use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};

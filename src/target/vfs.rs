@@ -11,10 +11,10 @@ use super::{Ids, Style, Target, flat};
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::ids::LayerId;
-use crate::place::{Placer, Tally};
+use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
+use crate::target::place::{Placer, Tally};
 use crate::verify::plain;
-use crate::view::Chain;
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     super::ensure_folders(at, style, &["vfs", "vfs/dir"])

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::store::content::SMALL;
 use crate::store::driver::{WrittenBy, chain};
 use crate::store::{Content, Layer, Role, Store, native};
-use crate::tarsplit::beside;
+use crate::tar::split::beside;
 use std::collections::HashMap;
 use std::fs::File;
 

@@ -1,16 +1,16 @@
 //! Two views of one layer, or two plain trees, compared folder by folder, on all cores.
 
 use super::{Seen, plain};
-use crate::branch::Slice;
 use crate::disk::attrs::{OPAQUE, XattrScope};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
+use crate::layer::branch::Slice;
+use crate::layer::view::{Chain, Contributors, Folder, Node};
+use crate::layer::walk::walk;
 use crate::plan::PlanLayer;
 use crate::plan::scan::join;
 use crate::target::flat::Leave;
 use crate::target::{Target, Theirs};
-use crate::view::{Chain, Contributors, Folder, Node};
-use crate::walk::walk;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -371,7 +371,7 @@ impl<'a> Pair<'a> {
         is.retain(|n, _| XattrScope::Plain.keeps(n));
         for n in was.keys().chain(is.keys()) {
             if was.get(n) != is.get(n) {
-                self.differ(path, format!("xattr {}", crate::show::bytes(n)));
+                self.differ(path, format!("xattr {}", crate::text::bytes(n)));
                 break;
             }
         }

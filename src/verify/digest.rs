@@ -9,12 +9,12 @@
 //! flipped in both. Nothing is kept of the tar, so memory does not grow with the layer.
 
 use super::{Seen, Side};
-use crate::digest::ViewFiles;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
-use crate::show;
-use crate::tarsplit::{MAX_UNPACKED, Proof, Reader, WrongFile, prove};
-use crate::view::Chain;
+use crate::layer::view::Chain;
+use crate::tar::digest::ViewFiles;
+use crate::tar::split::{MAX_UNPACKED, Proof, Reader, WrongFile, prove};
+use crate::text;
 use std::fs::File;
 
 /// A layer in one store.
@@ -131,15 +131,15 @@ fn absent(proof: &Proof) -> String {
         0 => String::new(),
         n => format!(", and {n} more"),
     };
-    format!("{why}: {}{more}", show::bytes(strip(name)))
+    format!("{why}: {}{more}", text::bytes(strip(name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::branch::{Branch, Format};
     use crate::disk::Dir;
-    use crate::tarsplit::{Crc64, Packer};
+    use crate::layer::branch::{Branch, Format};
+    use crate::tar::split::{Crc64, Packer};
     use std::io::Write;
     use std::path::Path;
 

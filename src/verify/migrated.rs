@@ -2,14 +2,14 @@
 
 use super::{Level, Report, Seen, Side, compare, digest, each, moved};
 use crate::disk::Dir;
-use crate::engine::{inplace, stage};
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
+use crate::run::{inplace, stage};
 use crate::store::{Content, Role};
+use crate::tar::split::beside;
 use crate::target::Theirs;
-use crate::tarsplit::beside;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 

@@ -11,15 +11,15 @@
 //! proved in the same way. Level full compares all folders as well.
 
 use super::{Level, Seen, compare};
-use crate::branch::{self, Name};
 use crate::disk::{Dir, FileType};
-use crate::engine::inplace::{self, record::Change, record::Step};
 use crate::error::Result;
+use crate::layer::branch::{self, Name};
+use crate::layer::view::Chain;
+use crate::layer::walk::walk;
 use crate::plan::PlanLayer;
 use crate::plan::scan::join;
+use crate::run::inplace::{self, record::Change, record::Step};
 use crate::target::{Target, Theirs};
-use crate::view::Chain;
-use crate::walk::walk;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

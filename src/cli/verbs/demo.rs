@@ -6,7 +6,6 @@ use crate::cli::args::{DemoArgs, Global};
 use crate::cli::{Done, Ending, screen};
 use crate::demo::{self, Sample};
 use crate::disk::Dir;
-use crate::engine::{self, How, Lock, Locked, stage};
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::OLD;
 use crate::plan::{Mode, Options, Plan, make};
@@ -14,6 +13,7 @@ use crate::progress::Hidden;
 use crate::report::demo::{Document, heading};
 use crate::report::page::{Look, Page};
 use crate::report::{self, verify};
+use crate::run::{self, How, Lock, Locked, stage};
 use crate::target::{Target, Theirs};
 use crate::verify::Level;
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let lock = Lock::take(&root, false)?;
     let mut locked = Locked::open(root.again()?, root.again()?, lock, None)?;
     let how = How { verify: Some(Level::Fast), keep_going: false, no_switch: false, prepare: false };
-    let outcome = engine::migrate(&mut locked, &plan, None, how, &Hidden)?;
+    let outcome = run::migrate(&mut locked, &plan, None, how, &Hidden)?;
     let summary = report::migrate::Summary {
         schema: "unaufs.migrate/1",
         message_type: "summary",
@@ -127,7 +127,7 @@ impl Guide {
         }
         let mut page = Page::new(self.look);
         let plain = crate::report::page::Style::Plain;
-        let at = crate::show::path(root.label());
+        let at = crate::text::path(root.label());
         let text = format!(
             "A small store as Docker 20.10 with the aufs driver leaves it, in {at}: two images that share a layer, and a stopped container \"shop\" with data of its own. It is moved to {}.",
             plan.options.to

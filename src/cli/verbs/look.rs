@@ -5,11 +5,11 @@ use crate::checks;
 use crate::cli::args::{Global, InspectArgs, PlanArgs, StatusArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
-use crate::engine::inplace::MOVING;
 use crate::error::{Error, Kind, Result};
-use crate::journal::State;
 use crate::plan::{Plan, make};
 use crate::report;
+use crate::run::inplace::MOVING;
+use crate::run::journal::State;
 use std::path::{Path, PathBuf};
 
 /// `unaufs inspect`.
@@ -129,7 +129,7 @@ fn show_status(g: &Global) -> Done {
 /// `unaufs explain`.
 pub fn explain(g: &Global, id: &str) -> Done {
     let Some(c) = checks::explain(id) else {
-        return Err(Error::new(Kind::Usage, format!("there is no check {}", crate::show::text(id)))
+        return Err(Error::new(Kind::Usage, format!("there is no check {}", crate::text::text(id)))
             .hint(format!("the ids are {}", checks::TABLE.iter().map(|c| c.id).collect::<Vec<_>>().join(" "))));
     };
     if g.json || g.jsonl {

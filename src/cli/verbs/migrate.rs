@@ -5,13 +5,13 @@ use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
-use crate::engine::inplace::MOVING;
-use crate::engine::{self, How, Lock, Locked, carry, stage};
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Run, State};
 use crate::plan::elsewhere::Place;
 use crate::plan::{Mode, Plan, make};
 use crate::report;
+use crate::run::inplace::MOVING;
+use crate::run::journal::{Run, State};
+use crate::run::{self, How, Lock, Locked, carry, stage};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -105,7 +105,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     let options = saved.as_ref().map_or_else(|| a.what.options(g.target.as_deref()), |p| p.options.clone());
     fits_mode(options.mode, a)?;
     if let (None, Some(new)) = (&options.target, at.new.as_ref().filter(|n| n.label() != at.root.label())) {
-        let (old, new) = (crate::show::path(at.root.label()), crate::show::path(new.label()));
+        let (old, new) = (crate::text::path(at.root.label()), crate::text::path(new.label()));
         return Err(Error::new(Kind::Usage, format!("{new} is the new root of a migration that is over"))
             .hint(format!("unaufs migrate --root {old} --target {new}")));
     }
@@ -223,7 +223,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         None => BTreeMap::new(),
     };
     let outcome = loop {
-        let outcome = engine::migrate(locked, &plan, run.take(), how, &*progress)?;
+        let outcome = run::migrate(locked, &plan, run.take(), how, &*progress)?;
         if outcome.failed.is_empty() {
             break outcome;
         }
@@ -253,7 +253,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         driver: plan.options.to,
     };
     if g.jsonl {
-        say(&crate::show::json(serde_json::json!(doc).to_string()))?;
+        say(&crate::text::json(serde_json::json!(doc).to_string()))?;
     } else if g.json {
         say_json(&doc)?;
     } else {

@@ -4,11 +4,11 @@ use super::{Roots, confirm, last_run, needed, say, say_json};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
-use crate::engine::{self, Lock, Locked};
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Run, State};
 use crate::plan::switch::{OLD, STATE, old_parts};
 use crate::report;
+use crate::run::journal::{Run, State};
+use crate::run::{self, Lock, Locked};
 
 /// `unaufs rollback`.
 pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
@@ -27,20 +27,20 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     }
     let Some(run) = last.filter(|r| !r.state.over()) else {
         if a.drop_new && root.has(STATE)? {
-            engine::drop_state(Locked::open(old, root, lock, g.state.as_deref())?, g.state.is_some(), made)?;
+            run::drop_state(Locked::open(old, root, lock, g.state.as_deref())?, g.state.is_some(), made)?;
         }
         return nothing();
     };
     let question = match &run.plan.elsewhere {
-        Some(e) if a.drop_new => format!("Delete everything in {}?", crate::show::text(&e.path)),
-        Some(e) => format!("Take the new root in {} out of use?", crate::show::text(&e.path)),
+        Some(e) if a.drop_new => format!("Delete everything in {}?", crate::text::text(&e.path)),
+        Some(e) => format!("Take the new root in {} out of use?", crate::text::text(&e.path)),
         None => "Put the old store back?".to_owned(),
     };
     confirm(a.yes, &question)?;
     let mut locked = Locked::open(old, root, lock, g.state.as_deref())?;
     if let Some(m) = crate::disk::mounts::below(locked.root.label())?.first() {
-        return Err(Error::new(Kind::Busy, format!("{} is mounted", crate::show::path(&m.point)))
-            .hint(format!("umount {}", crate::show::path(&m.point)))
+        return Err(Error::new(Kind::Busy, format!("{} is mounted", crate::text::path(&m.point)))
+            .hint(format!("umount {}", crate::text::path(&m.point)))
             .loss("nothing; nothing was changed"));
     }
     let progress = screen::progress(g);
@@ -48,7 +48,7 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     // a root in another place goes as a whole: what was written in it is listed before
     let elsewhere = run.plan.elsewhere.is_some();
     let before = if elsewhere { report::rollback::added_meanwhile(&locked.root, &run.plan)? } else { Vec::new() };
-    let undone = engine::rollback(&mut locked, &run, a.drop_new, &*progress)?;
+    let undone = run::rollback(&mut locked, &run, a.drop_new, &*progress)?;
     drop(progress);
     let added = if elsewhere { before } else { report::rollback::added_meanwhile(&locked.root, &run.plan)? };
     let doc = report::rollback::Document {
@@ -60,7 +60,7 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
         root: &run.plan.root.path,
     };
     if a.drop_new {
-        engine::drop_state(locked, g.state.is_some(), made)?;
+        run::drop_state(locked, g.state.is_some(), made)?;
     }
     if g.json || g.jsonl {
         say_json(&doc)?
@@ -124,7 +124,7 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
     }
     confirm(a.yes, "Delete the old store for good?")?;
     let mut locked = Locked::open(old, root, lock, g.state.as_deref())?;
-    engine::cleanup(&mut locked, &run)?;
+    run::cleanup(&mut locked, &run)?;
     if g.json || g.jsonl {
         say_json(&serde_json::json!({"schema": "unaufs.cleanup/1", "state": "cleaned"}))?;
     } else {

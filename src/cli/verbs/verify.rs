@@ -4,11 +4,11 @@ use super::{Roots, journal, last_run, needed, say, say_json};
 use crate::cli::args::{Global, VerifyArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
-use crate::engine;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Run, State};
 use crate::plan::switch::{NEW, OLD};
 use crate::report;
+use crate::run;
+use crate::run::journal::{Run, State};
 use crate::store::driver::WrittenBy;
 use crate::store::native;
 use crate::verify::{self, Report};
@@ -60,7 +60,7 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
         verify::since::set_apart(&run.plan, &new, &mut report)?;
     }
     if report.differences.is_empty() {
-        j.set_verified(run.id, &format!("{} {}", a.level.name(), engine::now()))?;
+        j.set_verified(run.id, &format!("{} {}", a.level.name(), run::now()))?;
     }
     Ok(report)
 }

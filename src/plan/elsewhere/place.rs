@@ -30,7 +30,7 @@ impl Place {
         let parent = Dir::open_named(above).map_err(|e| {
             Error::new(Kind::Usage, format!("{} cannot be made", path.display()))
                 .with_source(e)
-                .hint(format!("mkdir -p {}", crate::show::path(above)))
+                .hint(format!("mkdir -p {}", crate::text::path(above)))
         })?;
         let path = parent.label().join(name);
         Ok(Place { path, dir, parent })
@@ -65,7 +65,7 @@ impl Place {
 
     /// Why it cannot become the new root of `root`.
     pub fn check(&self, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
-        let shown = crate::show::path(&self.path);
+        let shown = crate::text::path(&self.path);
         let mut refuse = |why: String, fix: String| {
             out.push(Finding::new("N01", shown.clone(), why).fix(fix).effect("nothing can be built there"));
         };
@@ -90,7 +90,7 @@ impl Place {
             // what a migration of ours has put there is in its journal, and it goes on from there
             let strange = dir.list()?.into_iter().find(|(n, _)| !known(n));
             if let Some((name, _)) = strange {
-                refuse(format!("there is {} in it", crate::show::bytes(&name)), other.to_owned());
+                refuse(format!("there is {} in it", crate::text::bytes(&name)), other.to_owned());
             }
         }
         Ok(())

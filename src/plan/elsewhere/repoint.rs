@@ -12,7 +12,7 @@
 
 use crate::checks::Finding;
 use crate::disk::Dir;
-use crate::docker_json::{self, string, top_level};
+use crate::docker::json::{self, string, top_level};
 use crate::error::Result;
 use crate::store::{Container, Content, Store};
 use std::path::Path;
@@ -30,9 +30,7 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
         let Some(file) = c.files.iter_mut().find(|f| f.name == CONFIG) else { continue };
         let text = match &file.content {
             Content::Text(text) => text.clone(),
-            Content::Same(path) | Content::Edited(path, _) => {
-                docker_json::as_text(&root.read(path, docker_json::LIMIT)?)?.to_owned()
-            }
+            Content::Same(path) | Content::Edited(path, _) => json::as_text(&root.read(path, json::LIMIT)?)?.to_owned(),
             Content::TarSplitOf(_) => continue,
         };
         let roots = [own.clone(), told(&text, &id).unwrap_or_else(|| own.clone())];
@@ -40,7 +38,7 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
         file.content = match std::mem::replace(&mut file.content, Content::Text(String::new())) {
             Content::Text(text) => {
                 let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-                Content::Text(docker_json::set(&text, &changes)?)
+                Content::Text(json::set(&text, &changes)?)
             }
             Content::Edited(path, mut first) => {
                 first.extend(changes);
@@ -56,7 +54,7 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
 }
 
 fn bind(c: &Container, path: &str) -> Finding {
-    Finding::new("N06", c.subject(), format!("it mounts {} by its path", crate::show::text(path)))
+    Finding::new("N06", c.subject(), format!("it mounts {} by its path", crate::text::text(path)))
         .fix("name the new path where the container is made: a compose file, a script")
         .effect("config.v2.json says the new path; hostconfig.json, the user's own words, still says the old one")
 }
@@ -106,7 +104,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
             if field("Name").is_empty() && field("Driver").is_empty() && !old_volume {
                 binds.push(source);
             }
-            changes.push((destination, docker_json::set(point.get(), &[("Source", string(&to))])?));
+            changes.push((destination, json::set(point.get(), &[("Source", string(&to))])?));
         }
         push(&mut out, "MountPoints", points, &changes)?;
     }
@@ -125,7 +123,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
 fn push(out: &mut Edits, key: &str, was: &str, changes: &[(String, String)]) -> Result<()> {
     if !changes.is_empty() {
         let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-        out.push((key.to_owned(), docker_json::set_entries(was, &changes)?));
+        out.push((key.to_owned(), json::set_entries(was, &changes)?));
     }
     Ok(())
 }
@@ -149,7 +147,7 @@ mod tests {
         let (changes, binds) = edits(text, &roots, "/new").expect("edits");
         assert_eq!(binds, ["/var/lib/docker/volumes/w/_data"]);
         let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-        let now = docker_json::set(text, &changes).expect("set");
+        let now = json::set(text, &changes).expect("set");
         let want = text
             .replace(
                 "/var/lib/docker/containers/0123456789ab/0123456789ab-json",

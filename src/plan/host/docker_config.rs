@@ -86,7 +86,7 @@ pub(super) fn check(
     match Machine::small(&file).map(|text| parse(&text)) {
         Ok(Ok(c)) => config = c,
         Ok(Err(e)) => out.push(
-            Finding::new("H07", crate::show::path(&file), e.chain())
+            Finding::new("H07", crate::text::path(&file), e.chain())
                 .level(Level::Warn)
                 .fix("correct it")
                 .effect("Docker does not start with it"),
@@ -94,7 +94,7 @@ pub(super) fn check(
         // no such file, the usual case
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => out.push(
-            Finding::new("H07", crate::show::path(&file), e.to_string())
+            Finding::new("H07", crate::text::path(&file), e.to_string())
                 .level(Level::Warn)
                 .effect("whether it pins a driver is not known"),
         ),
@@ -104,7 +104,7 @@ pub(super) fn check(
         pins(&config, &file, &lines, options.to, out);
         if config.live_restore {
             out.push(
-                Finding::new("H12", crate::show::path(&file), "containers go on running when Docker stops")
+                Finding::new("H12", crate::text::path(&file), "containers go on running when Docker stops")
                     .fix("docker stop $(docker ps -q), then stop Docker")
                     .effect("they keep the old store mounted"),
             );
@@ -186,12 +186,12 @@ fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut 
             "aufs" => "Docker 24 and later do not start; an older one starts on an empty aufs store",
             _ => "Docker does not use the new store",
         };
-        let what = format!("it pins the driver {}", crate::show::text(&driver));
-        out.push(Finding::new("H07", crate::show::path(place), what).fix(fix).effect(effect));
+        let what = format!("it pins the driver {}", crate::text::text(&driver));
+        out.push(Finding::new("H07", crate::text::path(place), what).fix(fix).effect(effect));
     }
     if config.containerd_store {
         out.push(
-            Finding::new("H07", crate::show::path(file), "it turns containerd-snapshotter on")
+            Finding::new("H07", crate::text::path(file), "it turns containerd-snapshotter on")
                 .fix("remove the feature \"containerd-snapshotter\"")
                 .effect("Docker looks into containerd's store, not into the new one"),
         );
@@ -199,7 +199,7 @@ fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut 
     if !named && matches!(to, Target::Vfs | Target::Overlay) {
         out.push(
             Finding::new("T05", "daemon.json", format!("it does not name {to}"))
-                .fix(format!("set \"storage-driver\": \"{to}\" in {}", crate::show::path(file)))
+                .fix(format!("set \"storage-driver\": \"{to}\" in {}", crate::text::path(file)))
                 .effect("Docker starts on another driver, with an empty store"),
         );
     }
@@ -209,7 +209,7 @@ fn remap(root: &Dir, config: &DaemonJson, out: &mut Vec<Finding>) -> Result<()> 
     let label = root.label();
     let inside = label.file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));
     if let Some(user) = config.userns_remap.as_ref().filter(|_| !inside) {
-        let user = crate::show::text(user);
+        let user = crate::text::text(user);
         out.push(
             Finding::new(
                 "H15",
@@ -217,7 +217,7 @@ fn remap(root: &Dir, config: &DaemonJson, out: &mut Vec<Finding>) -> Result<()> 
                 format!("userns-remap is on ({user}): Docker uses a root below this one"),
             )
             .level(Level::Warn)
-            .fix(format!("migrate that one: --root {}/UID.GID", crate::show::path(label))),
+            .fix(format!("migrate that one: --root {}/UID.GID", crate::text::path(label))),
         );
     }
     Ok(())
@@ -254,7 +254,7 @@ fn installed(machine: &Machine) -> Option<String> {
 fn version_in(said: &str) -> Option<String> {
     let word = said.split_once("ersion ")?.1.split([',', ' ', '\n']).next()?;
     let version: String = word.trim_start_matches('v').chars().take_while(|c| !c.is_whitespace()).collect();
-    version.starts_with(|c: char| c.is_ascii_digit()).then(|| crate::show::text(&version))
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| crate::text::text(&version))
 }
 
 fn number(version: &str) -> (u32, u32) {

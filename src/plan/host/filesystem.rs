@@ -64,7 +64,7 @@ pub(super) fn check(
     }
     if magic == EXT && mounts::room(root)?.magic != EXT {
         out.push(
-            Finding::new("T09", crate::show::path(place.label()), "ext4 has little room for attributes")
+            Finding::new("T09", crate::text::path(place.label()), "ext4 has little room for attributes")
                 .effect("a file with more than about 4 KiB of attributes stops the migration, by name"),
         );
     }
@@ -75,7 +75,7 @@ pub(super) fn check(
     if machine.file("sys/fs/selinux/enforce").exists() {
         out.push(
             Finding::new("H14", "SELinux", "it is on")
-                .fix(format!("restorecon -R {}/{}, before Docker starts", crate::show::path(root.label()), options.to))
+                .fix(format!("restorecon -R {}/{}, before Docker starts", crate::text::path(root.label()), options.to))
                 .effect("containers may be denied access to their files"),
         );
     }
@@ -144,7 +144,7 @@ fn mount_options(path: &Path, all: &[Mount], to: Target, out: &mut Vec<Finding>)
         return;
     };
     let has = |names: &[&str]| m.options.split(',').chain(m.super_options.split(',')).any(|o| names.contains(&o));
-    let point = crate::show::path(&m.point);
+    let point = crate::text::path(&m.point);
     if has(&["ro"]) {
         out.push(
             Finding::new("H10", point.clone(), "it is mounted read-only")

@@ -19,7 +19,7 @@ pub(super) fn docker_on_machine(root: &Dir, machine: &Machine) -> Result<Option<
     for p in std::fs::read_dir(machine.file("proc")).into_iter().flatten().flatten() {
         let Ok(pid) = p.file_name().to_string_lossy().parse::<u32>() else { continue };
         if let Some(program) = uses(&p.path(), root, machine, named.contains(&Some(pid))) {
-            return Ok(Some(format!("process {pid} ({}) runs on this root", crate::show::text(&program))));
+            return Ok(Some(format!("process {pid} ({}) runs on this root", crate::text::text(&program))));
         }
     }
     Ok(answers(root, machine))

@@ -5,8 +5,8 @@
 
 use crate::ids::LayerId;
 use crate::plan::{Plan, PlanLayer};
-use crate::show;
 use crate::store::Role;
+use crate::text;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const ROW: usize = 22;
@@ -116,9 +116,9 @@ impl<'a> Tree<'a> {
     }
 
     fn draw_run(&self, layer: &PlanLayer, run: &[&PlanLayer], x: f64, y: usize, width: f64) -> LayerBox {
-        let bytes = show::size(run.iter().map(|l| l.facts.bytes).sum());
+        let bytes = text::size(run.iter().map(|l| l.facts.bytes).sum());
         let (first, last) = (layer.id.short(), run.last().unwrap_or(&layer).id.short());
-        let images = show::plural(self.users.get(&layer.id).copied().unwrap_or(0), "image");
+        let images = text::plural(self.users.get(&layer.id).copied().unwrap_or(0), "image");
         let (label, title) = match run.len() {
             1 => (first.clone(), format!("{first}: {bytes}, in {images}")),
             n => (format!("{n} layers, {bytes}"), format!("{n} layers, {first} to {last}: {bytes}, in {images}")),

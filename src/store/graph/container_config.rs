@@ -3,8 +3,8 @@
 //! Keys are matched without regard to case, unknown ones vanish, and the order of the fields is that of the struct. It is
 //! the only place where nested key order of an image config is not the order found.
 
-use super::gojson::{Object, Raw, quote};
-use crate::docker_json::folded;
+use crate::docker::gojson::{Object, Raw, quote};
+use crate::docker::json::folded;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -214,8 +214,8 @@ fn print_names(value: &Option<BTreeSet<String>>, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gojson::parse;
     use super::*;
+    use crate::docker::gojson::parse;
 
     fn reprinted(s: &str) -> Result<String> {
         let mut config = ContainerConfig::default();

@@ -11,7 +11,7 @@ use super::images::{self, Images};
 use super::linkgraph::{self, LinkGraph};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::boot::{self, CONFIG, HOST_CONFIG, OLD_CONFIG};
@@ -41,7 +41,7 @@ pub fn left_to_convert(root: &Dir) -> Result<bool> {
 /// The file that says what the container is: `config.v2.json`, unless a Docker that was stopped while it converted left that one unreadable
 /// next to a whole `config.json`.
 fn config_file(folder: &Dir, id: &ContainerId) -> Result<&'static str> {
-    let whole = |file: &str| folder.read(file, docker_json::LIMIT).is_ok_and(|b| boot::config(&b, id).is_ok());
+    let whole = |file: &str| folder.read(file, json::LIMIT).is_ok_and(|b| boot::config(&b, id).is_ok());
     let old = folder.has(OLD_CONFIG)? && whole(OLD_CONFIG);
     Ok(if !folder.has(CONFIG)? || old && !whole(CONFIG) { OLD_CONFIG } else { CONFIG })
 }
@@ -159,10 +159,10 @@ fn place(
 
 /// Lists the files to write: the new config, and a new file for each that Docker may write into.
 fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings: &mut Vec<Finding>) -> Result<()> {
-    let bytes = folder.read(file, docker_json::LIMIT)?;
+    let bytes = folder.read(file, json::LIMIT)?;
     let mut changes =
-        vec![("Image".to_owned(), docker_json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
-    if let Some(points) = mount_points(docker_json::as_text(&bytes)?, c, findings)? {
+        vec![("Image".to_owned(), json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
+    if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }
     c.files.push(ContainerFile {
@@ -206,16 +206,16 @@ fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Res
         let source = source.unwrap_or_default();
         if !source.starts_with('/') || !destination.starts_with('/') {
             let what = format!("its volume {destination:?} from {source:?} has no absolute path");
-            findings.push(Finding::new("G10", c.subject(), crate::show::text(&what)).effect("it is left out"));
+            findings.push(Finding::new("G10", c.subject(), crate::text::text(&what)).effect("it is left out"));
             continue;
         }
         if source.contains("/vfs/dir/") {
             let what = format!("its volume {destination} is the folder {source}");
             let effect = "it is mounted from there as before; docker volume ls does not list it";
-            findings.push(Finding::new("G10", c.subject(), crate::show::text(&what)).effect(effect));
+            findings.push(Finding::new("G10", c.subject(), crate::text::text(&what)).effect(effect));
         }
         let writable = old.writable.as_ref().and_then(|w| w.get(&destination)).copied().flatten().unwrap_or(false);
-        let [key, source] = [&destination, &source].map(|s| docker_json::string(s));
+        let [key, source] = [&destination, &source].map(|s| json::string(s));
         // the fields of a bind mount as Docker 1.9 wrote them
         points.push(format!(
             r#"{key}:{{"Name":"","Destination":{key},"Driver":"","RW":{writable},"Source":{source},"Relabel":""}}"#
@@ -242,7 +242,7 @@ fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<LinkGraph> {
     match read {
         Ok(graph) => {
             for problem in &graph.problems {
-                let what = crate::show::text(&problem.chain());
+                let what = crate::text::text(&problem.chain());
                 findings.push(Finding::new("G04", FILE, what).effect("that name or link is left out"));
             }
             Ok(graph)
@@ -268,7 +268,7 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
         let mut list = Vec::new();
         for (alias, child) in links {
             match names.get(child).filter(|name| !name.is_empty()) {
-                Some(name) => list.push(docker_json::string(&format!("/{name}:{alias}"))),
+                Some(name) => list.push(json::string(&format!("/{name}:{alias}"))),
                 None => findings.push(
                     Finding::new("G04", c.subject(), format!("its link {alias:?} leads to no container"))
                         .effect("the link is left out"),
@@ -277,7 +277,7 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
         }
         let value = format!("[{}]", list.join(","));
         let path = format!("containers/{id}/{HOST_CONFIG}");
-        let content = match root.read_opt(&path, docker_json::LIMIT).and_then(|b| with_links(b, &path, value)) {
+        let content = match root.read_opt(&path, json::LIMIT).and_then(|b| with_links(b, &path, value)) {
             Ok(Some(content)) => content,
             Ok(None) => continue,
             Err(e) => {
@@ -294,8 +294,8 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
 /// The new `hostconfig.json`; `None` if it has links already.
 fn with_links(old: Option<Vec<u8>>, path: &str, links: String) -> Result<Option<Content>> {
     let Some(bytes) = old else { return Ok(Some(Content::Text(format!("{{\"Links\":{links}}}")))) };
-    let text = docker_json::as_text(&bytes)?;
-    let top = docker_json::top_level(text).map_err(|e| e.on(path))?;
+    let text = json::as_text(&bytes)?;
+    let top = json::top_level(text).map_err(|e| e.on(path))?;
     Ok(match top.get("Links").map(|l| l.get()) {
         None | Some("null") => Some(Content::Edited(path.to_owned(), vec![("Links".to_owned(), links)])),
         Some(_) => None,

@@ -1,8 +1,8 @@
 //! One v1 image into an image of Docker 1.10, given its parent's: pure (FORMATS 8.3).
 
-use super::gojson;
 use super::v1::{History, V1Image};
-use crate::docker_json;
+use crate::docker::gojson;
+use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, Sha256};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub fn convert(image: &V1Image<'_>, diff: DiffId, parent: Option<&Converted>) ->
     diffs.push(diff);
     history.push(Arc::new(image.history()));
     let config = image.image_config(&diffs, &history);
-    if config.len() as u64 > docker_json::LIMIT {
+    if config.len() as u64 > json::LIMIT {
         return Err(Error::corrupt(format!("its config would have {} bytes", config.len())));
     }
     let id = ImageId(Sha256::of(&config));

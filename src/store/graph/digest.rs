@@ -10,14 +10,14 @@
 //! depended on the version of Go.
 
 use super::V1Id;
-use crate::branchtar;
 use crate::disk::Dir;
 use crate::error::Result;
 use crate::ids::DiffId;
 use crate::store::Content;
 use crate::store::content::{SMALL, text_of};
 use crate::store::driver::Driver;
-use crate::tarsplit::{DiffIdWriter, MAX_UNPACKED, Payloads, Reader, reassemble};
+use crate::tar::branchtar;
+use crate::tar::split::{DiffIdWriter, MAX_UNPACKED, Payloads, Reader, reassemble};
 use std::fs::File;
 use std::io::{Read, sink};
 

@@ -8,10 +8,11 @@
 //! ROOT/.migration-v1-images.json            what a Docker from 1.10 on has converted: {"<v1 id>":"sha256:<image id>"}
 //! ```
 
+use super::V1Id;
 use super::v1::V1Image;
-use super::{V1Id, gojson};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::gojson;
 use crate::error::Result;
 use crate::ids::{ImageId, Sha256};
 use crate::store::content::{SMALL, text_of};
@@ -43,7 +44,7 @@ pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, R
             if !unfinished || graph.open("_tmp")?.list()?.iter().any(|_| true) {
                 let what =
                     if unfinished { "images that Docker was adding or removing" } else { "not an image of Docker" };
-                let subject = format!("graph/{}", crate::show::bytes(&name));
+                let subject = format!("graph/{}", crate::text::bytes(&name));
                 findings.push(Finding::new("D07", subject, what).effect("not moved"));
             }
             continue;
@@ -58,7 +59,7 @@ fn read_one(dir: &Dir, id: &V1Id, findings: &mut Vec<Finding>) -> Result<Folder>
     if let Some(text) = dir.read_opt("layersize", SMALL)? {
         let size = text_of(&text).ok();
         if size.as_deref().is_none_or(|s| s.parse::<u64>().is_err()) {
-            let shown = crate::show::bytes(&text);
+            let shown = crate::text::bytes(&text);
             findings.push(
                 Finding::new("G07", format!("image {}", id.short()), format!("its layersize is {shown:?}"))
                     .effect("none: the size is counted anew"),

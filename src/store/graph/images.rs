@@ -8,7 +8,7 @@ use super::v1::V1Image;
 use super::{V1Id, references};
 use crate::checks::Finding;
 use crate::disk::Dir;
-use crate::docker_json;
+use crate::docker::json;
 use crate::error::Result;
 use crate::ids::{ImageId, LayerId, Sha256};
 use crate::store::content::Chains;
@@ -130,7 +130,7 @@ impl Import<'_> {
                 self.images.damaged.insert(id.clone(), there.held_by.clone().unwrap_or_else(|| cause(&id, why)));
                 continue;
             }
-            match self.root.read(config_path(&image), docker_json::LIMIT).and_then(|c| convert::read(image, &c)) {
+            match self.root.read(config_path(&image), json::LIMIT).and_then(|c| convert::read(image, &c)) {
                 Ok(made) => {
                     there.old_id.get_or_insert_with(|| id.to_string());
                     if let Some(top) = there.layers.last() {
@@ -301,7 +301,7 @@ impl Import<'_> {
         if !self.images.new.is_empty() {
             let what = format!(
                 "its {} have the ids that Docker 1.10 gave them",
-                crate::show::plural(self.images.new.len(), "image")
+                crate::text::plural(self.images.new.len(), "image")
             );
             self.findings.push(
                 Finding::new("G05", "graph/", what)
@@ -318,7 +318,7 @@ impl Import<'_> {
 
     /// An image that cannot be converted has no new id. It goes by its old one, in a place where only what moves is looked at.
     fn add_broken(&mut self, id: &V1Id, why: &str) {
-        let why = crate::show::text(why);
+        let why = crate::text::text(why);
         self.findings.push(
             Finding::new("G01", format!("image {}", id.short()), why.clone())
                 .effect("it stays in the old store, and so does every image and container that stands on it"),
@@ -354,7 +354,7 @@ impl Import<'_> {
         }
         let newer = self.root.has("repositories-aufs")?;
         let file = if newer { "repositories-aufs" } else { "repositories" };
-        let Some(read) = self.root.read_opt(file, docker_json::LIMIT).transpose() else { return Ok(()) };
+        let Some(read) = self.root.read_opt(file, json::LIMIT).transpose() else { return Ok(()) };
         let read = match read.and_then(|text| references::read(&text)) {
             Ok(read) => read,
             Err(e) => {
@@ -363,7 +363,7 @@ impl Import<'_> {
             }
         };
         for problem in read.problems {
-            let finding = Finding::new("G03", file, crate::show::text(&problem.chain()));
+            let finding = Finding::new("G03", file, crate::text::text(&problem.chain()));
             self.findings.push(finding.effect(problem.hint_text().unwrap_or_default()));
         }
         let mut all: BTreeMap<String, BTreeMap<String, ImageId>> = self

@@ -7,7 +7,7 @@
 //!
 //! A name that no Docker since 1.10 reads is reported and left out; its image stays, without that tag.
 
-use super::gojson::{Raw, parse};
+use crate::docker::gojson::{Raw, parse};
 use crate::error::{Error, Result};
 use crate::ids::is_hex64;
 use std::collections::BTreeMap;

@@ -8,9 +8,9 @@
 //! loses some keys. An older one went through Go structs first, so its inside is printed anew.
 
 use super::container_config::{ContainerConfig, print_unless_empty, set_string};
-use super::gojson::{Object, Raw, parse, print_map, quote, quoted};
-use super::gotime::Created;
-use crate::docker_json::folded;
+use crate::docker::gojson::{Object, Raw, parse, print_map, quote, quoted};
+use crate::docker::gotime::Created;
+use crate::docker::json::folded;
 use crate::error::{Error, Result};
 use crate::ids::{DiffId, is_hex64};
 use std::borrow::Borrow;

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use unaufs::docker_json::{set, string};
+use unaufs::docker::json::{set, string};
 use unaufs::ids::ContainerId;
 use unaufs::store::containers::parse;
 

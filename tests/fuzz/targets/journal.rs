@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use unaufs::disk::Dir;
-use unaufs::journal::{FILE, Journal, ROLLBACK_FILE};
+use unaufs::run::journal::{FILE, Journal, ROLLBACK_FILE};
 
 fuzz_target!(|input: &[u8]| {
     // the last byte tells how much of the input is the rollback journal

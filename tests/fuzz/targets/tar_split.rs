@@ -6,7 +6,7 @@ use flate2::write::GzEncoder;
 use libfuzzer_sys::fuzz_target;
 use std::io::{Read, Write};
 use unaufs::error::Result;
-use unaufs::tarsplit::{Payloads, Reader, reassemble};
+use unaufs::tar::split::{Payloads, Reader, reassemble};
 
 const LIMIT: u64 = 1 << 20;
 
@@ -39,8 +39,8 @@ fn check(gz: &[u8]) {
     let mut unpacked = 0;
     for piece in Reader::new(gz, LIMIT) {
         match piece {
-            Ok(unaufs::tarsplit::Piece::Segment(bytes)) => unpacked += bytes.len() as u64,
-            Ok(unaufs::tarsplit::Piece::File { .. }) => {}
+            Ok(unaufs::tar::split::Piece::Segment(bytes)) => unpacked += bytes.len() as u64,
+            Ok(unaufs::tar::split::Piece::File { .. }) => {}
             Err(e) => assert!(!e.chain().contains(|c: char| c.is_control()), "{:?}", e.chain()),
         }
     }

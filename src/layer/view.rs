@@ -1,0 +1,242 @@
+//! What a stack of layers shows: the only place that resolves whiteouts and opaque folders against the layers below.
+//!
+//! OCI semantics: a layer's markers hide what lies below it, never what the layer itself holds. For branches written by the aufs kernel
+//! that is what aufs showed; where a branch made from an odd tar differs, OCI is what the image's author meant and what every other host
+//! shows (FORMATS 11, DESIGN section 5):
+//!
+//! - `foo` beside `.wh.foo` is `foo`, and nothing of a lower `foo` (11.1);
+//! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);
+//! - a folder over a file over a folder shows only the upper folder (11.7).
+
+use crate::disk::{Dir, FileType};
+use crate::error::{Error, Result};
+use crate::layer::branch::{self, Branch, Format, Slice};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, HashSet};
+
+/// A layer and everything below it, nearest first.
+#[derive(Debug)]
+pub struct Chain {
+    /// The layer itself, its parent, …, the base.
+    pub branches: Vec<Branch>,
+}
+
+/// Indices into [`Chain::branches`] of the branches whose folder of one path is merged into the view, nearest first.
+pub type Contributors = Vec<u16>;
+
+/// One name in the merged view of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its type.
+    pub kind: FileType,
+    /// A folder: the branches that are merged in it. Otherwise the one that holds the file.
+    pub from: Contributors,
+    closed: bool,
+}
+
+/// The merged view of one folder.
+#[derive(Debug, Default)]
+pub struct Folder {
+    /// Its names.
+    pub names: BTreeMap<Vec<u8>, Node>,
+    /// Whiteouts that a reader of the raw overlay folder would see although nothing is hidden by them (FORMATS 11.2).
+    pub ghosts: Vec<(u16, Vec<u8>)>,
+}
+
+impl Node {
+    /// The branch that the name's attributes and a file's content come from, among the open folders that were merged.
+    pub fn holder<'d>(&self, dirs: &'d [(u16, Dir)]) -> Result<(u16, &'d Dir)> {
+        let i = self.from.first().ok_or_else(|| Error::corrupt("a name that no layer holds"))?;
+        let found = dirs.iter().find(|(d, _)| d == i).map(|(i, d)| (*i, d));
+        found.ok_or_else(|| Error::corrupt("a layer that is not open"))
+    }
+
+    /// Does something in these branches hide what lies below them at this name?
+    pub fn closed(&self) -> bool {
+        self.closed
+    }
+}
+
+impl Chain {
+    /// All branches: what is merged in the root folder, where opaque marks have no effect.
+    pub fn root(&self) -> Contributors {
+        (0..self.branches.len() as u16).collect()
+    }
+
+    /// Opens the folder `path` in each of the branches.
+    pub fn open(&self, from: &[u16], path: &[u8]) -> Result<Vec<(u16, Dir)>> {
+        from.iter()
+            .map(|i| {
+                let b = self.branch(*i)?;
+                Ok((*i, if path.is_empty() { b.dir.again()? } else { b.dir.open(path)? }))
+            })
+            .collect()
+    }
+
+    /// A branch by its index.
+    pub fn branch(&self, i: u16) -> Result<&Branch> {
+        self.branches
+            .get(usize::from(i))
+            .ok_or_else(|| Error::corrupt(format!("no branch {i} in this stack of layers")))
+    }
+
+    /// Merges the folder `path` of the given branches.
+    pub fn merge(&self, from: &[u16], path: &[u8]) -> Result<Folder> {
+        let dirs = self.open(from, path)?;
+        self.merge_open(&dirs, path.is_empty())
+    }
+
+    /// Merges folders that are open already.
+    pub fn merge_open(&self, dirs: &[(u16, Dir)], at_root: bool) -> Result<Folder> {
+        self.merge_slice(dirs, at_root, Slice::WHOLE)
+    }
+
+    /// How many names these folders hold together, for [`Slice::of`]; few are none.
+    pub fn crowd(&self, dirs: &[(u16, Dir)]) -> Result<u64> {
+        dirs.iter().map(|(_, dir)| branch::crowd(dir)).sum()
+    }
+
+    /// Merges what folders that are open already have in one slice.
+    pub fn merge_slice(&self, dirs: &[(u16, Dir)], at_root: bool, slice: Slice) -> Result<Folder> {
+        let mut out = Folder::default();
+        let mut hidden: HashSet<Vec<u8>> = HashSet::new();
+        for (pos, (i, dir)) in dirs.iter().enumerate() {
+            let format = self.branch(*i)?.format;
+            let marks = branch::list(dir, format, at_root, slice, |name, kind, _| {
+                if hidden.contains(name) {
+                    return Ok(());
+                }
+                let is_dir = kind == FileType::Directory;
+                match out.names.get_mut(name) {
+                    None => {
+                        out.names.insert(name.to_vec(), Node { kind, from: vec![*i], closed: !is_dir });
+                    }
+                    Some(node) if !node.closed && is_dir => node.from.push(*i),
+                    // a folder of an upper layer ends here, at a file of a lower one (FORMATS 11.7)
+                    Some(node) => node.closed = true,
+                }
+                Ok(())
+            })?;
+            let lowest = pos + 1 == dirs.len();
+            for w in marks.whiteouts {
+                // overlayfs filters whiteouts out of a listing only where it merges two folders or more
+                if format == Format::Overlay && (dirs.len() == 1 || (marks.opaque && pos == 0)) {
+                    out.ghosts.push((*i, w.clone()));
+                }
+                match out.names.get_mut(&w) {
+                    Some(node) => node.closed = true,
+                    None if !lowest => {
+                        hidden.insert(w);
+                    }
+                    None => {}
+                }
+            }
+            if marks.opaque {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    /// The branches merged in the folder `name` of a folder that `dirs` are merged in; empty if the view has no such folder.
+    /// The cheap form of [`Chain::merge`] for one name.
+    pub fn step(&self, dirs: &[(u16, Dir)], name: &[u8]) -> Result<Contributors> {
+        let mut out = Contributors::new();
+        for (i, dir) in dirs {
+            let format = self.branch(*i)?.format;
+            let found = dir.try_open(name);
+            match found {
+                Ok(sub) => {
+                    out.push(*i);
+                    if branch::has_whiteout(dir, format, name)? || branch::is_opaque(&sub, format)? {
+                        break;
+                    }
+                }
+                Err(Errno::NOENT) => {
+                    if branch::has_whiteout(dir, format, name)? {
+                        break;
+                    }
+                }
+                // a device that stands for a deletion, which the branch beside this one tells
+                Err(Errno::NOTDIR) if format == Format::Unmarked && dir.stat(name)?.is_overlay_whiteout() => {}
+                // a file, a symlink: what is below does not merge
+                Err(Errno::NOTDIR | Errno::LOOP) => break,
+                Err(e) => return Err(Error::io(format!("open folder {}", dir.show(name)), e)),
+            }
+        }
+        Ok(out)
+    }
+
+    /// The branches, among `from`, merged in the folder `path`: from the root down, a step for each component.
+    pub fn contributors(&self, from: &[u16], path: &[u8]) -> Result<Contributors> {
+        let mut at: Vec<u8> = Vec::new();
+        let mut now = from.to_vec();
+        for name in path.split(|c| *c == b'/').filter(|p| !p.is_empty()) {
+            if now.is_empty() {
+                break;
+            }
+            now = self.step(&self.open(&now, &at)?, name)?;
+            if !at.is_empty() {
+                at.push(b'/');
+            }
+            at.extend_from_slice(name);
+        }
+        Ok(now)
+    }
+
+    /// Does the view that `dirs` make have `name`?
+    pub fn shows(&self, dirs: &[(u16, Dir)], name: &[u8]) -> Result<bool> {
+        for (i, dir) in dirs {
+            let format = self.branch(*i)?.format;
+            match dir.try_stat(name) {
+                Ok(m) if format == Format::Unmarked && m.is_overlay_whiteout() => {}
+                Ok(m) => return Ok(format != Format::Overlay || !m.is_overlay_whiteout()),
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(Error::io(format!("stat {}", dir.show(name)), e)),
+            }
+            if branch::has_whiteout(dir, format, name)? {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_of_a_folder_are_the_folder() {
+        let t = tempfile::tempdir().expect("a folder");
+        // of three layers: names, whiteouts of some, folders
+        let branch = |layer: usize| {
+            let at = t.path().join(layer.to_string());
+            std::fs::create_dir(&at).expect("mkdir");
+            for n in 0..60 {
+                let name = format!("n{}", n * (layer + 1));
+                match (n + layer) % 5 {
+                    0 => std::fs::create_dir(at.join(&name)).expect("mkdir"),
+                    1 => std::fs::write(at.join(format!(".wh.{name}")), "").expect("write"),
+                    _ => std::fs::write(at.join(&name), "").expect("write"),
+                }
+            }
+            Branch { id: None, dir: Dir::open_named(&at).expect("open"), format: Format::Aufs }
+        };
+        let chain = Chain { branches: (0..3).map(branch).collect() };
+        let dirs = chain.open(&chain.root(), b"").expect("open");
+        assert_eq!(chain.crowd(&dirs).expect("count"), 0, "these folders are small");
+        let whole = chain.merge_open(&dirs, true).expect("merge");
+        let mut names = BTreeMap::new();
+        let slices: Vec<Slice> = Slice::of(2 * Slice::NAMES).collect();
+        assert_eq!(slices.len(), 3);
+        for slice in slices {
+            let part = chain.merge_slice(&dirs, true, slice).expect("merge").names;
+            assert!(part.len() > whole.names.len() / 10, "a slice of {} names", part.len());
+            for (name, node) in part {
+                assert!(names.insert(name, node).is_none(), "a name is in one slice only");
+            }
+        }
+        assert_eq!(names, whole.names);
+    }
+}

@@ -1,0 +1,141 @@
+//! Copies what goes along to a new root in another place ([`crate::plan::elsewhere`]); into the stage, like everything.
+//!
+//! A unit is done when its file system was synced and the journal says so, with the state in which the old one was read and what was made of
+//! it. Should the old one have changed when a run goes on, it is copied anew.
+
+use super::Locked;
+use super::stage::Sums;
+use crate::disk::attrs::XattrScope;
+use crate::disk::copy::{Ability, Original, Transfer, copy_object};
+use crate::disk::{Dir, split};
+use crate::error::Result;
+use crate::plan::elsewhere::{Carried, Elsewhere, count};
+use crate::plan::{Mode, Plan};
+use crate::progress::Progress;
+use crate::target::flat;
+use crate::target::place::{Placer, Tally};
+use crate::verify::plain;
+use std::time::{Duration, Instant};
+
+/// The journal's kind of these units.
+pub const KIND: &str = "carried";
+
+/// Each mark costs a sync of the file system.
+const BATCH_TIME: Duration = Duration::from_secs(2);
+
+/// Copies what is not done yet, or has changed since. The metadata are then written again: some lie in folders that are made anew.
+pub(super) fn bring(
+    at: &mut Locked,
+    new: &Dir,
+    plan: &Plan,
+    run: i64,
+    progress: &dyn Progress,
+) -> Result<Option<Sums>> {
+    let Some(e) = &plan.elsewhere else { return Ok(None) };
+    for path in &e.frames {
+        new.ensure(path, 0o700)?;
+    }
+    let todo = not_done(at, e, run)?;
+    let names: Vec<String> = todo.iter().map(|c| c.name()).collect();
+    if !todo.is_empty() {
+        at.journal.reopen(run, names.iter().map(|n| (KIND, n.as_str())).chain([("metadata", "all")]))?;
+    }
+    for c in &todo {
+        discard(new, c)?;
+    }
+    progress.phase("other files", todo.len() as u64);
+    let order: &[Transfer] =
+        if plan.options.mode == Mode::Copy { &[Transfer::Copy] } else { &[Transfer::Clone, Transfer::Copy] };
+    let ability = Ability::starting(order.contains(&Transfer::Clone));
+    let (mut sums, mut batch, mut since) = (Sums::default(), Vec::new(), Instant::now());
+    for (c, name) in todo.iter().zip(names) {
+        crate::stop::check()?;
+        let state = count(&at.old, &c.path, &c.leave)?.state;
+        let made = copy(&at.old, new, c, order, &ability).map_err(|e| e.on(name.clone()))?;
+        sums.add(made);
+        progress.step(&name);
+        batch.push((name, format!("{state:016x} {}", serde_json::json!(made))));
+        if since.elapsed() > BATCH_TIME {
+            new.sync_fs()?;
+            at.journal.finish(run, KIND, &std::mem::take(&mut batch))?;
+            since = Instant::now();
+        }
+    }
+    if !batch.is_empty() {
+        new.sync_fs()?;
+        at.journal.finish(run, KIND, &batch)?;
+    }
+    Ok(Some(sums))
+}
+
+/// Has something changed in the old root since it was copied?
+pub(super) fn stale(at: &Locked, plan: &Plan, run: i64) -> Result<bool> {
+    match &plan.elsewhere {
+        Some(e) => Ok(!not_done(at, e, run)?.is_empty()),
+        None => Ok(false),
+    }
+}
+
+fn not_done<'a>(at: &Locked, e: &'a Elsewhere, run: i64) -> Result<Vec<&'a Carried>> {
+    let done = at.journal.tallies(run, KIND)?;
+    let mut out = Vec::new();
+    for c in &e.carried {
+        let same = match done.get(&c.name()) {
+            Some(tally) => {
+                tally.split(' ').next() == Some(&format!("{:016x}", count(&at.old, &c.path, &c.leave)?.state))
+            }
+            None => false,
+        };
+        if !same {
+            out.push(c);
+        }
+    }
+    Ok(out)
+}
+
+fn discard(new: &Dir, c: &Carried) -> Result<()> {
+    let (dir, name) = new.parent_of(&c.path)?;
+    dir.remove_tree(name)
+}
+
+fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability) -> Result<Sums> {
+    let ((from, name), (to, _)) = (old.parent_of(&c.path)?, new.parent_of(&c.path)?);
+    let m = from.stat(name)?;
+    if !m.is_dir() {
+        let tally = Tally::default();
+        let original = Original { dir: &from, name, meta: &m, ability };
+        tally.copied(copy_object(&original, &to, name, XattrScope::Plain)?, &m);
+        return Ok(Sums::of(&tally));
+    }
+    to.mkdir(name, 0o700)?;
+    if c.mount {
+        to.set_owner(name, m.uid, m.gid)?;
+        to.set_mode(name, m.mode)?;
+        return Ok(Sums::default());
+    }
+    let placer = Placer::new(to.open(name)?, order, XattrScope::Plain, false);
+    flat::write(&plain(None, from.open(name)?), &placer, &c.leave.iter().cloned().collect())?;
+    Ok(Sums::of(&placer.tally))
+}
+
+/// Gives the folders that were filled from several sides what the old ones have, times last.
+pub(super) fn finish(old: &Dir, new: &Dir, plan: &Plan) -> Result<()> {
+    let Some(e) = &plan.elsewhere else { return Ok(()) };
+    let containers = e.carried.iter().map(|c| &c.path).filter(|p| p.starts_with(b"containers/"));
+    for path in containers.chain(e.frames.iter().rev()) {
+        let (from, (to, name)) = (old.open(path)?, new.parent_of(path)?);
+        let m = from.meta()?;
+        to.set_owner_mode_xattrs(name, &m, &from.xattrs(b".")?, XattrScope::Plain)?;
+        to.set_times(name, &m)?;
+    }
+    Ok(())
+}
+
+/// Files of the stage that are about to be written, where an earlier attempt has left some.
+pub(super) fn make_way(new: &Dir, path: &str) -> Result<()> {
+    let (dir, name) = split(path.as_bytes());
+    match new.open_opt(dir)? {
+        Some(dir) => dir.remove_tree(name),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,456 @@
+//! The journal: what was planned and how far it is, durable before each effect.
+//!
+//! ```text
+//! ROOT/.unaufs/journal.db            SQLite; schema in migrations/NNNN_*.sql, applied on open
+//! ROOT/.unaufs/journal.db-journal    SQLite's rollback journal: empty between two transactions
+//! ```
+//!
+//! SQLite with a rollback journal and `synchronous=FULL`: after a power cut a committed line is there, an uncommitted one is not.
+//! WAL is off: its shared memory would be a second file to lose. The rollback journal is truncated, never removed: the commit is then
+//! durable without a sync of the folder, which `FULL` leaves out after a removal, and a commit needs no free inode.
+
+use crate::disk::{Dir, fault};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::ids::LayerId;
+use crate::plan::Plan;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// The file's name in the state folder.
+pub const FILE: &str = "journal.db";
+
+/// SQLite's own, beside it.
+pub const ROLLBACK_FILE: &str = "journal.db-journal";
+
+/// In their order; the number is SQLite's `user_version` afterwards.
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_journal.sql"),
+    include_str!("../../migrations/0002_prepare.sql"),
+    include_str!("../../migrations/0003_plan_apart.sql"),
+    include_str!("../../migrations/0004_elsewhere.sql"),
+];
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The new store is being built beside the old one, which is untouched.
+    Building,
+    /// It is complete.
+    Built,
+    /// It was compared with the old one.
+    Verified,
+    /// The renames are under way.
+    Switching,
+    /// Docker will see the new store.
+    Switched,
+    /// The renames are being undone.
+    Undoing,
+    /// The old store is back.
+    Undone,
+    /// The old store was deleted.
+    Cleaned,
+}
+
+impl State {
+    /// All, with their names.
+    pub const ALL: [(State, &str); 8] = [
+        (State::Building, "building"),
+        (State::Built, "built"),
+        (State::Verified, "verified"),
+        (State::Switching, "switching"),
+        (State::Switched, "switched"),
+        (State::Undoing, "undoing"),
+        (State::Undone, "undone"),
+        (State::Cleaned, "cleaned"),
+    ];
+
+    /// As in the journal.
+    pub fn name(self) -> &'static str {
+        State::ALL.iter().find(|(s, _)| *s == self).map_or("", |(_, n)| n)
+    }
+
+    fn parse(s: &str) -> Option<State> {
+        State::ALL.iter().find(|(_, n)| *n == s).map(|(s, _)| *s)
+    }
+
+    /// Is there nothing left to go on with?
+    pub fn over(self) -> bool {
+        matches!(self, State::Undone | State::Cleaned)
+    }
+}
+
+/// One migration.
+#[derive(Debug)]
+pub struct Run {
+    /// Its number.
+    pub id: i64,
+    /// Where it stands.
+    pub state: State,
+    /// What it does.
+    pub plan: Plan,
+    /// When it began.
+    pub started: String,
+    /// When and how it was last verified without a difference.
+    pub verified: Option<String>,
+    /// Only image layers were built so far, while Docker ran; the plan may be brought up to date.
+    pub prepared: bool,
+}
+
+/// The open journal.
+pub struct Journal {
+    db: Connection,
+}
+
+fn sql(e: rusqlite::Error) -> Error {
+    let full = matches!(&e, rusqlite::Error::SqliteFailure(f, _) if f.code == rusqlite::ErrorCode::DiskFull);
+    let err =
+        Error::new(if full { Kind::Space } else { Kind::Failed }, "the journal .unaufs/journal.db").with_source(e);
+    if full { err.hint("make room on that file system, then run the same command again") } else { err }
+}
+
+/// Turns off what in a database file of a stranger would run: triggers, views, functions of its schema.
+pub fn distrust(db: &Connection) -> rusqlite::Result<()> {
+    for (option, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+    ] {
+        db.set_db_config(option, on)?;
+    }
+    Ok(())
+}
+
+/// The root may be a stranger's, and the journal in it with it. What SQLite would open beside the database is looked at first:
+///
+/// - a symlink, a device or a fifo, or a file that has another name elsewhere;
+/// - a rollback journal that names a super-journal, a file of any path that SQLite would read and might then remove
+///   (<https://www.sqlite.org/atomiccommit.html>, section 5; only ATTACH makes such, which unaufs never uses);
+/// - WAL mode, which unaufs never uses either.
+fn check_files(state: &Dir) -> Result<()> {
+    const SUPER_JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let not_ours = |name: &str, what: &str| {
+        Err(Error::corrupt(format!("{} {what}: it is not a journal of unaufs", state.show(name.as_bytes())))
+            .hint("if this root comes from somebody else, move its .unaufs away; else please report this"))
+    };
+    for name in [FILE, ROLLBACK_FILE, "journal.db-wal", "journal.db-shm"] {
+        match state.stat_opt(name)? {
+            None => {}
+            Some(_) if name.ends_with("-wal") || name.ends_with("-shm") => return not_ours(name, "is there"),
+            Some(m) if !m.is_file() => return not_ours(name, "is not a file"),
+            Some(m) if m.nlink != 1 => return not_ours(name, "has another name elsewhere"),
+            Some(_) => {}
+        }
+    }
+    let what = |name: &str| format!("read {}", state.show(name.as_bytes()));
+    let mut versions = [0; 2];
+    let db = state.open_file(FILE)?;
+    if db.read_at(&mut versions, 18).on(|| what(FILE))? == 2 && versions.contains(&2) {
+        return not_ours(FILE, "is in WAL mode");
+    }
+    if let Some(m) = state.stat_opt(ROLLBACK_FILE)?.filter(|m| m.size >= 8) {
+        let mut end = [0; 8];
+        let read = state.open_file(ROLLBACK_FILE)?.read_at(&mut end, m.size - 8).on(|| what(ROLLBACK_FILE))?;
+        // a commit of another unaufs may empty it just now
+        if read == end.len() && end == SUPER_JOURNAL {
+            return not_ours(ROLLBACK_FILE, "names another file");
+        }
+    }
+    Ok(())
+}
+
+impl Journal {
+    /// Opens the journal in the state folder, making it if needed; its name is durable then.
+    pub fn open(state: &Dir) -> Result<Journal> {
+        // made here and not by SQLite, which calls every failure to make a file "unable to open", also a full disk
+        for name in [FILE, ROLLBACK_FILE] {
+            if state.stat_opt(name)?.is_none() {
+                state.create(name)?;
+            }
+        }
+        let journal = Journal::open_with(state)?;
+        state.sync()?;
+        Ok(journal)
+    }
+
+    /// Opens the journal if there is one, for reading; a journal that a crash left in the middle of a commit is repaired by the next writer.
+    pub fn open_existing(state: &Dir) -> Result<Option<Journal>> {
+        if !state.has(FILE)? {
+            return Ok(None);
+        }
+        Journal::open_with(state).map(Some)
+    }
+
+    fn open_with(state: &Dir) -> Result<Journal> {
+        check_files(state)?;
+        // SQLite opens by path. The label has no symlink in it, NOFOLLOW sees to that, and the file must be the one that was looked at
+        let path = state.label().join(FILE);
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&path, flags).map_err(sql)?;
+        let (ours, there) = (state.stat(FILE)?, std::fs::symlink_metadata(&path).on(|| "the journal".to_owned())?);
+        if (ours.dev, ours.ino) != (there.dev(), there.ino()) {
+            return Err(Error::corrupt(format!("{} was moved while it was opened", state.show(b""))));
+        }
+        distrust(&db).map_err(sql)?;
+        db.pragma_update(None, "journal_mode", "TRUNCATE").map_err(sql)?;
+        let synchronous = if fault::without_any_sync() { "OFF" } else { "FULL" };
+        db.pragma_update(None, "synchronous", synchronous).map_err(sql)?;
+        db.pragma_update(None, "foreign_keys", true).map_err(sql)?;
+        let mut journal = Journal { db };
+        journal.migrate()?;
+        Ok(journal)
+    }
+
+    /// Brings an older schema up to date; refuses a newer one.
+    fn migrate(&mut self) -> Result<()> {
+        let have: i64 = self.db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(sql)?;
+        let known = MIGRATIONS.len() as i64;
+        if have > known {
+            return Err(Error::new(Kind::Failed, format!("the journal has schema {have}, this unaufs knows {known}"))
+                .hint("use the unaufs that wrote it, or a newer one"));
+        }
+        for (i, text) in MIGRATIONS.iter().enumerate().skip(usize::try_from(have).unwrap_or(0)) {
+            fault::effect("journal schema");
+            let t = self.db.transaction().map_err(sql)?;
+            t.execute_batch(text).map_err(sql)?;
+            t.pragma_update(None, "user_version", i as i64 + 1).map_err(sql)?;
+            t.commit().map_err(sql)?;
+        }
+        Ok(())
+    }
+
+    /// The newest run.
+    pub fn last(&self) -> Result<Option<Run>> {
+        let row = self
+            .db
+            .query_row(
+                "SELECT id, state, text, started, verified, prepared FROM run JOIN plan ON run = id ORDER BY id DESC LIMIT 1",
+                [],
+                |r| {
+                    Ok((
+                        r.get::<_, i64>(0)?,
+                        r.get::<_, String>(1)?,
+                        r.get::<_, String>(2)?,
+                        r.get::<_, String>(3)?,
+                        r.get::<_, Option<String>>(4)?,
+                        r.get::<_, bool>(5)?,
+                    ))
+                },
+            )
+            .optional()
+            .map_err(sql)?;
+        let Some((id, state, plan, started, verified, prepared)) = row else { return Ok(None) };
+        let state = State::parse(&state).ok_or_else(|| Error::corrupt(format!("the journal's state {state:?}")))?;
+        let plan = serde_json::from_str(&plan).map_err(|e| Error::corrupt("the journal's plan").with_source(e))?;
+        Ok(Some(Run { id, state, plan, started, verified, prepared }))
+    }
+
+    /// Writes down a run and all its units before anything is done.
+    pub fn begin(&mut self, plan: &Plan, prepared: bool, now: &str) -> Result<i64> {
+        fault::effect("journal begin");
+        let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
+        let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
+        let t = self.db.transaction().map_err(sql)?;
+        t.execute(
+            "INSERT INTO run (fingerprint, started, state, prepared) VALUES (?1, ?2, 'building', ?3)",
+            params![print, now, prepared],
+        )
+        .map_err(sql)?;
+        let id = t.last_insert_rowid();
+        t.execute("INSERT INTO plan (run, text) VALUES (?1, ?2)", params![id, text]).map_err(sql)?;
+        {
+            let mut unit =
+                t.prepare("INSERT INTO unit (run, kind, name, state) VALUES (?1, ?2, ?3, 'intent')").map_err(sql)?;
+            for l in &plan.layers {
+                unit.execute(params![id, "layer", l.id.as_str()]).map_err(sql)?;
+            }
+            for c in plan.elsewhere.iter().flat_map(|e| &e.carried) {
+                unit.execute(params![id, "carried", c.name()]).map_err(sql)?;
+            }
+            unit.execute(params![id, "metadata", "all"]).map_err(sql)?;
+        }
+        t.commit().map_err(sql)?;
+        Ok(id)
+    }
+
+    /// These units, of kind and name, are not done any more: what the stage has of them is about to be removed.
+    pub fn reopen<'a>(&mut self, run: i64, units: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
+        fault::effect("journal reopen");
+        let t = self.db.transaction().map_err(sql)?;
+        for (kind, name) in units {
+            t.execute(
+                "UPDATE unit SET state = 'intent', proved = NULL WHERE run = ?1 AND kind = ?2 AND name = ?3",
+                params![run, kind, name],
+            )
+            .map_err(sql)?;
+        }
+        t.commit().map_err(sql)
+    }
+
+    /// Notes that these layers' views in the stage were compared without a difference.
+    pub fn prove(&mut self, run: i64, layers: &[&str], level: &str) -> Result<()> {
+        fault::effect("journal prove");
+        let t = self.db.transaction().map_err(sql)?;
+        for name in layers {
+            t.execute(
+                "UPDATE unit SET proved = ?3 WHERE run = ?1 AND kind = 'layer' AND name = ?2",
+                params![run, name, level],
+            )
+            .map_err(sql)?;
+        }
+        t.commit().map_err(sql)
+    }
+
+    /// The layers proved at a level, or at a higher one.
+    pub fn proved(&self, run: i64, level: &str) -> Result<BTreeSet<String>> {
+        let mut q = self
+            .db
+            .prepare("SELECT name FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'done' AND (proved = ?2 OR proved = 'full')")
+            .map_err(sql)?;
+        let rows = q.query_map(params![run, level], |r| r.get::<_, String>(0)).map_err(sql)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+    }
+
+    /// Gives a run that is being built another plan. Layers that are in both and done stay done; what the stage has of others must
+    /// have been removed before. `lost` are the layers that failed and that the plan leaves out.
+    pub fn replan(&mut self, run: i64, plan: &Plan, prepared: bool, lost: &BTreeMap<LayerId, String>) -> Result<()> {
+        fault::effect("journal replan");
+        let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
+        let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
+        let known = self.done(run, "layer")?;
+        let t = self.db.transaction().map_err(sql)?;
+        t.execute("UPDATE run SET fingerprint = ?2, prepared = ?3 WHERE id = ?1", params![run, print, prepared])
+            .map_err(sql)?;
+        t.execute("UPDATE plan SET text = ?2 WHERE run = ?1", params![run, text]).map_err(sql)?;
+        t.execute("DELETE FROM lost WHERE run = ?1", [run]).map_err(sql)?;
+        for (layer, reason) in lost {
+            t.execute(
+                "INSERT INTO lost (run, layer, reason) VALUES (?1, ?2, ?3)",
+                params![run, layer.as_str(), reason],
+            )
+            .map_err(sql)?;
+        }
+        t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'intent'", [run]).map_err(sql)?;
+        for l in plan.layers.iter().filter(|l| !known.contains(l.id.as_str())) {
+            t.execute(
+                "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'layer', ?2, 'intent')",
+                params![run, l.id.as_str()],
+            )
+            .map_err(sql)?;
+        }
+        // nothing goes along before all layers are built: none of these is done
+        t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'carried'", [run]).map_err(sql)?;
+        for c in plan.elsewhere.iter().flat_map(|e| &e.carried) {
+            t.execute(
+                "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'carried', ?2, 'intent')",
+                params![run, c.name()],
+            )
+            .map_err(sql)?;
+        }
+        t.commit().map_err(sql)
+    }
+
+    /// The layers that failed while running and were left out, and why.
+    pub fn lost(&self, run: i64) -> Result<BTreeMap<LayerId, String>> {
+        let mut q = self.db.prepare("SELECT layer, reason FROM lost WHERE run = ?1").map_err(sql)?;
+        let rows = q.query_map([run], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))).map_err(sql)?;
+        rows.map(|row| {
+            let (layer, reason) = row.map_err(sql)?;
+            Ok((LayerId::parse(&layer)?, reason))
+        })
+        .collect()
+    }
+
+    /// Did a run ever begin its renames? Before that, nothing outside the state folder is its own.
+    pub fn has_switched(&self, run: i64) -> Result<bool> {
+        self.noted(run, State::Switching.name())
+    }
+
+    /// When the renames of a run were all done the last time; in seconds.
+    pub fn switched_at(&self, run: i64) -> Result<Option<i64>> {
+        let mut q = self
+            .db
+            .prepare("SELECT at FROM event WHERE run = ?1 AND what = ?2 ORDER BY id DESC LIMIT 1")
+            .map_err(sql)?;
+        let at: Option<String> =
+            q.query_row(params![run, State::Switched.name()], |r| r.get(0)).optional().map_err(sql)?;
+        Ok(at.and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|t| t.as_second()))
+    }
+
+    /// Was this noted of a run?
+    pub fn noted(&self, run: i64, what: &str) -> Result<bool> {
+        self.db
+            .query_row("SELECT EXISTS (SELECT 1 FROM event WHERE run = ?1 AND what = ?2)", params![run, what], |r| {
+                r.get(0)
+            })
+            .map_err(sql)
+    }
+
+    /// Notes something that a run has done and that is no state of it.
+    pub fn note(&mut self, run: i64, what: &str, now: &str) -> Result<()> {
+        fault::effect("journal note");
+        self.db
+            .execute("INSERT INTO event (run, at, what) VALUES (?1, ?2, ?3)", params![run, now, what])
+            .map_err(sql)
+            .map(drop)
+    }
+
+    /// The units of a kind that are done.
+    pub fn done(&self, run: i64, kind: &str) -> Result<BTreeSet<String>> {
+        let mut q =
+            self.db.prepare("SELECT name FROM unit WHERE run = ?1 AND kind = ?2 AND state = 'done'").map_err(sql)?;
+        let rows = q.query_map(params![run, kind], |r| r.get::<_, String>(0)).map_err(sql)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+    }
+
+    /// Marks units as done; the caller has synced their file system.
+    pub fn finish(&mut self, run: i64, kind: &str, units: &[(String, String)]) -> Result<()> {
+        fault::effect("journal done");
+        let t = self.db.transaction().map_err(sql)?;
+        for (name, tally) in units {
+            t.execute(
+                "UPDATE unit SET state = 'done', tally = ?4 WHERE run = ?1 AND kind = ?2 AND name = ?3",
+                params![run, kind, name, tally],
+            )
+            .map_err(sql)?;
+        }
+        t.commit().map_err(sql)
+    }
+
+    /// What was noted of the units of a kind that are done, by name: of layers what their builders really did.
+    pub fn tallies(&self, run: i64, kind: &str) -> Result<BTreeMap<String, String>> {
+        const SELECT: &str =
+            "SELECT name, coalesce(tally, '') FROM unit WHERE run = ?1 AND kind = ?2 AND state = 'done'";
+        let mut q = self.db.prepare(SELECT).map_err(sql)?;
+        let rows = q.query_map(params![run, kind], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+    }
+
+    /// Moves a run to another state.
+    pub fn set_state(&mut self, run: i64, state: State, now: &str) -> Result<()> {
+        fault::effect("journal state");
+        let t = self.db.transaction().map_err(sql)?;
+        t.execute("UPDATE run SET state = ?2 WHERE id = ?1", params![run, state.name()]).map_err(sql)?;
+        t.execute("INSERT INTO event (run, at, what) VALUES (?1, ?2, ?3)", params![run, now, state.name()])
+            .map_err(sql)?;
+        t.commit().map_err(sql)
+    }
+
+    /// Notes a verification without a difference.
+    pub fn set_verified(&mut self, run: i64, how: &str) -> Result<()> {
+        fault::effect("journal verified");
+        self.db.execute("UPDATE run SET verified = ?2 WHERE id = ?1", params![run, how]).map_err(sql)?;
+        Ok(())
+    }
+
+    /// What happened when.
+    pub fn events(&self, run: i64) -> Result<Vec<(String, String)>> {
+        let mut q = self.db.prepare("SELECT at, what FROM event WHERE run = ?1 ORDER BY id").map_err(sql)?;
+        let rows = q.query_map([run], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+    }
+}

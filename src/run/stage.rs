@@ -1,0 +1,441 @@
+//! Builds the new store in `.unaufs/new`, layer by layer, several at a time.
+//!
+//! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
+
+use super::{Locked, Outcome, carry, inplace};
+use crate::disk::Dir;
+use crate::docker::json;
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::ids::LayerId;
+use crate::layer::branch::{Branch, Format};
+use crate::layer::view::Chain;
+use crate::plan::switch::{OLD, STATE};
+use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
+use crate::progress::Progress;
+use crate::store::{Content, DRIVER};
+use crate::target::place::Tally;
+use crate::target::{Below, Target};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// What was really done.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Sums {
+    /// Names made by links to old inodes.
+    pub linked: u64,
+    /// Files with shared extents.
+    pub cloned: u64,
+    /// Files copied.
+    pub copied: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// Folders made.
+    pub folders: u64,
+    /// Whiteouts made.
+    pub whiteouts: u64,
+    /// Opaque folders.
+    pub opaque: u64,
+    /// Inodes made.
+    #[serde(default)]
+    pub inodes: u64,
+    /// Bytes of disk that they take.
+    #[serde(default)]
+    pub disk: u64,
+}
+
+impl Sums {
+    /// The counters of one writer.
+    pub(super) fn of(t: &Tally) -> Sums {
+        let n = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
+        Sums {
+            linked: n(&t.linked),
+            cloned: n(&t.cloned),
+            copied: n(&t.copied),
+            bytes: n(&t.bytes),
+            folders: n(&t.folders),
+            whiteouts: n(&t.whiteouts),
+            opaque: n(&t.opaque),
+            inodes: n(&t.inodes),
+            disk: n(&t.disk),
+        }
+    }
+
+    /// Adds the numbers of another.
+    pub fn add(&mut self, o: Sums) {
+        self.linked += o.linked;
+        self.cloned += o.cloned;
+        self.copied += o.copied;
+        self.bytes += o.bytes;
+        self.folders += o.folders;
+        self.whiteouts += o.whiteouts;
+        self.opaque += o.opaque;
+        self.inodes += o.inodes;
+        self.disk += o.disk;
+    }
+}
+
+/// Removes the stage: all of it was made by unaufs.
+pub fn clear(root: &Dir) -> Result<()> {
+    match root.open_opt(STATE)? {
+        Some(state) => state.remove_tree(b"new"),
+        None => Ok(()),
+    }
+}
+
+/// Opens the stack of a layer in the old store; `base` stands for ROOT.
+pub fn old_chain(base: &Dir, layer: &PlanLayer, sources: &BTreeMap<&LayerId, &str>) -> Result<Chain> {
+    let branch = |id: &LayerId| -> Result<Branch> {
+        let source =
+            sources.get(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
+        Ok(Branch { id: Some(id.clone()), dir: base.open(source)?, format: Format::Aufs })
+    };
+    let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
+    Ok(Chain { branches })
+}
+
+/// The folder of each layer of the plan.
+pub fn sources(plan: &Plan) -> BTreeMap<&LayerId, &str> {
+    let kept = plan.kept().iter().map(|k| (&k.id, k.source.as_str()));
+    plan.layers.iter().map(|l| (&l.id, l.source.as_str())).chain(kept).collect()
+}
+
+/// What the layers of the plan need to know of each other.
+pub fn below(plan: &Plan) -> Below<'_> {
+    let kept = plan.kept().iter().map(|k| (k.id.as_str(), k.link.as_str()));
+    let links = plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).chain(kept).collect();
+    Below { links, theirs: plan.kept().iter().map(|k| (&k.id, &k.theirs)).collect() }
+}
+
+/// What to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Image layers, which nobody writes into, even while Docker runs.
+    Images,
+    /// Everything.
+    All,
+}
+
+/// Brings the stage up to a fresh plan: layers that are gone or have changed are removed from it, or they would be installed with the rest.
+/// The journal takes back "done" before and gets the plan after, so that a crash in between only costs time.
+pub fn reconcile(
+    at: &mut Locked,
+    run: i64,
+    was: &Plan,
+    fresh: &Plan,
+    prepared: bool,
+    lost: &BTreeMap<LayerId, String>,
+) -> Result<()> {
+    let key = |l: &PlanLayer| format!("layer {}", l.id);
+    let state = |p: &Plan, l: &PlanLayer| p.fingerprint.objects.get(&key(l)).cloned();
+    let stale: Vec<&PlanLayer> = was.layers.iter().filter(|l| state(was, l) != state(fresh, l)).collect();
+    at.journal.reopen(run, stale.iter().map(|l| ("layer", l.id.as_str())))?;
+    let new = super::private_stage(&at.root)?;
+    let to = fresh.options.to;
+    to.prepare(&new, &fresh.style)?;
+    for l in stale {
+        to.discard(&new, l)?;
+    }
+    let done = at.journal.done(run, "layer")?;
+    for l in fresh.layers.iter().filter(|l| done.contains(l.id.as_str())) {
+        to.refresh(&new, l)?;
+    }
+    new.sync_fs()?;
+    at.journal.replan(run, fresh, prepared, lost)
+}
+
+/// Builds what is not done yet.
+pub fn build(
+    at: &mut Locked,
+    plan: &Plan,
+    run: i64,
+    which: Which,
+    keep_going: bool,
+    progress: &dyn Progress,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let new = super::private_stage(&at.root)?;
+    super::private(&at.root, OLD)?;
+    let to = plan.options.to;
+    to.prepare(&new, &plan.style)?;
+    let done = at.journal.done(run, "layer")?;
+    outcome.found_done = done.len();
+    let wanted = |l: &PlanLayer| which == Which::All || !l.role.writable();
+    let todo: Vec<&PlanLayer> = plan.layers.iter().filter(|l| wanted(l) && !done.contains(l.id.as_str())).collect();
+    for layer in &todo {
+        to.discard(&new, layer)?;
+    }
+    if plan.options.mode == Mode::Move {
+        // they are made from the old layers, which are rewritten next
+        metadata_once(at, &new, plan, run, progress)?;
+        inplace::begin(at, plan, run, progress)?;
+    }
+    progress.phase("layers", todo.len() as u64);
+    let mut failed = BTreeMap::new();
+    for level in levels(to, &todo) {
+        build_level(at, plan, run, &new, &level, keep_going, progress, outcome, &mut failed)?;
+    }
+    outcome.failed = failed;
+    // the caller plans anew without them
+    if !outcome.failed.is_empty() || which == Which::Images {
+        return Ok(());
+    }
+    outcome.along = carry::bring(at, &new, plan, run, progress)?;
+    metadata_once(at, &new, plan, run, progress)
+}
+
+fn metadata_once(at: &mut Locked, new: &Dir, plan: &Plan, run: i64, progress: &dyn Progress) -> Result<()> {
+    if at.journal.done(run, "metadata")?.is_empty() {
+        metadata(at, new, plan, progress)?;
+        carry::finish(&at.old, new, plan)?;
+        new.sync_fs()?;
+        let rest = super::measure::rest(&at.root, plan.options.to)?;
+        at.journal.finish(run, "metadata", &[("all".to_owned(), serde_json::json!(rest).to_string())])?;
+    }
+    Ok(())
+}
+
+/// Layers that may be built at the same time.
+fn levels<'a>(to: Target, todo: &[&'a PlanLayer]) -> Vec<Vec<&'a PlanLayer>> {
+    if !to.needs_parent() {
+        return vec![todo.to_vec()];
+    }
+    let mut by_depth: BTreeMap<usize, Vec<&PlanLayer>> = BTreeMap::new();
+    for l in todo {
+        by_depth.entry(l.lowers.len()).or_default().push(l);
+    }
+    by_depth.into_values().collect()
+}
+
+/// As many layers are marked done at once, or those of so much time: each mark costs a sync of the file system.
+const BATCH: usize = 64;
+const BATCH_TIME: Duration = Duration::from_secs(2);
+
+#[allow(clippy::too_many_arguments)]
+fn build_level(
+    at: &mut Locked,
+    plan: &Plan,
+    run: i64,
+    new: &Dir,
+    todo: &[&PlanLayer],
+    keep_going: bool,
+    progress: &dyn Progress,
+    outcome: &mut Outcome,
+    failed: &mut BTreeMap<LayerId, String>,
+) -> Result<()> {
+    let (sources, below) = (sources(plan), below(plan));
+    let next = AtomicUsize::new(0);
+    let halt = Mutex::new(None::<Error>);
+    let lost: BTreeSet<LayerId> = failed.keys().cloned().collect();
+    let root = &at.old;
+    let journal = &mut at.journal;
+    std::thread::scope(|s| -> Result<()> {
+        let (send, receive) = mpsc::channel::<(&PlanLayer, Result<Sums>)>();
+        // as many layers at a time as there are threads; within a layer its folders are shared out by rayon
+        for _ in 0..rayon::current_num_threads() {
+            let (send, next, halt, sources, below, lost) = (send.clone(), &next, &halt, &sources, &below, &lost);
+            s.spawn(move || {
+                while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if halt.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
+                        break;
+                    }
+                    let result = one(root, new, plan, layer, sources, below, lost);
+                    if send.send((layer, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let (mut batch, mut since) = (Vec::new(), Instant::now());
+        while let Ok((layer, result)) = receive.recv() {
+            match result {
+                Ok(sums) => {
+                    outcome.tally.add(sums);
+                    outcome.built += 1;
+                    batch.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
+                    progress.step(&layer.id.short());
+                }
+                Err(e) if keep_going && e.kind() == Kind::Failed => {
+                    progress.warn(&format!("layer {} is left out: {}", layer.id.short(), e.chain()));
+                    failed.insert(layer.id.clone(), e.chain());
+                }
+                Err(e) => {
+                    halt.lock()
+                        .unwrap_or_else(|e| e.into_inner())
+                        .get_or_insert(e.on(format!("layer {}", layer.id.short())));
+                }
+            }
+            if batch.len() >= BATCH || since.elapsed() > BATCH_TIME {
+                new.sync_fs()?;
+                journal.finish(run, "layer", &std::mem::take(&mut batch))?;
+                since = Instant::now();
+            }
+        }
+        // a sync may take long: who asked for a stop does not wait for it, and these few layers are built anew
+        if !batch.is_empty() && crate::stop::check().is_ok() {
+            new.sync_fs()?;
+            journal.finish(run, "layer", &batch)?;
+        }
+        Ok(())
+    })?;
+    match halt.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(e) => Err(e),
+        None => Ok(()),
+    }
+}
+
+fn one(
+    root: &Dir,
+    new: &Dir,
+    plan: &Plan,
+    layer: &PlanLayer,
+    sources: &BTreeMap<&LayerId, &str>,
+    below: &Below<'_>,
+    lost: &BTreeSet<LayerId>,
+) -> Result<Sums> {
+    crate::stop::check()?;
+    if let Some(l) = layer.lowers.iter().find(|l| lost.contains(*l)) {
+        return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
+    }
+    if plan.options.mode == Mode::Move {
+        crate::target::overlay2::frame(new, &plan.style, layer, &below.links)?;
+        return inplace::apply(root, layer);
+    }
+    let chain = old_chain(root, layer, sources)?;
+    let tally = plan.options.to.build(new, &plan.style, layer, below, &chain)?;
+    Ok(Sums::of(&tally))
+}
+
+/// Writes `image/<driver>` and the containers' configurations, and the folders in which the switch will park the old ones.
+fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
+    let (root, driver) = (&at.old, plan.options.to.name());
+    carry::make_way(new, &format!("image/{driver}"))?;
+    for c in &plan.containers {
+        for f in &c.files {
+            carry::make_way(new, &format!("containers/{}/{}", c.id, f.path))?;
+        }
+    }
+    progress.phase("metadata", (plan.metadata.len() + plan.containers.len()) as u64);
+    let image = new.ensure(format!("image/{driver}"), 0o700)?;
+    let olds = [format!("image/{driver}"), "image/aufs".to_owned()];
+    like_old(root, &olds, "", new, &format!("image/{driver}"))?;
+    for f in &plan.metadata {
+        crate::stop::check()?;
+        let (dir, _) = crate::disk::split(f.path.as_bytes());
+        folders(root, &olds, &image, &String::from_utf8_lossy(dir))?;
+        write(root, &image, f, plan)?;
+        progress.step("");
+    }
+    for k in plan.kept().iter().filter(|k| k.commit) {
+        let folder = format!("{}/{}", plan.options.to.home(), k.theirs);
+        let at = new.ensure(&folder, 0o700)?;
+        at.remove_tree(b"committed")?;
+        at.write_new("committed", b"", 0o600)?;
+    }
+    for c in &plan.containers {
+        let folder = new.ensure(format!("containers/{}", c.id), 0o700)?;
+        if plan.elsewhere.is_none() {
+            at.root.ensure(format!("{OLD}/containers/{}", c.id), 0o700)?;
+        }
+        for f in &c.files {
+            write(root, &folder, f, plan)?;
+        }
+        progress.step("");
+    }
+    for m in &plan.switch {
+        let (dir, _) = crate::disk::split(m.to.as_bytes());
+        if m.to.starts_with(OLD) {
+            at.root.ensure(dir, 0o700)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folders on the way to a file with the attributes that they have in the target's own store, or in the old one.
+fn folders(root: &Dir, olds: &[String], new: &Dir, path: &str) -> Result<()> {
+    let mut at = String::new();
+    for part in path.split('/').filter(|p| !p.is_empty()) {
+        if !at.is_empty() {
+            at.push('/');
+        }
+        at.push_str(part);
+        if !new.has(&at)? {
+            new.ensure(&at, 0o700)?;
+            like_old(root, olds, &format!("/{at}"), new, &at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a new folder the owner and mode of the first of the old ones that is there.
+fn like_old(root: &Dir, olds: &[String], below: &str, new: &Dir, path: &str) -> Result<()> {
+    for old in olds {
+        if let Some(m) = root.stat_opt(format!("{old}{below}"))? {
+            let (dir, name) = new.parent_of(path.as_bytes())?;
+            dir.set_owner(name, m.uid, m.gid)?;
+            return dir.set_mode(name, m.mode);
+        }
+    }
+    Ok(())
+}
+
+/// Writes one metadata file.
+fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
+    let driver = plan.options.to.name();
+    let (dir, name) = at.parent_of(f.path.as_bytes())?;
+    match &f.content {
+        Content::Text(text) => dir.write_new(name, text.as_bytes(), 0o600),
+        Content::TarSplitOf(id) => {
+            let layer =
+                plan.layer(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
+            let made = crate::tar::branchtar::record(&root.open(&layer.source)?, dir.create(name)?)?;
+            match layer.diff_id {
+                Some(planned) if planned != made.diff => {
+                    Err(Error::new(Kind::Stale, format!("layer {} has changed since the plan was made", id.short())))
+                }
+                _ => Ok(()),
+            }
+        }
+        Content::Same(from) => {
+            let (src, sname) = root.parent_of(from.as_bytes())?;
+            let m = src.stat(sname)?;
+            dir.write_new(name, &src.read(sname, METADATA_LIMIT)?, m.mode)?;
+            dir.set_owner(name, m.uid, m.gid)?;
+            dir.set_mode(name, m.mode)?;
+            dir.set_times(name, &m)
+        }
+        Content::Edited(from, changes) => {
+            let (src, sname) = root.parent_of(from.as_bytes())?;
+            let m = src.stat(sname)?;
+            let bytes = src.read(sname, json::LIMIT)?;
+            let values: Vec<(&str, String)> = changes
+                .iter()
+                .map(|(k, v)| (k.as_str(), if v == DRIVER { json::string(driver) } else { v.clone() }))
+                .collect();
+            let text = json::set(json::as_text(&bytes)?, &values).map_err(|e| e.on(src.show(sname)))?;
+            dir.write_new(name, text.as_bytes(), m.mode)?;
+            dir.set_owner(name, m.uid, m.gid)?;
+            dir.set_mode(name, m.mode)
+        }
+    }
+    .map_err(|e| e.on(format!("metadata file {}", f.path)))
+}
+
+/// A tar-split of a layer with a million files is some 100 MiB.
+const METADATA_LIMIT: u64 = 1 << 30;
+
+/// The text of a staged file, for comparing.
+pub fn expected(base: &Dir, f: &PlanFile, driver: &str) -> Result<Option<Vec<u8>>> {
+    f.content.bytes(base, driver, METADATA_LIMIT)
+}
+
+/// Makes room for descriptors: a walk holds two for each folder on its way down.
+pub fn raise_descriptor_limit() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum })
+        .on(|| "raise the limit of open files".to_owned())
+}

@@ -1,0 +1,306 @@
+//! The tar of what a stack of layers shows, whole or only what it adds to the stack below: for containers, for layers of which no
+//! tar-split tells how Docker's own tar looked, and for flattened trees.
+//!
+//! ```text
+//! below shows          the stack shows        in the tar (OCI layers)
+//! nothing, or other    a file, a folder       the entry, with all folders on the way to it
+//! NAME                 no NAME                .wh.NAME
+//! folder/ with names   folder/, opaque        folder/, folder/.wh..wh..opq
+//! the same             the same               nothing
+//! ```
+//!
+//! It reads views, so that it is the same code for every driver, and a whiteout is written only of what is there to hide. Each folder comes
+//! before what is in it, its markers first, then its files, sorted, then its folders. Attributes and fractions of a second are kept, in
+//! PAX records; sockets cannot be in a tar, and `trusted.overlay.*` would be obeyed where the tar is unpacked (FORMATS 11.28). The root
+//! folder itself is left out, as Docker does.
+
+use crate::disk::attrs::{XattrScope, Xattrs};
+use crate::disk::{Dir, FileType, Meta};
+use crate::error::{Error, IoContext, Result};
+use crate::layer::branch::{self, Format, OPQ, WH};
+use crate::layer::view::{self, Chain, Contributors};
+use crate::plan::scan::join;
+use crate::tar::writer::{Entry, Node, TarWriter};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write, empty};
+
+/// Bytes compared at once.
+const BUFFER: usize = 64 * 1024;
+
+/// What container root is on the host: owners in a tar are those that the container saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// The host's number of the container's user 0.
+    pub uid: u32,
+    /// The host's number of the container's group 0.
+    pub gid: u32,
+}
+
+/// What went into the tar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries, markers among them.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub payload: u64,
+    /// Sockets, which were left out.
+    pub sockets: u64,
+}
+
+/// Adds to a tar what `view` shows and `below` does not, or all of it.
+pub fn append<W: Write, P: Write>(
+    view: &Chain,
+    below: Option<&Chain>,
+    owners: Shift,
+    tar: &mut TarWriter<W, P>,
+) -> Result<Counts> {
+    let stacked = below.is_some_and(|b| {
+        let upper = view.branches.len().checked_sub(b.branches.len());
+        upper == Some(1) && view.branches.iter().skip(1).zip(&b.branches).all(|(a, b)| a.id == b.id)
+    });
+    let mut walk = Walk {
+        view,
+        below,
+        stacked,
+        owners,
+        tar,
+        waiting: Vec::new(),
+        leaders: HashMap::new(),
+        counts: Counts::default(),
+    };
+    let mut todo = vec![Folder { path: Vec::new(), from: view.root(), below: below.map(Chain::root) }];
+    while let Some(folder) = todo.pop() {
+        crate::stop::check()?;
+        let first = todo.len();
+        walk.folder(&folder, &mut todo)?;
+        // the last one pushed is the next one walked
+        todo[first..].reverse();
+    }
+    Ok(walk.counts)
+}
+
+/// A folder to walk.
+struct Folder {
+    path: Vec<u8>,
+    from: Contributors,
+    /// The branches merged in the same folder of the stack below, if that has it.
+    below: Option<Contributors>,
+}
+
+/// A folder on the way down that is in the tar only if something in it is.
+struct Waiting {
+    path: Vec<u8>,
+    meta: Meta,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The same folder of some branches, nearest first.
+type Dirs = [(u16, Dir)];
+
+struct Walk<'a, W: Write, P: Write> {
+    view: &'a Chain,
+    below: Option<&'a Chain>,
+    /// `view` is `below` with one branch on top: whatever that branch holds is a change.
+    stacked: bool,
+    owners: Shift,
+    tar: &'a mut TarWriter<W, P>,
+    waiting: Vec<Waiting>,
+    /// Inodes with several names: the first name. Bounded by the number of such inodes.
+    leaders: HashMap<(u16, u64), Vec<u8>>,
+    counts: Counts,
+}
+
+impl<W: Write, P: Write> Walk<'_, W, P> {
+    fn folder(&mut self, folder: &Folder, todo: &mut Vec<Folder>) -> Result<()> {
+        let path = &folder.path;
+        let dirs = self.view.open(&folder.from, path)?;
+        let below = match (self.below, &folder.below) {
+            (Some(chain), Some(from)) => Some((chain, chain.open(from, path)?)),
+            _ => None,
+        };
+        self.enter(folder, &dirs, below.as_ref().map(|(_, dirs)| &dirs[..]))?;
+        let mut names = self.view.merge_open(&dirs, path.is_empty())?.names;
+        let all = names.len();
+        names.retain(|_, node| node.kind != FileType::Socket);
+        self.counts.sockets += (all - names.len()) as u64;
+        let was = match &below {
+            Some((chain, dirs)) => chain.merge_open(dirs, path.is_empty())?.names,
+            None => BTreeMap::new(),
+        };
+        if !path.is_empty() && !was.is_empty() && self.hides_all(folder, &dirs)? {
+            self.marker(path, OPQ)?;
+        } else {
+            for name in was.keys().filter(|name| !names.contains_key(*name)) {
+                self.marker(path, &[WH, name].concat())?;
+            }
+        }
+        for (name, node) in names {
+            let old = was.get(&name).filter(|old| old.kind == node.kind);
+            if old.is_some_and(|old| self.same_branches(&node, old)) {
+                continue;
+            }
+            if node.kind == FileType::Directory {
+                let below = old.map(|old| old.from.clone());
+                todo.push(Folder { path: join(path, &name), from: node.from, below });
+                continue;
+            }
+            let (branch, dir) = node.holder(&dirs)?;
+            if !self.stacked
+                && let (Some(old), Some((_, dirs))) = (old, &below)
+                && same_file(dir, old.holder(dirs)?.1, &name)?
+            {
+                continue;
+            }
+            self.file(branch, dir, &name, &join(path, &name))?;
+        }
+        Ok(())
+    }
+
+    /// Does the branch on top hide all that the stack below has in this folder?
+    fn hides_all(&self, folder: &Folder, dirs: &Dirs) -> Result<bool> {
+        match dirs.first() {
+            Some((0, top)) if self.stacked => {
+                Ok(folder.from == [0] || branch::is_opaque(top, self.view.branch(0)?.format)?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Nothing can differ between two stacks where they merge the same branches.
+    fn same_branches(&self, node: &view::Node, old: &view::Node) -> bool {
+        let Some(below) = self.below else { return false };
+        let id = |chain: &Chain, i: u16| chain.branch(i).map(|b| b.id.clone()).ok();
+        node.from.len() == old.from.len()
+            && node.from.iter().zip(&old.from).all(|(a, b)| id(self.view, *a) == id(below, *b))
+    }
+
+    /// The folder's own entry: at once if it is a change itself, else once something in it is.
+    fn enter(&mut self, folder: &Folder, dirs: &Dirs, below: Option<&Dirs>) -> Result<()> {
+        self.waiting.retain(|w| folder.path.starts_with(&w.path) && folder.path.get(w.path.len()) == Some(&b'/'));
+        let Some((branch, top)) = dirs.first() else { return Err(Error::corrupt("a folder that no layer holds")) };
+        if folder.path.is_empty() {
+            return Ok(());
+        }
+        let meta = top.meta()?;
+        let found = kept(top.xattrs(b".")?, self.view.branch(*branch)?.format);
+        let same = match below.and_then(|dirs| dirs.first()) {
+            None => false,
+            Some(_) if self.stacked && *branch == 0 => false,
+            Some((_, old)) => {
+                let m = old.meta()?;
+                same_attributes(&meta, &m) && found == kept(old.xattrs(b".")?, self.view.branch(*branch)?.format)
+            }
+        };
+        self.waiting.push(Waiting { path: folder.path.clone(), meta, xattrs: found });
+        if same { Ok(()) } else { self.settle() }
+    }
+
+    /// Writes the folders on the way down that are not in the tar yet.
+    fn settle(&mut self) -> Result<()> {
+        for w in std::mem::take(&mut self.waiting) {
+            self.put(&w.path, &w.meta, Node::Directory, &w.xattrs, &mut empty())?;
+        }
+        Ok(())
+    }
+
+    fn marker(&mut self, folder: &[u8], name: &[u8]) -> Result<()> {
+        self.settle()?;
+        self.counts.entries += 1;
+        let path = join(folder, name);
+        let node = Node::File { size: 0 };
+        let entry = Entry { name: &path, node, mode: 0o444, uid: 0, gid: 0, mtime: (0, 0), xattrs: &[] };
+        self.tar.append(&entry, &mut empty())
+    }
+
+    fn file(&mut self, branch: u16, dir: &Dir, name: &[u8], path: &[u8]) -> Result<()> {
+        self.settle()?;
+        let m = dir.stat(name)?;
+        let xattrs = kept(dir.xattrs(name)?, self.view.branch(branch)?.format);
+        if m.nlink > 1 {
+            if let Some(first) = self.leaders.get(&(branch, m.ino)).cloned() {
+                // with the attributes once more: Docker sets the owner of a link too, and that clears security.capability
+                return self.put(path, &m, Node::HardLink { first: &first }, &xattrs, &mut empty());
+            }
+            self.leaders.insert((branch, m.ino), path.to_vec());
+        }
+        let target;
+        let node = match m.kind {
+            FileType::RegularFile => {
+                let mut content = dir.open_file(name)?;
+                self.counts.payload += m.size;
+                return self.put(path, &m, Node::File { size: m.size }, &xattrs, &mut content);
+            }
+            FileType::Symlink => {
+                target = dir.read_link(name)?;
+                Node::Symlink { target: &target }
+            }
+            FileType::CharacterDevice => Node::CharDevice { rdev: m.rdev },
+            FileType::BlockDevice => Node::BlockDevice { rdev: m.rdev },
+            FileType::Fifo => Node::Fifo,
+            _ => return Err(Error::corrupt(format!("{} changed while it was read", dir.show(name)))),
+        };
+        self.put(path, &m, node, &xattrs, &mut empty())
+    }
+
+    fn put(
+        &mut self,
+        name: &[u8],
+        m: &Meta,
+        node: Node<'_>,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+        content: &mut dyn Read,
+    ) -> Result<()> {
+        self.counts.entries += 1;
+        let seen = |id: u32, root: u32| id.checked_sub(root).unwrap_or(id);
+        let (uid, gid) = (seen(m.uid, self.owners.uid), seen(m.gid, self.owners.gid));
+        self.tar.append(&Entry { name, node, mode: m.mode, uid, gid, mtime: m.mtime, xattrs }, content)
+    }
+}
+
+/// The attributes that go along.
+fn kept(xattrs: Xattrs, format: Format) -> Vec<(Vec<u8>, Vec<u8>)> {
+    // whiteouts of an overlay layer are not seen here; its marks on folders are, and are not part of the layer
+    let internal = |name: &[u8]| format == Format::Overlay && name.starts_with(b"user.overlay.");
+    xattrs.into_iter().filter(|(name, _)| XattrScope::Overlay.keeps(name) && !internal(name)).collect()
+}
+
+fn same_attributes(a: &Meta, b: &Meta) -> bool {
+    (a.kind, a.mode, a.uid, a.gid, a.mtime, a.rdev) == (b.kind, b.mode, b.uid, b.gid, b.mtime, b.rdev)
+}
+
+/// Is a file the same in two trees? To the byte: where size and times are equal a program may still have put them back.
+fn same_file(a: &Dir, b: &Dir, name: &[u8]) -> Result<bool> {
+    let (m, n) = (a.stat(name)?, b.stat(name)?);
+    if (m.dev, m.ino) == (n.dev, n.ino) {
+        return Ok(true);
+    }
+    if !same_attributes(&m, &n) || m.size != n.size || a.xattrs(name)? != b.xattrs(name)? {
+        return Ok(false);
+    }
+    match m.kind {
+        FileType::RegularFile => same_content(a, b, name),
+        FileType::Symlink => Ok(a.read_link(name)? == b.read_link(name)?),
+        _ => Ok(true),
+    }
+}
+
+fn same_content(a: &Dir, b: &Dir, name: &[u8]) -> Result<bool> {
+    let (mut f, mut g) = (a.open_file(name)?, b.open_file(name)?);
+    let (mut x, mut y) = (vec![0; BUFFER], vec![0; BUFFER]);
+    loop {
+        crate::stop::check()?;
+        let n = f.read(&mut x).on(|| format!("read {}", a.show(name)))?;
+        if n == 0 {
+            return Ok(g.read(&mut y[..1]).on(|| format!("read {}", b.show(name)))? == 0);
+        }
+        match g.read_exact(&mut y[..n]) {
+            Ok(()) if x[..n] == y[..n] => {}
+            Ok(()) => return Ok(false),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(e) => return Err(Error::io(format!("read {}", b.show(name)), e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
