@@ -1,7 +1,5 @@
 //! The checks: stable ids, what they mean, what to do. `unaufs explain ID` prints an entry of this table.
 
-use crate::store::Generation;
-use crate::target::Target;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -123,29 +121,9 @@ impl Finding {
 
 impl Check {
     /// The finding that says: looked at, and fine.
-    fn fine(&self) -> Finding {
+    pub fn fine(&self) -> Finding {
         Finding::new(self.id, "", format!("{}: no", self.title)).level(Level::Ok)
     }
-
-    /// Does it make sense for this kind of store and this target? What does not is not reported as fine either.
-    fn concerns(&self, generation: Generation, to: Target) -> bool {
-        match self.id {
-            id if id.starts_with('G') => generation == Generation::Graph,
-            "L03" | "L04" | "H04" => matches!(to, Target::Overlay2 | Target::Overlay),
-            "T06" => to == Target::Overlay2,
-            _ => true,
-        }
-    }
-}
-
-/// Adds a line of level ok for each check that found nothing. `unseen` are those that could not be looked at here.
-pub fn add_fine(findings: &mut Vec<Finding>, generation: Generation, to: Target, unseen: &[&str]) {
-    let fine: Vec<Finding> = TABLE
-        .iter()
-        .filter(|c| c.concerns(generation, to) && !unseen.contains(&c.id) && findings.iter().all(|f| f.id != c.id))
-        .map(Check::fine)
-        .collect();
-    findings.extend(fine);
 }
 
 /// Checks that no `--allow` gets past: going on would damage something, or cannot work.
@@ -289,7 +267,7 @@ table! {
     "H04" Block "the kernel has no overlayfs"
         "The new store could be written but not used or proved on this kernel. Load the module (modprobe overlay)."
     "H05" Block "not enough space"
-        "The new store does not fit on the file system. --mode move needs no space; --target DIR uses another disk."
+        "The new store does not fit on the file system. --mode link takes the least space; --target DIR uses another disk."
     "H06" Block "not enough inodes"
         "The file system has too few free inodes. --mode link makes inodes for folders only; xfs and btrfs make them on demand."
     "H07" Block "daemon.json pins another driver"
@@ -341,7 +319,7 @@ table! {
     "N03" Warn "Docker has to be told its new root"
         "With --target the new root lies elsewhere, and Docker goes on with the old one until data-root in daemon.json (or --data-root on its command line; graph and -g before 17.05) names the new one. unaufs never edits that file."
     "N04" Info "what goes along to the new root"
-        "Volumes, networks, swarm, plugins, logs and the rest of the old root are copied to the new one with all attributes. The old ones are never written to and never deleted, not by cleanup either; but what is written in the new root does not reach them. Hard links between two volumes become two files. `plan --itemize` lists each."
+        "Volumes, networks, swarm, plugins, logs and the rest of the old root are copied to the new one with all attributes. The old ones are never written to and never deleted, not by cleanup either; but what is written in the new root does not reach them. Hard links between two volumes become two files. `plan -v` lists each."
     "N05" Warn "mount point or symlink among what goes along"
         "What is mounted in the old root is not copied: an empty folder is made in its place. Mount it in the new root too, in /etc/fstab as well. A symlink goes along as it is: both roots then use the same place."
     "N06" Warn "a container mounts a path in the old root"

@@ -50,10 +50,6 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn prepare(args: &Args) -> Result<()> {
     log::open(&args.global)?;
-    if args.global.nice {
-        // nice(2) is a thread's own on Linux, so before all others; disks that heed priorities derive them from it (ioprio_set(2))
-        rustix::process::nice(19).map_err(|e| Error::io("lower the priority", e))?;
-    }
     let mut pool = rayon::ThreadPoolBuilder::new().stack_size(16 << 20);
     if let Some(n) = args.global.jobs {
         pool = pool.num_threads(n.get().into());
@@ -65,10 +61,10 @@ fn prepare(args: &Args) -> Result<()> {
 fn dispatch(args: Args) -> Done {
     let g = args.global;
     match args.verb {
-        Verb::Inspect(a) => verbs::look::inspect(&g, &a),
+        Verb::Inspect => verbs::look::inspect(&g),
         Verb::Plan(a) => verbs::look::plan(&g, &a),
         Verb::Migrate(a) => verbs::migrate::migrate(&g, &a),
-        Verb::Status(a) => verbs::look::status(&g, &a),
+        Verb::Status => verbs::look::status(&g),
         Verb::Verify(a) => verbs::verify::verify(&g, &a),
         Verb::Rollback(a) => verbs::undo::rollback(&g, &a),
         Verb::Cleanup(a) => verbs::undo::cleanup(&g, &a),

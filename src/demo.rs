@@ -10,12 +10,12 @@
 //! proves them has its work to do. Nothing in it needs root: all files are the caller's own, and aufs's marks are plain files.
 
 use crate::disk::Dir;
+use crate::disk::join;
 use crate::error::{IoContext, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
 use crate::layer::branch::{Format, Internal};
 use crate::layer::view::{Chain, Contributors};
 use crate::plan::PlanLayer;
-use crate::plan::scan::join;
 use crate::tar::branchtar;
 use serde_json::json;
 

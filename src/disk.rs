@@ -19,6 +19,7 @@ pub mod here;
 mod meta;
 pub mod mounts;
 pub mod remove;
+pub mod sqlite;
 
 use crate::error::{Error, IoContext, Kind, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -453,7 +454,7 @@ impl Dir {
     pub fn write_atomic(&self, name: &[u8], bytes: &[u8], mode: u32) -> Result<()> {
         let mut tmp = b".tmp-".to_vec();
         tmp.extend_from_slice(name);
-        // whoever collects `*.prom` or `*.json` from the folder must not see half of one
+        // whoever collects `*.json` from the folder must not see half of one
         tmp.push(b'~');
         if self.try_stat(&tmp).is_ok() {
             self.unlink(&tmp)?;
@@ -539,6 +540,17 @@ fn place(rel: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
 /// The path by which the kernel reaches what a descriptor of ours stands for.
 fn proc_fd(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// A path below.
+pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len() + name.len() + 1);
+    out.extend_from_slice(path);
+    if !path.is_empty() {
+        out.push(b'/');
+    }
+    out.extend_from_slice(name);
+    out
 }
 
 /// A path's folder and last component.

@@ -20,10 +20,10 @@ pub mod output;
 pub mod pump;
 
 use crate::disk::Dir;
+use crate::docker::driver::WrittenBy;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::{ContainerId, DiffId, ImageId, LayerId};
 use crate::progress::Progress;
-use crate::store::driver::WrittenBy;
 use crate::store::{Container, Store};
 use archive::{Archive, Blob, Folder, Tar};
 use compress::Compressed;

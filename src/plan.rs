@@ -13,20 +13,24 @@ pub mod content;
 pub mod elsewhere;
 pub mod estimate;
 pub mod existing;
+mod fine;
 pub mod host;
 pub mod make;
 pub mod merge;
 pub mod quirks;
 pub mod scan;
 pub mod shown;
+pub mod stack;
+pub mod stored;
 pub mod switch;
 
 use crate::checks::Finding;
 use crate::disk::copy::Transfer;
 use crate::disk::mounts::Room;
+use crate::docker::driver::Role;
+use crate::docker::driver::{Style, Target};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
-use crate::store::{Content, Generation, Role};
-use crate::target::{Style, Target};
+use crate::store::{Content, Generation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -46,8 +50,6 @@ pub enum Mode {
     Clone,
     /// Everything twice.
     Copy,
-    /// The old folders are renamed and rewritten in place: no space, and rollback rewrites them back.
-    Move,
 }
 
 /// What the user asked for.
@@ -366,8 +368,6 @@ pub enum Why {
     Park,
     /// Something new comes from `.unaufs/new`.
     Install,
-    /// An old layer, rewritten in place, goes to its new one in `.unaufs/new` (mode `move`).
-    Move,
 }
 
 /// A folder and its times.

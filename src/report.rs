@@ -8,13 +8,12 @@ pub mod inspect;
 pub mod migrate;
 pub mod page;
 pub mod plan;
-pub mod prometheus;
 pub mod rollback;
 pub mod status;
 pub mod truth;
 pub mod verify;
 
-use crate::plan::{Mode, Plan};
+use crate::plan::Plan;
 
 /// What `cleanup` would delete that exists nowhere else.
 pub fn cleanup_warning(plan: &Plan) -> String {
@@ -28,11 +27,6 @@ pub fn cleanup_warning(plan: &Plan) -> String {
             crate::text::text(&e.path)
         ),
     };
-    if plan.options.mode == Mode::Move {
-        out.push_str(
-            "The layers themselves were moved and stay; what was taken out of them for the new driver is deleted.\n",
-        );
-    }
     if !plan.left_behind.is_empty() {
         out.push_str("These did not move and are deleted with it, if they lie in it:\n");
         for l in plan.left_behind.iter().take(20) {

@@ -8,17 +8,15 @@
 //!   new/containers/<id>/…  configurations                ┘
 //!   old/…                  what the switch parked        ─ switch.rs moves there and back
 //!   undone/…               the new store after a rollback
-//!   moved/…                mode move: what was taken out of the layers, and the way back (inplace.rs)
 //!   reserve                room for a rollback on a full disk (reserve.rs)
 //! ```
 //!
 //! With `--target DIR` all of this lies in `DIR/.unaufs`, the renames are within DIR, and carry.rs copies what goes along; ROOT is only read.
 //!
-//! Until the switch, deleting `new/` is a complete way back, but in mode move, which rewrites the old layers where they are. `building → built →
-//! verified → switching → switched`, each state durable before what follows it.
+//! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable before
+//! what follows it.
 
 pub mod carry;
-pub mod inplace;
 pub mod journal;
 pub mod measure;
 pub mod reserve;
@@ -29,9 +27,11 @@ use self::journal::{Journal, Run, State};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
+use crate::plan::Plan;
+use crate::plan::stack::Part;
 use crate::plan::switch::{STATE, old_parts};
-use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
+use crate::text::now;
 use crate::verify::{self, Difference, Level, Side};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -77,23 +77,9 @@ pub struct Locked {
 impl Locked {
     /// Opens the state folder and the journal, making both where they are missing. Their names are durable then: no effect may outlive
     /// the journal that tells of it.
-    pub fn open(old: Dir, root: Dir, lock: Lock, state: Option<&std::path::Path>) -> Result<Locked> {
-        let state = match state {
-            Some(path) => {
-                use std::os::unix::fs::DirBuilderExt;
-                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-                made.map_err(|e| Error::io(format!("make {}", crate::text::path(path)), e))?;
-                let state = Dir::open_named(path)?;
-                // the names of the folders that were just made, all the way up
-                state.sync_fs()?;
-                state
-            }
-            None => {
-                let state = private(&root, STATE)?;
-                root.sync()?;
-                state
-            }
-        };
+    pub fn open(old: Dir, root: Dir, lock: Lock) -> Result<Locked> {
+        let state = private(&root, STATE)?;
+        root.sync()?;
         let journal = Journal::open(&state)?;
         Ok(Locked { old, root, state, journal, _lock: lock })
     }
@@ -112,12 +98,6 @@ pub fn private(root: &Dir, path: &str) -> Result<Dir> {
     // an ACL would let others in besides the mode
     dir.remove_xattrs(b".")?;
     Ok(dir)
-}
-
-/// The stage, in a state folder that is private too: with `--state` that one is not the journal's.
-fn private_stage(root: &Dir) -> Result<Dir> {
-    private(root, STATE)?;
-    private(root, crate::plan::switch::NEW)
 }
 
 /// What the user wants of a run.
@@ -154,11 +134,6 @@ pub struct Outcome {
     pub along: Option<stage::Sums>,
 }
 
-/// The time, RFC 3339 in UTC.
-pub fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 /// Starts a run, or goes on with `run`.
 pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progress: &dyn Progress) -> Result<Outcome> {
     let (id, mut state) = match run {
@@ -183,7 +158,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
     }
     if state == State::Building {
         reserve::make(&at.state)?;
-        let which = if how.prepare { stage::Which::Images } else { stage::Which::All };
+        let which = if how.prepare { Part::Images } else { Part::All };
         stage::build(at, plan, id, which, how.keep_going, progress, &mut outcome)?;
         if !outcome.failed.is_empty() {
             return Ok(outcome);
@@ -200,7 +175,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
     }
     if state == State::Built {
         if let Some(level) = how.verify {
-            prove(at, plan, id, level, stage::Which::All, progress)?;
+            prove(at, plan, id, level, Part::All, progress)?;
             outcome.verified = true;
             at.journal.set_state(id, State::Verified, &now())?;
             state = State::Verified;
@@ -208,7 +183,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         crate::stop::check()?;
     }
     if matches!(state, State::Built | State::Verified) && !how.no_switch {
-        crate::error::check_disk(how.keep_going).map_err(|e| e.loss(nothing_lost(plan)))?;
+        crate::error::check_disk(how.keep_going).map_err(|e| e.loss(NOTHING_LOST))?;
         at.journal.set_state(id, State::Switching, &now())?;
         state = State::Switching;
     }
@@ -235,7 +210,6 @@ pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progr
     if switched && run.plan.elsewhere.is_some() {
         switch::empty(&at.root, &mut undone)?;
     }
-    inplace::undo(at, &run.plan, run.id, progress, &mut undone)?;
     if switched && !drop_new {
         switch::keep_undone(&at.root)?;
     } else {
@@ -253,8 +227,8 @@ pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progr
 
 /// Removes everything that unaufs made in the root, the journal last; a new root in another place too, if it was `made`. Only after the
 /// old store is back.
-pub fn drop_state(at: Locked, elsewhere: bool, made: bool) -> Result<()> {
-    let Locked { root, state, journal, _lock, .. } = at;
+pub fn drop_state(at: Locked, made: bool) -> Result<()> {
+    let Locked { root, journal, _lock, .. } = at;
     drop(journal);
     let is_journal = |name: &[u8]| name.starts_with(journal::FILE.as_bytes());
     if let Some(dir) = root.open_opt(STATE)? {
@@ -266,11 +240,6 @@ pub fn drop_state(at: Locked, elsewhere: bool, made: bool) -> Result<()> {
             dir.remove_tree(&name)?;
         }
         dir.sync_fs()?;
-    }
-    if elsewhere {
-        for name in [reserve::FILE, journal::FILE, journal::ROLLBACK_FILE] {
-            state.remove_tree(name.as_bytes())?;
-        }
     }
     root.remove_tree(STATE.as_bytes())?;
     root.sync_fs()?;
@@ -307,26 +276,19 @@ pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
 
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
 /// compared again.
-fn prove(
-    at: &mut Locked,
-    plan: &Plan,
-    id: i64,
-    level: Level,
-    which: stage::Which,
-    progress: &dyn Progress,
-) -> Result<()> {
+fn prove(at: &mut Locked, plan: &Plan, id: i64, level: Level, which: Part, progress: &dyn Progress) -> Result<()> {
     let new = at.root.open(crate::plan::switch::NEW)?;
     let proved = at.journal.proved(id, level.name())?;
     let mut report = verify::verify_stage(plan, &at.old, &new, level, which, &proved, progress)?;
-    if which == stage::Which::All {
+    if which == Part::All {
         verify::carried(plan, &at.old, &new, level, &mut report, progress)?;
     }
     if !report.differences.is_empty() {
         // what could not be read is no difference, and nothing to report to us
         crate::error::check_disk(false)?;
-        return Err(unlike(&report.differences).loss(nothing_lost(plan)));
+        return Err(unlike(&report.differences).loss(NOTHING_LOST));
     }
-    if which == stage::Which::Images {
+    if which == Part::Images {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
         return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
     }
@@ -334,12 +296,7 @@ fn prove(
 }
 
 /// What is lost by a failure before the switch.
-fn nothing_lost(plan: &Plan) -> &'static str {
-    match plan.options.mode {
-        Mode::Move => "nothing: nothing was switched, and `unaufs rollback` puts every old layer back as it was",
-        _ => "nothing: nothing was switched, and the old store is untouched",
-    }
-}
+const NOTHING_LOST: &str = "nothing: nothing was switched, and the old store is untouched";
 
 /// The error that keeps a store that was not proved from being switched to.
 fn unlike(differences: &[Difference]) -> Error {

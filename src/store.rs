@@ -20,6 +20,7 @@ pub mod stack;
 
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
@@ -36,25 +37,6 @@ pub enum Generation {
     Content,
     /// Docker up to 1.9: `graph/`.
     Graph,
-}
-
-/// What a layer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Read-only, shared by images.
-    Image,
-    /// `<mount id>-init`: what Docker itself puts into each container.
-    Init,
-    /// A container's own, writable layer.
-    Container,
-}
-
-impl Role {
-    /// May its inodes be shared with the old store? Docker writes into init layers and containers (DESIGN promise 2).
-    pub fn writable(self) -> bool {
-        self != Role::Image
-    }
 }
 
 /// One layer of the aufs driver.
@@ -173,6 +155,8 @@ pub struct Container {
     pub held_by: Option<Cause>,
     /// dockerd crashes on one of its files at every start, so its folder may not stay.
     pub crashes_docker: bool,
+    /// It has no `NetworkSettings`, on which a new dockerd would crash.
+    pub no_networks: bool,
     /// The files of its folder to write anew; the old ones are kept for the way back.
     pub files: Vec<ContainerFile>,
 }
@@ -253,7 +237,7 @@ pub struct Store {
     /// Which Docker wrote it.
     pub generation: Generation,
     /// With which storage driver.
-    pub written_by: driver::WrittenBy,
+    pub written_by: WrittenBy,
     /// By driver id.
     pub layers: BTreeMap<LayerId, Layer>,
     /// By image id.
@@ -279,7 +263,7 @@ impl Store {
     pub fn empty(generation: Generation) -> Store {
         Store {
             generation,
-            written_by: driver::WrittenBy::Aufs,
+            written_by: WrittenBy::Aufs,
             layers: BTreeMap::new(),
             images: BTreeMap::new(),
             containers: BTreeMap::new(),

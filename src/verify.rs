@@ -17,14 +17,11 @@ pub mod alone;
 pub mod compare;
 pub mod digest;
 pub mod migrated;
-pub mod moved;
 pub mod since;
 
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
-use crate::layer::branch::{Branch, Format};
-use crate::layer::view::Chain;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use serde::Serialize;
@@ -37,7 +34,7 @@ pub use migrated::{verify, verify_stage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// All but content. In mode move: the folders that were changed. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
+    /// All but content. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
     Fast,
     /// Every layer's view, with the content and the digests.
     Full,
@@ -295,9 +292,4 @@ fn short(id: &str) -> String {
         Ok(layer) if id.len() >= 64 => layer.short(),
         _ => crate::text::text(id),
     }
-}
-
-/// A complete tree as a stack of one.
-pub fn plain(id: Option<&LayerId>, dir: Dir) -> Chain {
-    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
 }

@@ -1,10 +1,10 @@
 //! The options, as clap reads them.
 
+use crate::docker::driver::Target;
+use crate::docker::driver::WrittenBy;
 use crate::export::Format;
 use crate::export::compress::Compressed;
 use crate::plan::{Mode, Options};
-use crate::store::driver::WrittenBy;
-use crate::target::Target;
 use crate::verify::Level;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::num::NonZeroU8;
@@ -52,9 +52,6 @@ pub struct Global {
     /// and their metadata in ROOT (aufs/, image/aufs/, graph/) and never its volumes.
     #[arg(long, global = true, env = "UNAUFS_TARGET", value_name = "DIR")]
     pub target: Option<PathBuf>,
-    /// Where the journal lies [default: .unaufs in ROOT, or in the DIR of --target]
-    #[arg(long, global = true, env = "UNAUFS_STATE", value_name = "DIR")]
-    pub state: Option<PathBuf>,
     /// One JSON document on stdout
     #[arg(long, global = true, env = "UNAUFS_JSON", conflicts_with = "jsonl")]
     pub json: bool,
@@ -64,7 +61,7 @@ pub struct Global {
     /// Only results and errors
     #[arg(long, short = 'q', global = true, env = "UNAUFS_QUIET")]
     pub quiet: bool,
-    /// More detail: lists are not cut, each step is a line
+    /// More detail: lists are not cut, a plan lists each object, each step is a line
     #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Colours
@@ -79,9 +76,6 @@ pub struct Global {
     /// Threads [default: one a core]
     #[arg(long, short = 'j', global = true, env = "UNAUFS_JOBS", value_name = "N")]
     pub jobs: Option<NonZeroU8>,
-    /// Let other programs go first
-    #[arg(long, global = true, env = "UNAUFS_NICE")]
-    pub nice: bool,
 }
 
 /// When to use colours.
@@ -125,7 +119,7 @@ pub enum ProgressWhen {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Show what is in the store: images, tags, layer tree, containers, problems
-    Inspect(InspectArgs),
+    Inspect,
     /// Say what a migration would do: checks, steps, space and time; writes nothing inside ROOT
     #[command(visible_alias = "check")]
     Plan(PlanArgs),
@@ -133,7 +127,7 @@ pub enum Verb {
     #[command(visible_alias = "resume")]
     Migrate(MigrateArgs),
     /// Say where things stand, which ways back are open, what to do next
-    Status(StatusArgs),
+    Status,
     /// Compare the new store with the old one, or one store with its own records
     Verify(VerifyArgs),
     /// Put the old store back
@@ -179,14 +173,6 @@ pub enum ReportVerb {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
-}
-
-/// Options of `inspect`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct InspectArgs {
-    /// Everything, nothing folded
-    #[arg(long, env = "UNAUFS_ITEMIZE")]
-    pub itemize: bool,
 }
 
 /// What `plan` and `migrate` share.
@@ -255,12 +241,6 @@ pub struct PlanArgs {
     /// The same as a page to look at
     #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Numbers for Prometheus's textfile collector
-    #[arg(long, env = "UNAUFS_TEXTFILE", value_name = "FILE.prom")]
-    pub textfile: Option<PathBuf>,
-    /// A line for each object
-    #[arg(long, env = "UNAUFS_ITEMIZE")]
-    pub itemize: bool,
     /// Exit code 5 if there is something to do
     #[arg(long, env = "UNAUFS_DETAILED_EXITCODE")]
     pub detailed_exitcode: bool,
@@ -292,9 +272,6 @@ pub struct MigrateArgs {
     /// The record of the migration as a page to look at
     #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Numbers for Prometheus's textfile collector, written at the end whatever happened
-    #[arg(long, env = "UNAUFS_TEXTFILE", value_name = "FILE.prom")]
-    pub textfile: Option<PathBuf>,
     /// Build and verify, do not switch
     #[arg(long, env = "UNAUFS_NO_SWITCH")]
     pub no_switch: bool,
@@ -320,14 +297,6 @@ impl VerifyWhen {
             VerifyWhen::Full => Some(Level::Full),
         }
     }
-}
-
-/// Options of `status`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct StatusArgs {
-    /// Numbers for Prometheus's textfile collector
-    #[arg(long, env = "UNAUFS_TEXTFILE", value_name = "FILE.prom")]
-    pub textfile: Option<PathBuf>,
 }
 
 /// Options of `verify`.

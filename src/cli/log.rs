@@ -39,7 +39,7 @@ pub fn open(g: &Global) -> Result<()> {
 /// Copies what was said.
 pub fn note(text: &str) {
     let Some(file) = FILE.get() else { return };
-    let now = crate::run::now();
+    let now = crate::text::now();
     let lines: String = text.lines().map(|l| format!("{now} {l}\n")).collect();
     let mut file = file.lock().unwrap_or_else(|e| e.into_inner());
     // a full disk below the log is no reason to end a migration

@@ -36,7 +36,7 @@ pub const PAGES: &[Page] = &[
         undo: "There is nothing to undo.",
         examples: &[
             ("unaufs inspect", "what is in /var/lib/docker"),
-            ("unaufs inspect --itemize --root /mnt/disk/docker", "everything, of a disk from another host"),
+            ("unaufs inspect -v --root /mnt/disk/docker", "everything, of a disk from another host"),
             ("unaufs inspect --json", "the same for programs"),
         ],
     },
@@ -45,13 +45,13 @@ pub const PAGES: &[Page] = &[
         when: "Before every migration, as often as you like, also days before on a host at work: it says what would move, what would stay behind \
                and why, how much room and about how much time it takes, and what blocks. A plan saved with --out is exactly what `migrate PLAN` \
                runs later; if the store has changed by then, that ends with exit code 13 and changes nothing.",
-        touches: "Reads ROOT, /proc, /sys and Docker's configuration. Writes only the files that --out, --html and --textfile name, and never inside \
+        touches: "Reads ROOT, /proc, /sys and Docker's configuration. Writes only the files that --out and --html name, and never inside \
                   ROOT. Docker may run.",
         undo: "There is nothing to undo.",
         examples: &[
             ("unaufs plan", "one screen: what would happen"),
             ("unaufs plan --out tonight.json --html tonight.html", "save it, and a page to look at"),
-            ("unaufs plan --to btrfs --itemize", "another driver; a line for each object"),
+            ("unaufs plan --to btrfs -v", "another driver; nothing cut, and a line for each object"),
             ("unaufs plan --only 'image=registry.local/*' --exclude container=test-*", "a part of it"),
         ],
     },
@@ -74,11 +74,11 @@ pub const PAGES: &[Page] = &[
     Page {
         verb: "status",
         when: "Whenever you do not know where things stand: after a crash, before you start Docker, on a host that somebody else has begun.",
-        touches: "Reads ROOT and the journal. Writes only the file that --textfile names.",
+        touches: "Reads ROOT and the journal. Writes nothing.",
         undo: "There is nothing to undo.",
         examples: &[
             ("unaufs status", "where things stand, which ways back are open, what to do next"),
-            ("unaufs status --textfile /var/lib/node_exporter/unaufs.prom", "for Prometheus"),
+            ("unaufs status --json", "the same for programs"),
         ],
     },
     Page {

@@ -8,12 +8,11 @@ pub mod undo;
 pub mod verify;
 
 use super::args::Global;
-use super::{Done, Ending};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
+use crate::plan::stored::{self, Stored};
 use crate::plan::switch::STATE;
-use crate::report;
 use crate::run::Lock;
 use crate::run::journal::{Journal, Run};
 use std::io::{IsTerminal, Read, Write};
@@ -44,7 +43,7 @@ impl Roots {
         if let Some(target) = &g.target {
             target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path is not UTF-8"))?;
             let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
-            let run = new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+            let run = new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
             if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
                 let theirs = crate::text::text(&run.plan.root.path);
                 return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
@@ -52,12 +51,8 @@ impl Roots {
             }
             return Ok(Roots { old: Some(given), new });
         }
-        match last_run(g, &given)?.and_then(|r| Some((r.plan.root.path, r.plan.elsewhere?.path))) {
-            // with --state the old root may be the one that was given
-            Some((old, new)) if Path::new(&old) == given.label() => {
-                Ok(Roots { new: Dir::open_named(Path::new(&new)).ok(), old: Some(given) })
-            }
-            Some((old, _)) => Ok(Roots { old: Dir::open_named(Path::new(&old)).ok(), new: Some(given) }),
+        match last_run(&given)?.and_then(|r| r.plan.elsewhere.is_some().then_some(r.plan.root.path)) {
+            Some(old) => Ok(Roots { old: Dir::open_named(Path::new(&old)).ok(), new: Some(given) }),
             None => Ok(Roots { old: Some(given.again()?), new: Some(given) }),
         }
     }
@@ -90,13 +85,8 @@ fn needed(old: Option<Dir>) -> Result<Dir> {
 }
 
 /// The journal, if a run has left one.
-fn journal(g: &Global, root: &Dir) -> Result<Option<Journal>> {
-    let state = match &g.state {
-        Some(p) if p.exists() => Some(Dir::open_named(p)?),
-        Some(_) => None,
-        None => root.open_opt(STATE)?,
-    };
-    match state {
+fn journal(root: &Dir) -> Result<Option<Journal>> {
+    match root.open_opt(STATE)? {
         Some(s) => Journal::open_existing(&s),
         None => Ok(None),
     }
@@ -120,37 +110,12 @@ fn say_json(value: &impl serde::Serialize) -> Result<()> {
 
 /// Writes a file that the user named; never inside ROOT.
 fn write_outside(root: &Dir, file: &Path, bytes: &[u8]) -> Result<()> {
-    write_outside_as(root, file, bytes, 0o600)
-}
-
-fn write_outside_as(root: &Dir, file: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let (dir, name) = folder_of(file)?;
     if dir.label().starts_with(root.label()) {
         let what = format!("{} would be written inside ROOT", file.display());
         return Err(Error::new(Kind::Usage, what).hint("name a file elsewhere"));
     }
-    dir.write_atomic(&name, bytes, mode)
-}
-
-/// Writes the numbers for Prometheus at the end of a verb, also of one that failed. The collector runs as another user.
-fn numbers(g: &Global, verb: &str, file: Option<&Path>, plan: Option<&Plan>, done: Done) -> Done {
-    let Some(file) = file else { return done };
-    let exit_code = match &done {
-        Ok(Ending::Fine) => 0,
-        Ok(Ending::Code(kind)) => kind.exit_code(),
-        Err(e) => e.kind().exit_code(),
-    };
-    let write = || -> Result<()> {
-        let root = root(g)?;
-        let run = Roots::of(g)?.new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
-        let plan = plan.or(run.as_ref().map(|r| &r.plan));
-        let name = g.root.to_string_lossy();
-        let text = report::prometheus::Numbers { root: &name, verb, exit_code, plan, run: run.as_ref() }.text();
-        write_outside_as(&root, file, text.as_bytes(), 0o644)
-    };
-    let written = write();
-    // the first error is the one to tell
-    done.and_then(|ending| written.map(|()| ending))
+    dir.write_atomic(&name, bytes, 0o600)
 }
 
 pub(super) fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
@@ -174,9 +139,13 @@ fn load(file: &Path) -> Result<Plan> {
     if bytes.len() as u64 > PLAN_LIMIT {
         return Err(Error::new(Kind::Usage, format!("{} is too large for a plan", crate::text::path(file))));
     }
-    let plan: Plan = serde_json::from_slice(&bytes).map_err(|e| {
+    let Stored { plan, in_place } = stored::read(&bytes).map_err(|e| {
         Error::new(Kind::Usage, format!("{} is not a plan of this unaufs", file.display())).with_source(e)
     })?;
+    if in_place {
+        let what = format!("{} was made for --mode move, which this version doesn't have", file.display());
+        return Err(Error::new(Kind::Usage, what).hint("make a new plan"));
+    }
     if plan.schema != crate::plan::SCHEMA {
         return Err(
             Error::new(Kind::Usage, format!("{} has the schema {}", file.display(), plan.schema)).hint("make it anew")
@@ -205,8 +174,8 @@ fn confirm(yes: bool, question: &str) -> Result<()> {
     if line.trim() == "yes" { Ok(()) } else { Err(missing()) }
 }
 
-fn last_run(g: &Global, root: &Dir) -> Result<Option<Run>> {
-    match journal(g, root)? {
+fn last_run(root: &Dir) -> Result<Option<Run>> {
+    match journal(root)? {
         Some(j) => j.last(),
         None => Ok(None),
     }

@@ -158,7 +158,7 @@ impl Dir {
     }
 
     /// Removes one extended attribute.
-    pub fn remove_xattr(&self, name: &[u8], attr: &[u8]) -> Result<()> {
+    fn remove_xattr(&self, name: &[u8], attr: &[u8]) -> Result<()> {
         super::fault::effect("removexattr");
         let path = one(name).map(|name| self.proc_path(name));
         match path.and_then(|path| rustix::fs::lremovexattr(&path[..], attr)) {
@@ -223,19 +223,6 @@ impl Dir {
         one(name)
             .and_then(|name| rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW))
             .on(|| format!("set times of {}", self.show(name)))
-    }
-}
-
-impl Dir {
-    /// Is this folder immutable or append-only (`chattr +i`, `+a`), so that not even root can change it?
-    pub fn is_immutable(&self) -> Result<bool> {
-        use rustix::fs::IFlags;
-        match rustix::fs::ioctl_getflags(self.fd()) {
-            Ok(flags) => Ok(flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND)),
-            // a file system without such flags
-            Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => Ok(false),
-            Err(e) => Err(Error::io(format!("read the flags of {}", self.show(b"")), e)),
-        }
     }
 }
 

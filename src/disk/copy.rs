@@ -23,8 +23,6 @@ pub enum Transfer {
     Clone,
     /// Two inodes, two contents.
     Copy,
-    /// The old folder itself, rewritten in place.
-    Move,
 }
 
 /// What one source/target pair of file systems can do, learnt on the first file and remembered.

@@ -22,8 +22,6 @@ pub enum Format {
     Aufs,
     /// FORMATS 2.2.
     Overlay,
-    /// The entries of an overlay branch without its markers: those of the old store are a branch beside it (mode `move`).
-    Unmarked,
     /// A complete tree.
     Plain,
 }
@@ -219,7 +217,7 @@ fn for_each_name(
 ) -> Result<()> {
     dir.for_each(|n, kind, ino| {
         let meaning = match format {
-            Format::Aufs | Format::Unmarked => classify(n, at_root),
+            Format::Aufs => classify(n, at_root),
             Format::Overlay | Format::Plain => Name::Entry,
         };
         let here = match meaning {
@@ -231,11 +229,10 @@ fn for_each_name(
         if !here {
             return Ok(());
         }
-        let may_delete = kind == FileType::CharacterDevice && matches!(format, Format::Overlay | Format::Unmarked);
+        let may_delete = kind == FileType::CharacterDevice && format == Format::Overlay;
         let deletes = may_delete && dir.stat(n)?.is_overlay_whiteout();
         match format {
             Format::Overlay if deletes => f(n, Name::Whiteout(n), kind, ino),
-            Format::Unmarked if deletes || meaning != Name::Entry => Ok(()),
             _ => f(n, meaning, kind, ino),
         }
     })
@@ -244,7 +241,7 @@ fn for_each_name(
 /// Is `name` hidden in the layers below by this folder's own whiteout of it? The cheap form for a single name.
 pub fn has_whiteout(dir: &Dir, format: Format, name: &[u8]) -> Result<bool> {
     match format {
-        Format::Plain | Format::Unmarked => Ok(false),
+        Format::Plain => Ok(false),
         Format::Overlay => Ok(dir.try_stat(name).is_ok_and(|m| m.is_overlay_whiteout())),
         Format::Aufs => {
             let mut wh = WH.to_vec();
@@ -258,7 +255,7 @@ pub fn has_whiteout(dir: &Dir, format: Format, name: &[u8]) -> Result<bool> {
 /// Is this folder opaque? The cheap form, without its whiteouts. Not for branch roots.
 pub fn is_opaque(dir: &Dir, format: Format) -> Result<bool> {
     match format {
-        Format::Plain | Format::Unmarked => Ok(false),
+        Format::Plain => Ok(false),
         Format::Aufs => Ok(dir.try_stat(OPQ).is_ok()),
         // value `x` (Linux 6.8, xwhiteouts) is not opaque (FORMATS 11.21)
         Format::Overlay => Ok(dir.xattrs(b".")?.get(attrs::OPAQUE).is_some_and(|v| v == b"y")),

@@ -10,6 +10,7 @@
 
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
+use crate::ids::LayerId;
 use crate::layer::branch::{self, Branch, Format, Slice};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashSet};
@@ -157,8 +158,6 @@ impl Chain {
                         break;
                     }
                 }
-                // a device that stands for a deletion, which the branch beside this one tells
-                Err(Errno::NOTDIR) if format == Format::Unmarked && dir.stat(name)?.is_overlay_whiteout() => {}
                 // a file, a symlink: what is below does not merge
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
                 Err(e) => return Err(Error::io(format!("open folder {}", dir.show(name)), e)),
@@ -189,7 +188,6 @@ impl Chain {
         for (i, dir) in dirs {
             let format = self.branch(*i)?.format;
             match dir.try_stat(name) {
-                Ok(m) if format == Format::Unmarked && m.is_overlay_whiteout() => {}
                 Ok(m) => return Ok(format != Format::Overlay || !m.is_overlay_whiteout()),
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(Error::io(format!("stat {}", dir.show(name)), e)),
@@ -200,6 +198,11 @@ impl Chain {
         }
         Ok(false)
     }
+}
+
+/// A complete tree as a stack of one.
+pub fn plain(id: Option<&LayerId>, dir: Dir) -> Chain {
+    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
 }
 
 #[cfg(test)]

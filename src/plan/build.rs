@@ -10,8 +10,8 @@ use super::shown::Shown;
 use super::*;
 use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
+use crate::docker::driver;
 use crate::store::Store;
-use crate::target::overlay2;
 use std::collections::{BTreeSet, HashMap};
 
 /// Everything that was looked at.
@@ -110,7 +110,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
 pub fn weigh(plan: &mut Plan, found: &Found<'_>) {
     plan.estimates = estimate::all(plan, found);
     content::space(&plan.estimates, &mut plan.checks);
-    checks::add_fine(&mut plan.checks, plan.generation, plan.options.to, &found.host.unseen);
+    super::fine::add_fine(&mut plan.checks, plan.generation, plan.options.to, &found.host.unseen);
     checks::allow(&mut plan.checks, &plan.options.allow);
     plan.checks
         .sort_by(|a, b| b.level.cmp(&a.level).then_with(|| a.id.cmp(&b.id)).then_with(|| a.subject.cmp(&b.subject)));
@@ -190,7 +190,7 @@ fn damage(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, Stri
     let mut out = found.unreadable.clone();
     out.extend(refused.clone());
     for l in found.store.layers.values() {
-        if options.to == Target::Overlay2 && l.lowers.len() > overlay2::MAX_LOWERS {
+        if options.to == Target::Overlay2 && l.lowers.len() > driver::MAX_LOWERS {
             out.insert(l.id.clone(), format!("{} layers below it: overlay2 takes at most 128", l.lowers.len()));
         }
     }
@@ -259,7 +259,6 @@ fn transfer(mode: Mode, role: Role, to: Target) -> Vec<Transfer> {
         (Mode::Link, false) => vec![Link, Copy],
         (Mode::Auto | Mode::Clone | Mode::Link, _) => vec![Clone, Copy],
         (Mode::Copy, _) => vec![Copy],
-        (Mode::Move, _) => vec![Move],
     }
 }
 
@@ -393,9 +392,6 @@ fn way_back(options: &Options, host: &Host) -> WayBack {
         ];
         return WayBack { possible_until: "unaufs cleanup".to_owned(), loses };
     }
-    if options.mode == Mode::Move {
-        return WayBack { possible_until: "unaufs cleanup".to_owned(), loses: moved_back() };
-    }
     let loses = vec![
         "before Docker runs on the new store: nothing".to_owned(),
         "after Docker has run on it: images pulled or built since, containers created since, and what containers wrote into their own \
@@ -403,15 +399,6 @@ fn way_back(options: &Options, host: &Host) -> WayBack {
             .to_owned(),
     ];
     WayBack { possible_until: "unaufs cleanup".to_owned(), loses }
-}
-
-/// Mode move: there is one copy of each layer.
-fn moved_back() -> Vec<String> {
-    vec![
-        "before Docker runs on the new store: nothing; every layer is rewritten back as it was".to_owned(),
-        "after Docker has run on it: images and containers that were deleted since are gone, there is no other copy of them. Images pulled or          built since and containers created since are set aside below .unaufs/undone unless --drop-new is given. What the old containers          wrote since into their own layers comes along: deletions are rewritten for aufs"
-            .to_owned(),
-    ]
 }
 
 /// Digests each object that the plan rests on.

@@ -5,9 +5,10 @@ use super::host::filesystem;
 use super::quirks::Quirk;
 use super::{Estimate, PlanContainer, PlanLayer, scan};
 use crate::checks::Finding;
+use crate::docker::driver::{self, Target};
 use crate::ids::LayerId;
 use crate::store::Store;
-use crate::target::{Target, overlay2};
+
 use std::collections::BTreeMap;
 
 /// A finding a kind, with the layers and the first paths.
@@ -80,8 +81,8 @@ pub fn deep(store: &Store, to: Target, checks: &mut Vec<Finding>) {
     if to != Target::Overlay2 {
         return;
     }
-    for l in store.layers.values().filter(|l| l.lowers.len() > overlay2::MAX_LOWERS) {
-        let what = format!("{} layers below it; overlay2 takes {}", l.lowers.len(), overlay2::MAX_LOWERS);
+    for l in store.layers.values().filter(|l| l.lowers.len() > driver::MAX_LOWERS) {
+        let what = format!("{} layers below it; overlay2 takes {}", l.lowers.len(), driver::MAX_LOWERS);
         checks.push(
             Finding::new("T06", format!("layer {}", l.id.short()), what)
                 .fix("export it, and import the result as one layer; or --to vfs")

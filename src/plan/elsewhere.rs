@@ -283,7 +283,7 @@ pub fn count(root: &Dir, path: &[u8], leave: &[Vec<u8>]) -> Result<Counted> {
             Err(e) => return Err(Error::io(format!("open folder {}", top.show(&at)), e)),
         };
         dir.for_each(|name, _, _| {
-            let here = super::scan::join(&at, name);
+            let here = crate::disk::join(&at, name);
             if leave.contains(&here) {
                 return Ok(());
             }
@@ -364,7 +364,7 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     for c in &e.carried {
         let points = c.leave.iter().filter(|l| !c.path.starts_with(b"containers/") || l.contains(&b'/'));
         let own = c.mount.then(|| c.path.clone());
-        for point in own.into_iter().chain(points.map(|l| super::scan::join(&c.path, l))) {
+        for point in own.into_iter().chain(points.map(|l| crate::disk::join(&c.path, l))) {
             let shown = crate::text::bytes(&point);
             out.push(
                 Finding::new("N05", shown.clone(), "something is mounted here")

@@ -12,9 +12,10 @@ use super::scan::Facts;
 use super::shown::Shown;
 use super::{Estimate, Mode, Options, Plan, PlanLayer};
 use crate::disk::mounts::Room;
+use crate::docker::driver::Role;
+use crate::docker::driver::Target;
 use crate::ids::LayerId;
-use crate::store::{Content, Role};
-use crate::target::Target;
+use crate::store::Content;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
@@ -156,7 +157,7 @@ fn paper(plan: &Plan, found: &Found<'_>) -> Cost {
     }
     out += unit.file(journal(plan), 10);
     out += unit.empty(1);
-    out += unit.file(crate::run::reserve::BYTES, 7);
+    out += unit.file(super::switch::RESERVE, 7);
     out
 }
 
@@ -214,9 +215,7 @@ pub fn all(plan: &Plan, found: &Found<'_>) -> Vec<Estimate> {
     let rows = Rows { sums: Sums::of(layers, found), layers, found, options, fixed, along, chosen };
     let mut out = Vec::new();
     for to in Target::ALL {
-        let modes = [Mode::Link, Mode::Clone, Mode::Copy, Mode::Move];
-        // the others keep other trees than aufs: there is nothing to rename
-        for mode in modes.into_iter().filter(|m| *m != Mode::Move || to == Target::Overlay2) {
+        for mode in [Mode::Link, Mode::Clone, Mode::Copy] {
             out.push(rows.row(to, mode));
         }
     }
@@ -231,7 +230,6 @@ fn chosen(found: &Found<'_>, options: &Options) -> Mode {
         Mode::Link => &[Mode::Link],
         Mode::Clone => &[Mode::Clone],
         Mode::Copy => &[],
-        Mode::Move => return Mode::Move,
     };
     order.iter().copied().find(|m| impossible(found, options, options.to, *m).is_none()).unwrap_or(Mode::Copy)
 }
@@ -250,15 +248,12 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
             ));
         }
         (Target::Btrfs, Mode::Link) => return Some("btrfs layers are subvolumes, which share no links".to_owned()),
-        (Target::Overlay | Target::Vfs | Target::Btrfs, Mode::Move) => {
-            return Some(format!("{to} keeps other trees than aufs: nothing to rename"));
-        }
         _ => {}
     }
     match mode {
         // complete trees share the files of the layer below, wherever they lie
         Mode::Link if elsewhere && matches!(to, Target::Overlay | Target::Vfs) => None,
-        Mode::Link | Mode::Move if elsewhere => Some("the target is another file system".to_owned()),
+        Mode::Link if elsewhere => Some("the target is another file system".to_owned()),
         Mode::Clone if !shares_extents(magic) => Some(format!("{} shares no extents", host.new_fs)),
         Mode::Clone if elsewhere && !matches!(to, Target::Overlay | Target::Vfs) => {
             Some("the target is another file system".to_owned())
@@ -416,7 +411,7 @@ impl Made {
     /// Files of a layer's own, or of a whole view: linked, with shared extents, or written.
     fn files(&mut self, inodes: u64, names: u64, bytes: u64, role: Role, mode: Mode) {
         match (mode, role.writable()) {
-            (Mode::Link | Mode::Move, false) => {
+            (Mode::Link, false) => {
                 self.shared += bytes;
                 self.names += names;
             }
@@ -463,17 +458,8 @@ fn overlay2(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Ma
         m.cost += unit.empty(u64::from(l.has_child));
         // whiteouts are names of one device, split at the file system's limit on links
         m.cost += unit.empty(sums.shown(&l.id).whiteouts.div_ceil(60_000));
-        if mode == Mode::Move {
-            // each marker is renamed into a folder beside the layer, and has a line in the record
-            let markers = f.whiteouts + f.opaque.count + f.device_zero.count + f.overlay_xattrs.count;
-            m.names += 2 * markers;
-            m.cost += unit.folders(1 + markers.min(f.folders + 1));
-            m.cost += unit.file(markers * 160 + 16, 64);
-            m.shared += f.allocated;
-        } else {
-            m.folders(f.folders + 1, f.folder_bytes, unit);
-            m.files(f.inodes, f.files, f.allocated, l.role, mode);
-        }
+        m.folders(f.folders + 1, f.folder_bytes, unit);
+        m.files(f.inodes, f.files, f.allocated, l.role, mode);
     }
     m
 }
@@ -517,7 +503,7 @@ fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, (mode, far): (Mod
     m.folders(shown.folders + 1, shown.folder_bytes, unit);
     let (f, below) = (&l.facts, shown.inodes.saturating_sub(l.facts.inodes));
     match mode {
-        Mode::Link | Mode::Move if !l.role.writable() => {
+        Mode::Link if !l.role.writable() => {
             m.files(f.inodes, f.files, f.allocated, l.role, if far { Mode::Copy } else { mode });
             m.names += below;
         }

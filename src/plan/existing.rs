@@ -10,11 +10,11 @@
 //! pulled images again has a filled one. Nothing is decided here; that is [`super::merge`].
 
 use crate::disk::{Dir, FileType, Meta};
+use crate::docker::driver::Target;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::Store;
 use crate::store::content::{SMALL, layer_of_record};
-use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is there.

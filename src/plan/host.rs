@@ -13,8 +13,8 @@ use super::elsewhere::Place;
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::{self, Room};
 use crate::disk::{Dir, Meta};
+use crate::docker::driver::Target;
 use crate::error::Result;
-use crate::target::Target;
 use std::path::{Path, PathBuf};
 
 pub use process::docker_on;

@@ -6,13 +6,13 @@ use super::quirks::Quirk;
 use super::scan::{self, Facts};
 use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
 use crate::disk::Dir;
-use crate::error::{Error, Kind, Result};
+use crate::docker::driver::Target;
+use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
 use crate::progress::Progress;
 use crate::store::{self, Content, Layer, Store};
-use crate::target::Target;
 use std::collections::BTreeMap;
 
 /// What is known before the store is looked at.
@@ -45,9 +45,6 @@ pub fn make_on(
     machine: &host::Machine,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    if options.mode == super::Mode::Move {
-        may_move(root, options)?;
-    }
     let (mut store, mut findings) = store::open(root)?;
     let elsewhere = match &options.target {
         Some(dir) => {
@@ -90,33 +87,11 @@ pub fn make_on(
     #[rustfmt::skip]
     let found =
         Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };
-    let mut plan = plan(&found, options, crate::run::now());
+    let mut plan = plan(&found, options, crate::text::now());
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     weigh(&mut plan, &found);
     Ok(plan)
-}
-
-/// Mode move renames the old layers: within one file system, and to the one target that keeps such trees.
-fn may_move(root: &Dir, options: &Options) -> Result<()> {
-    if options.to != Target::Overlay2 {
-        return Err(no_move(format!("{} keeps other trees than aufs", options.to)));
-    }
-    if options.target.is_some() {
-        return Err(no_move("with --target the new root is another one".to_owned()));
-    }
-    if let Some(m) = root.stat_opt("aufs/diff")?
-        && m.dev != root.meta()?.dev
-    {
-        return Err(no_move("aufs/diff is on another file system than ROOT".to_owned()));
-    }
-    Ok(())
-}
-
-fn no_move(why: String) -> Error {
-    Error::new(Kind::Usage, format!("--mode move cannot be used here: {why}"))
-        .hint("--mode link needs next to no space either")
-        .loss("nothing; nothing was changed")
 }
 
 /// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.

@@ -13,9 +13,9 @@
 use super::existing::{Existing, Layer, Repositories, State};
 use super::{LeftBehind, PlanFile};
 use crate::checks::Finding;
+use crate::docker::driver::{self, Target};
 use crate::ids::{ChainId, ImageId, LayerId};
 use crate::store::{Content, Store};
-use crate::target::{Target, overlay2};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,7 +154,7 @@ pub fn merge(store: &Store, existing: &Existing, decided: &Decisions, on: &BTree
 
 /// A short name for a layer of ours that the target does not use yet.
 pub fn free_link(id: &LayerId, existing: &Existing) -> String {
-    (0..).map(|n| overlay2::link_of(id, n)).find(|l| !existing.links.contains(l)).unwrap_or_default()
+    (0..).map(|n| driver::link_of(id, n)).find(|l| !existing.links.contains(l)).unwrap_or_default()
 }
 
 /// The target's metadata as they are, then ours where the target has none, `repositories.json` left out.

@@ -4,7 +4,8 @@
 //! the uppermost; and a file between two folders of one path, which aufs skipped. For each stack above such a spot both views are computed
 //! and the paths that only aufs showed are named. aufs's lookup: fs/aufs/dentry.c, au_lkup_dentry and au_do_lookup (aufs5.10).
 
-use super::scan::{Facts, LIST, join};
+use super::scan::{Facts, LIST};
+use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;

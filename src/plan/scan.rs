@@ -5,7 +5,7 @@
 
 use super::estimate::tree;
 use crate::disk::here::Here;
-use crate::disk::{Dir, FileType, Meta};
+use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::{Error, Result};
 use crate::layer::branch::{self, Format, Internal, Name};
 use crate::layer::walk::walk;
@@ -335,17 +335,6 @@ impl Paths {
         let room = LIST.saturating_sub(self.first.len());
         self.first.extend(other.first.into_iter().take(room));
     }
-}
-
-/// A path below.
-pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len() + name.len() + 1);
-    out.extend_from_slice(path);
-    if !path.is_empty() {
-        out.push(b'/');
-    }
-    out.extend_from_slice(name);
-    out
 }
 
 /// Stands for a path: the hash of its folder's and of its name.

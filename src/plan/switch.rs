@@ -3,7 +3,6 @@
 //! ```text
 //! ROOT/aufs, image/aufs, buildkit, containers/<id>/config.v2.json, an empty overlay2     ──Park──▶    ROOT/.unaufs/old/…
 //!       of a filled overlay2: image/overlay2
-//! ROOT/aufs/diff/<id>, in mode move, before all others      ──Move──▶    ROOT/.unaufs/new/overlay2/<id>/diff
 //! ROOT/.unaufs/new/{overlay2, image/overlay2, containers/<id>/config.v2.json}            ──Install──▶ ROOT/…
 //!       beside a filled overlay2: overlay2/<id>, overlay2/l/<LINK>, image/overlay2 with both stores' metadata
 //! ```
@@ -13,17 +12,19 @@
 //! Each rename is atomic and can be told done from undone by looking; the same list backwards is the way back.
 
 use super::existing::State;
-use super::{Mode, Move, Plan, Touched, Why};
+use super::{Move, Plan, Touched, Why};
 use crate::disk::Dir;
+use crate::docker::driver::Target;
 use crate::error::Result;
 use crate::store::{Generation, Store};
-use crate::target::Target;
 use std::collections::BTreeSet;
 
 /// The folder of unaufs in ROOT.
 pub const STATE: &str = ".unaufs";
 /// What is being built; at the end it is empty.
 pub const NEW: &str = ".unaufs/new";
+/// Bytes that `.unaufs/reserve` holds back for a rollback on a full disk.
+pub const RESERVE: u64 = 1 << 20;
 /// What was parked.
 pub const OLD: &str = ".unaufs/old";
 
@@ -40,10 +41,6 @@ pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<
     }
     let park = |path: &str| Move { from: path.to_owned(), to: format!("{OLD}/{path}"), why: Why::Park };
     let install = |path: &str| Move { from: format!("{NEW}/{path}"), to: path.to_owned(), why: Why::Install };
-    if plan.options.mode == Mode::Move {
-        let to = |id| format!("{NEW}/{}/{id}/diff", to.home());
-        out.extend(plan.layers.iter().map(|l| Move { from: l.source.clone(), to: to(&l.id), why: Why::Move }));
-    }
     // beside a filled store of the target they are that store's by now: Docker has run on it last
     for cache in store.caches.iter().filter(|_| existing != State::Populated) {
         out.push(park(cache));

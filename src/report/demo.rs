@@ -2,7 +2,7 @@
 
 use super::page::{Look, Page, Style};
 use crate::demo::Row;
-use crate::target::Target;
+use crate::docker::driver::Target;
 use serde::Serialize;
 
 /// `unaufs.demo/1`.

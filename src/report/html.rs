@@ -7,10 +7,10 @@ mod icicle;
 
 use super::plan::{Group, docker, groups, kinds, mode, next, seconds};
 use crate::checks::Level;
+use crate::docker::driver::Role;
 use crate::error::{Error, Kind, Result};
 use crate::plan::elsewhere::{Elsewhere, Stays};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
-use crate::store::Role;
 use crate::text;
 use askama::Template;
 use icicle::{Icicle, LayerBox, users};
@@ -72,7 +72,6 @@ struct Page<'a> {
     docker: String,
     commands: Vec<String>,
     rollback: String,
-    moves: bool,
     record: Option<RecordRows>,
     fingerprint: String,
     json: String,
@@ -206,7 +205,6 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         docker: docker(p),
         commands: record.map_or_else(|| next(p), |r| super::plan::next_after(p, &r.state)),
         rollback: super::plan::rollback(p),
-        moves: p.options.mode == crate::plan::Mode::Move,
         record: record.map(|r| rows(p, r)),
         fingerprint: p.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default(),
         json: embedded(&super::plan::for_readers(p)?)?,

@@ -3,7 +3,8 @@
 use super::page::{Look, Page, Style};
 use crate::checks::Finding;
 use crate::disk::Dir;
-use crate::store::{Generation, Role, Store};
+use crate::docker::driver::Role;
+use crate::store::{Generation, Store};
 use serde::Serialize;
 
 /// As many entries of a list are shown unless everything is asked for.
@@ -177,6 +178,6 @@ fn broken(why: &Option<String>) -> String {
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", crate::text::count((all - shown) as u64)))]);
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: -v", crate::text::count((all - shown) as u64)))]);
     }
 }

@@ -1,11 +1,11 @@
 //! What a migration did.
 
 use super::truth::Comparison;
+use crate::docker::driver::Target;
 use crate::ids::LayerId;
-use crate::plan::{LeftBehind, Mode, Plan};
+use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
-use crate::target::Target;
 use crate::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -38,18 +38,18 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let t = &s.outcome.tally;
     let before =
         if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
-    if p.options.mode == Mode::Move {
-        let _ = writeln!(
-            out,
-            "rewrote    {} in place{before}: {} changed, {}, {} opaque",
-            text::plural(s.outcome.built, "layer"),
-            text::plural(t.folders as usize, "folder"),
-            text::plural(t.whiteouts as usize, "whiteout"),
-            text::count(t.opaque)
-        );
-    } else {
-        built(&mut out, s, &before);
-    }
+    let _ = writeln!(
+        out,
+        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+        text::plural(s.outcome.built, "layer"),
+        text::count(t.linked),
+        text::count(t.cloned),
+        text::count(t.copied),
+        text::size(t.bytes),
+        text::count(t.folders),
+        text::count(t.whiteouts),
+        text::count(t.opaque)
+    );
     if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
         let _ = writeln!(
             out,
@@ -75,14 +75,6 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
         let root = text::text(&p.root.path);
         match &p.elsewhere {
-            None if p.options.mode == Mode::Move => {
-                let _ = writeln!(
-                    out,
-                    "           Its layers are the old ones. What was taken out of them is in {root}/.unaufs/moved."
-                );
-                let _ =
-                    writeln!(out, "way back   `unaufs rollback` rewrites them back, until you run `unaufs cleanup`.");
-            }
             None => {
                 let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
                 let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
@@ -117,22 +109,6 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         }
     }
     out
-}
-
-fn built(out: &mut String, s: &Summary<'_>, before: &str) {
-    let t = &s.outcome.tally;
-    let _ = writeln!(
-        out,
-        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
-        text::plural(s.outcome.built, "layer"),
-        text::count(t.linked),
-        text::count(t.cloned),
-        text::count(t.copied),
-        text::size(t.bytes),
-        text::count(t.folders),
-        text::count(t.whiteouts),
-        text::count(t.opaque)
-    );
 }
 
 fn pinned(to: Target) -> &'static str {

@@ -1,4 +1,4 @@
-//! The plan for people: one screen, or a line for each object.
+//! The plan for people: one screen, or everything and a line for each object.
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
@@ -24,9 +24,9 @@ pub fn text(p: &Plan, look: Look) -> String {
     }
 }
 
-/// The same with nothing cut.
+/// The same with nothing cut, and a line for each object.
 pub fn whole(p: &Plan, look: Look) -> String {
-    page(p, look, usize::MAX).finish()
+    format!("{}\n{}", page(p, look, usize::MAX).finish(), objects(p))
 }
 
 fn page(p: &Plan, look: Look, limit: usize) -> Page {
@@ -82,11 +82,9 @@ fn head(p: &Plan, out: &mut Page) {
         elsewhere(e, out);
         return;
     }
-    let moved = "  `unaufs rollback`, until `unaufs cleanup`. The old layers are rewritten in place, and back: there is one copy of each. What \
-                 Docker deletes on the new store is gone; what old containers write comes along; logs, networks and volumes keep it.";
     let back = "  `unaufs rollback`, until `unaufs cleanup`. Once Docker has run on the new store: what images, containers and their own \
                 layers gained since is set aside; logs, networks and volumes keep it.";
-    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, if p.options.mode == Mode::Move { moved } else { back })]);
+    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, back)]);
 }
 
 /// What becomes of the volumes.
@@ -159,7 +157,7 @@ fn left(p: &Plan, limit: usize, out: &mut Page) {
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: --itemize", text::count((all - shown) as u64)))]);
+        out.flow(2, &[(Style::Dim, &format!("  and {} more: -v", text::count((all - shown) as u64)))]);
     }
 }
 
@@ -237,10 +235,7 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
             })
             .collect();
     if !info.is_empty() && !whole {
-        out.flow(
-            12,
-            &[(Style::Plain, &format!("  info  {}", info.join(", "))), (Style::Dim, "  (--itemize, explain ID)")],
-        );
+        out.flow(12, &[(Style::Plain, &format!("  info  {}", info.join(", "))), (Style::Dim, "  (-v, explain ID)")]);
     }
 }
 
@@ -372,7 +367,7 @@ pub fn next(p: &Plan) -> Vec<String> {
         return vec!["do what the BLOCK lines say".to_owned(), format!("unaufs{root} plan")];
     }
     let mut what = String::new();
-    if p.options.to != crate::target::Target::Overlay2 {
+    if p.options.to != crate::docker::driver::Target::Overlay2 {
         let _ = write!(what, " --to {}", p.options.to);
     }
     if p.options.mode != Mode::Auto {
@@ -407,7 +402,6 @@ pub fn mode(m: Mode) -> &'static str {
         Mode::Link => "link",
         Mode::Clone => "clone",
         Mode::Copy => "copy",
-        Mode::Move => "move",
     }
 }
 
@@ -422,8 +416,8 @@ pub fn seconds(e: &Estimate) -> String {
     }
 }
 
-/// A line for each object: `KIND ID NAME DETAILS`, for grep.
-pub fn itemize(p: &Plan) -> String {
+/// `KIND ID NAME DETAILS` of each object that the page only counts, for grep.
+fn objects(p: &Plan) -> String {
     let mut out = String::new();
     for i in &p.images {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
@@ -465,27 +459,6 @@ pub fn itemize(p: &Plan) -> String {
     }
     for s in p.elsewhere.iter().flat_map(|e| &e.stays) {
         let _ = writeln!(out, "stays in the old root: {}: {}", text::bytes(&s.name), s.reason);
-    }
-    for l in &p.left_behind {
-        item(&mut out, format!("stays {} {} {}: {}", l.kind, l.id, text::text(&l.name), text::text(&l.reason)));
-    }
-    for c in &p.checks {
-        let level = serde_json::json!(c.level);
-        item(&mut out, format!("check {} {} {}: {}", c.id, level.as_str().unwrap_or(""), c.subject, c.message));
-    }
-    for e in &p.estimates {
-        let why = e.why_not.as_deref().map(|w| format!(" {w}")).unwrap_or_default();
-        let fits = if e.fits { "yes" } else { "no" };
-        item(
-            &mut out,
-            format!(
-                "estimate {} {} bytes={} inodes={} fits={fits}{why}",
-                e.driver,
-                mode(e.mode),
-                e.new_bytes,
-                e.new_inodes
-            ),
-        );
     }
     for q in &p.quirks {
         let reason = if q.id == "L07" { "listed by aufs, lookup fails" } else { "shown by aufs only" };
@@ -572,7 +545,7 @@ fn actions(l: &PlanLayer, mode: Mode) -> serde_json::Value {
         _ => (0, 0),
     };
     serde_json::json!({
-        "link": linked, "clone": cloned, "copy": if mode == Mode::Move { 0 } else { f.files - linked - cloned },
+        "link": linked, "clone": cloned, "copy": f.files - linked - cloned,
         "mkdir": f.folders, "mknod": f.whiteouts, "opaque": f.opaque.count,
     })
 }

@@ -63,7 +63,7 @@ pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
             let Ok(Some(dir)) = root.open_opt(&path) else { continue };
             // a volume may hold millions of names: they are not held at once
             dir.for_each(|name, kind, _| {
-                let here = crate::plan::scan::join(&path, name);
+                let here = crate::disk::join(&path, name);
                 if kind == crate::disk::FileType::Directory {
                     // its folder changes only when the volume is made: an empty one has no file that could tell
                     if path == b"volumes" && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
@@ -101,14 +101,6 @@ impl Document<'_> {
         for l in self.undone.lost.iter().map(text::sentence) {
             let _ = writeln!(out, "Docker has deleted {l} since; it was the target's own and cannot be brought back");
         }
-        for l in &self.undone.gone {
-            let _ = writeln!(out, "Docker has deleted what was {l} since; in mode move there was no other copy of it");
-        }
-        if self.undone.marked > 0 {
-            let what = text::plural(self.undone.marked as usize, "deletion");
-            let _ = writeln!(out, "{what} that containers made since (or folders made anew) written back for aufs");
-        }
-        list(&mut out, "containers wrote since what aufs does not show as it is", &self.undone.odd);
         list(&mut out, "written meanwhile in places that all drivers share; it stays", self.added);
         out
     }

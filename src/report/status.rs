@@ -2,9 +2,7 @@
 
 use crate::disk::Dir;
 use crate::error::Result;
-use crate::plan::Mode;
 use crate::plan::switch::OLD;
-use crate::run::inplace::MOVED;
 use crate::run::journal::{Run, State};
 use crate::text;
 use serde::Serialize;
@@ -36,21 +34,23 @@ struct WayBack {
     now: bool,
 }
 
-/// Mode move: what differs from the other modes, in which the old layers are never touched.
-fn moved(state: State, to: &str, path: &str) -> Option<String> {
-    Some(match state {
-        State::Building => format!(
-            "The layers of the old store are being rewritten in place for {to}, and some of them may be no aufs layers any more. Do not start Docker, on whatever driver, before you go on or roll back."
+/// A run of `--mode move`, which earlier versions had, that is not over.
+fn in_place(run: &Run, to: &str) -> (String, bool) {
+    let (version, state) = (text::text(&run.plan.tool.version), run.state.name());
+    match run.state {
+        State::Switched => (
+            format!(
+                "unaufs {version} migrated the store to {to} with --mode move: the old layers became the new ones. Docker may be started; it runs on {to}. This version doesn't have that mode."
+            ),
+            true,
         ),
-        State::Built | State::Verified => format!(
-            "The layers of the old store are rewritten in place for {to}, which is not in force yet. A Docker with aufs would damage them: do not start Docker before you go on or roll back."
+        _ => (
+            format!(
+                "A migration to {to} that unaufs {version} began with --mode move stopped at '{state}'. Some layers may be rewritten in place. Don't start Docker. This version doesn't have that mode."
+            ),
+            false,
         ),
-        State::Switched => format!(
-            "The store is migrated to {to}, its layers rewritten in place; what was taken out of them is in {path}/.unaufs/moved, the rest of the old store in {path}/.unaufs/old. Docker may be started; it runs on {to}."
-        ),
-        State::Undoing => "A rollback was interrupted half way, and the layers are partly rewritten. Do not start Docker now: run the rollback again.".to_owned(),
-        State::Switching | State::Undone | State::Cleaned => return None,
-    })
+    }
 }
 
 impl Status {
@@ -63,15 +63,23 @@ impl Status {
             Some((state, e, root)) => in_another_place(state, to, root, &e.path),
             None => beside(root, run.as_ref(), to)?,
         };
-        let path = crate::text::path(root.label());
-        let moving = run.as_ref().is_some_and(|r| r.plan.options.mode == Mode::Move) && root.has(MOVED)?;
-        let (summary, driver) = match state.and_then(|s| moved(s, to, &path)).filter(|_| moving) {
-            Some(text) => (text, driver.filter(|d| *d != "aufs")),
-            None => (summary, driver),
+        let unsupported = run.as_ref().filter(|r| r.supported().is_err());
+        let (summary, may, driver, next) = match unsupported {
+            Some(run) => {
+                let (summary, may) = in_place(run, to);
+                (
+                    summary,
+                    may,
+                    driver.filter(|_| may),
+                    "unaufs migrate or unaufs rollback, with the version that began it",
+                )
+            }
+            None => (summary, may, driver, next),
         };
+        let now = state.filter(|_| unsupported.is_none());
         let (staged, switched) = (
-            matches!(state, Some(State::Building | State::Built | State::Verified)),
-            matches!(state, Some(State::Switching | State::Switched | State::Undoing)),
+            matches!(now, Some(State::Building | State::Built | State::Verified)),
+            matches!(now, Some(State::Switching | State::Switched | State::Undoing)),
         );
         let ways_back = vec![
             WayBack { when: "before the switch", how: "unaufs rollback --drop-new", loses: "nothing", now: staged },
@@ -86,7 +94,6 @@ impl Status {
                 how: "unaufs rollback",
                 loses: match elsewhere {
                     Some(_) => "what Docker wrote in the new root since, volumes too; kept in .unaufs/undone",
-                    None if moving => "images and containers deleted since; what was added is kept in .unaufs/undone",
                     None => "what Docker changed since in images and containers; kept in .unaufs/undone",
                 },
                 now: switched,

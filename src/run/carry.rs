@@ -9,12 +9,12 @@ use crate::disk::attrs::XattrScope;
 use crate::disk::copy::{Ability, Original, Transfer, copy_object};
 use crate::disk::{Dir, split};
 use crate::error::Result;
+use crate::layer::view::plain;
 use crate::plan::elsewhere::{Carried, Elsewhere, count};
 use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
 use crate::target::flat;
 use crate::target::place::{Placer, Tally};
-use crate::verify::plain;
 use std::time::{Duration, Instant};
 
 /// The journal's kind of these units.

@@ -9,11 +9,11 @@
 //! WAL is off: its shared memory would be a second file to lose. The rollback journal is truncated, never removed: the commit is then
 //! durable without a sync of the folder, which `FULL` leaves out after a removal, and a commit needs no free inode.
 
-use crate::disk::{Dir, fault};
+use crate::disk::{Dir, fault, sqlite};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
-use rusqlite::config::DbConfig;
+use crate::plan::stored::{self, Stored};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -91,12 +91,30 @@ pub struct Run {
     pub state: State,
     /// What it does.
     pub plan: Plan,
+    /// Does it rewrite the old layers where they are, as `--mode move` of earlier versions did? See [`Run::supported`].
+    pub in_place: bool,
     /// When it began.
     pub started: String,
     /// When and how it was last verified without a difference.
     pub verified: Option<String>,
     /// Only image layers were built so far, while Docker ran; the plan may be brought up to date.
     pub prepared: bool,
+}
+
+impl Run {
+    /// An error for a run of `--mode move` that is not over: only the version that began it can finish or undo it.
+    pub fn supported(&self) -> Result<()> {
+        if !self.in_place || self.state.over() {
+            return Ok(());
+        }
+        let version = crate::text::text(&self.plan.tool.version);
+        Err(Error::new(
+            Kind::Failed,
+            format!("unaufs {version} began this migration with --mode move, which this version doesn't have"),
+        )
+        .hint(format!("use unaufs {version}: only that version can put the rewritten layers back"))
+        .loss("nothing; nothing was changed"))
+    }
 }
 
 /// The open journal.
@@ -109,19 +127,6 @@ fn sql(e: rusqlite::Error) -> Error {
     let err =
         Error::new(if full { Kind::Space } else { Kind::Failed }, "the journal .unaufs/journal.db").with_source(e);
     if full { err.hint("make room on that file system, then run the same command again") } else { err }
-}
-
-/// Turns off what in a database file of a stranger would run: triggers, views, functions of its schema.
-pub fn distrust(db: &Connection) -> rusqlite::Result<()> {
-    for (option, on) in [
-        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
-        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
-    ] {
-        db.set_db_config(option, on)?;
-    }
-    Ok(())
 }
 
 /// The root may be a stranger's, and the journal in it with it. What SQLite would open beside the database is looked at first:
@@ -195,7 +200,7 @@ impl Journal {
         if (ours.dev, ours.ino) != (there.dev(), there.ino()) {
             return Err(Error::corrupt(format!("{} was moved while it was opened", state.show(b""))));
         }
-        distrust(&db).map_err(sql)?;
+        sqlite::distrust(&db).map_err(sql)?;
         db.pragma_update(None, "journal_mode", "TRUNCATE").map_err(sql)?;
         let synchronous = if fault::without_any_sync() { "OFF" } else { "FULL" };
         db.pragma_update(None, "synchronous", synchronous).map_err(sql)?;
@@ -245,8 +250,9 @@ impl Journal {
             .map_err(sql)?;
         let Some((id, state, plan, started, verified, prepared)) = row else { return Ok(None) };
         let state = State::parse(&state).ok_or_else(|| Error::corrupt(format!("the journal's state {state:?}")))?;
-        let plan = serde_json::from_str(&plan).map_err(|e| Error::corrupt("the journal's plan").with_source(e))?;
-        Ok(Some(Run { id, state, plan, started, verified, prepared }))
+        let stored = stored::read(plan.as_bytes()).map_err(|e| Error::corrupt("the journal's plan").with_source(e))?;
+        let Stored { plan, in_place } = stored;
+        Ok(Some(Run { id, state, plan, in_place, started, verified, prepared }))
     }
 
     /// Writes down a run and all its units before anything is done.
@@ -367,7 +373,13 @@ impl Journal {
 
     /// Did a run ever begin its renames? Before that, nothing outside the state folder is its own.
     pub fn has_switched(&self, run: i64) -> Result<bool> {
-        self.noted(run, State::Switching.name())
+        self.db
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM event WHERE run = ?1 AND what = ?2)",
+                params![run, State::Switching.name()],
+                |r| r.get(0),
+            )
+            .map_err(sql)
     }
 
     /// When the renames of a run were all done the last time; in seconds.
@@ -379,24 +391,6 @@ impl Journal {
         let at: Option<String> =
             q.query_row(params![run, State::Switched.name()], |r| r.get(0)).optional().map_err(sql)?;
         Ok(at.and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|t| t.as_second()))
-    }
-
-    /// Was this noted of a run?
-    pub fn noted(&self, run: i64, what: &str) -> Result<bool> {
-        self.db
-            .query_row("SELECT EXISTS (SELECT 1 FROM event WHERE run = ?1 AND what = ?2)", params![run, what], |r| {
-                r.get(0)
-            })
-            .map_err(sql)
-    }
-
-    /// Notes something that a run has done and that is no state of it.
-    pub fn note(&mut self, run: i64, what: &str, now: &str) -> Result<()> {
-        fault::effect("journal note");
-        self.db
-            .execute("INSERT INTO event (run, at, what) VALUES (?1, ?2, ?3)", params![run, now, what])
-            .map_err(sql)
-            .map(drop)
     }
 
     /// The units of a kind that are done.

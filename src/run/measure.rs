@@ -8,9 +8,9 @@
 
 use super::stage::Sums;
 use crate::disk::{Dir, FileType, Meta};
+use crate::docker::driver::Target;
 use crate::error::Result;
 use crate::plan::switch::STATE;
-use crate::target::Target;
 
 /// Counts it, once all is written.
 pub fn rest(root: &Dir, to: Target) -> Result<Sums> {

@@ -7,23 +7,21 @@
 
 use crate::disk::Dir;
 use crate::error::{IoContext, Result};
+use crate::plan::switch::RESERVE;
 
 /// Its name in the state folder.
 pub const FILE: &str = "reserve";
 
-/// As much is held back.
-pub const BYTES: u64 = 1 << 20;
-
 /// Takes the room; a full disk shows here, before anything else is written.
 pub fn make(state: &Dir) -> Result<()> {
     match state.stat_opt(FILE)? {
-        Some(m) if m.is_file() && m.allocated >= BYTES => return Ok(()),
+        Some(m) if m.is_file() && m.allocated >= RESERVE => return Ok(()),
         // a crash came between its two steps
         Some(_) => state.remove_tree(FILE.as_bytes())?,
         None => {}
     }
     let file = state.create(FILE)?;
-    crate::disk::copy::allocate(&file, BYTES).on(|| format!("take room for {}", state.show(FILE.as_bytes())))
+    crate::disk::copy::allocate(&file, RESERVE).on(|| format!("take room for {}", state.show(FILE.as_bytes())))
 }
 
 /// Gives the room up.

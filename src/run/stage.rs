@@ -2,19 +2,19 @@
 //!
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
 
-use super::{Locked, Outcome, carry, inplace};
+use super::{Locked, Outcome, carry};
 use crate::disk::Dir;
+use crate::docker::driver::Target;
 use crate::docker::json;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
-use crate::layer::branch::{Branch, Format};
-use crate::layer::view::Chain;
-use crate::plan::switch::{OLD, STATE};
-use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
+use crate::plan::stack::{Part, Sources};
+use crate::plan::switch::{NEW, OLD, STATE};
+use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::{Content, DRIVER};
+use crate::target::Below;
 use crate::target::place::Tally;
-use crate::target::{Below, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -85,39 +85,6 @@ pub fn clear(root: &Dir) -> Result<()> {
     }
 }
 
-/// Opens the stack of a layer in the old store; `base` stands for ROOT.
-pub fn old_chain(base: &Dir, layer: &PlanLayer, sources: &BTreeMap<&LayerId, &str>) -> Result<Chain> {
-    let branch = |id: &LayerId| -> Result<Branch> {
-        let source =
-            sources.get(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
-        Ok(Branch { id: Some(id.clone()), dir: base.open(source)?, format: Format::Aufs })
-    };
-    let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
-    Ok(Chain { branches })
-}
-
-/// The folder of each layer of the plan.
-pub fn sources(plan: &Plan) -> BTreeMap<&LayerId, &str> {
-    let kept = plan.kept().iter().map(|k| (&k.id, k.source.as_str()));
-    plan.layers.iter().map(|l| (&l.id, l.source.as_str())).chain(kept).collect()
-}
-
-/// What the layers of the plan need to know of each other.
-pub fn below(plan: &Plan) -> Below<'_> {
-    let kept = plan.kept().iter().map(|k| (k.id.as_str(), k.link.as_str()));
-    let links = plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).chain(kept).collect();
-    Below { links, theirs: plan.kept().iter().map(|k| (&k.id, &k.theirs)).collect() }
-}
-
-/// What to build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// Image layers, which nobody writes into, even while Docker runs.
-    Images,
-    /// Everything.
-    All,
-}
-
 /// Brings the stage up to a fresh plan: layers that are gone or have changed are removed from it, or they would be installed with the rest.
 /// The journal takes back "done" before and gets the plan after, so that a crash in between only costs time.
 pub fn reconcile(
@@ -132,7 +99,7 @@ pub fn reconcile(
     let state = |p: &Plan, l: &PlanLayer| p.fingerprint.objects.get(&key(l)).cloned();
     let stale: Vec<&PlanLayer> = was.layers.iter().filter(|l| state(was, l) != state(fresh, l)).collect();
     at.journal.reopen(run, stale.iter().map(|l| ("layer", l.id.as_str())))?;
-    let new = super::private_stage(&at.root)?;
+    let new = super::private(&at.root, NEW)?;
     let to = fresh.options.to;
     to.prepare(&new, &fresh.style)?;
     for l in stale {
@@ -151,26 +118,21 @@ pub fn build(
     at: &mut Locked,
     plan: &Plan,
     run: i64,
-    which: Which,
+    which: Part,
     keep_going: bool,
     progress: &dyn Progress,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let new = super::private_stage(&at.root)?;
+    let new = super::private(&at.root, NEW)?;
     super::private(&at.root, OLD)?;
     let to = plan.options.to;
     to.prepare(&new, &plan.style)?;
     let done = at.journal.done(run, "layer")?;
     outcome.found_done = done.len();
-    let wanted = |l: &PlanLayer| which == Which::All || !l.role.writable();
+    let wanted = |l: &PlanLayer| which == Part::All || !l.role.writable();
     let todo: Vec<&PlanLayer> = plan.layers.iter().filter(|l| wanted(l) && !done.contains(l.id.as_str())).collect();
     for layer in &todo {
         to.discard(&new, layer)?;
-    }
-    if plan.options.mode == Mode::Move {
-        // they are made from the old layers, which are rewritten next
-        metadata_once(at, &new, plan, run, progress)?;
-        inplace::begin(at, plan, run, progress)?;
     }
     progress.phase("layers", todo.len() as u64);
     let mut failed = BTreeMap::new();
@@ -179,17 +141,13 @@ pub fn build(
     }
     outcome.failed = failed;
     // the caller plans anew without them
-    if !outcome.failed.is_empty() || which == Which::Images {
+    if !outcome.failed.is_empty() || which == Part::Images {
         return Ok(());
     }
     outcome.along = carry::bring(at, &new, plan, run, progress)?;
-    metadata_once(at, &new, plan, run, progress)
-}
-
-fn metadata_once(at: &mut Locked, new: &Dir, plan: &Plan, run: i64, progress: &dyn Progress) -> Result<()> {
     if at.journal.done(run, "metadata")?.is_empty() {
-        metadata(at, new, plan, progress)?;
-        carry::finish(&at.old, new, plan)?;
+        metadata(at, &new, plan, progress)?;
+        carry::finish(&at.old, &new, plan)?;
         new.sync_fs()?;
         let rest = super::measure::rest(&at.root, plan.options.to)?;
         at.journal.finish(run, "metadata", &[("all".to_owned(), serde_json::json!(rest).to_string())])?;
@@ -225,7 +183,7 @@ fn build_level(
     outcome: &mut Outcome,
     failed: &mut BTreeMap<LayerId, String>,
 ) -> Result<()> {
-    let (sources, below) = (sources(plan), below(plan));
+    let (sources, below) = (plan.sources(), Below::of(plan));
     let next = AtomicUsize::new(0);
     let halt = Mutex::new(None::<Error>);
     let lost: BTreeSet<LayerId> = failed.keys().cloned().collect();
@@ -292,7 +250,7 @@ fn one(
     new: &Dir,
     plan: &Plan,
     layer: &PlanLayer,
-    sources: &BTreeMap<&LayerId, &str>,
+    sources: &Sources<'_>,
     below: &Below<'_>,
     lost: &BTreeSet<LayerId>,
 ) -> Result<Sums> {
@@ -300,11 +258,7 @@ fn one(
     if let Some(l) = layer.lowers.iter().find(|l| lost.contains(*l)) {
         return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
     }
-    if plan.options.mode == Mode::Move {
-        crate::target::overlay2::frame(new, &plan.style, layer, &below.links)?;
-        return inplace::apply(root, layer);
-    }
-    let chain = old_chain(root, layer, sources)?;
+    let chain = layer.old_stack(root, sources)?;
     let tally = plan.options.to.build(new, &plan.style, layer, below, &chain)?;
     Ok(Sums::of(&tally))
 }
@@ -426,11 +380,6 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
 
 /// A tar-split of a layer with a million files is some 100 MiB.
 const METADATA_LIMIT: u64 = 1 << 30;
-
-/// The text of a staged file, for comparing.
-pub fn expected(base: &Dir, f: &PlanFile, driver: &str) -> Result<Option<Vec<u8>>> {
-    f.content.bytes(base, driver, METADATA_LIMIT)
-}
 
 /// Makes room for descriptors: a walk holds two for each folder on its way down.
 pub fn raise_descriptor_limit() -> Result<()> {

@@ -5,13 +5,13 @@
 //! becomes `.unaufs/undone`. The stage's folders stay after the switch: the way back then makes none, on a disk that may be full.
 
 use crate::disk::Dir;
+use crate::docker::driver::Target;
 use crate::error::{Error, Result};
 use crate::plan::existing;
 use crate::plan::merge::Merge;
 use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Move, Plan, Why};
 use crate::progress::Progress;
-use crate::target::Target;
 use std::collections::{BTreeSet, HashSet};
 
 /// Does the renames that are not done yet, then makes them durable.
@@ -28,8 +28,6 @@ pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
                 return Err(Error::corrupt(format!("both {} and {} are there", m.from, m.to))
                     .hint("something made a file where the switch wants to put one; move it away and run `unaufs migrate` again"));
             }
-            // a moved layer went on with the folder into which it was moved
-            (false, false) if m.why == Why::Move && root.has(without_stage(&m.to))? => {}
             (false, false) => {
                 return Err(Error::corrupt(format!("neither {} nor {} is there", m.from, m.to))
                     .hint("`unaufs rollback` puts back what can be put back"));
@@ -38,11 +36,6 @@ pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
         progress.step(&m.to);
     }
     root.sync_fs()
-}
-
-/// Where something in the stage is once it is installed.
-fn without_stage(path: &str) -> &str {
-    path.strip_prefix(NEW).and_then(|p| p.strip_prefix('/')).unwrap_or(path)
 }
 
 /// What a rollback met.
@@ -56,12 +49,6 @@ pub struct Undone {
     pub remade: Vec<String>,
     /// Layers of the target's own store that Docker has deleted since: no rollback brings them back.
     pub lost: Vec<String>,
-    /// Mode `move`: layers of the old store that Docker has deleted since. There was no other copy.
-    pub gone: Vec<String>,
-    /// Mode `move`: deletions and opaque folders that containers made since, written back as aufs reads them.
-    pub marked: u64,
-    /// Mode `move`: what containers made since and aufs cannot show as it is.
-    pub odd: Vec<String>,
 }
 
 /// Puts the old store back. Needs no space: renames only, into folders that are there. May be repeated at any point.
@@ -78,7 +65,6 @@ pub fn backward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<Undo
         match m.why {
             Why::Install => take_out(root, &parked, m, &mut out)?,
             Why::Park => put_back(root, plan, m, &mut out)?,
-            Why::Move => move_back(root, m, &mut out)?,
         }
         progress.step(&m.to);
     }
@@ -177,24 +163,6 @@ pub fn keep_undone(root: &Dir) -> Result<()> {
         return Ok(());
     }
     state.rename_new("new", &state, free_name(&state, b"undone")?)
-}
-
-/// A moved layer leaves the stage, to which its new place has returned before.
-fn move_back(root: &Dir, m: &Move, out: &mut Undone) -> Result<()> {
-    match (root.has(&m.to)?, root.has(&m.from)?) {
-        (true, false) => {
-            root.rename_new(&m.to, root, &m.from)?;
-            out.restored.push(m.from.clone());
-        }
-        (false, true) => {}
-        (false, false) => out.gone.push(m.from.clone()),
-        (true, true) => {
-            return Err(Error::corrupt(format!("both {} and {} are there", m.from, m.to)).hint(
-                "something made a folder where the old layer belongs; move it away and run `unaufs rollback` again",
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn put_back(root: &Dir, plan: &Plan, m: &Move, out: &mut Undone) -> Result<()> {

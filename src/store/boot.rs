@@ -9,9 +9,9 @@
 //! those of Docker 1.10 to 28 (container/container.go, container/state.go, api/types/container/hostconfig.go).
 
 use super::graph::container_config::ContainerConfig;
-use super::graph::gojson::{self, Raw};
-use super::graph::gotime::Created;
 use crate::disk::Dir;
+use crate::docker::gojson::{self, Raw};
+use crate::docker::gotime::Created;
 use crate::docker::json::{self, folded};
 use crate::error::{Error, Result};
 use crate::ids::ContainerId;
@@ -36,6 +36,8 @@ pub struct Config {
     pub image: String,
     /// Marked as running?
     pub running: bool,
+    /// `NetworkSettings` is null or missing: dockerd 28 crashes on that, 20.10 does not.
+    pub no_networks: bool,
 }
 
 /// Why Docker would not load a container.
@@ -124,11 +126,10 @@ const NETWORKS: Shape = Object(&[
     ("IsAnonymousEndpoint", Bool),
 ]);
 
-/// `Config` and `State` first: without them dockerd crashes.
 const CONTAINER: &[(&str, Shape)] = &[
+    ("ID", Text),
     ("Config", Shape::Config),
     ("State", STATE),
-    ("ID", Text),
     ("Created", Time),
     ("Path", Text),
     ("Args", TEXTS),
@@ -256,14 +257,10 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
     // dockerd ends in the middle of such a file, before it compares anything else
     let members = value.members()?.ok_or_else(|| Error::corrupt("the file holds null"))?;
     Object(CONTAINER).accepts(value)?;
-    for (field, _) in &CONTAINER[..2] {
-        if members.iter().rev().find(|(key, _)| json::is_field(key, field)).is_some_and(|(_, v)| v.is_null()) {
-            return Err(Refused { why: Error::corrupt(format!("its {field} is null")), crashes: true });
-        }
-    }
+    crashes(&members)?;
     // what is to be edited has to be text
     json::top_level(json::as_text(bytes)?)?;
-    let mut out = Config::default();
+    let mut out = Config { no_networks: true, ..Config::default() };
     for (key, value) in members {
         let text =
             |field: &mut String| -> Result<()> { value.string().map(|s| s.into_iter().for_each(|s| *field = s)) };
@@ -272,6 +269,7 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
             "name" => text(&mut out.name)?,
             "driver" => text(&mut out.driver)?,
             "image" => text(&mut out.image)?,
+            "networksettings" => out.no_networks = value.is_null(),
             "state" => {
                 for (key, value) in value.members()?.unwrap_or_default() {
                     if json::is_field(&key, "Running") {
@@ -285,6 +283,23 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
     match &out.id {
         Some(other) if other != id.as_str() => Err(Error::corrupt("it names another container's id").into()),
         _ => Ok(out),
+    }
+}
+
+/// Finds the nulls on which dockerd crashes: it keeps them as nil pointers and follows these.
+fn crashes(members: &[(String, Raw<'_>)]) -> Result<(), Refused> {
+    let crash = |what: String| Err(Refused { why: Error::corrupt(what), crashes: true });
+    let last = |field: &str| members.iter().rev().find(|(key, _)| json::is_field(key, field)).map(|(_, v)| *v);
+    if last("Config").is_none_or(Raw::is_null) {
+        return crash("it has no Config".to_owned());
+    }
+    if last("State").is_some_and(Raw::is_null) {
+        return crash("its State is null".to_owned());
+    }
+    let points = last("MountPoints").map(Raw::members).transpose()?.flatten().unwrap_or_default();
+    match points.iter().find(|(_, point)| point.is_null()) {
+        Some((at, _)) => crash(format!("its mount point {at} is null")),
+        None => Ok(()),
     }
 }
 
@@ -327,13 +342,16 @@ mod tests {
         let with = |more: &str| config(whole.replace("\"N\":1", more).as_bytes(), &id);
         assert_eq!(with(r#""driver":"overlay2""#).expect("the last of two keys counts").driver, "overlay2");
         assert_eq!(with(r#""Driver":null"#).expect("null leaves a field alone").driver, "aufs");
-        assert!(with(r#""Unknown":[{}]"#).is_ok() && with(r#""NetworkSettings":null"#).is_ok());
+        assert!(with(r#""Unknown":[{}]"#).is_ok() && with(r#""NetworkSettings":null"#).is_ok_and(|c| c.no_networks));
+        let bare = config(format!(r#"{{"ID":"{id}","Name":"/x"}}"#).as_bytes(), &id);
+        assert!(bare.is_err_and(|e| e.crashes), "without a Config");
         let after = config(format!("{whole} trailing").as_bytes(), &id);
         assert!(after.is_ok(), "Docker stops after the first value");
         for (more, crashes) in [
             (r#""State":null"#, true),
             (r#""Config":null"#, true),
             (r#""config":null"#, true),
+            (r#""MountPoints":{"/x":null}"#, true),
             (r#""RestartCount":"x""#, false),
             (r#""Created":"""#, false),
             (r#""Config":[]"#, false),

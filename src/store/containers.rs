@@ -7,11 +7,12 @@
 
 use super::boot;
 use super::content::{Chains, SMALL, text_of};
-use super::driver::{Diff, Driver, WrittenBy};
+use super::driver::{Diff, Driver};
 use super::stack::{self, Listed, Stack};
-use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Role, Store};
+use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
@@ -70,7 +71,11 @@ pub fn read_one(
         if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
             let path = format!("containers/{id}/{name}");
             let content = match *name {
-                boot::CONFIG => Content::Edited(path, vec![("Driver".to_owned(), DRIVER.to_owned())]),
+                boot::CONFIG => {
+                    let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
+                    changes.extend(networks(&c));
+                    Content::Edited(path, changes)
+                }
                 _ => Content::Same(path),
             };
             c.files.push(ContainerFile { name: (*name).to_owned(), content });
@@ -80,6 +85,11 @@ pub fn read_one(
         stays(&mut c, &e, findings);
     }
     Ok(c)
+}
+
+/// The edit without which a new dockerd would crash.
+pub fn networks(c: &Container) -> Option<(String, String)> {
+    c.no_networks.then(|| ("NetworkSettings".to_owned(), "{}".to_owned()))
 }
 
 /// Notes that a container stays behind, since its layers do.
@@ -105,6 +115,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         broken: None,
         held_by: None,
         crashes_docker: false,
+        no_networks: false,
         files: Vec::new(),
     };
     let read = folder.read(file, json::LIMIT).map_err(boot::Refused::from);
@@ -144,7 +155,7 @@ fn refuse(c: &mut Container, file: &str, e: &boot::Refused, findings: &mut Vec<F
 
 fn fill(c: &mut Container, config: boot::Config) {
     c.name = config.name.trim_start_matches('/').to_owned();
-    (c.driver, c.image, c.running) = (config.driver, config.image, config.running);
+    (c.driver, c.image, c.running, c.no_networks) = (config.driver, config.image, config.running, config.no_networks);
 }
 
 /// A container's record in `layerdb/mounts`.

@@ -10,11 +10,12 @@
 //! ```
 
 use super::aufs;
-use super::driver::{Diff, Driver, WrittenBy};
+use super::driver::{Diff, Driver};
 use super::stack::Listed;
-use super::{Cause, Content, Generation, Image, Layer, MetaFile, Role, Store};
+use super::{Cause, Content, Generation, Image, Layer, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};

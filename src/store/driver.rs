@@ -9,63 +9,12 @@
 use super::Layer;
 use super::stack::Listed;
 use crate::disk::Dir;
+use crate::docker::driver::WrittenBy;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
-use crate::target::Target;
-use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// The driver that wrote a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WrittenBy {
-    /// The one that no present-day Docker has.
-    #[default]
-    Aufs,
-    /// One of those that a store can move to, be it by Docker or by unaufs.
-    #[serde(untagged)]
-    Living(Target),
-}
-
-impl WrittenBy {
-    /// As Docker spells it: the folder `image/<name>` and `Driver` in a container's config.
-    pub fn name(self) -> &'static str {
-        match self {
-            WrittenBy::Aufs => "aufs",
-            WrittenBy::Living(target) => target.name(),
-        }
-    }
-
-    /// The folder of a layer, for messages.
-    pub fn folder(self, id: &LayerId) -> String {
-        match self {
-            WrittenBy::Aufs => format!("aufs/diff/{}", id.short()),
-            WrittenBy::Living(target) => format!("{}/{}", target.home(), id.short()),
-        }
-    }
-
-    /// Where the driver itself notes which layers lie below one, if it does.
-    pub fn list(self) -> Option<&'static str> {
-        match self {
-            WrittenBy::Aufs => Some("aufs/layers"),
-            WrittenBy::Living(Target::Overlay2) => Some("lower"),
-            WrittenBy::Living(_) => None,
-        }
-    }
-
-    /// Is a container whose config names this driver one of the store's? Very old Dockers, which knew aufs only, left the name out.
-    pub fn owns(self, named: &str) -> bool {
-        named == self.name() || (named.is_empty() && self == WrittenBy::Aufs)
-    }
-}
-
-impl std::fmt::Display for WrittenBy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// The folder of one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,5 +60,5 @@ pub fn chain(base: &Dir, written_by: WrittenBy, layers: &BTreeMap<LayerId, Layer
             return Ok(Chain { branches });
         }
     };
-    target.chain(base, &layer.id, layer.role, &layer.lowers)
+    target.stack(base, &layer.id, layer.role, &layer.lowers, None)
 }

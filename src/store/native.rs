@@ -11,14 +11,14 @@
 //! Read only, for `verify` and `export`: such a store is never a source of a migration. BuildKit's layers (ids of 25 characters) and
 //! folders of volumes from before Docker 1.7 in `vfs/dir` have no record in layerdb, and so are not part of it.
 
-use super::driver::{Diff, Driver, WrittenBy};
+use super::driver::{Diff, Driver};
 use super::stack::Listed;
 use super::{Generation, Store, containers, content};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Target, WrittenBy};
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
-use crate::target::Target;
 use std::collections::BTreeMap;
 
 /// A list of at most 128 short names.
@@ -156,7 +156,7 @@ mod tests {
         put(
             top,
             &format!("containers/{c}/config.v2.json"),
-            &format!(r#"{{"ID":"{c}","Name":"/x","Driver":"{driver}"}}"#),
+            &format!(r#"{{"ID":"{c}","Name":"/x","Driver":"{driver}","Config":{{}},"NetworkSettings":{{}}}}"#),
         );
         let mount = format!("{image}/layerdb/mounts/{c}");
         for (file, text) in [("mount-id", &ids[2]), ("init-id", &ids[3]), ("parent", &chains[1].to_string())] {

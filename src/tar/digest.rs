@@ -123,7 +123,7 @@ impl<'c> ViewFiles<'c> {
             let dirs = self.chain.open(from, path)?;
             let found = self.chain.step(&dirs, &name)?;
             if !found.is_empty() {
-                let below = crate::plan::scan::join(path, &name);
+                let below = crate::disk::join(path, &name);
                 at.push((found, below));
                 continue;
             }

@@ -15,11 +15,11 @@
 //! folder itself is left out, as Docker does.
 
 use crate::disk::attrs::{XattrScope, Xattrs};
+use crate::disk::join;
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use crate::layer::branch::{self, Format, OPQ, WH};
 use crate::layer::view::{self, Chain, Contributors};
-use crate::plan::scan::join;
 use crate::tar::writer::{Entry, Node, TarWriter};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write, empty};

@@ -12,11 +12,11 @@
 //! In each folder the removals come first: a layer's markers hide what lies below it, never what it holds itself (FORMATS 11.1). Whatever
 //! folder changes is in the branch too, so that all times come from there, set when all its names are made.
 
+use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{IoContext, Result};
 use crate::layer::branch::{self, Format};
 use crate::layer::walk::walk;
-use crate::plan::scan::join;
 use crate::target::place::Placer;
 use rustix::io::Errno;
 use std::sync::Arc;

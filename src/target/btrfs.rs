@@ -8,14 +8,15 @@
 //! What stands on a layer that the target's own store keeps is no snapshot of it: Docker's own extraction of that layer may lack
 //! attributes that a tar does not hold. It is written anew, whole, with the extents of the old store where the mode allows.
 
-use super::{Ids, Style, Target, apply, flat};
+use super::{apply, flat};
 use crate::disk::Dir;
+use crate::docker::driver::stack::Ids;
+use crate::docker::driver::{Style, Target};
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
 use crate::target::place::{Placer, Tally};
-use crate::verify::plain;
 
 const HOME: &str = "btrfs/subvolumes";
 
@@ -47,14 +48,6 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain
 
 pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
     at.open(HOME)?.remove_tree(layer.id.as_str().as_bytes())
-}
-
-pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
-    chain(at, &layer.id)
-}
-
-pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
-    Ok(plain(Some(id), at.open(format!("{HOME}/{id}"))?))
 }
 
 pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {

@@ -8,12 +8,12 @@
 //! path: a task that waits holds no descriptor, so that a stack of 100 layers does not run out of them. A folder's times are set when all its names are made.
 
 use crate::disk::attrs::XattrScope;
+use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::layer::branch::Slice;
 use crate::layer::view::{Chain, Contributors, Node};
 use crate::layer::walk::walk;
-use crate::plan::scan::join;
 use crate::target::place::Placer;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;

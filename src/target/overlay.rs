@@ -12,33 +12,15 @@
 //! names the image layer. Docker copies the init layer's `upper` when it makes the container; what the container has changed since then lies on
 //! top of it. An image layer that the target's own store keeps has another id there, which is what `lower-id` then names.
 
-use super::{Ids, Style, Target, Theirs, flat, overlay_diff};
+use super::{flat, overlay_diff};
 use crate::disk::Dir;
+use crate::docker::driver::stack::Ids;
+use crate::docker::driver::{Role, Shape, Style, Target, shape};
 use crate::error::Result;
 use crate::ids::LayerId;
-use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
-use crate::store::Role;
 use crate::target::place::{Placer, Tally};
-
-/// What is in a layer's folder.
-enum Shape<'a> {
-    /// `root/`.
-    Root,
-    /// `upper/`, from so many branches, and the layer that `lower-id` names.
-    Upper(u16, &'a LayerId),
-}
-
-fn shape(role: Role, lowers: &[LayerId]) -> Shape<'_> {
-    match lowers {
-        _ if role == Role::Image => Shape::Root,
-        [] => Shape::Root,
-        [init, image, ..] if init.as_str().ends_with("-init") => Shape::Upper(2, image),
-        // an init layer; a container without one; a container without an image, whose init layer has a root/
-        [below, ..] => Shape::Upper(1, below),
-    }
-}
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     super::ensure_folders(at, style, &["overlay"])
@@ -78,41 +60,6 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>
 
 pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
     at.open("overlay")?.remove_tree(layer.id.as_str().as_bytes())
-}
-
-pub(super) fn view(at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
-    stack(at, &layer.id, layer.role, &layer.lowers, &|id| theirs.place(id))
-}
-
-pub(super) fn chain(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Chain> {
-    stack(at, id, role, lowers, &|_| None)
-}
-
-/// So many of the uppermost old layers are in this layer's own folder; below them is the one with a `root/`, if any.
-pub(super) fn own_layers(layer: &PlanLayer) -> Option<u16> {
-    match shape(layer.role, &layer.lowers) {
-        Shape::Root => None,
-        Shape::Upper(branches, _) => Some(branches),
-    }
-}
-
-fn stack<'d>(
-    at: &'d Dir,
-    id: &LayerId,
-    role: Role,
-    lowers: &[LayerId],
-    elsewhere: &dyn Fn(&LayerId) -> Option<(&'d Dir, &'d LayerId)>,
-) -> Result<Chain> {
-    // `root/` too is read as overlayfs reads it: a device 0:0 in it would be a ghost in every container
-    let branch = |id: &LayerId, sub: &str| -> Result<Branch> {
-        let (at, name) = elsewhere(id).unwrap_or((at, id));
-        Ok(Branch { id: Some(id.clone()), dir: at.open(format!("overlay/{name}/{sub}"))?, format: Format::Overlay })
-    };
-    let branches = match shape(role, lowers) {
-        Shape::Root => vec![branch(id, "root")?],
-        Shape::Upper(_, lower) => vec![branch(id, "upper")?, branch(lower, "root")?],
-    };
-    Ok(Chain { branches })
 }
 
 pub(super) fn check(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>) -> Result<Vec<String>> {

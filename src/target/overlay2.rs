@@ -13,29 +13,14 @@
 //! `merged/` is made by Docker itself at mount time only since 17.12, `committed` is read since 19.03.3: a layer with both, and the
 //! rest, works with every Docker from 1.12 on.
 
-use super::{Links, Style, Theirs, overlay_diff};
+use super::{Links, overlay_diff};
 use crate::disk::{Dir, FileType};
+use crate::docker::driver::{Role, Style, Target};
 use crate::error::{Error, Result};
-use crate::ids::{LayerId, Sha256};
-use crate::layer::branch::{Branch, Format};
+use crate::ids::LayerId;
 use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
-use crate::store::Role;
 use crate::target::place::{Placer, Tally};
-
-/// Docker refuses more (FORMATS 2.1).
-pub const MAX_LOWERS: usize = 128;
-
-/// A layer's LINK: Docker draws 26 random characters of base32; ours come from the layer's id, so that a second run gives the same.
-/// `draw` is 0, or more where that name is taken.
-pub fn link_of(id: &LayerId, draw: u32) -> String {
-    const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let again = if draw == 0 { String::new() } else { format!(" {draw}") };
-    let digest = Sha256::of(format!("unaufs overlay2 link {id}{again}").as_bytes());
-    let bits: Vec<u8> = digest.0.iter().flat_map(|b| (0..8).rev().map(move |i| b >> i & 1)).collect();
-    let character = |five: &[u8]| BASE32[five.iter().fold(0, |v, b| v << 1 | usize::from(*b)) % 32] as char;
-    bits.chunks_exact(5).take(26).map(character).collect()
-}
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     for (path, mode) in [("overlay2", style.top), ("overlay2/l", style.links)] {
@@ -51,14 +36,14 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
 pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
     let dir = frame(at, style, layer, links)?;
     dir.mkdir("diff", 0o755)?;
-    let scope = super::Target::Overlay2.xattr_scope();
+    let scope = Target::Overlay2.xattr_scope();
     let placer = Placer::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
     overlay_diff::write(chain, 1, &placer)?;
     Ok(placer.tally)
 }
 
 /// Makes everything of a layer but its `diff`.
-pub(crate) fn frame(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>) -> Result<Dir> {
+fn frame(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>) -> Result<Dir> {
     let home = at.open("overlay2")?;
     let name = layer.id.as_str();
     home.mkdir(name, style.layer)?;
@@ -105,26 +90,6 @@ pub(super) fn refresh(at: &Dir, layer: &PlanLayer) -> Result<()> {
         (true, false) => dir.unlink(b"committed"),
         _ => Ok(()),
     }
-}
-
-pub(super) fn view(at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
-    chain(at, std::iter::once(&layer.id).chain(&layer.lowers), &|id| theirs.place(id))
-}
-
-/// Each layer's own tree, nearest first; those that `elsewhere` knows have another id and lie in another place.
-pub(super) fn chain<'a, 'd>(
-    at: &'d Dir,
-    ids: impl Iterator<Item = &'a LayerId>,
-    elsewhere: &dyn Fn(&LayerId) -> Option<(&'d Dir, &'d LayerId)>,
-) -> Result<Chain> {
-    let branch = |id: &LayerId| -> Result<Branch> {
-        let dir = match elsewhere(id) {
-            Some((at, id)) => at.open(format!("overlay2/{id}/diff"))?,
-            None => at.open(format!("overlay2/{id}/diff"))?,
-        };
-        Ok(Branch { id: Some(id.clone()), dir, format: Format::Overlay })
-    };
-    Ok(Chain { branches: ids.map(branch).collect::<Result<_>>()? })
 }
 
 pub(super) fn check(at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Vec<String>> {
@@ -178,19 +143,4 @@ pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> R
 /// A small file of the driver, not trimmed: Docker does not either.
 fn text(dir: &Dir, name: &str) -> Result<Option<String>> {
     Ok(dir.read_opt(name, 8192)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_are_26_characters_of_base32() {
-        let a = link_of(&LayerId::parse(&"a".repeat(64)).expect("id"), 0);
-        let b = link_of(&LayerId::parse(&"b".repeat(64)).expect("id"), 0);
-        assert_ne!(b, link_of(&LayerId::parse(&"b".repeat(64)).expect("id"), 1));
-        assert_ne!(a, b);
-        assert_eq!(a.len(), 26);
-        assert!(a.bytes().all(|c| c.is_ascii_uppercase() || (b'2'..=b'7').contains(&c)));
-    }
 }

@@ -18,12 +18,12 @@
 //! happens in its subfolders does not change them.
 
 use crate::disk::attrs::Times;
+use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, IoContext, Result};
 use crate::layer::branch::{self, Format, Markers};
 use crate::layer::view::{Chain, Contributors};
 use crate::layer::walk::walk;
-use crate::plan::scan::join;
 use crate::target::place::Placer;
 use rustix::io::Errno;
 use std::sync::atomic::Ordering;

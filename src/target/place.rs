@@ -10,9 +10,9 @@
 
 use crate::disk::attrs::XattrScope;
 use crate::disk::copy::{Ability, Copied, Original, Transfer, copy_object};
+use crate::disk::join;
 use crate::disk::{Dir, FileType, Meta, split};
 use crate::error::{Error, IoContext, Result};
-use crate::plan::scan::join;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -7,14 +7,15 @@
 //! Docker copies the parent's tree for each layer. Image layers are never written into, so here they share the inodes of unchanged
 //! files; the trees of containers and their init layers share none.
 
-use super::{Ids, Style, Target, flat};
+use super::flat;
 use crate::disk::Dir;
+use crate::docker::driver::stack::Ids;
+use crate::docker::driver::{Style, Target};
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
 use crate::target::place::{Placer, Tally};
-use crate::verify::plain;
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     super::ensure_folders(at, style, &["vfs", "vfs/dir"])
@@ -32,14 +33,6 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain
 
 pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
     at.open("vfs/dir")?.remove_tree(layer.id.as_str().as_bytes())
-}
-
-pub(super) fn view(at: &Dir, layer: &PlanLayer) -> Result<Chain> {
-    chain(at, &layer.id)
-}
-
-pub(super) fn chain(at: &Dir, id: &LayerId) -> Result<Chain> {
-    Ok(plain(Some(id), at.open(format!("vfs/dir/{id}"))?))
 }
 
 /// There is nothing beside the tree that could be wrong.

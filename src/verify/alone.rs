@@ -11,12 +11,14 @@
 use super::{Difference, Level, Report, Seen, Side, digest, each};
 use crate::checks::Finding;
 use crate::disk::Dir;
+use crate::docker::driver::Role;
+use crate::docker::driver::WrittenBy;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::progress::Progress;
 use crate::store::content::SMALL;
-use crate::store::driver::{WrittenBy, chain};
-use crate::store::{Content, Layer, Role, Store, native};
+use crate::store::driver::chain;
+use crate::store::{Content, Layer, Store, native};
 use crate::tar::split::beside;
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,16 +1,18 @@
 //! Two views of one layer, or two plain trees, compared folder by folder, on all cores.
 
-use super::{Seen, plain};
+use super::Seen;
 use crate::disk::attrs::{OPAQUE, XattrScope};
+use crate::disk::join;
 use crate::disk::{Dir, FileType, Meta};
+use crate::docker::driver::Target;
+use crate::docker::driver::stack::Theirs;
 use crate::error::{Error, IoContext, Result};
 use crate::layer::branch::Slice;
+use crate::layer::view::plain;
 use crate::layer::view::{Chain, Contributors, Folder, Node};
 use crate::layer::walk::walk;
 use crate::plan::PlanLayer;
-use crate::plan::scan::join;
 use crate::target::flat::Leave;
-use crate::target::{Target, Theirs};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
@@ -35,8 +37,7 @@ struct Pair<'a> {
     to: Target,
     content: bool,
     /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
-    /// So many old branches stand for one layer.
-    rests: Option<u16>,
+    rests: bool,
     /// overlay: so many of the uppermost old branches are ours, and what only the others bring is not looked at: it lies in the tree of a
     /// layer that the target's own store keeps.
     kept_below: Option<u16>,
@@ -118,21 +119,6 @@ pub fn carried(
     }
 }
 
-/// Compares what the two show in one folder, without the folders in it.
-pub fn one_folder(
-    layer: &PlanLayer,
-    old: &Chain,
-    new: &Chain,
-    to: Target,
-    theirs: &Theirs<'_>,
-    seen: &Seen,
-    path: &[u8],
-) -> Result<()> {
-    let pair = Pair::of(layer, old, new, to, false, theirs, seen);
-    let (a, b) = (old.contributors(&old.root(), path)?, new.contributors(&new.root(), path)?);
-    pair.folder(path, &a, &b, |_, _, _| {})
-}
-
 /// Have both the same bytes? `read` is told how many were read of the first.
 pub fn same_bytes(mut a: File, mut b: File, name: impl Fn() -> String, read: impl Fn(u64)) -> Result<bool> {
     let what = || format!("read {}", name());
@@ -176,12 +162,11 @@ impl<'a> Pair<'a> {
         theirs: &'a Theirs<'a>,
         seen: &'a Seen,
     ) -> Pair<'a> {
-        let each = |n: u16| to.stacks() && old.branches.len() == new.branches.len() * usize::from(n);
-        let rests = [1, 2].into_iter().find(|n| each(*n));
+        let rests = to.stacks() && old.branches.len() == new.branches.len();
         // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
         let overlay_xattrs = to == Target::Overlay || layer.facts.overlay_xattrs.count > 0;
         let subject = ("layer", layer.id.as_str());
-        let own = to.own_layers(layer);
+        let own = to.own_layers(layer.role, &layer.lowers);
         let below = |n: &u16| layer.lowers.get(usize::from(*n) - 1).is_some_and(|id| theirs.ids.contains_key(id));
         Pair {
             rests,
@@ -201,7 +186,7 @@ impl<'a> Pair<'a> {
         seen: &'a Seen,
     ) -> Pair<'a> {
         let (groups, changed) = (Mutex::default(), AtomicBool::new(false));
-        let (rests, kept_below, overlay_xattrs, leave) = (None, None, false, None);
+        let (rests, kept_below, overlay_xattrs, leave) = (false, None, false, None);
         #[rustfmt::skip]
         let pair =
             Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, kept_below, theirs, seen, groups, changed };
@@ -220,13 +205,8 @@ impl<'a> Pair<'a> {
     fn rests_below(&self, old: &Node, new: &Node) -> bool {
         match self.rests {
             _ if new.from.contains(&0) => false,
-            None => self.kept_below.is_some_and(|own| old.from.iter().all(|i| *i >= own)),
-            Some(1) => old.from == new.from,
-            Some(n) => {
-                let mut layers: Vec<u16> = old.from.iter().map(|i| i / n).collect();
-                layers.dedup();
-                layers == new.from
-            }
+            false => self.kept_below.is_some_and(|own| old.from.iter().all(|i| *i >= own)),
+            true => old.from == new.from,
         }
     }
 

@@ -1,21 +1,23 @@
 //! The new store against the old one that it was made of.
 
-use super::{Level, Report, Seen, Side, compare, digest, each, moved};
+use super::{Level, Report, Seen, Side, compare, digest, each};
 use crate::disk::Dir;
+use crate::docker::driver::Role;
+use crate::docker::driver::stack::Theirs;
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
-use crate::plan::{Mode, Plan, PlanFile, PlanLayer};
+use crate::plan::stack::Part;
+use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
-use crate::run::{inplace, stage};
-use crate::store::{Content, Role};
+use crate::store::Content;
 use crate::tar::split::beside;
-use crate::target::Theirs;
+use crate::target::Below;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 
 /// Compares. `old` and `new` each stand for ROOT: `old` holds `aufs/`, `new` holds `<driver>/` and `image/<driver>/`.
 pub fn verify(plan: &Plan, old: &Dir, new: &Dir, level: Level, progress: &dyn Progress) -> Result<Report> {
-    verify_stage(plan, old, new, level, stage::Which::All, &Default::default(), progress)
+    verify_stage(plan, old, new, level, Part::All, &Default::default(), progress)
 }
 
 /// Compares a part: only image layers, or without what was `proved` before.
@@ -24,13 +26,13 @@ pub fn verify_stage(
     old: &Dir,
     new: &Dir,
     level: Level,
-    which: stage::Which,
+    which: Part,
     proved: &BTreeSet<String>,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let seen = Seen::default();
-    let below = stage::below(plan);
-    let all = which == stage::Which::All;
+    let below = Below::of(plan);
+    let all = which == Part::All;
     let layers: Vec<&PlanLayer> = plan.layers.iter().filter(|l| all || !l.role.writable()).collect();
     for layer in &layers {
         match plan.options.to.check(new, layer, &below) {
@@ -68,12 +70,12 @@ impl<'a> Pair<'a> {
             Some(k) if !new.has(plan.options.to.tree(&k.theirs))? => old,
             _ => new,
         };
-        let theirs = Theirs { at, ids: stage::below(plan).theirs };
+        let theirs = Theirs { at, ids: Below::of(plan).theirs };
         let tar_splits = plan.metadata.iter().filter_map(|f| {
             let chain = f.path.strip_prefix("layerdb/sha256/")?.strip_suffix("/tar-split.json.gz")?;
             Some((ChainId::from_hex(chain).ok()?, f))
         });
-        let (sources, tar_splits) = (stage::sources(plan), tar_splits.collect());
+        let (sources, tar_splits) = (plan.sources(), tar_splits.collect());
         Ok(Pair { plan, old, new, level, all, sources, theirs, tar_splits, seen })
     }
 
@@ -99,15 +101,8 @@ impl<'a> Pair<'a> {
 
     fn layer(&self, layer: &PlanLayer, view: bool, large: bool) -> Result<()> {
         let (to, full) = (self.plan.options.to, self.level == Level::Full);
-        let (was, is) = match self.moved()? {
-            Some(root) => (inplace::old_view(root, self.plan, layer)?, inplace::new_view(root, self.plan, layer)?),
-            None => (stage::old_chain(self.old, layer, &self.sources)?, to.view(self.new, layer, &self.theirs)?),
-        };
-        if let Some(root) = self.moved()?.filter(|_| view) {
-            moved::layer(root, layer, (&was, &is), self.level, &self.theirs, self.seen)?;
-        }
-        let views = view && (full || self.moved()?.is_none());
-        let differs = views && compare::views(layer, &was, &is, to, full, &self.theirs, self.seen)?;
+        let (was, is) = (layer.old_stack(self.old, &self.sources)?, to.view(self.new, layer, &self.theirs)?);
+        let differs = view && compare::views(layer, &was, &is, to, full, &self.theirs, self.seen)?;
         // the files were read a moment ago: the digest finds them in memory
         if full && layer.role == Role::Image && (self.all || !self.made_here(layer)) {
             let Some(diff) = layer.diff_id else {
@@ -121,14 +116,6 @@ impl<'a> Pair<'a> {
             digest::check(&of, self.seen)?;
         }
         Ok(())
-    }
-
-    /// In mode move: what stands for ROOT, where the layers are old and new at once.
-    fn moved(&self) -> Result<Option<&Dir>> {
-        match self.plan.options.mode {
-            Mode::Move => inplace::root(self.old, self.new).map(Some),
-            _ => Ok(None),
-        }
     }
 
     fn record(&self, layer: &PlanLayer) -> Option<&PlanFile> {
@@ -185,7 +172,7 @@ fn same(old: &Dir, new: &Dir, path: &str, f: &PlanFile, driver: &str) -> Result<
         }
         // that it fits its layer is what the digest says
         Content::TarSplitOf(_) => new.open_file(path).map(|_| true),
-        _ => Ok(stage::expected(old, f, driver)? == Some(new.read(path, 1 << 30)?)),
+        _ => Ok(f.content.bytes(old, driver, 1 << 30)? == Some(new.read(path, 1 << 30)?)),
     }
 }
 

@@ -33,11 +33,6 @@ ratio "link, verify fast : cp -al aufs/diff" 1.2 \
     --theirs "cp -al $s/aufs/diff $dir/cpal" --after-theirs "rm -rf $dir/cpal"
 ratio "plan : find -printf %s" 1.0 \
     --ours "$bin --root $s plan -q --progress none" --theirs "find $s/aufs/diff -printf %s"
-if "$bin" migrate --help | grep -q 'move:'; then
-    ratio "move : find -name '.wh.*'" 1.2 \
-        --ours "$bin --root $s $migrate --mode move --verify none" --after-ours "$(undo "$s")" \
-        --theirs "find $s/aufs/diff -name '.wh.*'"
-fi
 if [ "$(id -u)" = 0 ] && "$bin" migrate --help | grep -q -- --target; then
     truncate -s 12G "$dir/other.img"
     mkfs.ext4 -q -F "$dir/other.img"

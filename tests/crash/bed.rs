@@ -1,11 +1,8 @@
 //! Copies of a real store to be ill-treated, file systems in image files, and the program.
 
-#[path = "../support/disk.rs"]
-mod mounts;
-
 use crate::stores::source;
+pub use crate::support::mounts::Mounted;
 use crate::tree::Tree;
-pub use mounts::Mounted;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +16,6 @@ pub fn long() -> bool {
 }
 
 /// Is this case to be tried? `UNAUFS_CRASH_CASE` names the only ones, a comma between them; where it says nothing, `else_tried` does.
-#[cfg(feature = "fault-points")]
 pub fn wanted(case: &str, else_tried: bool) -> bool {
     std::env::var("UNAUFS_CRASH_CASE").map_or(else_tried, |only| only.split(',').any(|o| o.trim() == case))
 }
@@ -27,36 +23,6 @@ pub fn wanted(case: &str, else_tried: bool) -> bool {
 /// How many rounds a test that is left to chance makes.
 pub fn rounds(short: usize) -> usize {
     std::env::var("UNAUFS_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(short)
-}
-
-/// Says why a test cannot run here; in CI that is a failure.
-pub fn cannot(why: &str) {
-    eprintln!("skipped: {why}");
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot run in CI: {why}");
-}
-
-/// Root is needed for device nodes, owners, `trusted.*` and mounts.
-pub fn may_run() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        cannot("not root");
-        return false;
-    }
-    true
-}
-
-/// May the test run, and are these programs there?
-pub fn may_run_with(programs: &[&str]) -> bool {
-    let missing = programs.iter().find(|p| !has_program(p));
-    if let Some(m) = missing {
-        cannot(&format!("{m} is missing"));
-    }
-    may_run() && missing.is_none()
-}
-
-/// Is a program there?
-pub fn has_program(name: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|p| std::env::split_paths(&p).any(|d| d.join(name).is_file()))
-        || Path::new("/usr/sbin").join(name).is_file()
 }
 
 /// Runs a program that must succeed.
@@ -104,8 +70,6 @@ pub struct Bed {
     pub bad: Option<PathBuf>,
     /// Without the syncs, where no power is cut: a killed process loses nothing of what it has written, and rounds are cheap.
     pub no_sync: bool,
-    /// With the state folder beside the root.
-    pub state: bool,
     /// Where copies of it are made.
     home: PathBuf,
     _dir: Option<tempfile::TempDir>,
@@ -126,25 +90,18 @@ impl Bed {
         let dir = temp_in(home);
         let to = dir.path().join("root");
         copy(root, &to);
-        Bed { root: to, since, bad: None, no_sync: false, state: false, home: home.to_owned(), _dir: Some(dir) }
+        Bed { root: to, since, bad: None, no_sync: false, home: home.to_owned(), _dir: Some(dir) }
     }
 
     /// A root in a folder that the caller keeps.
     pub fn at(root: PathBuf) -> Bed {
-        Bed { root, since: now(), bad: None, no_sync: false, state: false, home: base(), _dir: None }
+        Bed { root, since: now(), bad: None, no_sync: false, home: base(), _dir: None }
     }
 
     /// A copy of this one as it stands.
     pub fn fork(&self) -> Bed {
         let new = Bed::copy_of(&self.root, self.since, &self.home);
-        if self.state_folder().exists() {
-            copy(&self.state_folder(), &new.state_folder());
-        }
-        Bed { bad: self.bad.clone(), no_sync: self.no_sync, state: self.state, ..new }
-    }
-
-    fn state_folder(&self) -> PathBuf {
-        self.root.with_extension("state")
+        Bed { bad: self.bad.clone(), no_sync: self.no_sync, ..new }
     }
 
     /// The folder of a container's writable layer.
@@ -182,9 +139,6 @@ impl Bed {
             }
         };
         c.args(["--quiet", "--root", path(&self.root)]).args(args).stdin(Stdio::null());
-        if self.state {
-            c.arg("--state").arg(self.state_folder());
-        }
         if self.no_sync {
             c.env("UNAUFS_FAULT_NO_SYNC", "all");
         }

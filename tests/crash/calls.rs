@@ -2,6 +2,7 @@
 
 use crate::bed::{self, Bed, Mounted, Ran, Reference, path};
 use crate::stores::real;
+use crate::support::needs;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,12 +49,12 @@ fn traced(bed: &Bed, options: &[&str], args: &[&str]) -> Ran {
 }
 
 fn able() -> bool {
-    if !bed::may_run_with(&["strace"]) {
+    if !needs::root_and(&["strace"]) {
         return false;
     }
     let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success());
     if !works {
-        bed::cannot("strace may not trace here");
+        needs::cannot_run("strace may not trace here");
     }
     works
 }

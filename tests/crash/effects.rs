@@ -2,6 +2,7 @@
 //! really makes.
 
 use crate::bed::{self, Bed, Mounted, path};
+use crate::support::needs;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
@@ -66,7 +67,7 @@ fn one_change(point: &str, calls: &[String]) -> bool {
 
 #[test]
 fn every_change_has_its_point() {
-    if !bed::may_run_with(&["strace", "mkfs.xfs", "mkfs.btrfs"]) {
+    if !needs::root_and(&["strace", "mkfs.xfs", "mkfs.btrfs"]) {
         return;
     }
     let dir = bed::temp();

@@ -2,6 +2,7 @@
 
 use crate::bed::{self, Bed, Mounted, Ran, assert_same};
 use crate::points::{chosen, count, die, try_die};
+use crate::support::needs;
 use crate::tree::Tree;
 use rayon::prelude::*;
 use std::fs;
@@ -46,7 +47,7 @@ const BACK: [&str; 3] = ["rollback", "--yes", "--drop-new"];
 
 #[test]
 fn killed_at_points() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     for options in [&["--to", "overlay2"][..], &["--to", "vfs", "--mode", "copy"]] {
@@ -113,7 +114,7 @@ fn while_cleaning(pair: &Pair, original: &Tree) {
 /// The new root's disk has no room, at every size: exit code 12, the old root is what it was, and with room it goes on.
 #[test]
 fn full_disks() {
-    if !bed::may_run_with(&["mkfs.ext4"]) {
+    if !needs::root_and(&["mkfs.ext4"]) {
         return;
     }
     let home = bed::temp();
@@ -171,7 +172,7 @@ fn free(at: &Path) -> u64 {
 /// The old root changes while a migration is interrupted: what goes along is copied anew, not left as it was.
 #[test]
 fn what_changed_meanwhile_is_copied_anew() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let pair = Pair::new(&bed::base());

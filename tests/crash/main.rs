@@ -1,11 +1,11 @@
 //! Killed, interrupted, out of space, without power: the promise that no half state is left (docs/safety.md).
 //!
 //! ```text
-//! points    dies before each effect on the disk, then goes on or back          (feature fault-points)
-//! effects   each change of the disk has its point                              (feature fault-points)
+//! points    dies before each effect on the disk, then goes on or back
+//! effects   each change of the disk has its point                    
 //! random    kill -9 at random instants
 //! signals   SIGINT, SIGTERM, SIGHUP; two runs at once; journals of other schemas
-//! elsewhere all of these with the new root on another disk         (feature fault-points)
+//! elsewhere all of these with the new root on another disk
 //! full      no blocks, no inodes
 //! power     an image of the disk taken while it runs, as a power cut would leave it
 //! calls     errors injected into system calls with strace
@@ -15,28 +15,17 @@
 //! the copies lie; `UNAUFS_CRASH_CASE`, of the points only `STORE TARGET MODE`; `UNAUFS_CRASH_BIN`, another binary for the tests that need no fault points.
 
 mod bed;
-#[allow(dead_code)]
-#[path = "../conformance/store.rs"]
-mod branches;
 mod calls;
-#[allow(dead_code)]
-#[path = "../conformance/disk.rs"]
-mod disk;
-#[cfg(feature = "fault-points")]
 mod effects;
-#[cfg(feature = "fault-points")]
 mod elsewhere;
 mod full;
-#[allow(dead_code)]
-#[path = "../conformance/model.rs"]
-mod model;
-#[cfg(feature = "fault-points")]
 mod points;
 mod power;
 mod random;
 mod signals;
 mod stores;
-#[allow(dead_code)]
-#[path = "../conformance/text.rs"]
-mod text;
+// a part of it is enough here
+#[allow(dead_code, unused_macros, unused_imports)]
+#[path = "../support/mod.rs"]
+mod support;
 mod tree;

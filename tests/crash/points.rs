@@ -4,6 +4,7 @@
 
 use crate::bed::{self, Bed, Mounted, Reference, assert_same, sh, wait_for};
 use crate::stores::real;
+use crate::support::needs;
 use crate::tree::Tree;
 use rayon::prelude::*;
 use std::fs::File;
@@ -207,7 +208,7 @@ fn while_cleaning(done: &Bed, case: &str, some: Which) {
 
 /// A target from both generations in every mode; in the short run, from a Docker before 1.10 in one of them, since what is new there is metadata.
 fn target(to: &str, kind: &str, modes: &[&str], graph: &str, short: u64) {
-    if !bed::may_run_with(&["mkfs.xfs", "mkfs.btrfs"]) {
+    if !needs::root_and(&["mkfs.xfs", "mkfs.btrfs"]) {
         return;
     }
     let dir = bed::temp();
@@ -222,7 +223,7 @@ fn target(to: &str, kind: &str, modes: &[&str], graph: &str, short: u64) {
 
 #[test]
 fn overlay2() {
-    target("overlay2", "xfs", &[MODES, &["move"]].concat(), "link", 6);
+    target("overlay2", "xfs", MODES, "link", 6);
 }
 
 #[test]
@@ -243,7 +244,7 @@ fn btrfs() {
 /// What was written by real Dockers.
 #[test]
 fn real_stores() {
-    if !bed::may_run_with(&["mkfs.xfs"]) {
+    if !needs::root_and(&["mkfs.xfs"]) {
         return;
     }
     let dir = bed::temp();
@@ -256,19 +257,18 @@ fn real_stores() {
 /// Beside an overlay2 that is in use.
 #[test]
 fn beside_a_filled_store() {
-    if !bed::may_run_with(&["mkfs.xfs"]) {
+    if !needs::root_and(&["mkfs.xfs"]) {
         return;
     }
     let dir = bed::temp();
     let disk = Mounted::with_clones(dir.path(), "xfs");
     every_point(&disk.at, "small-filled", &["--mode", "link"], Which::All(6));
-    every_point(&disk.at, "small-filled", &["--mode", "move"], Which::All(3));
 }
 
 /// Prepared while Docker runs: killed in the preparation, and in what follows it.
 #[test]
 fn prepared() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let (base, command) = (bed("small", &bed::base()), migrate(&[]));
@@ -287,23 +287,10 @@ fn prepared() {
     }
 }
 
-/// The journal is on another disk, or only in another folder.
-#[test]
-fn state_elsewhere() {
-    if !bed::may_run() {
-        return;
-    }
-    let (mut base, command) = (bed("small", &bed::base()), migrate(&[]));
-    base.state = true;
-    let reference = Reference::of(&base, &command);
-    let (name, some) = ("small, --state elsewhere".to_owned(), Which::All(4));
-    Case { name, before: &[], killed: &command, resumed: &command, reference: &reference, some }.die_everywhere(&base);
-}
-
 /// A file that cannot be read, left out with all that stands on it: the plan is made anew on the way.
 #[test]
 fn without_a_bad_file() {
-    if !bed::may_run_with(&["strace"]) {
+    if !needs::root_and(&["strace"]) {
         return;
     }
     let mut base = bed("small", &bed::base());
@@ -319,7 +306,7 @@ fn without_a_bad_file() {
 /// What a disk takes its time for cannot be broken off at a safe point; a second signal does not wait for it, and nothing is lost.
 #[test]
 fn a_second_signal_stops_at_once() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let (base, command) = (bed("small", &bed::base()), migrate(&[]));
@@ -352,7 +339,7 @@ fn a_second_signal_stops_at_once() {
 /// A rollback of what is half built or half switched, killed as well.
 #[test]
 fn killed_twice() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let (base, command) = (bed("small", &bed::base()), migrate(&[]));

@@ -3,6 +3,7 @@
 
 use crate::bed::{self, Bed, Chance, Mounted, Reference, copy, sh};
 use crate::stores::{real, source};
+use crate::support::needs;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -111,7 +112,7 @@ fn chosen(chance: &mut Chance, longest: Duration, n: usize) -> Vec<Duration> {
 }
 
 fn power_cuts(kind: &'static str) {
-    if !bed::may_run_with(&["mkfs.xfs", "mkfs.ext4"]) {
+    if !needs::root_and(&["mkfs.xfs", "mkfs.ext4"]) {
         return;
     }
     let mut chance = Chance::new("power_cuts");
@@ -155,7 +156,7 @@ fn power_cuts_on_xfs() {
 #[cfg(feature = "fault-points")]
 #[test]
 fn without_syncs_power_cuts_do_harm() {
-    if !bed::may_run_with(&["mkfs.xfs", "mkfs.ext4"]) {
+    if !needs::root_and(&["mkfs.xfs", "mkfs.ext4"]) {
         return;
     }
     let mut chance = Chance::new("without_syncs");

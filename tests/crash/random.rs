@@ -2,6 +2,7 @@
 
 use crate::bed::{self, Bed, Chance, Reference, sh};
 use crate::stores::real;
+use crate::support::needs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ fn each_way(mut body: impl FnMut(&str, &Bed, &[&str], &Reference)) {
 
 #[test]
 fn killed_at_random() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let mut chance = Chance::new("killed_at_random");
@@ -63,7 +64,7 @@ fn before(longest: Duration, chance: &mut Chance) -> Duration {
 
 #[test]
 fn stopped_at_random() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let mut chance = Chance::new("stopped_at_random");

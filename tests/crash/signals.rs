@@ -2,6 +2,7 @@
 
 use crate::bed::{self, Bed, Mounted, Ran, Reference, assert_same, sh, wait_for};
 use crate::stores::real;
+use crate::support::needs;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -20,7 +21,7 @@ fn spawn(bed: &Bed, args: &[&str]) -> Child {
 
 /// ext4: on a file system with shared extents even a huge file is copied at once.
 fn disk(dir: &Path) -> Option<Mounted> {
-    bed::may_run_with(&["mkfs.ext4"]).then(|| Mounted::new(dir, "disk", 4 << 30, &["mkfs.ext4", "-q"]))
+    needs::root_and(&["mkfs.ext4"]).then(|| Mounted::new(dir, "disk", 4 << 30, &["mkfs.ext4", "-q"]))
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn stops_inside_a_huge_file() {
 
 #[test]
 fn stops_inside_a_huge_folder() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let bed = Bed::new(real());
@@ -98,7 +99,7 @@ fn stops_inside_a_huge_folder() {
 /// The lock alone, without a program that happens to be slow.
 #[test]
 fn a_locked_root_is_busy() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let bed = Bed::new(real());
@@ -136,7 +137,7 @@ fn to_schema_1(journal: &Path) {
 
 #[test]
 fn an_old_journal_is_resumed_and_a_newer_one_refused() {
-    if !bed::may_run() {
+    if !needs::root() {
         return;
     }
     let bed = Bed::new(real());
@@ -172,4 +173,38 @@ fn an_old_journal_is_resumed_and_a_newer_one_refused() {
         assert!(ran.said.contains("schema 99"), "{}", ran.said);
     }
     assert_same(&before, &newer.tree(), "a journal of a newer schema");
+}
+
+/// Earlier versions had a mode that rewrote the old layers where they are. Its runs are shown, and left to the version that began them.
+#[test]
+fn a_run_of_mode_move_is_shown_and_refused() {
+    if !needs::root() {
+        return;
+    }
+    let bed = Bed::new(real());
+    for (how, may_start) in [(&["--no-switch"][..], false), (&[], true)] {
+        bed.run(&[&["migrate", "--yes"], how].concat()).expect(&[0, 3]);
+        let journal = bed.root.join(".unaufs/journal.db");
+        let db = rusqlite::Connection::open(&journal).expect("open");
+        let say = |from: &str, to: &str| {
+            let sql = "UPDATE plan SET text = replace(text, ?1, ?2) WHERE instr(text, ?1)";
+            assert_eq!(db.execute(sql, [from, to]).expect("update"), 1, "{from}");
+        };
+        let (auto, moved) = (r#""to":"overlay2","mode":"auto""#, r#""to":"overlay2","mode":"move""#);
+        say(auto, moved);
+        let before = bed.tree();
+        for verb in ["rollback", "cleanup", "verify"] {
+            let yes: &[&str] = if verb == "verify" { &[] } else { &["--yes"] };
+            let ran = bed.run(&[&[verb], yes].concat()).expect(&[1]);
+            assert!(ran.said.contains("began this migration with --mode move"), "{verb}: {}", ran.said);
+        }
+        let migrate = bed.run(&["migrate", "--yes"]).expect(&[if may_start { 0 } else { 1 }]);
+        assert!(may_start || migrate.said.contains("with --mode move"), "{}", migrate.said);
+        let said = bed.run(&["status", "--json"]).expect(&[0]).said;
+        assert!(said.contains(&format!("\"docker_may_start\": {may_start}")), "{said}");
+        assert!(said.contains("--mode move"), "{said}");
+        assert_same(&before, &bed.tree(), "refused");
+        say(moved, auto);
+        bed.run(&["rollback", "--yes", "--drop-new"]).expect(&[0]);
+    }
 }

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::bed::{Bed, base, path, sh};
-use crate::{branches, text};
+use crate::support::stack::{store as branches, text};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -25,10 +25,10 @@ pub struct Tree(BTreeMap<PathBuf, Object>);
 impl Tree {
     /// Reads a tree. Times from `fresh` on are taken as one: what is made by a run has the time of that run.
     pub fn of(root: &Path, fresh: Option<i64>) -> Tree {
-        Tree::without(root, fresh, &[".unaufs/journal.db", ".unaufs/journal.db-journal", ".unaufs/moved/records"])
+        Tree::without(root, fresh, &[".unaufs/journal.db", ".unaufs/journal.db-journal"])
     }
 
-    /// Reads a tree without what lies at and below some paths. The journal and the records of mode move hold times and are no part of the store.
+    /// Reads a tree without what lies at and below some paths. The journal holds times and is no part of the store.
     pub fn without(root: &Path, fresh: Option<i64>, skip: &[&str]) -> Tree {
         let mut out = BTreeMap::new();
         let mut groups: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();

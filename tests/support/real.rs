@@ -5,9 +5,7 @@
 //! $UNAUFS_STORES/NAME/            root.tar.xz, root.path, truth/; used too
 //! ```
 
-// each test program uses a part of it
-#![allow(dead_code)]
-
+use super::needs;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,25 +17,9 @@ use tempfile::TempDir;
 
 const HOME: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Says why a test cannot run here; where CI runs it, that is a failure.
-pub fn cannot_run(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "cannot run here: {why}");
-    eprintln!("not run: {why}");
-}
-
 /// Root, and the programs that these tests call.
 pub fn able() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        cannot_run("it needs root (devices, trusted.* attributes, mounts)");
-        return false;
-    }
-    for program in ["/usr/sbin/dockerd", "/usr/bin/docker", "/usr/bin/python3", "/usr/bin/xz", "/usr/bin/unshare"] {
-        if !Path::new(program).exists() {
-            cannot_run(&format!("{program} is missing; tests/run.sh installs it"));
-            return false;
-        }
-    }
-    true
+    needs::root_and(&["dockerd", "docker", "python3", "xz", "unshare"])
 }
 
 /// A folder of a test's own, on the disk that holds `target/` and not on a tmpfs: overlay wants `trusted.*` attributes.
@@ -235,14 +217,6 @@ pub fn tree(top: &Path) -> Tree {
     let mut names: BTreeMap<(u64, u64), Vec<u8>> = BTreeMap::new();
     visit(top, &mut Vec::new(), &mut names, &mut out);
     out
-}
-
-/// A part of a tree that was listed as a whole, as if it had been listed by itself. Its first names of inodes are told from there too.
-pub fn below(tree: &Tree, prefix: &str) -> Tree {
-    let tail = format!(" first {prefix}");
-    let part = tree.iter().filter_map(|(p, e)| Some((p.strip_prefix(prefix.as_bytes())?, e)));
-    let own = |e: &Entry| Entry { line: e.line.replace(&tail, " first /"), links: e.links };
-    part.map(|(p, e)| ([b"/", p].concat(), own(e))).collect()
 }
 
 fn visit(path: &Path, rel: &mut Vec<u8>, names: &mut BTreeMap<(u64, u64), Vec<u8>>, out: &mut Tree) {

@@ -6,6 +6,8 @@ use crate::cli::args::{DemoArgs, Global};
 use crate::cli::{Done, Ending, screen};
 use crate::demo::{self, Sample};
 use crate::disk::Dir;
+use crate::docker::driver::Target;
+use crate::docker::driver::stack::Theirs;
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::OLD;
 use crate::plan::{Mode, Options, Plan, make};
@@ -13,8 +15,7 @@ use crate::progress::Hidden;
 use crate::report::demo::{Document, heading};
 use crate::report::page::{Look, Page};
 use crate::report::{self, verify};
-use crate::run::{self, How, Lock, Locked, stage};
-use crate::target::{Target, Theirs};
+use crate::run::{self, How, Lock, Locked};
 use crate::verify::Level;
 use std::collections::BTreeMap;
 
@@ -33,11 +34,11 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let guide = Guide { quiet: g.json || g.jsonl, look: screen::look(g) };
     guide.opening(&root, &plan, why.as_deref())?;
     guide.show("$ unaufs plan", &report::plan::text(&plan, guide.look))?;
-    let sources = stage::sources(&plan);
-    let before = demo::shown(&stage::old_chain(&root, demo::step(&plan, &sample.container)?, &sources)?)?;
+    let sources = plan.sources();
+    let before = demo::shown(&demo::step(&plan, &sample.container)?.old_stack(&root, &sources)?)?;
 
     let lock = Lock::take(&root, false)?;
-    let mut locked = Locked::open(root.again()?, root.again()?, lock, None)?;
+    let mut locked = Locked::open(root.again()?, root.again()?, lock)?;
     let how = How { verify: Some(Level::Fast), keep_going: false, no_switch: false, prepare: false };
     let outcome = run::migrate(&mut locked, &plan, None, how, &Hidden)?;
     let summary = report::migrate::Summary {

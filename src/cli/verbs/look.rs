@@ -1,26 +1,24 @@
 //! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
 
-use super::{Roots, folder_of, journal, last_run, load, numbers, root, say, say_json, write_outside};
+use super::{Roots, folder_of, last_run, load, root, say, say_json, write_outside};
 use crate::checks;
-use crate::cli::args::{Global, InspectArgs, PlanArgs, StatusArgs};
+use crate::cli::args::{Global, PlanArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, make};
 use crate::report;
-use crate::run::inplace::MOVING;
-use crate::run::journal::State;
 use std::path::{Path, PathBuf};
 
 /// `unaufs inspect`.
-pub fn inspect(g: &Global, a: &InspectArgs) -> Done {
+pub fn inspect(g: &Global) -> Done {
     let root = root(g)?;
     let (store, findings) = crate::store::open(&root)?;
     let doc = report::inspect::Inspection::of(&root, &store, findings);
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {
-        let fold = if a.itemize || g.verbose > 0 { usize::MAX } else { report::inspect::FOLD };
+        let fold = if g.verbose > 0 { usize::MAX } else { report::inspect::FOLD };
         say(&doc.text(screen::look(g), fold))?
     }
     Ok(Ending::Fine)
@@ -28,23 +26,19 @@ pub fn inspect(g: &Global, a: &InspectArgs) -> Done {
 
 /// `unaufs plan`.
 pub fn plan(g: &Global, a: &PlanArgs) -> Done {
-    let mut made = None;
-    let done = show_plan(g, a, &mut made);
-    numbers(g, "plan", a.textfile.as_deref(), made.as_ref(), done)
-}
-
-fn show_plan(g: &Global, a: &PlanArgs, made: &mut Option<Plan>) -> Done {
     let root = root(g)?;
-    not_moving(g, &root)?;
-    let plan = made.insert({
+    if let Some(run) = last_run(&root)? {
+        run.supported()?;
+    }
+    let plan = {
         let progress = screen::progress(g);
         make::make(&root, &a.what.options(g.target.as_deref()), &make::Known::default(), &*progress)?
-    });
+    };
     if let Some(file) = &a.out {
-        save(&root, file, plan)?;
+        save(&root, file, &plan)?;
     }
     if let Some(file) = &a.html {
-        write_outside(&root, file, report::html::page(plan, None)?.as_bytes())?;
+        write_outside(&root, file, report::html::page(&plan, None)?.as_bytes())?;
     }
     let blocked = checks::plan_is_blocked(&plan.checks);
     let ending = match (blocked, a.detailed_exitcode) {
@@ -57,27 +51,13 @@ fn show_plan(g: &Global, a: &PlanArgs, made: &mut Option<Plan>) -> Done {
             Ending::Fine => 0,
             Ending::Code(kind) => kind.exit_code(),
         };
-        say_json(&report::plan::document(plan, code)?)?;
-    } else if a.itemize {
-        say(&report::plan::itemize(plan))?;
+        say_json(&report::plan::document(&plan, code)?)?;
     } else if g.verbose > 0 {
-        say(&report::plan::whole(plan, screen::look(g)))?;
+        say(&report::plan::whole(&plan, screen::look(g)))?;
     } else {
-        say(&report::plan::text(plan, screen::look(g)))?;
+        say(&report::plan::text(&plan, screen::look(g)))?;
     }
     Ok(ending)
-}
-
-/// While mode move is under way the old layers are neither what they were nor what they will be: a plan made of them would lie.
-fn not_moving(g: &Global, root: &Dir) -> Result<()> {
-    let Some(j) = journal(g, root)? else { return Ok(()) };
-    let Some(run) = j.last()? else { return Ok(()) };
-    if run.state.over() || run.state == State::Switched || !j.noted(run.id, MOVING)? {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Failed, "a migration in mode move is under way, and the layers here are partly rewritten")
-        .hint("`unaufs status` tells where it stands; `unaufs migrate` goes on, `unaufs rollback` undoes it")
-        .loss("nothing; nothing was changed"))
 }
 
 /// `unaufs report merge`.
@@ -105,13 +85,9 @@ fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
 }
 
 /// `unaufs status`.
-pub fn status(g: &Global, a: &StatusArgs) -> Done {
-    numbers(g, "status", a.textfile.as_deref(), None, show_status(g))
-}
-
-fn show_status(g: &Global) -> Done {
+pub fn status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
-    let run = roots.new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+    let run = roots.new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
     let root = match (roots.new, roots.old) {
         (Some(new), _) if run.is_some() => new,
         (_, Some(old)) => old,

@@ -1,15 +1,14 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, confirm, journal, last_run, load, needed, numbers, say, say_json, write_outside};
+use super::{Roots, confirm, journal, last_run, load, needed, say, say_json, write_outside};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::elsewhere::Place;
-use crate::plan::{Mode, Plan, make};
+use crate::plan::{Plan, make};
 use crate::report;
-use crate::run::inplace::MOVING;
 use crate::run::journal::{Run, State};
 use crate::run::{self, How, Lock, Locked, carry, stage};
 use std::collections::BTreeMap;
@@ -19,10 +18,6 @@ use std::path::PathBuf;
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let (saved, target) = targeted(g, a)?;
     let g = &Global { target, ..g.clone() };
-    numbers(g, "migrate", a.textfile.as_deref(), None, go(g, a, saved))
-}
-
-fn go(g: &Global, a: &MigrateArgs, saved: Option<Plan>) -> Done {
     let Roots { old, new } = Roots::of(g)?;
     let root = needed(old)?;
     // before the journal is read: what another unaufs does meanwhile would make the plan out of date
@@ -31,7 +26,10 @@ fn go(g: &Global, a: &MigrateArgs, saved: Option<Plan>) -> Done {
         lock = lock.map(|l| l.and(new)).transpose()?;
     }
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
-    let last = new.as_ref().map(|new| last_run(g, new)).transpose()?.flatten();
+    let last = new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
+    if let Some(run) = last.as_ref().filter(|r| r.state != State::Switched) {
+        run.supported()?;
+    }
     let at = At { root, new, lock };
     match last {
         Some(run) if matches!(run.state, State::Undoing) => Err(Error::new(Kind::Failed, "a rollback was interrupted")
@@ -71,7 +69,7 @@ impl At {
             }
             (None, None) => self.root.again()?,
         };
-        Locked::open(self.root, new, lock, g.state.as_deref()).map(Some)
+        Locked::open(self.root, new, lock).map(Some)
     }
 }
 
@@ -103,14 +101,13 @@ fn finished(g: &Global, run: &Run) -> Done {
 
 fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> Done {
     let options = saved.as_ref().map_or_else(|| a.what.options(g.target.as_deref()), |p| p.options.clone());
-    fits_mode(options.mode, a)?;
     if let (None, Some(new)) = (&options.target, at.new.as_ref().filter(|n| n.label() != at.root.label())) {
         let (old, new) = (crate::text::path(at.root.label()), crate::text::path(new.label()));
         return Err(Error::new(Kind::Usage, format!("{new} is the new root of a migration that is over"))
             .hint(format!("unaufs migrate --root {old} --target {new}")));
     }
     // what is under way in the old root itself would go on from a store that this one leaves as it is
-    if g.target.is_some() && last_run(g, &at.root)?.is_some_and(|r| !r.state.over() && r.plan.elsewhere.is_none()) {
+    if g.target.is_some() && last_run(&at.root)?.is_some_and(|r| !r.state.over() && r.plan.elsewhere.is_none()) {
         return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
             .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
             .loss("nothing; nothing was changed"));
@@ -145,19 +142,12 @@ fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
                 .hint("`unaufs migrate` without a plan goes on with it; `unaufs rollback` drops it"));
         }
     }
-    fits_mode(run.plan.options.mode, a)?;
     if run.prepared && run.state == State::Building {
         return after_prepare(g, a, at, run, how);
     }
-    let journal = journal(g, at.new.as_ref().unwrap_or(&at.root))?;
-    // in mode move the old layers are not any more what the plan was made from; the records have all that is left to do
-    let moving = match &journal {
-        Some(j) => j.noted(run.id, MOVING)?,
-        None => false,
-    };
-    if matches!(run.state, State::Building | State::Built | State::Verified) && !moving {
+    if matches!(run.state, State::Building | State::Built | State::Verified) {
         let progress = screen::progress(g);
-        let lost = match &journal {
+        let lost = match journal(at.new.as_ref().unwrap_or(&at.root))? {
             Some(j) => j.lost(run.id)?,
             None => BTreeMap::new(),
         };
@@ -167,7 +157,6 @@ fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
         blockers(&fresh, &ROOM)?;
         stale(&run.plan, &fresh)?;
     }
-    drop(journal);
     if at.lock.is_none() {
         say(&format!("a migration stands at '{}'; `unaufs migrate` goes on with it", run.state.name()))?;
         return Ok(Ending::Fine);
@@ -176,18 +165,6 @@ fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
     let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
     let plan = run.plan.clone();
     work(g, a, &mut locked, plan, Some(run), how)
-}
-
-/// Mode move changes the old layers themselves: not while Docker uses them, and all or none.
-fn fits_mode(mode: Mode, a: &MigrateArgs) -> Result<()> {
-    let (option, why) = match mode {
-        Mode::Move if a.prepare => ("--prepare", "the image layers of a running Docker cannot be rewritten"),
-        Mode::Move if a.keep_going => ("--keep-going", "once the layers are being rewritten no other plan can be made"),
-        _ => return Ok(()),
-    };
-    Err(Error::new(Kind::Usage, format!("{option} cannot be used with --mode move: {why}"))
-        .hint(format!("leave out {option}, or use --mode link"))
-        .loss("nothing; nothing was changed"))
 }
 
 /// Image layers were built while Docker ran. The plan is made anew, and what has changed since is built anew.

@@ -20,24 +20,25 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     let lock = Roots::lock(old.as_ref(), &root)?;
     // a rollback of what lies in another place needs nothing of the old root
     let old = old.map_or_else(|| root.again(), Ok)?;
-    let last = last_run(g, &root)?;
+    let last = last_run(&root)?;
     let made = last.as_ref().and_then(|r| r.plan.elsewhere.as_ref()).is_some_and(|e| e.made);
     if let Some(run) = last.as_ref().filter(|r| r.state == State::Cleaned) {
         return Err(no_way_back(run));
     }
     let Some(run) = last.filter(|r| !r.state.over()) else {
         if a.drop_new && root.has(STATE)? {
-            run::drop_state(Locked::open(old, root, lock, g.state.as_deref())?, g.state.is_some(), made)?;
+            run::drop_state(Locked::open(old, root, lock)?, made)?;
         }
         return nothing();
     };
+    run.supported()?;
     let question = match &run.plan.elsewhere {
         Some(e) if a.drop_new => format!("Delete everything in {}?", crate::text::text(&e.path)),
         Some(e) => format!("Take the new root in {} out of use?", crate::text::text(&e.path)),
         None => "Put the old store back?".to_owned(),
     };
     confirm(a.yes, &question)?;
-    let mut locked = Locked::open(old, root, lock, g.state.as_deref())?;
+    let mut locked = Locked::open(old, root, lock)?;
     if let Some(m) = crate::disk::mounts::below(locked.root.label())?.first() {
         return Err(Error::new(Kind::Busy, format!("{} is mounted", crate::text::path(&m.point)))
             .hint(format!("umount {}", crate::text::path(&m.point)))
@@ -60,7 +61,7 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
         root: &run.plan.root.path,
     };
     if a.drop_new {
-        run::drop_state(locked, g.state.is_some(), made)?;
+        run::drop_state(locked, made)?;
     }
     if g.json || g.jsonl {
         say_json(&doc)?
@@ -97,9 +98,10 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         true => Lock::take(&root, true)?,
         false => Lock::take(&root, true)?.and(&old)?,
     };
-    let Some(run) = last_run(g, &root)? else {
+    let Some(run) = last_run(&root)? else {
         return Err(Error::new(Kind::NoStore, "no migration has been made here"));
     };
+    run.supported()?;
     match run.state {
         State::Cleaned if !left(&old, &root, &run)? => {
             return nothing_to_do(g, "unaufs.cleanup/1", "the old store was deleted before");
@@ -123,7 +125,7 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         say(&report::cleanup_warning(&run.plan))?;
     }
     confirm(a.yes, "Delete the old store for good?")?;
-    let mut locked = Locked::open(old, root, lock, g.state.as_deref())?;
+    let mut locked = Locked::open(old, root, lock)?;
     run::cleanup(&mut locked, &run)?;
     if g.json || g.jsonl {
         say_json(&serde_json::json!({"schema": "unaufs.cleanup/1", "state": "cleaned"}))?;

@@ -4,19 +4,18 @@ use super::{Roots, journal, last_run, needed, say, say_json};
 use crate::cli::args::{Global, VerifyArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
+use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::{NEW, OLD};
 use crate::report;
-use crate::run;
 use crate::run::journal::{Run, State};
-use crate::store::driver::WrittenBy;
 use crate::store::native;
 use crate::verify::{self, Report};
 
 /// `unaufs verify`.
 pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     let (old, root) = Roots::of(g)?.made()?;
-    let run = last_run(g, &root)?.filter(|r| !matches!(r.state, State::Undone));
+    let run = last_run(&root)?.filter(|r| !matches!(r.state, State::Undone));
     let report = match &run {
         Some(run) if a.driver.is_none() && run.state != State::Cleaned => compare(g, a, old, &root, run)?,
         _ => check(g, a, &root, run.as_ref())?,
@@ -32,6 +31,7 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
 
 /// The new store against the old one, wherever the run has them now. That nothing differs is noted for `cleanup`.
 fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) -> Result<Report> {
+    run.supported()?;
     let (old, new) = match run.state {
         State::Building => {
             return Err(Error::new(Kind::Failed, "the new store is not complete").hint("`unaufs migrate` goes on"));
@@ -52,7 +52,7 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
     if run.state != State::Switched {
         verify::carried(&run.plan, &old, &new, a.level, &mut report, &*progress)?;
     }
-    let Some(mut j) = journal(g, root)? else { return Ok(report) };
+    let Some(mut j) = journal(root)? else { return Ok(report) };
     if run.state == State::Switched
         && let Some(at) = j.switched_at(run.id)?
         && verify::since::docker_ran(&new, at)?
@@ -60,7 +60,7 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
         verify::since::set_apart(&run.plan, &new, &mut report)?;
     }
     if report.differences.is_empty() {
-        j.set_verified(run.id, &format!("{} {}", a.level.name(), run::now()))?;
+        j.set_verified(run.id, &format!("{} {}", a.level.name(), crate::text::now()))?;
     }
     Ok(report)
 }

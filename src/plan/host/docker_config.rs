@@ -3,9 +3,9 @@
 use super::{Machine, is_root_of};
 use crate::checks::{Finding, Level};
 use crate::disk::{Dir, fault};
+use crate::docker::driver::Target;
 use crate::error::{Error, Result};
 use crate::plan::Options;
-use crate::target::Target;
 use std::path::{Path, PathBuf};
 
 /// The parts of `daemon.json` that matter here.

@@ -3,9 +3,9 @@
 //! Boxes too narrow to see are counted, not drawn. In a large store a run of layers with one child each is one box: it says nothing more
 //! than its number and its bytes.
 
+use crate::docker::driver::Role;
 use crate::ids::LayerId;
 use crate::plan::{Plan, PlanLayer};
-use crate::store::Role;
 use crate::text;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

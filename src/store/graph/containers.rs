@@ -162,6 +162,7 @@ fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings
     let bytes = folder.read(file, json::LIMIT)?;
     let mut changes =
         vec![("Image".to_owned(), json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
+    changes.extend(containers::networks(c));
     if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }

@@ -74,7 +74,7 @@ fn rows(bytes: &[u8]) -> rusqlite::Result<Vec<Row>> {
     let mut db =
         Connection::open_in_memory_with_flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_ROW_LEN)?;
-    crate::run::journal::distrust(&db)?;
+    crate::disk::sqlite::distrust(&db)?;
     db.deserialize_read_exact(MAIN_DB, bytes, bytes.len(), true)?;
     db.execute_batch("PRAGMA cell_size_check = ON; PRAGMA query_only = ON")?;
     // a view, a virtual table (root page 0) or a generated column would run what the file says

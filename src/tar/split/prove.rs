@@ -79,7 +79,7 @@ impl Proof {
         let cleaned = name::clean(name);
         let (dir, base) = crate::disk::split(&cleaned);
         let Some(gone) = base.strip_prefix(WH).filter(|_| base != OPQ) else { return };
-        let gone = crate::plan::scan::join(dir, gone);
+        let gone = crate::disk::join(dir, gone);
         let below = |w: &mut WrongFile| {
             let n = name::clean(&w.name);
             let there = n == gone || n.strip_prefix(&gone[..]).is_some_and(|rest| rest.starts_with(b"/"));

@@ -11,7 +11,7 @@ fuzz_target!(|text: &[u8]| {
     let again: Plan = serde_json::from_slice(&once).expect("written again");
     assert_eq!(once, serde_json::to_vec(&again).expect("JSON"));
     let look = report::page::Look { colour: false, width: 80 };
-    for page in [report::plan::text(&plan, look), report::plan::itemize(&plan)] {
+    for page in [report::plan::text(&plan, look), report::plan::whole(&plan, look)] {
         let bad = page.chars().find(|c| c.is_control() && *c != '\n');
         assert!(bad.is_none(), "{bad:?} in {page:?}");
     }

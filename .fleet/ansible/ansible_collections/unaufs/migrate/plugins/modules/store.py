@@ -48,7 +48,7 @@ options:
   mode:
     description: How layers get there.
     type: str
-    choices: [auto, link, clone, copy, move]
+    choices: [auto, link, clone, copy]
     default: auto
   only:
     description: Only these, each C(image=GLOB) or C(container=GLOB).
@@ -81,9 +81,6 @@ options:
     description: For I(state=rolled_back), delete the new store instead of keeping it aside.
     type: bool
     default: false
-  textfile:
-    description: A file for Prometheus's textfile collector, written by C(planned) and C(migrated).
-    type: path
   jobs:
     description: Threads.
     type: int
@@ -184,8 +181,6 @@ class Store(object):
                 args += ["--" + name, value]
         if self.p["docker_config"]:
             args += ["--docker-config", self.p["docker_config"]]
-        if self.p["textfile"] and not self.module.check_mode:
-            args += ["--textfile", self.p["textfile"]]
         return args
 
     def status(self):
@@ -312,7 +307,7 @@ def main():
             state=dict(type="str", required=True, choices=["planned", "prepared", "migrated", "verified", "rolled_back", "cleaned"]),
             root=dict(type="path", default="/var/lib/docker"),
             to=dict(type="str", default="overlay2", choices=["overlay2", "overlay", "vfs", "btrfs"]),
-            mode=dict(type="str", default="auto", choices=["auto", "link", "clone", "copy", "move"]),
+            mode=dict(type="str", default="auto", choices=["auto", "link", "clone", "copy"]),
             only=text,
             exclude=text,
             allow=text,
@@ -320,7 +315,6 @@ def main():
             verify=dict(type="str", default="fast", choices=["none", "fast", "full"]),
             keep_going=dict(type="bool", default=False),
             drop_new=dict(type="bool", default=False),
-            textfile=dict(type="path"),
             jobs=dict(type="int"),
             executable=dict(type="path", default="unaufs"),
         ),

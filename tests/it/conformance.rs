@@ -1,0 +1,13 @@
+//! One suite for all targets: what a stack of aufs branches shows must be what the new store shows, and a rollback must give back the root.
+//!
+//! ```text
+//! support/stack    a stack of branches as text, in memory, on a disk; nothing of unaufs in it
+//! bed              private mounts; unaufs, a real overlayfs and the model side by side
+//!
+//! traps, attributes, limits, random, moved                    the cases
+//! ```
+//!
+//! The tests need root, loop devices, ext4, btrfs and overlayfs; without them they say so, and fail where `CI=true`.
+
+mod bed;
+mod traps;

@@ -1,0 +1,162 @@
+//! Directories change places with symlinks, by renameat2(EXCHANGE), while unaufs works on them.
+
+use super::bed::World;
+use crate::support::needs;
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, ResolveFlags, openat2, renameat_with};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// So many exchanges in all, each of which puts a symlink where a folder or file was, or back.
+const SWAPS: u64 = 10_000;
+/// At least so many rounds of migrate, rollback, migrate, cleanup.
+const ROUNDS: usize = 3;
+
+/// A place in ROOT, and the link that it changes places with.
+struct Pair {
+    place: PathBuf,
+    link: PathBuf,
+}
+
+fn pairs(w: &World) -> Vec<Pair> {
+    let links = w.elsewhere.join("links");
+    fs::create_dir_all(&links).expect("a folder");
+    let store = w.canary.join("store");
+    // (place, what its link leads to)
+    let mut out: Vec<(String, PathBuf)> = Vec::new();
+    for cast in &w.casts {
+        let id = &cast.id;
+        for inside in ["", "/etc", "/data", "/many", "/many/deep"] {
+            let diff = format!("aufs/diff/{id}{inside}");
+            for place in [diff.clone(), format!(".unaufs/old/{diff}")] {
+                out.push((place, store.join(&diff)));
+            }
+            for new in [format!(".unaufs/new/overlay2/{id}/diff{inside}"), format!("overlay2/{id}/diff{inside}")] {
+                out.push((new, store.join(&diff)));
+            }
+        }
+        out.push((format!("aufs/layers/{id}"), w.canary.join("secret")));
+    }
+    for folder in ["containers", "image/aufs/layerdb/mounts", "image/aufs/layerdb/sha256"] {
+        for name in fs::read_dir(w.at(folder)).expect(folder).flatten() {
+            let place = format!("{folder}/{}", name.file_name().to_string_lossy());
+            out.push((place.clone(), store.join(&place)));
+            out.push((format!(".unaufs/new/{}", place.replace("/aufs/", "/overlay2/")), store.join(&place)));
+            out.push((format!(".unaufs/old/{place}"), store.join(&place)));
+        }
+    }
+    for place in [
+        "aufs/diff",
+        "aufs/layers",
+        "image/aufs",
+        ".unaufs/new/image",
+        ".unaufs/new/overlay2",
+        ".unaufs/old/aufs",
+        ".unaufs/old",
+    ] {
+        out.push((place.to_owned(), w.canary.join("store/aufs/diff")));
+    }
+    let config = format!("{}/config.v2.json", w.first("containers").strip_prefix(&w.root).expect("below").display());
+    out.push((config, w.canary.join("secret")));
+    let pair = |(n, (place, target)): (usize, (String, PathBuf))| {
+        let link = links.join(n.to_string());
+        std::os::unix::fs::symlink(target, &link).expect("a symlink");
+        Pair { place: w.at(&place), link }
+    };
+    out.into_iter().enumerate().map(pair).collect()
+}
+
+/// Exchanges the two. The way to the place may lead over a symlink that another exchange has put there: it is not followed, or this test itself
+/// would change the canary.
+fn exchange(p: &Pair) -> bool {
+    let (Some(folder), Some(name)) = (p.place.parent(), p.place.file_name()) else { return false };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(CWD, folder, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .and_then(|at| renameat_with(&at, name, CWD, &p.link, RenameFlags::EXCHANGE))
+        .is_ok()
+}
+
+/// Exchanges one pair after the other, mostly there and back again at once, until it is told to stop.
+fn swap(pairs: &[Pair], stop: &AtomicBool, swaps: &AtomicU64, seed: u64) {
+    let mut random = seed | 1;
+    while !stop.load(Ordering::Relaxed) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let p = &pairs[usize::try_from(random >> 20).unwrap_or(0) % pairs.len()];
+        if exchange(p) {
+            swaps.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_micros(random % 300));
+            // a few stay, and are met by the next verb
+            if !random.is_multiple_of(200) && exchange(p) {
+                swaps.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn many() -> String {
+    let mut out = super::bed::STACK.to_owned();
+    out += "layer\n";
+    for n in 0..150 {
+        out += &format!("f many/file{n} =x\nf many/deep/file{n} =y\nf etc/file{n} =z\nw data/gone{n}\n");
+    }
+    out + "layer\nd many\nd many/deep\nf many/deep/own =1\n"
+}
+
+#[test]
+fn symlinks_that_come_and_go() {
+    if !needs::root() {
+        return;
+    }
+    let swaps = AtomicU64::new(0);
+    let began = Instant::now();
+    let (mut round, mut worked) = (0, 0);
+    while round < ROUNDS || swaps.load(Ordering::Relaxed) < SWAPS {
+        assert!(
+            began.elapsed() < Duration::from_secs(500),
+            "{} swaps in {round} rounds",
+            swaps.load(Ordering::Relaxed)
+        );
+        let w = World::of(&many());
+        let pairs = pairs(&w);
+        for verb in [
+            &["migrate", "--yes"][..],
+            &["rollback", "--yes"],
+            &["migrate", "--yes", "--keep-going"],
+            &["cleanup", "--yes"],
+        ] {
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|s| {
+                s.spawn(|| swap(&pairs, &stop, &swaps, round as u64 * 77 + verb.len() as u64));
+                let ran = w.run_quietly(verb);
+                stop.store(true, Ordering::Relaxed);
+                worked += u64::from(matches!(ran, 0 | 3));
+            });
+            settle(&pairs);
+            w.unharmed(&format!("round {round}, {verb:?}"));
+            // what the exchanges kept from ending is ended in peace
+            if verb[0] != "cleanup" {
+                w.run(verb);
+            }
+        }
+        round += 1;
+    }
+    eprintln!(
+        "{} exchanges in {round} rounds; {worked} of {} verbs went through",
+        swaps.load(Ordering::Relaxed),
+        round * 4
+    );
+}
+
+/// Puts every link back in its place.
+fn settle(pairs: &[Pair]) {
+    let is_link = |p: &Path| fs::symlink_metadata(p).is_ok_and(|m| m.is_symlink());
+    // an inner place is reached once the outer ones are back
+    for _ in 0..4 {
+        for p in pairs.iter().filter(|p| is_link(&p.place) && !is_link(&p.link)) {
+            exchange(p);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The tests of the program as a whole, in one test program: `cargo test --test it MODULE` runs one module of it.
+//!
+//! They share a process: what changes the process (mounts, the environment, the folder it is in) belongs into a child.
+
+mod bad_input;
+mod checks;
+mod conformance;
+mod demo;
+mod docs;
+mod elsewhere;
+mod estimates;
+mod export;
+mod graph_damaged;
+mod graph_store;
+mod host_tools;
+mod hostile;
+mod ladder;
+mod merged_store;
+mod odd_layouts;
+mod old_kernel;
+mod page;
+mod plan;
+mod real_stores;
+#[path = "../support/mod.rs"]
+mod support;
+mod tarsplit_stores;
+mod verify;
