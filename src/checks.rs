@@ -312,6 +312,8 @@ table! {
         "The mode clone shares extents between the old and the new files, which btrfs and most xfs can. Here every file is copied instead. --mode link needs no space on any file system."
     "T09" Info "small room for attributes"
         "ext4 keeps all extended attributes of a file in one block, commonly 4 KiB, where the old file system allows more. A file whose attributes do not fit stops the migration with its name."
+    "T10" Warn "another driver's directory next to the new store"
+        "Without configuration dockerd looks for the directories of all its drivers. If it finds one that isn't empty next to the new store, it doesn't start: \"contains several valid graphdrivers\". Docker 1.12 has overlay2 but never looks for it. Set storage-driver in daemon.json, or move the old directory away if nobody needs it."
     "N01" Block "the folder for the new root is not free"
         "--target DIR needs a folder that is absent, empty or left by unaufs, outside of the old root. With userns-remap the last part of its path is UID.GID, as that of the old root is."
     "N02" Block "another driver's store would not go along"

@@ -378,6 +378,14 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
         }
     }
     out.extend(merge::left_references(decided));
+    out.extend(store.lost.iter().map(|l| LeftBehind {
+        kind: l.kind.clone(),
+        id: l.id.clone(),
+        name: String::new(),
+        reason: l.reason.clone(),
+        lost: l.lost.clone(),
+        counts: true,
+    }));
     out
 }
 

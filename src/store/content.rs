@@ -12,11 +12,11 @@
 use super::aufs;
 use super::driver::{Diff, Driver};
 use super::stack::Listed;
-use super::{Cause, Content, Generation, Image, Layer, MetaFile, Store};
+use super::{Cause, Content, Generation, Image, Layer, Lost, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
-use crate::docker::json;
+use crate::docker::{gojson, json};
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
 use serde::Deserialize;
@@ -413,32 +413,74 @@ fn diff_ids(config: &[u8], id: ImageId) -> Result<Vec<DiffId>> {
 }
 
 #[derive(Deserialize)]
-struct Repositories {
+struct References {
     #[serde(rename = "Repositories", default)]
-    repositories: BTreeMap<String, BTreeMap<String, String>>,
+    repositories: Repositories,
 }
 
-/// Each repository's references with the ids that they name, unchecked: from the text of `repositories.json`.
-pub fn parse_repositories(text: &[u8]) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
-    let parsed: Repositories =
+/// Each repository's references with the ids that they name, unchecked.
+pub type Repositories = BTreeMap<String, BTreeMap<String, String>>;
+
+/// From the text of `repositories.json`.
+pub fn parse_repositories(text: &[u8]) -> Result<Repositories> {
+    let parsed: References =
         serde_json::from_slice(text).map_err(|e| Error::corrupt("cannot be read").with_source(e))?;
     Ok(parsed.repositories)
 }
 
+/// A JSON file that may have been cut: all of it, or what is whole before the cut and what is wrong with the rest.
+#[derive(Debug)]
+pub struct Salvaged<T> {
+    /// What could be read.
+    pub read: T,
+    /// Why it isn't all.
+    pub lost: Option<String>,
+}
+
+/// Reads a JSON file with `parse`; where that fails, what is whole of it.
+pub fn salvage<T: Default>(text: &[u8], parse: impl Fn(&[u8]) -> Result<T>) -> Salvaged<T> {
+    let why = match parse(text) {
+        Ok(read) => return Salvaged { read, lost: None },
+        Err(_) if text.is_empty() => "the file is empty".to_owned(),
+        Err(e) => e.chain(),
+    };
+    let read = gojson::mended(text).and_then(|whole| parse(&whole).ok()).unwrap_or_default();
+    Salvaged { read, lost: Some(why) }
+}
+
+/// Notes that tags are gone with the file that held them. `kept` says how many could be read.
+pub fn lose_tags(file: &str, kept: usize, why: String, store: &mut Store, findings: &mut Vec<Finding>) {
+    let (effect, lost) = match kept {
+        0 => (
+            "images are migrated without their tags",
+            "all tags and digests; docker tag gives an image a new one".to_owned(),
+        ),
+        n => {
+            let kept = crate::text::plural(n, "tag or digest");
+            (
+                "the tags before the damage are kept",
+                format!("the tags and digests after the damage; {kept} could be read"),
+            )
+        }
+    };
+    findings.push(Finding::new("D10", file, why.clone()).effect(effect));
+    store.lost.push(Lost { kind: "tags".to_owned(), id: file.to_owned(), reason: why, lost });
+}
+
 fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     let path = format!("image/{by}/repositories.json");
-    let parsed = match root.read_opt(path, json::LIMIT) {
+    let text = match root.read_opt(path, json::LIMIT) {
         Ok(None) => return Ok(()),
-        Ok(Some(bytes)) => parse_repositories(&bytes),
-        Err(e) => Err(e),
-    };
-    let parsed = match parsed {
-        Ok(p) => p,
+        Ok(Some(text)) => text,
         Err(e) => {
-            findings.push(Finding::new("D10", "repositories.json", e.chain()).effect("images move without their tags"));
+            lose_tags("repositories.json", 0, e.chain(), store, findings);
             return Ok(());
         }
     };
+    let Salvaged { read: parsed, lost } = salvage(&text, parse_repositories);
+    if let Some(why) = lost {
+        lose_tags("repositories.json", parsed.values().map(BTreeMap::len).sum(), why, store, findings);
+    }
     for (repo, refs) in parsed {
         let mut kept = Vec::new();
         for (reference, id) in refs {

@@ -1,5 +1,7 @@
 //! What Docker will be told at its next start: `daemon.json`, its unit's command line, the version that is installed.
 
+mod beside;
+
 use super::{Machine, is_root_of};
 use crate::checks::{Finding, Level};
 use crate::disk::{Dir, fault};
@@ -27,6 +29,9 @@ pub struct DaemonJson {
 pub fn parse(text: &[u8]) -> Result<DaemonJson> {
     let v: serde_json::Value =
         serde_json::from_slice(text).map_err(|e| Error::corrupt("it is not JSON").with_source(e))?;
+    if !v.is_object() && !v.is_null() {
+        return Err(Error::corrupt("it is JSON, but not an object"));
+    }
     let string = |name: &str| v.get(name).and_then(|s| s.as_str()).filter(|s| !s.is_empty()).map(str::to_owned);
     let feature = v.get("features").and_then(|f| f.get("containerd-snapshotter"));
     Ok(DaemonJson {
@@ -100,8 +105,10 @@ pub(super) fn check(
         ),
     }
     let lines = command_lines(machine);
-    if concerns(root, machine, &config, &lines) {
-        pins(&config, &file, &lines, options.to, out);
+    let concerns = concerns(root, machine, &config, &lines);
+    let mut named = false;
+    if concerns {
+        named = pins(&config, &file, &lines, options.to, out);
         if config.live_restore {
             out.push(
                 Finding::new("H12", crate::text::path(&file), "containers go on running when Docker stops")
@@ -113,6 +120,9 @@ pub(super) fn check(
     }
     swarm(root, out)?;
     let version = installed(machine);
+    if !named {
+        beside::check(root, options, version.as_deref().map(number), out)?;
+    }
     match version.as_deref().map(|v| (v, too_new_or_old(v, options.to))) {
         Some((v, Some(why))) => out.push(
             Finding::new("H17", format!("Docker {v}"), why)
@@ -169,11 +179,13 @@ fn concerns(root: &Dir, machine: &Machine, config: &DaemonJson, lines: &[Line]) 
     machine.docker_config.is_some() || is_root_of(root, &machine.file(dir.trim_start_matches('/')))
 }
 
-fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut Vec<Finding>) {
-    let mut named = false;
+/// Names what pins a driver. Does something name one, be it the target?
+fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut Vec<Finding>) -> bool {
+    let (mut named, mut any) = (false, false);
     let in_json = config.storage_driver.iter().map(|d| (file, d.clone(), true));
     let in_lines = lines.iter().filter_map(|(p, w)| Some((p.as_path(), pinned_by(w)?, false)));
     for (place, driver, json) in in_json.chain(in_lines) {
+        any = true;
         if driver == to.name() {
             named = true;
             continue;
@@ -203,6 +215,7 @@ fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut 
                 .effect("Docker starts on another driver, with an empty store"),
         );
     }
+    any
 }
 
 fn remap(root: &Dir, config: &DaemonJson, out: &mut Vec<Finding>) -> Result<()> {
@@ -288,7 +301,9 @@ mod tests {
         assert!(c.live_restore && c.containerd_store);
         assert_eq!(parse(b"{}").expect("JSON"), DaemonJson::default());
         assert_eq!(parse(br#"{"storage-driver":7,"live-restore":"yes"}"#).expect("JSON"), DaemonJson::default());
-        assert!(parse(b"{,}").is_err());
+        for bad in ["{,}", "[]", "\"overlay2\"", "", "7"] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::docker::driver::Role;
 use crate::docker::json;
 use crate::error::Result;
 use crate::ids::{ImageId, LayerId, Sha256};
-use crate::store::content::Chains;
+use crate::store::content::{self, Chains};
 use crate::store::driver::Driver;
 use crate::store::stack::Listed;
 use crate::store::{Cause, Content, Image, Layer, MetaFile, Store};
@@ -355,14 +355,18 @@ impl Import<'_> {
         }
         let newer = self.root.has("repositories-aufs")?;
         let file = if newer { "repositories-aufs" } else { "repositories" };
-        let Some(read) = self.root.read_opt(file, json::LIMIT).transpose() else { return Ok(()) };
-        let read = match read.and_then(|text| references::read(&text)) {
-            Ok(read) => read,
+        let text = match self.root.read_opt(file, json::LIMIT) {
+            Ok(None) => return Ok(()),
+            Ok(Some(text)) => text,
             Err(e) => {
-                self.findings.push(Finding::new("D10", file, e.chain()).effect("images move without their tags"));
+                content::lose_tags(file, 0, e.chain(), self.store, self.findings);
                 return Ok(());
             }
         };
+        let content::Salvaged { read, lost } = content::salvage(&text, references::read);
+        if let Some(why) = lost {
+            content::lose_tags(file, read.names.len(), why, self.store, self.findings);
+        }
         for problem in read.problems {
             let finding = Finding::new("G03", file, crate::text::text(&problem.chain()));
             self.findings.push(finding.effect(problem.hint_text().unwrap_or_default()));
