@@ -9,6 +9,7 @@
 //! Both generations give the same [`Store`]; nothing after this folder asks which one it was. One damaged object is a
 //! [`Finding`] and a reason in its `broken`, never the end of the run.
 
+pub mod absent;
 pub mod aufs;
 pub mod boot;
 pub mod containers;
@@ -19,7 +20,7 @@ pub mod native;
 pub mod stack;
 
 use crate::checks::Finding;
-use crate::disk::{Dir, FileType};
+use crate::disk::{Dir, FileType, mounts};
 use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Kind, Result};
@@ -322,6 +323,14 @@ pub fn attached(root: &Dir, name: &str) -> Result<()> {
     let shown = root.show(name.as_bytes());
     let what = match root.try_open(name.as_bytes()) {
         Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::XDEV) if mounts::onto_itself(&root.label().join(name))? => {
+            return Err(Error::new(
+                Kind::Blocked,
+                format!("{shown} is mounted onto itself: Docker left that when it ended"),
+            )
+            .hint(format!("umount {shown} (nothing has to be copied: the same files are below)"))
+            .loss("nothing; nothing was changed"));
+        }
         Err(Errno::XDEV) => "is a mount point",
         Err(Errno::LOOP | Errno::NOTDIR) if root.stat(name)?.kind == FileType::Symlink => "is a symlink",
         Err(Errno::LOOP | Errno::NOTDIR) => "is not a folder",
@@ -345,54 +354,21 @@ pub fn open(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     for name in ["aufs", "image", "containers"] {
         attached(root, name)?;
     }
+    if let Some(gone) = absent::layers_gone(root)? {
+        return Err(gone);
+    }
     if !root.has("aufs/diff")? {
-        return Err(no_store(root)?);
+        return Err(absent::no_store(root)?);
     }
     let content = root.has("image/aufs")?;
     // a Docker from 1.10 on leaves graph/ in place after converting it: it counts only where something in it is not converted
-    if root.has("graph")? && (!content || graph::to_convert(root)?) {
+    if root.has("graph")? && !content || graph::to_convert(root)? {
         return graph::read(root);
     }
     if content {
         return content::read(root);
     }
-    Err(no_store(root)?)
-}
-
-/// Why there is nothing to migrate here, and what the user may have meant.
-fn no_store(root: &Dir) -> Result<Error> {
-    let label = crate::text::path(root.label());
-    for path in ["aufs", "image", "graph"] {
-        if root.stat_opt(path)?.is_some_and(|m| m.kind == crate::disk::FileType::Symlink) {
-            return Ok(Error::new(
-                Kind::NoStore,
-                format!("{label}/{path} is a symlink; there is no aufs store below {label}"),
-            )
-            .hint("symlinks in a data root are not followed: put the folder itself in its place"));
-        }
-    }
-    let mut subs = Vec::new();
-    for (name, _) in root.list()? {
-        if remapped(&name) && root.has([&name[..], b"/aufs"].concat())? {
-            subs.push(format!("{label}/{}", String::from_utf8_lossy(&name)));
-        }
-    }
-    let e = Error::new(Kind::NoStore, format!("there is no aufs store at {label}"));
-    if let Some(sub) = subs.first() {
-        return Ok(e.hint(format!("the store of a Docker with userns-remap is below: use --root {sub}")));
-    }
-    if root.has(".unaufs")? {
-        return Ok(e.hint("unaufs has worked here; `unaufs status` tells where it stands"));
-    }
-    for driver in ["overlay2", "overlay", "btrfs", "devicemapper", "zfs", "vfs"] {
-        if root.has(format!("image/{driver}"))? {
-            return Ok(e.hint(format!("this Docker uses {driver}; there is nothing to migrate")));
-        }
-    }
-    if root.has("aufs")? {
-        return Ok(e.hint("there is a folder aufs/ but neither image/aufs nor graph/ beside it: the metadata are lost"));
-    }
-    Ok(e.hint("a Docker data root has folders like aufs/, image/ and containers/; give it with --root"))
+    Err(absent::no_store(root)?)
 }
 
 /// `<uid>.<gid>`: the sub-root of a daemon with userns-remap (FORMATS 0).

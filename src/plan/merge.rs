@@ -269,5 +269,6 @@ pub fn left_references(decided: &Decisions) -> impl Iterator<Item = LeftBehind> 
         reason: lost_reference(theirs),
         lost: "the name only; the old image moves under its id".to_owned(),
         counts: true,
+        held_by: None,
     })
 }

@@ -44,6 +44,55 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
                 findings.push(removing("aufs/mnt", &name));
             }
         }
+        below_mnt(&mnt, findings)?;
+    }
+    Ok(out)
+}
+
+/// Names what was written below a mount point while nothing was mounted there. One that is mounted now is named by check H02.
+fn below_mnt(mnt: &Dir, findings: &mut Vec<Finding>) -> Result<()> {
+    for stray in strays(mnt)? {
+        let shown: Vec<String> = stray.names.iter().map(|n| crate::text::bytes(n)).collect();
+        let more =
+            if stray.count > shown.len() { format!(" and {} more", stray.count - shown.len()) } else { String::new() };
+        findings.push(
+            Finding::new(
+                "D13",
+                format!("aufs/mnt/{}", crate::text::bytes(&stray.name)),
+                format!("it holds {}{more}", shown.join(", ")),
+            )
+            .fix("copy what you need to another place")
+            .effect("not migrated; unaufs cleanup deletes it"),
+        );
+    }
+    Ok(())
+}
+
+/// What is below a mount point of aufs on which nothing is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// The mount point's name in `aufs/mnt`.
+    pub name: Vec<u8>,
+    /// How many names it holds.
+    pub count: usize,
+    /// The first of them.
+    pub names: Vec<Vec<u8>>,
+}
+
+/// Looks below the mount points in `aufs/mnt`.
+pub fn strays(mnt: &Dir) -> Result<Vec<Stray>> {
+    const SHOWN: usize = 3;
+    let mut out = Vec::new();
+    for (name, kind) in mnt.list()? {
+        // a mount point isn't entered
+        let Some(dir) = (kind == FileType::Directory).then(|| mnt.try_open(&name).ok()).flatten() else { continue };
+        let mut names: Vec<Vec<u8>> = dir.list()?.into_iter().map(|(n, _)| n).collect();
+        if !names.is_empty() {
+            let count = names.len();
+            names.sort();
+            names.truncate(SHOWN);
+            out.push(Stray { name, count, names });
+        }
     }
     Ok(out)
 }

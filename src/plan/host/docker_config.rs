@@ -6,7 +6,7 @@ use super::{Machine, is_root_of};
 use crate::checks::{Finding, Level};
 use crate::disk::{Dir, fault};
 use crate::docker::driver::Target;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::plan::Options;
 use std::path::{Path, PathBuf};
 
@@ -136,6 +136,22 @@ pub(super) fn check(
         None => unseen.push("H17"),
     }
     Ok(version)
+}
+
+/// Adds where Docker's configuration says that its data root is, to an error that says there is none at ROOT.
+pub fn pointed(e: Error, root: &Dir, machine: &Machine) -> Error {
+    let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
+    let config = Machine::small(&file).ok().and_then(|text| parse(&text).ok()).unwrap_or_default();
+    let told =
+        config.data_root.or_else(|| command_lines(machine).iter().find_map(|(_, w)| super::process::data_root(w)));
+    let other = told.map(|dir| machine.file(dir.trim_start_matches('/'))).filter(|dir| !is_root_of(root, dir));
+    match other.filter(|dir| e.kind() == Kind::NoStore && dir.join("aufs").is_dir()) {
+        Some(dir) => {
+            let dir = crate::text::path(&dir);
+            e.hint(format!("Docker's own configuration says that its data root is {dir}: use --root {dir}"))
+        }
+        None => e,
+    }
 }
 
 /// A file with dockerd's words in it, comments left out.
