@@ -43,7 +43,7 @@ impl Roots {
         if let Some(target) = &g.target {
             target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path is not UTF-8"))?;
             let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
-            let run = new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
+            let run = new.as_ref().map(last_run).transpose()?.flatten();
             if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
                 let theirs = crate::text::text(&run.plan.root.path);
                 return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))

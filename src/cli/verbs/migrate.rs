@@ -26,7 +26,7 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
         lock = lock.map(|l| l.and(new)).transpose()?;
     }
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
-    let last = new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
+    let last = new.as_ref().map(last_run).transpose()?.flatten();
     if let Some(run) = last.as_ref().filter(|r| r.state != State::Switched) {
         run.supported()?;
     }
