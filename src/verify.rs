@@ -230,6 +230,18 @@ pub fn carried(
         let name = c.name();
         let one = || -> Result<()> {
             let ((from, last), (to, _)) = (old.parent_of(&c.path)?, new.parent_of(&c.path)?);
+            for link in &c.links {
+                let (holder, at) = match link.path.is_empty() {
+                    true => (to.again()?, last),
+                    false => (to.open(last)?, &link.path[..]),
+                };
+                if holder.read_link(at)? != link.to {
+                    seen.differ("carried", &name, &link.path, "the symlink points elsewhere");
+                }
+                if link.path.is_empty() {
+                    return Ok(());
+                }
+            }
             let leave = c.leave.iter().cloned().collect();
             let (from, to, file) = match from.stat(last)?.is_dir() {
                 true if c.mount => return Ok(()),

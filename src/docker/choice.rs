@@ -12,7 +12,8 @@
 //!
 //! One that is there is started on; with a second one dockerd ends ("contains several valid graphdrivers"). vfs never counts. Docker 1.12
 //! has overlay2, counts it as a second one, and does not look for it. From 23 on aufs, overlay and devicemapper have to be named, and 29
-//! uses containerd's store where no driver is there (FORMATS 9.2, 9.3).
+//! uses containerd's store where no driver is there (FORMATS 9.2, 9.3). A build may lack a driver, as
+//! Debian's 28.5 lacks zfs: then its directory does not count.
 
 use serde::{Deserialize, Serialize};
 

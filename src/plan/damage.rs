@@ -41,7 +41,10 @@ pub struct Named {
 impl Named {
     fn shown(&self) -> String {
         match self.name.as_str() {
-            "" => self.id.trim_start_matches("sha256:").chars().take(12).collect(),
+            "" => match self.id.trim_start_matches("sha256:") {
+                hex if hex.bytes().all(|c| c.is_ascii_hexdigit()) => hex.chars().take(12).collect(),
+                file => text::text(file),
+            },
             name => text::text(name),
         }
     }

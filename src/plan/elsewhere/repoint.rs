@@ -14,7 +14,7 @@ use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::json::{self, string, top_level};
 use crate::error::Result;
-use crate::store::{Container, Content, Store};
+use crate::store::{Container, Content, DRIVER, Store};
 use std::path::Path;
 
 const PATHS: [&str; 6] = ["LogPath", "HostnamePath", "HostsPath", "ResolvConfPath", "ShmPath", "MqueuePath"];
@@ -30,7 +30,12 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
         let Some(file) = c.files.iter_mut().find(|f| f.name == CONFIG) else { continue };
         let text = match &file.content {
             Content::Text(text) => text.clone(),
-            Content::Same(path) | Content::Edited(path, _) => json::as_text(&root.read(path, json::LIMIT)?)?.to_owned(),
+            Content::Same(path) => json::as_text(&root.read(path, json::LIMIT)?)?.to_owned(),
+            // mount points that were made of old volumes are among the edits
+            Content::Edited(path, changes) => {
+                let made = changes.iter().filter(|(_, v)| v != DRIVER).map(|(k, v)| (k.as_str(), v.clone()));
+                json::set(json::as_text(&root.read(path, json::LIMIT)?)?, &made.collect::<Vec<_>>())?
+            }
             Content::TarSplitOf(_) => continue,
         };
         let roots = [own.clone(), told(&text, &id).unwrap_or_else(|| own.clone())];
@@ -41,6 +46,7 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
                 Content::Text(json::set(&text, &changes)?)
             }
             Content::Edited(path, mut first) => {
+                first.retain(|(key, _)| changes.iter().all(|(k, _)| k != key));
                 first.extend(changes);
                 Content::Edited(path, first)
             }

@@ -55,7 +55,8 @@ fn said(version: Version, choice: &Choice) -> String {
     };
     match choice {
         Choice::Several(all) => {
-            format!("{docker} doesn't start here: \"contains several valid graphdrivers: {}\"", all.join(", "))
+            let all = all.join(", ");
+            format!("{docker} doesn't start here: it finds directories of several drivers ({all}) and doesn't choose")
         }
         Choice::Unnamed(driver) => format!("{docker} doesn't start here: {driver} is deprecated and has to be named"),
         Choice::Starts(driver) => format!("{docker} starts on {driver}"),
