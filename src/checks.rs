@@ -181,7 +181,7 @@ macro_rules! table {
 // D: what is in the store; L: the content of layers; C: containers; H: the host; T: the target.
 table! {
     "C01" Warn "container without a readable config"
-        "A folder in containers/ holds no config.v2.json, an empty one, or one that is not JSON. Docker itself cannot load such a container. It stays where it is, with its data; nothing of it is deleted."
+        "Docker can't load this container: its config.v2.json or hostconfig.json is missing, empty, cut, or has a value of another type than Docker expects. The container stays where it is, with its data. On a few files dockerd itself crashes at every start, for example a hostconfig.json that holds null: the directory of such a container is set aside in .unaufs/old, and comes back with rollback."
     "C02" Info "container of another storage driver"
         "The container belongs to another driver than aufs (Driver in its config). It is not touched."
     "C03" Warn "container marked as running"
@@ -189,7 +189,7 @@ table! {
     "C04" Warn "container that cannot move"
         "A layer that the container needs is missing or damaged. Its configuration and what is left of its data stay in the old store."
     "C05" Warn "container whose layer order is unclear"
-        "aufs/layers and layerdb name different layers below this container. aufs/layers is what aufs mounted, so it is followed."
+        "The list of the layers below a container, in aufs/layers, is empty, cut or missing after a crash, or the record in layerdb is. What one source lost is taken from another: layerdb, or the image that the container's configuration names. A list that names directories which only aufs knows is followed, since those were mounted. Where the sources contradict each other the container stays behind (C04)."
     "D01" Warn "damaged layer"
         "A layer's folder or metadata is missing or unreadable. The layer, every layer on top of it, and every image and container that needs them stay behind in the old store."
     "D02" Warn "layer without tar-split"

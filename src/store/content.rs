@@ -277,7 +277,9 @@ fn image_layer(
         Some(Diff::Here) => None,
         Some(Diff::Moved(rel)) => Some(rel.clone()),
         None => {
-            broken = Some(format!("its directory {} is missing", driver.written_by.folder(&id)));
+            let folder = driver.written_by.folder(&id);
+            let home = folder.rsplit_once('/').map_or("", |(home, _)| home);
+            broken = Some(format!("its directory in {home} is missing"));
             held_by = None;
             None
         }
@@ -423,6 +425,10 @@ pub type Repositories = BTreeMap<String, BTreeMap<String, String>>;
 
 /// From the text of `repositories.json`.
 pub fn parse_repositories(text: &[u8]) -> Result<Repositories> {
+    // Go takes no array for a struct
+    if text.iter().find(|c| !c.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Error::corrupt("it holds no JSON object"));
+    }
     let parsed: References =
         serde_json::from_slice(text).map_err(|e| Error::corrupt("cannot be read").with_source(e))?;
     Ok(parsed.repositories)
