@@ -17,6 +17,7 @@ pub mod content;
 pub mod driver;
 pub mod graph;
 pub mod native;
+pub mod probe;
 pub mod stack;
 
 use crate::checks::Finding;
@@ -158,6 +159,8 @@ pub struct Container {
     pub crashes_docker: bool,
     /// It has no `NetworkSettings`, on which a new dockerd would crash.
     pub no_networks: bool,
+    /// Of one that cannot move: its writable layer as the driver alone knows it, where the list and all directories are whole.
+    pub on_disk: Option<Layer>,
     /// The files of its folder to write anew; the old ones are kept for the way back.
     pub files: Vec<ContainerFile>,
 }

@@ -9,6 +9,7 @@
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
+use crate::layer::view::Chain;
 use crate::store::{Content, Store};
 use crate::tar::branchtar;
 use crate::tar::digest;
@@ -137,9 +138,18 @@ impl<'s> Layers<'s> {
 
     /// Writes all that a layer and those below it show as one tar, as `docker export` does. Returns the number of sockets left out.
     pub fn flatten(&self, id: &LayerId, out: &mut dyn Write) -> Result<u64> {
-        let chain = self.store.chain(self.root, id)?;
+        self.flattened(&self.store.chain(self.root, id)?, out)
+    }
+
+    /// The same of a container's layers as the driver alone knows them.
+    pub fn flatten_on_disk(&self, layer: &crate::store::Layer, out: &mut dyn Write) -> Result<u64> {
+        let chain = crate::store::driver::chain(self.root, self.store.written_by, &self.store.layers, layer)?;
+        self.flattened(&chain, out)
+    }
+
+    fn flattened(&self, chain: &Chain, out: &mut dyn Write) -> Result<u64> {
         let mut tar = TarWriter::new(out);
-        let counts = viewtar::append(&chain, None, self.owners, &mut tar)?;
+        let counts = viewtar::append(chain, None, self.owners, &mut tar)?;
         tar.finish()?;
         Ok(counts.sockets)
     }

@@ -97,6 +97,7 @@ impl Damage {
         let only_itself = self.containers.len() + self.images.len() + self.layers <= n;
         let list = |all: &[Named]| names(all, 3);
         match self.kind.as_str() {
+            "file" => format!("{} can't be read ({}): {reason}", plural(n, "file"), list(&self.causes)),
             "tags" => format!("Tags are lost with {}: {reason}", list(&self.causes)),
             "tag" => format!("{} can't be kept ({}): {reason}", plural(n, "tag"), list(&self.causes)),
             "container" => {

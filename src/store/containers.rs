@@ -64,7 +64,11 @@ pub fn read_one(
 ) -> Result<Container> {
     let folder = dir.open(id.as_str())?;
     let mut c = describe(&folder, id, boot::CONFIG, driver.written_by, findings);
-    if c.broken.is_some() || c.foreign {
+    if c.foreign {
+        return Ok(c);
+    }
+    if c.broken.is_some() {
+        c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
         return Ok(c);
     }
     for name in REWRITTEN {
@@ -83,8 +87,34 @@ pub fn read_one(
     }
     if let Err(e) = read_mount(root, &mut c, driver, chains, store, findings) {
         stays(&mut c, &e, findings);
+        c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
     }
     Ok(c)
+}
+
+/// The writable layer that a container's record names, if nothing else of it can be used.
+fn mount_id(root: &Dir, c: &Container, driver: &Driver) -> Option<LayerId> {
+    let path = format!("image/{}/layerdb/mounts/{}/mount-id", driver.written_by, c.id);
+    LayerId::parse(&text_of(&root.read(path, SMALL).ok()?).ok()?).ok()
+}
+
+/// A container's layers as aufs would mount them, whatever the metadata say: enough to export its files.
+pub fn on_disk(driver: &Driver, id: LayerId) -> Option<Layer> {
+    let Some(Listed::Whole(lowers)) = driver.layers.get(&id).filter(|_| driver.written_by == WrittenBy::Aufs) else {
+        return None;
+    };
+    let there = std::iter::once(&id).chain(lowers).all(|l| driver.diffs.contains_key(l));
+    there.then(|| Layer {
+        moved_to: driver.moved_to(&id),
+        role: Role::Container,
+        lowers: lowers.clone(),
+        chain: None,
+        diff: None,
+        tar_split: false,
+        broken: None,
+        held_by: None,
+        id,
+    })
 }
 
 /// The edit without which a new dockerd would crash.
@@ -115,6 +145,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         broken: None,
         held_by: None,
         crashes_docker: false,
+        on_disk: None,
         no_networks: false,
         files: Vec::new(),
     };

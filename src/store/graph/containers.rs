@@ -92,6 +92,7 @@ fn read_one(
     let folder = dir.open(id.as_str())?;
     let mut c = containers::describe(&folder, id, file, driver.written_by, findings);
     if c.broken.is_some() || c.foreign {
+        c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
         return Ok(c);
     }
     if file == OLD_CONFIG && folder.has(CONFIG)? {
@@ -105,6 +106,7 @@ fn read_one(
     let made = placed.and_then(|image| convert(&folder, &mut c, file, image, findings));
     if let Err(e) = made {
         containers::stays(&mut c, &e, findings);
+        c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
     }
     Ok(c)
 }
