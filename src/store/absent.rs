@@ -16,8 +16,10 @@ pub fn layers_gone(root: &Dir) -> Result<Option<Error>> {
         Some(dir) => dir.list()?.len(),
         None => 0,
     };
+    let is_id = |(name, _): &(Vec<u8>, FileType)| name.len() == 64;
     let count = |path: &str| -> Result<usize> {
-        Ok(root.open_opt(path)?.map(|d| d.list()).transpose()?.map_or(0, |l| l.len()))
+        let list = root.open_opt(path)?.map(|d| d.list()).transpose()?.unwrap_or_default();
+        Ok(list.into_iter().filter(is_id).count())
     };
     let records = count("image/aufs/layerdb/sha256")?.max(count("graph")?);
     if diff > 0 || records == 0 {

@@ -19,7 +19,6 @@ use crate::store::containers::{self, REWRITTEN};
 use crate::store::content::Chains;
 use crate::store::driver::Driver;
 use crate::store::{Container, ContainerFile, Content, DRIVER, MetaFile, Store};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// Is there a container that no Docker has converted yet?
@@ -181,27 +180,21 @@ fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings
     Ok(())
 }
 
-/// Volumes as Docker up to 1.6 noted them.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct OldVolumes {
-    #[serde(rename = "Volumes")]
-    volumes: Option<BTreeMap<String, Option<String>>>,
-    #[serde(rename = "VolumesRW")]
-    writable: Option<BTreeMap<String, Option<bool>>>,
-    #[serde(rename = "MountPoints")]
-    points: Option<BTreeMap<String, serde::de::IgnoredAny>>,
-}
-
 /// `MountPoints` for a container from before 1.7, which has `Volumes` instead. Docker made this up itself until 18.03.
 ///
 /// Docker's own volumes of that time are folders in `vfs/dir`. They are mounted from where they are, like a host's folder:
 /// that works on every Docker, needs no symlink in `volumes/`, and no `docker volume prune` can take them away.
 fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Result<Option<String>> {
-    let old: OldVolumes =
-        serde_json::from_str(config).map_err(|e| Error::corrupt("its volumes cannot be read").with_source(e))?;
-    let volumes = old.volumes.unwrap_or_default();
-    if volumes.is_empty() || old.points.is_some_and(|p| !p.is_empty()) {
+    let top = json::top_level(config)?;
+    // null leaves a field alone
+    let field = |name: &str| top.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
+    let bad = |e| Error::corrupt("its volumes cannot be read").with_source(e);
+    let volumes: BTreeMap<String, Option<String>> =
+        field("Volumes").map(serde_json::from_str).transpose().map_err(bad)?.unwrap_or_default();
+    let writable: BTreeMap<String, Option<bool>> =
+        field("VolumesRW").map(serde_json::from_str).transpose().map_err(bad)?.unwrap_or_default();
+    let has_points = field("MountPoints").map(json::top_level).transpose()?.is_some_and(|p| !p.entries().is_empty());
+    if volumes.is_empty() || has_points {
         return Ok(None);
     }
     let mut points = Vec::new();
@@ -217,7 +210,7 @@ fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Res
             let effect = "it is mounted from there as before; docker volume ls does not list it";
             findings.push(Finding::new("G10", c.subject(), crate::text::text(&what)).effect(effect));
         }
-        let writable = old.writable.as_ref().and_then(|w| w.get(&destination)).copied().flatten().unwrap_or(false);
+        let writable = writable.get(&destination).copied().flatten().unwrap_or(false);
         let [key, source] = [&destination, &source].map(|s| json::string(s));
         // the fields of a bind mount as Docker 1.9 wrote them
         points.push(format!(
