@@ -1,4 +1,4 @@
-//! The command line (DESIGN section 3). Stdout carries results, stderr progress and errors.
+//! The command line. Stdout carries results, stderr progress and errors.
 
 pub mod args;
 pub mod log;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
-//! could be led out of ROOT by a symlink; a name below an open descriptor cannot (DESIGN promise 8). Everything that touches
+//! could be led out of ROOT by a symlink; a name below an open descriptor cannot. Everything that touches
 //! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion,
 //! [`btrfs_ioctl`] subvolumes, [`here`] fast questions about many names of one folder.
 
@@ -40,6 +40,8 @@ pub struct Dir {
     fd: OwnedFd,
     /// Where it was when it was opened: for messages and for programs that need a path, never for opening.
     label: PathBuf,
+    /// Follow a mount of the same file system.
+    binds: bool,
 }
 
 /// `openat2` came with Linux 5.6; aufs hosts run kernels from 3.10 on. Set once it has failed with ENOSYS.
@@ -59,7 +61,7 @@ impl Dir {
     pub fn open_named(path: &Path) -> Result<Dir> {
         let real = std::fs::canonicalize(path).on(|| format!("open {}", path.display()))?;
         let fd = rustix::fs::open(&real, DIR_FLAGS, Mode::empty()).on(|| format!("open {}", real.display()))?;
-        Ok(Dir { fd, label: real })
+        Ok(Dir { fd, label: real, binds: false })
     }
 
     /// Opens a directory below this one. `rel` may have several components; none may be a symlink, `..` or a mount point.
@@ -92,7 +94,7 @@ impl Dir {
     /// Opens a directory below this one, with the plain errno: ENOTDIR or ELOOP when something else is in the way.
     pub fn try_open(&self, rel: &[u8]) -> Result<Dir, Errno> {
         let fd = self.open_beneath(rel, DIR_FLAGS)?;
-        Ok(Dir { fd, label: self.label.join(os(rel)) })
+        Ok(Dir { fd, label: self.label.join(os(rel)), binds: self.binds })
     }
 
     fn open_beneath(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -108,6 +110,8 @@ impl Dir {
             match rustix::fs::openat2(&self.fd, rel, flags, Mode::empty(), how) {
                 // ENOSYS: before 5.6. EPERM: some container sandboxes answer so for calls that they do not know.
                 Err(Errno::NOSYS | Errno::PERM) => {}
+                // by components a mount of the same file system is followed, and no other
+                Err(Errno::XDEV) if self.binds => return self.open_by_component(rel, flags),
                 other => return other,
             }
             NO_OPENAT2.store(true, Ordering::Relaxed);
@@ -141,11 +145,17 @@ impl Dir {
         at.ok_or(Errno::INVAL)
     }
 
+    /// The same directory, in which mounts of its own file system are followed: for reading only. dockerd mounts `btrfs/` on itself while
+    /// it runs (FORMATS 11.31).
+    pub fn through_binds(self) -> Dir {
+        Dir { binds: true, ..self }
+    }
+
     /// A second handle with a read position of its own.
     pub fn again(&self) -> Result<Dir> {
         let fd =
             rustix::fs::openat(&self.fd, ".", DIR_FLAGS, Mode::empty()).on(|| format!("open {}", self.show(b"")))?;
-        Ok(Dir { fd, label: self.label.clone() })
+        Ok(Dir { fd, label: self.label.clone(), binds: self.binds })
     }
 
     /// Where the directory was when it was opened. Not for opening anything.

@@ -1,6 +1,6 @@
 //! The one error type: what happened, on which object, why, what to do, what is lost.
 //!
-//! The kind decides the exit code, in [`Kind::exit_code`] and nowhere else (DESIGN section 3).
+//! The kind decides the exit code, in [`Kind::exit_code`] and nowhere else.
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -20,10 +20,10 @@ pub mod make;
 pub mod merge;
 pub mod quirks;
 pub mod scan;
-pub mod shown;
 pub mod stack;
 pub mod stored;
 pub mod switch;
+pub mod whiteouts;
 
 use crate::checks::Finding;
 use crate::disk::copy::Transfer;
@@ -194,6 +194,9 @@ pub struct DockerFacts {
     pub running: bool,
     /// The driver of the old store.
     pub driver: String,
+    /// Which Dockers may have written the old store last, as far as it shows.
+    #[serde(default)]
+    pub wrote: String,
 }
 
 /// Counts for the first lines of a report.
@@ -224,14 +227,14 @@ pub struct Estimate {
     pub driver: Target,
     /// The mode.
     pub mode: Mode,
-    /// Bytes of disk that are taken.
+    /// Bytes of disk that are taken at most.
     pub new_bytes: u64,
-    /// Inodes that are taken.
+    /// Inodes that are taken at most.
     pub new_inodes: u64,
     /// Bytes of disk that the new store shares with the old one until `cleanup`.
     #[serde(default)]
     pub shared_bytes: u64,
-    /// Bytes of content that are read and written.
+    /// Bytes of content that are read and written at most.
     #[serde(default)]
     pub written_bytes: u64,
     /// At least so long.
@@ -241,12 +244,9 @@ pub struct Estimate {
     /// Could this driver and mode be used here at all, room apart?
     #[serde(default)]
     pub possible: bool,
-    /// Are the numbers counted? Otherwise they are an upper bound.
-    #[serde(default)]
-    pub counted: bool,
-    /// Does it fit?
+    /// Does it fit, even if it takes all that?
     pub fits: bool,
-    /// If not, why.
+    /// If it may not fit, why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why_not: Option<String>,
     /// Is it what this plan does?

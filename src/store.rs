@@ -17,6 +17,7 @@ pub mod content;
 pub mod driver;
 pub mod graph;
 pub mod native;
+pub mod old_fields;
 pub mod probe;
 pub mod stack;
 
@@ -27,6 +28,7 @@ use crate::docker::json;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
 use crate::layer::view::Chain;
+use crate::tar::viewtar::Shift;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -199,6 +201,23 @@ pub enum Content {
 }
 
 impl Content {
+    /// Sets further top-level values of a JSON file; of two values for one key the later one counts.
+    pub fn change(&mut self, more: Vec<(String, String)>) -> Result<()> {
+        match self {
+            Content::Same(path) if !more.is_empty() => *self = Content::Edited(std::mem::take(path), more),
+            Content::Edited(_, changes) => {
+                changes.retain(|(key, _)| more.iter().all(|(other, _)| other != key));
+                changes.extend(more);
+            }
+            Content::Text(text) => {
+                let more: Vec<(&str, String)> = more.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+                *text = json::set(text, &more)?;
+            }
+            Content::Same(_) | Content::TarSplitOf(_) => {}
+        }
+        Ok(())
+    }
+
     /// The bytes, with `driver` as the driver's name; none where they are made by reading a layer. `base` stands for ROOT.
     pub fn bytes(&self, base: &Dir, driver: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         Ok(match self {
@@ -291,6 +310,21 @@ impl Store {
         let found = self.layers.get(layer);
         let layer = found.ok_or_else(|| Error::corrupt(format!("there is no layer {}", layer.short())))?;
         driver::chain(root, self.written_by, &self.layers, layer)
+    }
+
+    /// The container's user 0 as the host numbers it. A Docker with userns-remap makes the directories of image layers and init layers as that
+    /// user, and never changes them; whatever the root is called, and wherever it is parked. Most of them decide: an odd one is damage.
+    pub fn owners(&self, root: &Dir) -> Shift {
+        let mut found: BTreeMap<(u32, u32), usize> = BTreeMap::new();
+        for layer in self.layers.values().filter(|l| l.role != Role::Container && l.broken.is_none()) {
+            // a layer that cannot be read is named when it is measured
+            let meta = self.chain(root, &layer.id).and_then(|chain| chain.branch(0)?.dir.meta());
+            if let Ok(m) = meta {
+                *found.entry((m.uid, m.gid)).or_default() += 1;
+            }
+        }
+        let most = found.into_iter().max_by_key(|(_, n)| *n);
+        most.map_or(Shift::default(), |((uid, gid), _)| Shift { uid, gid })
     }
 
     /// Where the tar-split data of each layer that has some comes from.

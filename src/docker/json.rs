@@ -1,7 +1,7 @@
 //! Docker's JSON, edited as text: what is not changed stays byte for byte.
 //!
 //! Decoding into numbers and encoding again turns 9223372036854775807 into 9223372036854776000, and dockerd then refuses the
-//! container; it also sorts keys and escapes `<`. So one value is replaced where it stands (FORMATS 8.7, DESIGN section 4).
+//! container; it also sorts keys and escapes `<`. So one value is replaced where it stands (FORMATS 8.7).
 
 use crate::error::{Error, Result};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};

@@ -6,7 +6,6 @@ use super::existing::Existing;
 use super::host::Host;
 use super::quirks::Quirk;
 use super::scan::Facts;
-use super::shown::Shown;
 use super::*;
 use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
@@ -30,8 +29,6 @@ pub struct Found<'a> {
     pub host: Host,
     /// Volumes.
     pub volumes: usize,
-    /// What each stack of layers shows, counted.
-    pub shown: BTreeMap<LayerId, Shown>,
     /// How long Docker's files in the old root are, by path.
     pub sizes: BTreeMap<String, u64>,
     /// How fast the layers were read.
@@ -58,6 +55,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
     content::layers(&layers, options.to, found, &mut checks);
     content::quirks(&found.quirks, &mut checks);
     content::deep(store, options.to, &mut checks);
+    let wrote = super::host::wrote(found.store.generation, &found.host.aufs).to_owned();
     content::to_stop(&containers, found.host.docker.running, &mut checks);
     let metadata = plan_metadata(found, &wanted, &images, options.to);
     let mut elsewhere = found.elsewhere.clone();
@@ -82,7 +80,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         tool: Tool::default(),
         created: now,
         host: found.host.facts.clone(),
-        docker: found.host.docker.clone(),
+        docker: super::DockerFacts { wrote, ..found.host.docker.clone() },
         root: RootFacts { path: found.host.path.clone(), fs: found.host.fs.clone(), room: found.host.room },
         generation: store.generation,
         options: options.clone(),
@@ -111,7 +109,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
 /// Adds what the plan costs, and with that the last of the checks.
 pub fn weigh(plan: &mut Plan, found: &Found<'_>) {
     plan.estimates = estimate::all(plan, found);
-    content::space(&plan.estimates, &mut plan.checks);
+    content::space(&plan.estimates, &found.host.new_room, &mut plan.checks);
     super::fine::add_fine(&mut plan.checks, plan.generation, plan.options.to, &found.host.unseen);
     checks::allow(&mut plan.checks, &plan.options.allow);
     plan.checks
@@ -262,7 +260,7 @@ fn plan_layers(found: &Found<'_>, options: &Options, wanted: &Wanted) -> Vec<Pla
 }
 
 /// The ways a layer's files may take. A writable layer never shares inodes with the old store: overlayfs writes into its upper files in
-/// place, and the way back would be gone (PEERS B6).
+/// place, and the way back would be gone.
 fn transfer(mode: Mode, role: Role, to: Target) -> Vec<Transfer> {
     use Transfer::*;
     // no inode can be in two subvolumes; their extents can

@@ -15,7 +15,6 @@
 pub mod place;
 pub mod repoint;
 
-use super::scan::Small;
 use super::switch::STATE;
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::Room;
@@ -86,9 +85,6 @@ pub struct Size {
     /// Of these, what the folders take.
     #[serde(default)]
     pub folder_bytes: u64,
-    /// Files that a btrfs keeps in its tree.
-    #[serde(default)]
-    pub small: Small,
 }
 
 impl Size {
@@ -100,7 +96,6 @@ impl Size {
         self.bytes += s.bytes;
         self.allocated += s.allocated;
         self.folder_bytes += s.folder_bytes;
-        self.small.add(s.small);
     }
 }
 
@@ -393,7 +388,6 @@ fn note(out: &mut Counted, seen: &mut HashSet<(u64, u64)>, path: &[u8], m: &Meta
         out.size.inodes += 1;
         out.size.allocated += m.allocated;
         out.size.bytes += if m.is_file() { m.size } else { 0 };
-        out.size.small.note(m);
     }
 }
 

@@ -4,9 +4,10 @@ use super::build::{Found, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts};
-use super::{Options, Plan, estimate::Pace, existing, host, quirks, shown, switch};
+use super::{Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
+use crate::checks::Finding;
 use crate::disk::Dir;
-use crate::docker::driver::Target;
+use crate::docker::containerd::SNAPSHOTTERS;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
@@ -72,12 +73,12 @@ pub fn make_on(
         let host = host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (counted, took, host)
     });
-    let ((facts, mut unreadable), host) = (counted?, host?);
+    let ((facts, mut unreadable), mut host) = (counted?, host?);
+    add_containers(&store, &mut host.findings);
     let pace = Pace::of(took, facts.values());
     unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &facts)?;
     let volumes = count_volumes(root)?;
-    let shown = shown::all(root, &store, &facts, matches!(options.to, Target::Vfs | Target::Overlay))?;
     let sizes = sizes(root, &store)?;
     // a store of the target in the old root is not the one that a root in another place gets
     let existing = match elsewhere {
@@ -87,12 +88,41 @@ pub fn make_on(
     let state = existing.state;
     #[rustfmt::skip]
     let found =
-        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, shown, sizes, pace, existing, elsewhere };
+        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, sizes, pace, existing, elsewhere };
     let mut plan = plan(&found, options, crate::text::now());
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
     weigh(&mut plan, &found);
     Ok(plan)
+}
+
+/// Adds the containers that a Docker 29 made in containerd's store to what is said of its images.
+fn add_containers(store: &Store, findings: &mut Vec<Finding>) {
+    const SHOWN: usize = 5;
+    let all = store.containers.values().filter(|c| c.foreign && SNAPSHOTTERS.contains(&c.driver.as_str()));
+    let names: Vec<String> = all.map(|c| crate::text::text(&c.name)).collect();
+    if names.is_empty() {
+        return;
+    }
+    let more = names.len().checked_sub(SHOWN).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
+    let listed = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let what = format!("{} ({listed}{more})", crate::text::plural(names.len(), "container"));
+    let effect = "docker ps and docker images don't show them after the migration; nothing is deleted";
+    match findings.iter_mut().find(|f| f.id == "T10") {
+        Some(f) => {
+            f.message.push_str(&format!(", and {what}"));
+            f.fix = Some(
+                "docker commit and docker save what you need, before Docker stops; docker load it afterwards"
+                    .to_owned(),
+            );
+            f.effect = Some(effect.to_owned());
+        }
+        None => findings.push(
+            Finding::new("T10", "containers/", format!("Docker has {what} in containerd's store"))
+                .fix("docker commit and docker save what you need, before Docker stops; docker load it afterwards")
+                .effect(effect),
+        ),
+    }
 }
 
 /// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.
@@ -148,7 +178,13 @@ fn count(
         let counted: Vec<(&Layer, Result<Facts>)> = level
             .par_iter()
             .map(|l| {
-                let f = root.open(l.source()).and_then(|d| scan::scan(d, &folders));
+                let mut f = root.open(l.source()).and_then(|d| scan::scan(d, &folders));
+                if let Ok(f) = &mut f
+                    && f.whiteouts > 0
+                {
+                    // a layer that turns out unreadable here is found again when it is built
+                    f.idle_whiteouts = whiteouts::idle(root, store, l, f.whiteouts).unwrap_or(0);
+                }
                 progress.step(&l.id.short());
                 (*l, f)
             })

@@ -3,7 +3,6 @@
 //! Every folder is a task of its own, so that one huge layer keeps all cores busy. Memory grows with the lists of remarkable paths,
 //! which are cut at [`LIST`], not with the files.
 
-use super::estimate::tree;
 use crate::disk::here::Here;
 use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::{Error, Result};
@@ -53,22 +52,22 @@ pub struct Facts {
     pub folders: u64,
     /// Bytes of content, each inode once.
     pub bytes: u64,
-    /// Bytes that the content takes on the disk, each inode once.
+    /// Bytes that the content takes on a disk with blocks of 4 KiB, each inode once.
     pub allocated: u64,
-    /// Bytes that the folders themselves take on the disk, the root's included.
+    /// Bytes that new folders with the same names take on a disk at most, the root's included.
     #[serde(default)]
     pub folder_bytes: u64,
     /// Bytes of all names, the root's left out.
     #[serde(default)]
     pub name_bytes: u64,
-    /// Files and symlinks so small that a btrfs keeps them in its tree.
-    #[serde(default)]
-    pub small: Small,
     /// The most names that one inode has.
     #[serde(default)]
     pub most_names: u64,
     /// Whiteouts.
     pub whiteouts: u64,
+    /// Whiteouts of names that no layer below shows.
+    #[serde(default)]
+    pub idle_whiteouts: u64,
     /// Opaque folders.
     pub opaque: Paths,
     /// Inodes with more than one name.
@@ -95,33 +94,6 @@ pub struct Facts {
     pub covers: Paths,
     /// Changes when any name, type, owner, mode, size or time in the layer changes; in any order of reading.
     pub state: u64,
-}
-
-/// Small files, each inode once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Small {
-    /// Inodes.
-    pub inodes: u64,
-    /// Bytes of content.
-    pub bytes: u64,
-    /// Bytes that they take on the disk where they lie now.
-    pub allocated: u64,
-}
-
-impl Small {
-    /// Takes this inode in, if it is one.
-    pub fn note(&mut self, m: &Meta) {
-        if matches!(m.kind, FileType::RegularFile | FileType::Symlink) && (1..=tree::INLINE).contains(&m.size) {
-            self.add(Small { inodes: 1, bytes: m.size, allocated: m.allocated });
-        }
-    }
-
-    /// Adds others.
-    pub fn add(&mut self, s: Small) {
-        self.inodes += s.inodes;
-        self.bytes += s.bytes;
-        self.allocated += s.allocated;
-    }
 }
 
 /// Hashes of the paths that are folders in some layer scanned so far.
@@ -177,13 +149,14 @@ fn count_folder(scan: &Scan<'_>, dir: &Dir, spot: &Spot, mut descend: impl FnMut
     let mut f = Facts::default();
     note_attributes(&mut f, &here, b".", spot)?;
     let own = dir.meta()?;
-    f.folder_bytes = own.allocated;
     f.state = f.state.wrapping_add(state_of(spot.hash, &own));
     let mut folders = Vec::new();
+    let (mut names, mut name_bytes) = (0, 0);
     {
         // other layers' folders are added only between two levels of the tree of layers: nobody waits for this
         let below = scan.below.read().unwrap_or_else(|e| e.into_inner());
         dir.for_each(|name, kind, ino| {
+            (names, name_bytes) = (names + 1, name_bytes + name.len() as u64);
             match branch::classify(name, at_root) {
                 Name::Entry => {}
                 marker => return count_marker(&mut f, dir, spot, name, marker),
@@ -206,6 +179,9 @@ fn count_folder(scan: &Scan<'_>, dir: &Dir, spot: &Spot, mut descend: impl FnMut
             note_attributes(&mut f, &here, name, spot)
         })?;
     }
+    // an old folder may be larger than it need be, and has a block more where its attributes do not fit into the inode
+    let new = BLOCK + if names * 16 + name_bytes > 3000 { BLOCK + entries(names, name_bytes) } else { 0 };
+    f.folder_bytes = own.allocated.clamp(new, new + BLOCK);
     // whiteouts beside a name: only for folders that have whiteouts at all
     if f.whiteouts > 0 {
         for w in branch::markers(dir, Format::Aufs, at_root)?.whiteouts {
@@ -262,8 +238,7 @@ fn count_file(
     if first {
         f.inodes += 1;
         f.bytes += m.size;
-        f.allocated += m.allocated;
-        f.small.note(&m);
+        f.allocated += on_disk(&m);
         f.hardlinks += u64::from(m.nlink > 1);
     }
     Ok(())
@@ -289,7 +264,6 @@ impl Facts {
         self.allocated += f.allocated;
         self.folder_bytes += f.folder_bytes;
         self.name_bytes += f.name_bytes;
-        self.small.add(f.small);
         self.most_names = self.most_names.max(f.most_names);
         self.whiteouts += f.whiteouts;
         self.hardlinks += f.hardlinks;
@@ -335,6 +309,20 @@ impl Paths {
         let room = LIST.saturating_sub(self.first.len());
         self.first.extend(other.first.into_iter().take(room));
     }
+}
+
+/// Bytes of a block that most file systems have.
+pub const BLOCK: u64 = 4096;
+
+/// Bytes of disk that so many entries of folders take at most: 16 each and the name, in blocks that are not half full.
+pub fn entries(names: u64, name_bytes: u64) -> u64 {
+    (names * 16 + name_bytes) * 5 / 2
+}
+
+/// What the content of an inode takes where blocks have 4 KiB, and none lies within the inode.
+fn on_disk(m: &Meta) -> u64 {
+    let within = u64::from(m.size > 0 && (m.is_file() || m.kind == FileType::Symlink && m.size >= 60));
+    m.allocated.max(within).div_ceil(BLOCK) * BLOCK
 }
 
 /// Stands for a path: the hash of its folder's and of its name.

@@ -9,6 +9,7 @@ use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
 use crate::text;
+use crate::verify::Difference;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -34,6 +35,25 @@ pub struct Summary<'a> {
     /// The estimate and the truth, once the new store is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<&'a Comparison>,
+}
+
+/// As many are printed; JSON has all.
+const SHOWN: usize = 20;
+
+/// Damage that the old store had already.
+fn damaged(out: &mut String, all: &[Difference]) {
+    if all.is_empty() {
+        return;
+    }
+    let _ =
+        writeln!(out, "DAMAGED    {} in the old store; the new store has the same:", text::plural(all.len(), "name"));
+    for d in all.iter().take(SHOWN) {
+        let _ = writeln!(out, "  {d}");
+    }
+    if let Some(more) = all.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+        let _ = writeln!(out, "  and {} more; --json has all", text::count(more as u64));
+    }
+    let _ = writeln!(out, "           To repair an image, pull or build it again.");
 }
 
 /// For people.
@@ -68,15 +88,20 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let _ = writeln!(
         out,
         "verified   {}",
-        if s.outcome.verified { "yes, no difference" } else { "no: run `unaufs verify`" }
+        match (s.outcome.verified, s.outcome.damaged.is_empty()) {
+            (true, true) => "yes, no difference",
+            (true, false) => "yes; the old store has damage, which moved as it is",
+            _ => "no: run `unaufs verify`",
+        }
     );
+    damaged(&mut out, &s.outcome.damaged);
     if let Some(c) = s.compared {
         let rows: Vec<String> =
-            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (estimated {plan})")).collect();
+            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (plan: {plan})")).collect();
         let _ = writeln!(out, "took       {}", rows.join(", "));
     }
     if s.outcome.state == State::Switched {
-        match p.checks.iter().find(|c| c.id == "T10" && c.level >= Level::Warn) {
+        match p.checks.iter().find(|c| c.id == "T11" && c.level >= Level::Warn) {
             Some(c) => {
                 let _ = writeln!(out, "switched   The new store is in place, but {}.", c.message);
                 let _ = writeln!(out, "do now     {}", c.fix.as_deref().unwrap_or_default());
@@ -117,12 +142,9 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     out
 }
 
-fn pinned(to: Target) -> &'static str {
-    match to {
-        Target::Vfs => "\n           Set \"storage-driver\": \"vfs\" in daemon.json: no Docker picks vfs by itself.",
-        Target::Overlay => {
-            "\n           Set \"storage-driver\": \"overlay\" in daemon.json; Docker 24 and later do not know it."
-        }
-        _ => "",
-    }
+/// What Docker must be told before it starts on the new store.
+fn pinned(to: Target) -> String {
+    let later = if to == Target::Overlay { " Docker 24 and later don't know overlay." } else { "" };
+    let line = |l: String| format!("\n           First add {l} to daemon.json: no Docker picks {to} by itself.{later}");
+    to.pin().map(line).unwrap_or_default()
 }

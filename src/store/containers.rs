@@ -8,6 +8,7 @@
 use super::boot;
 use super::content::{Chains, SMALL, text_of};
 use super::driver::{Diff, Driver};
+use super::old_fields::{self, Changes};
 use super::stack::{self, Listed, Stack};
 use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Store};
 use crate::checks::Finding;
@@ -71,20 +72,9 @@ pub fn read_one(
         c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
         return Ok(c);
     }
-    for name in REWRITTEN {
-        if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
-            let path = format!("containers/{id}/{name}");
-            let content = match *name {
-                boot::CONFIG => {
-                    let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
-                    changes.extend(networks(&c));
-                    Content::Edited(path, changes)
-                }
-                _ => Content::Same(path),
-            };
-            c.files.push(ContainerFile { name: (*name).to_owned(), content });
-        }
-    }
+    let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
+    changes.extend(networks(&c));
+    rewrite(&folder, &mut c, boot::CONFIG, changes, findings)?;
     if let Err(e) = read_mount(root, &mut c, driver, chains, store, findings) {
         stays(&mut c, &e, findings);
         c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
@@ -129,6 +119,57 @@ pub fn stays(c: &mut Container, why: &Error, findings: &mut Vec<Finding>) {
         Finding::new("C04", c.subject(), why.chain())
             .effect("its configuration and what is left of its data stay in the old store"),
     );
+}
+
+/// Lists the files that get a new one: each that Docker may write into, with `changes` and with what no Docker of today fills in. `file` is
+/// the configuration, whichever generation wrote it.
+pub fn rewrite(
+    folder: &Dir,
+    c: &mut Container,
+    file: &str,
+    changes: Changes,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let path = |name: &str| format!("containers/{}/{name}", c.id);
+    let config = folder.read(file, json::LIMIT)?;
+    let values: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), docker_value(v))).collect();
+    let config = json::set(json::as_text(&config)?, &values)?;
+    let host = folder.read_opt(boot::HOST_CONFIG, json::LIMIT)?;
+    let (of_config, of_host) = match filled_in(&config, host.as_deref()) {
+        Ok(both) => both,
+        Err(e) => {
+            let effect = "Docker cannot load it either; what old Dockers left empty stays empty";
+            findings.push(Finding::new("C01", c.subject(), e.chain()).effect(effect));
+            Default::default()
+        }
+    };
+    let mut files = Vec::new();
+    for name in REWRITTEN.iter().filter(|n| ![boot::CONFIG, boot::HOST_CONFIG].contains(n)) {
+        if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
+            files.push((*name, Content::Same(path(name))));
+        }
+    }
+    let mut content = Content::Edited(path(file), changes);
+    content.change(of_config)?;
+    files.push((boot::CONFIG, content));
+    let mut content =
+        if host.is_some() { Content::Same(path(boot::HOST_CONFIG)) } else { Content::Text("{}".to_owned()) };
+    content.change(of_host)?;
+    files.push((boot::HOST_CONFIG, content));
+    c.files.extend(files.into_iter().map(|(name, content)| ContainerFile { name: name.to_owned(), content }));
+    Ok(())
+}
+
+/// A value as JSON while the target is not known.
+fn docker_value(value: &str) -> String {
+    if value == DRIVER { json::string(value) } else { value.to_owned() }
+}
+
+/// What to set in a container's two files.
+fn filled_in(config: &str, host: Option<&[u8]>) -> Result<(Changes, Changes)> {
+    let host = json::as_text(host.unwrap_or(b"{}")).map_err(|e| e.on(boot::HOST_CONFIG))?;
+    let of_host = old_fields::host_config(host).map_err(|e| e.on(boot::HOST_CONFIG))?;
+    Ok((old_fields::config(config, host)?, of_host))
 }
 
 /// What the container's config file says, whichever generation wrote it; and what is wrong with it.

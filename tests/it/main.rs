@@ -5,6 +5,7 @@
 mod bad_input;
 mod checks;
 mod conformance;
+mod convicts;
 mod demo;
 mod docs;
 mod elsewhere;

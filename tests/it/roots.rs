@@ -588,7 +588,7 @@ fn docker_is_foretold_next_to_another_drivers_directory() {
     fs::create_dir_all(root.root.join("devicemapper/devicemapper")).expect("mkdir");
     fs::write(root.root.join("devicemapper/devicemapper/data"), "x").expect("a file");
     let plan = root.unaufs(&["plan"]).exits(0).stdout;
-    assert!(plan.contains("T10") && plan.contains("storage-driver"), "{plan}");
+    assert!(plan.contains("T11") && plan.contains("storage-driver"), "{plan}");
     let said = root.unaufs(&["migrate", "--yes", "--progress", "none"]).exits(0).stdout;
     assert!(said.contains("doesn't start here") && !said.contains("Docker will start on"), "{said}");
 }

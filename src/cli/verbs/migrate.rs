@@ -237,7 +237,8 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     } else {
         say(&report::migrate::text(&doc, &plan))?;
     }
-    Ok(if plan.partial() || !failed.is_empty() { Ending::Code(Kind::Partial) } else { Ending::Fine })
+    let partial = plan.partial() || !failed.is_empty() || !outcome.damaged.is_empty();
+    Ok(if partial { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
 /// What is taken on the file system, if that is a btrfs: there it is no sum of files.

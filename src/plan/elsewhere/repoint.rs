@@ -14,7 +14,7 @@ use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::json::{self, string, top_level};
 use crate::error::Result;
-use crate::store::{Container, Content, DRIVER, Store};
+use crate::store::{Container, DRIVER, Store};
 use std::path::Path;
 
 const PATHS: [&str; 6] = ["LogPath", "HostnamePath", "HostsPath", "ResolvConfPath", "ShmPath", "MqueuePath"];
@@ -28,32 +28,12 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
     for c in store.containers.values_mut().filter(|c| c.broken.is_none() && !c.foreign) {
         let id = c.id.to_string();
         let Some(file) = c.files.iter_mut().find(|f| f.name == CONFIG) else { continue };
-        let text = match &file.content {
-            Content::Text(text) => text.clone(),
-            Content::Same(path) => json::as_text(&root.read(path, json::LIMIT)?)?.to_owned(),
-            // mount points that were made of old volumes are among the edits
-            Content::Edited(path, changes) => {
-                let made = changes.iter().filter(|(_, v)| v != DRIVER).map(|(k, v)| (k.as_str(), v.clone()));
-                json::set(json::as_text(&root.read(path, json::LIMIT)?)?, &made.collect::<Vec<_>>())?
-            }
-            Content::TarSplitOf(_) => continue,
-        };
-        let roots = [own.clone(), told(&text, &id).unwrap_or_else(|| own.clone())];
-        let (changes, binds) = edits(&text, &roots, &new)?;
-        file.content = match std::mem::replace(&mut file.content, Content::Text(String::new())) {
-            Content::Text(text) => {
-                let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-                Content::Text(json::set(&text, &changes)?)
-            }
-            Content::Edited(path, mut first) => {
-                first.retain(|(key, _)| changes.iter().all(|(k, _)| k != key));
-                first.extend(changes);
-                Content::Edited(path, first)
-            }
-            Content::Same(path) if changes.is_empty() => Content::Same(path),
-            Content::Same(path) => Content::Edited(path, changes),
-            other => other,
-        };
+        // what is set already is what Docker will read
+        let Some(bytes) = file.content.bytes(root, DRIVER, json::LIMIT)? else { continue };
+        let text = json::as_text(&bytes)?;
+        let roots = [own.clone(), told(text, &id).unwrap_or_else(|| own.clone())];
+        let (changes, binds) = edits(text, &roots, &new)?;
+        file.content.change(changes)?;
         out.extend(binds.iter().map(|b| bind(c, b)));
     }
     Ok(out)

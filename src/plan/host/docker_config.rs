@@ -105,9 +105,8 @@ pub(super) fn check(
         ),
     }
     let lines = command_lines(machine);
-    let concerns = concerns(root, machine, &config, &lines);
-    let mut named = false;
-    if concerns {
+    let (mut named, own) = (Pins::default(), concerns(root, machine, &config, &lines));
+    if own {
         named = pins(&config, &file, &lines, options.to, out);
         if config.live_restore {
             out.push(
@@ -118,9 +117,22 @@ pub(super) fn check(
         }
         remap(root, &config, out)?;
     }
+    if let Some(line) = options.to.pin().filter(|_| !named.target) {
+        let (to, file) = (options.to, crate::text::path(&file));
+        let effect = match to {
+            Target::Overlay => "Docker starts on another driver, with an empty store; Docker 24 and later don't start",
+            _ => "Docker starts on another driver, with an empty store",
+        };
+        out.push(
+            Finding::new("T05", file.clone(), format!("no Docker picks {to} by itself"))
+                .fix(format!("add this line to {file} before Docker starts: {line}"))
+                .effect(effect),
+        );
+    }
     swarm(root, out)?;
+    containerd(root, machine, own, out);
     let version = installed(machine);
-    if !named {
+    if !named.any {
         beside::check(root, options, version.as_deref().map(number), out)?;
     }
     match version.as_deref().map(|v| (v, too_new_or_old(v, options.to))) {
@@ -195,15 +207,24 @@ fn concerns(root: &Dir, machine: &Machine, config: &DaemonJson, lines: &[Line]) 
     machine.docker_config.is_some() || is_root_of(root, &machine.file(dir.trim_start_matches('/')))
 }
 
-/// Names what pins a driver. Does something name one, be it the target?
-fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut Vec<Finding>) -> bool {
-    let (mut named, mut any) = (false, false);
+/// What names a driver.
+#[derive(Clone, Copy, Default)]
+struct Pins {
+    /// Something names the target.
+    target: bool,
+    /// Something names a driver.
+    any: bool,
+}
+
+/// Looks at what names a driver.
+fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut Vec<Finding>) -> Pins {
+    let mut named = Pins::default();
     let in_json = config.storage_driver.iter().map(|d| (file, d.clone(), true));
     let in_lines = lines.iter().filter_map(|(p, w)| Some((p.as_path(), pinned_by(w)?, false)));
     for (place, driver, json) in in_json.chain(in_lines) {
-        any = true;
+        named.any = true;
         if driver == to.name() {
-            named = true;
+            named.target = true;
             continue;
         }
         let fix = match json {
@@ -224,14 +245,7 @@ fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut 
                 .effect("Docker looks into containerd's store, not into the new one"),
         );
     }
-    if !named && matches!(to, Target::Vfs | Target::Overlay) {
-        out.push(
-            Finding::new("T05", "daemon.json", format!("it does not name {to}"))
-                .fix(format!("set \"storage-driver\": \"{to}\" in {}", crate::text::path(file)))
-                .effect("Docker starts on another driver, with an empty store"),
-        );
-    }
-    any
+    named
 }
 
 fn remap(root: &Dir, config: &DaemonJson, out: &mut Vec<Finding>) -> Result<()> {
@@ -250,6 +264,38 @@ fn remap(root: &Dir, config: &DaemonJson, out: &mut Vec<Finding>) -> Result<()> 
         );
     }
     Ok(())
+}
+
+/// containerd's metadata below its own root.
+const METADATA: &str = "io.containerd.metadata.v1.bolt/meta.db";
+
+/// Images that a Docker 29 made in containerd's store. It uses that store until a storage driver's directory is filled, so they are hidden
+/// after the migration. `own`: ROOT is that of the Docker whose containerd keeps its files in /var/lib/containerd.
+fn containerd(root: &Dir, machine: &Machine, own: bool, out: &mut Vec<Finding>) {
+    const LIMIT: u64 = 64 << 20;
+    let below = format!("containerd/daemon/{METADATA}");
+    let beside = machine.file("var/lib/containerd").join(METADATA);
+    let mut found = vec![(below.clone(), root.read_opt(&below, LIMIT).map_err(|e| e.chain()))];
+    if own && std::fs::metadata(&beside).is_ok_and(|m| m.is_file() && m.len() <= LIMIT) {
+        found.push((crate::text::path(&beside), std::fs::read(&beside).map(Some).map_err(|e| e.to_string())));
+    }
+    for (subject, read) in found {
+        let images = match read {
+            Ok(None) => continue,
+            Ok(Some(db)) => crate::docker::containerd::images(&db).map_err(|e| e.chain()),
+            Err(e) => Err(e),
+        };
+        let what = match images {
+            Ok(0) => continue,
+            Ok(n) => format!("Docker has {} in containerd's store", crate::text::plural(n, "image name")),
+            Err(e) => format!("images in containerd's store could not be counted: {e}"),
+        };
+        out.push(
+            Finding::new("T10", subject, what)
+                .fix("docker save the images that you need, before Docker stops; docker load them after the migration")
+                .effect("docker images doesn't show them after the migration; nothing is deleted"),
+        );
+    }
 }
 
 fn swarm(root: &Dir, out: &mut Vec<Finding>) -> Result<()> {

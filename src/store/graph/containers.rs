@@ -15,10 +15,10 @@ use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::boot::{self, CONFIG, HOST_CONFIG, OLD_CONFIG};
-use crate::store::containers::{self, REWRITTEN};
+use crate::store::containers;
 use crate::store::content::Chains;
 use crate::store::driver::Driver;
-use crate::store::{Container, ContainerFile, Content, DRIVER, MetaFile, Store};
+use crate::store::{Container, Content, DRIVER, MetaFile, Store};
 use std::collections::BTreeMap;
 
 /// Is there a container that no Docker has converted yet?
@@ -167,17 +167,7 @@ fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings
     if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }
-    c.files.push(ContainerFile {
-        name: CONFIG.to_owned(),
-        content: Content::Edited(format!("containers/{}/{file}", c.id), changes),
-    });
-    for name in REWRITTEN.iter().filter(|n| **n != CONFIG) {
-        if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
-            let content = Content::Same(format!("containers/{}/{name}", c.id));
-            c.files.push(ContainerFile { name: (*name).to_owned(), content });
-        }
-    }
-    Ok(())
+    containers::rewrite(folder, c, file, changes, findings)
 }
 
 /// `MountPoints` for a container from before 1.7, which has `Volumes` instead. Docker made this up itself until 18.03.
@@ -271,29 +261,22 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
                 ),
             }
         }
-        let value = format!("[{}]", list.join(","));
-        let path = format!("containers/{id}/{HOST_CONFIG}");
-        let content = match root.read_opt(&path, json::LIMIT).and_then(|b| with_links(b, &path, value)) {
-            Ok(Some(content)) => content,
-            Ok(None) => continue,
-            Err(e) => {
-                findings.push(Finding::new("G04", c.subject(), e.chain()).effect("its links are lost"));
-                continue;
-            }
+        let Some(file) = c.files.iter_mut().find(|f| f.name == HOST_CONFIG) else { continue };
+        let set = match has_links(root, &format!("containers/{id}/{HOST_CONFIG}")) {
+            Ok(true) => continue,
+            Ok(false) => file.content.change(vec![("Links".to_owned(), format!("[{}]", list.join(",")))]),
+            Err(e) => Err(e),
         };
-        c.files.retain(|f| f.name != HOST_CONFIG);
-        c.files.push(ContainerFile { name: HOST_CONFIG.to_owned(), content });
+        if let Err(e) = set {
+            findings.push(Finding::new("G04", c.subject(), e.chain()).effect("its links are lost"));
+        }
     }
     Ok(())
 }
 
-/// The new `hostconfig.json`; `None` if it has links already.
-fn with_links(old: Option<Vec<u8>>, path: &str, links: String) -> Result<Option<Content>> {
-    let Some(bytes) = old else { return Ok(Some(Content::Text(format!("{{\"Links\":{links}}}")))) };
-    let text = json::as_text(&bytes)?;
-    let top = json::top_level(text).map_err(|e| e.on(path))?;
-    Ok(match top.get("Links").map(|l| l.get()) {
-        None | Some("null") => Some(Content::Edited(path.to_owned(), vec![("Links".to_owned(), links)])),
-        Some(_) => None,
-    })
+/// Has the host configuration links already?
+fn has_links(root: &Dir, path: &str) -> Result<bool> {
+    let Some(bytes) = root.read_opt(path, json::LIMIT)? else { return Ok(false) };
+    let top = json::top_level(json::as_text(&bytes)?).map_err(|e| e.on(path))?;
+    Ok(top.get("Links").is_some_and(|l| l.get() != "null"))
 }

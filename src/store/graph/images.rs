@@ -221,11 +221,13 @@ impl Import<'_> {
         let lowers: Vec<LayerId> =
             below.map(|b| std::iter::once(&b.id).chain(&b.lowers).cloned().collect()).unwrap_or_default();
         self.compare_with_driver(id, &lowers);
-        if let Some(why) = &layer.why_made {
-            self.findings.push(
-                Finding::new("G06", subject, why.clone())
-                    .effect("its tar is made anew, so images with this layer have other ids than on other hosts"),
-            );
+        if layer.unfit.is_some() || layer.new_id.is_some() {
+            let what: Vec<&str> = [&layer.unfit, &layer.new_id].into_iter().flatten().map(String::as_str).collect();
+            let effect = match layer.new_id {
+                Some(_) => "its id is new, and so are the ids of images with it",
+                None => "its tar is written again, as Docker 1.10 wrote it",
+            };
+            self.findings.push(Finding::new("G06", subject, what.join("; ")).effect(effect));
         }
         let layer_id = id.layer().clone();
         self.images.kept.insert(layer_id.clone(), layer_id.clone());
@@ -300,8 +302,10 @@ impl Import<'_> {
             made.parent.and_then(|parent| parents.insert(made.id, parent));
         }
         if !self.images.new.is_empty() {
+            let new_ids = self.findings.iter().any(|f| f.id == "G06");
+            let except = if new_ids { ", except where G06 names a layer with a new id" } else { "" };
             let what = format!(
-                "its {} have the ids that Docker 1.10 gave them",
+                "its {} have the ids that Docker 1.10 gave them{except}",
                 crate::text::plural(self.images.new.len(), "image")
             );
             self.findings.push(

@@ -43,7 +43,7 @@ pub(super) fn check(root: &Dir, options: &Options, installed: Option<Version>, o
         Level::Info => "later ones start on the new store".to_owned(),
         _ => "Docker doesn't use the new store until it is told to".to_owned(),
     };
-    out.push(Finding::new("T10", subject, said).level(level).fix(fix).effect(effect));
+    out.push(Finding::new("T11", subject, said).level(level).fix(fix).effect(effect));
     Ok(())
 }
 
