@@ -55,7 +55,8 @@ pub fn make_on(
     machine: &host::Machine,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    let (mut store, mut findings) = store::open(root)?;
+    let (mut store, mut findings) = store::open(root).map_err(|e| host::docker_config::pointed(e, root, machine))?;
+    findings.extend(store::probe::unreadable(root, &mut store)?);
     let elsewhere = match &options.target {
         Some(dir) => {
             let place = Place::look(std::path::Path::new(dir))?;

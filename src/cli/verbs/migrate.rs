@@ -227,6 +227,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
+        damage: &plan.damage,
         compared: compared.as_ref(),
         driver: plan.options.to,
     };
