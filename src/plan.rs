@@ -154,7 +154,7 @@ impl Default for Tool {
 }
 
 /// The machine on which the plan was made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// Its name.
     pub name: String,

@@ -123,7 +123,7 @@ deny() {
 
 # the unit, with /bin/true where the package puts the program
 unit() {
-  sed 's,^ExecStart=/usr/bin/unaufs,ExecStart=/bin/true,; /^Documentation=/d' .release/unaufs-migrate.service >"$logs/unaufs-migrate.service"
+  sed 's,/usr/lib/unaufs/docker-start,/bin/true,; /^Documentation=/d' .release/unaufs-migrate.service >"$logs/unaufs-migrate.service"
   local said
   said=$(systemd-analyze verify "$logs/unaufs-migrate.service" 2>&1) && [ -z "$said" ] || { echo "$said"; return 1; }
 }

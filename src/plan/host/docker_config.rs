@@ -9,6 +9,7 @@ use crate::docker::driver::Target;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Options;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The parts of `daemon.json` that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -309,13 +310,25 @@ fn swarm(root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     Ok(())
 }
 
-/// The version of the dockerd that is installed, by asking it. Before 1.12 daemon and client were one program.
+/// What this machine's own dockerd said: to start one takes longer than to read a small store, so it is asked once.
+static VERSION: OnceLock<Option<String>> = OnceLock::new();
+
+/// Takes the version from an earlier plan of this machine, so that dockerd is not asked at all.
+pub fn remember(version: Option<&str>) {
+    // whoever came first has it from dockerd itself
+    let _ = VERSION.set(version.map(str::to_owned));
+}
+
+/// The version of the dockerd that is installed.
 fn installed(machine: &Machine) -> Option<String> {
-    if machine.at == Path::new("/")
-        && let Some(said) = fault::docker()
-    {
-        return version_in(&said);
+    if machine.at == Path::new("/") {
+        return VERSION.get_or_init(|| fault::docker().map_or_else(|| ask(machine), |said| version_in(&said))).clone();
     }
+    ask(machine)
+}
+
+/// Asks the program. Before 1.12 daemon and client were one.
+fn ask(machine: &Machine) -> Option<String> {
     let programs = ["usr/bin/dockerd", "usr/local/bin/dockerd", "usr/sbin/dockerd", "usr/bin/docker"];
     let program = programs.iter().map(|p| machine.file(p)).find(|p| p.is_file())?;
     let client = program.ends_with("docker");
