@@ -3,9 +3,9 @@
 use super::build::{Found, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
-use crate::checks::Finding;
 use super::scan::{self, Facts, Trail};
 use super::{DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
+use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::containerd::SNAPSHOTTERS;
 use crate::error::Result;
