@@ -178,7 +178,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// May its inodes be shared with the old store? Docker writes into init layers and containers (DESIGN promise 2).
+    /// May its inodes be shared with the old store? Docker writes into init layers and containers.
     pub fn writable(self) -> bool {
         self != Role::Image
     }

@@ -5,7 +5,7 @@
 //! Form::Ours     where a tar in Docker's form would not bring the layer back: its ids are new
 //! ```
 //!
-//! The same folder gives the same bytes, so the tar need not be kept between the plan and the run. In both forms times are whole seconds and
+//! The same directory gives the same bytes, so the tar need not be kept between the plan and the run. In both forms times are whole seconds and
 //! `security.capability` is the only attribute; the tree itself keeps all it has.
 
 mod docker;
@@ -128,15 +128,15 @@ impl Visitor for Look {
 
 /// What is done with the names of a branch.
 trait Visitor {
-    /// Called in each folder; gives the names that are visited, in their order. `path` is from the branch's root, with a trailing slash; empty
+    /// Called in each directory; gives the names that are visited, in their order. `path` is from the branch's root, with a trailing slash; empty
     /// for the root.
     fn enter(&mut self, dir: &Dir, path: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// Called with each of these names, and its path: with a folder before what is in it.
+    /// Called with each of these names, and its path: with a directory before the names in it.
     fn entry(&mut self, dir: &Dir, name: &[u8], path: &[u8], m: &Meta) -> Result<()>;
 }
 
-/// One folder on the way down.
+/// One directory on the way down.
 struct Level {
     dir: Dir,
     path: Vec<u8>,

@@ -169,7 +169,7 @@ def loaded_layer(root, diffids):
 
 
 def containers(d, truth, made, wanted):
-    by_name = {c["name"].lower(): c for c in truth.of["containers"]} if wanted else {}
+    by_name = {c["name"].lower(): c for c in truth.of["containers"] if wanted and not c.get("optional")}
     missing = by_name.keys() - {t.removeprefix("unaufs/").removesuffix(":latest") for i in made.values() for t in i["RepoTags"]}
     if missing:
         differs("not in the archive: the containers", *sorted(missing))

@@ -6,7 +6,7 @@
 //!                 .migration-diffid     and what it gave
 //! ```
 //!
-//! Where neither fits the folder, the tar is made again as Docker 1.10.3 made it, and with it a tar-split ([`crate::tar::branchtar`]).
+//! Where neither fits the layer's directory, Docker made the tar from the directory, and so do we ([`crate::tar::branchtar`]).
 
 use super::V1Id;
 use crate::disk::Dir;

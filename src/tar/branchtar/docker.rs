@@ -3,7 +3,7 @@
 //! ```text
 //! aufs/diff/<id>/
 //!   .wh..wh.{aufs,plnk,orph}    left out, as is all that begins with .wh..wh. there, except an opaque mark
-//!   !x, .wh.gone, etc           entries in the order of their bytes, a folder before what is in it
+//!   !x, .wh.gone, etc           entries in the order of their bytes, a directory before the names in it
 //!   etc/.wh..wh..opq            a hard link to .wh.gone, where both are one inode
 //! ```
 //!
@@ -27,10 +27,7 @@ pub fn append<W: Write, P: Write>(branch: &Dir, tar: &mut TarWriter<W, P>) -> Re
     let mut docker = Docker { tar, headers: Headers::default(), first: HashMap::new(), payload: 0 };
     walk(branch, &mut docker)?;
     let new_id = docker.headers.first_pax().map(|name| {
-        format!(
-            "Docker 1.10 and 1.11 wrote the number of their own process into its tar, because of {}",
-            text::bytes(&name)
-        )
+        format!("Docker 1.10 and 1.11 wrote their own process ID into its tar, because of {}", text::bytes(&name))
     });
     Ok(Put { payload: docker.payload, new_id })
 }
@@ -76,7 +73,7 @@ impl<W: Write, P: Write> Visitor for Docker<'_, W, P> {
             (None, FileType::CharacterDevice) => Node::CharDevice { rdev },
             (None, FileType::BlockDevice) => Node::BlockDevice { rdev },
             (None, FileType::Fifo) => Node::Fifo,
-            // a socket that has taken the place of something else since the folder was listed
+            // a socket that has replaced something else since the directory was listed
             (None, _) => return Ok(()),
         };
         let entry = Entry { name: path, node, meta: m, capability: capability.as_deref() };

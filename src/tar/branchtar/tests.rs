@@ -158,7 +158,7 @@ fn docker_s_form_is_recorded_too() {
     fs::write(t.path().join("ü"), "u").expect("write");
     let digested = digest(&dir).expect("digest");
     let why = digested.put.new_id.clone().expect("PAX headers");
-    assert_eq!(why, "Docker 1.10 and 1.11 wrote the number of their own process into its tar, because of ü");
+    assert_eq!(why, "Docker 1.10 and 1.11 wrote their own process ID into its tar, because of ü");
     let mut split = Vec::new();
     assert_eq!(record(&dir, &mut split).expect("record"), digested);
     let mut hashed = DiffIdWriter::new(sink());

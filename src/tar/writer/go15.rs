@@ -11,8 +11,8 @@
 //!   x: PaxHeaders.310/…   path, linkpath, SCHILY.xattr.security.capability; the field itself stays empty
 //! ```
 //!
-//! Go 1.5 put the number of its own process into the name of the PAX header (Go 1.6 put 0 there, golang.org/issue/12358). So a layer with
-//! one has another digest on each host that Docker 1.10 or 1.11 converted, and no digest is the right one.
+//! Go 1.5 put its own process ID into the name of the PAX header (Go 1.6 put 0 there, golang.org/issue/12358). So a layer with one has another
+//! digest on each host that Docker 1.10 or 1.11 converted, and no digest is the right one.
 
 use super::Node;
 use super::block::{self, BLOCK};
@@ -20,8 +20,8 @@ use super::header::{Header, pax_record, split};
 use crate::disk::{FileType, Meta};
 use std::ops::Range;
 
-/// The process that wrote the PAX headers. Any number is as right as another; with this one the digests are those of a conversion by a real
-/// Docker 1.10.3 that the tests hold ours against.
+/// The process ID in the PAX headers. Any number is as right as another; this one is from a conversion by a real Docker 1.10.3, so the tests
+/// can compare whole tars with that conversion.
 const PROCESS: u32 = 310;
 
 /// The last second that Go wrote as octal digits; later ones became 0.
@@ -50,7 +50,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// The first name that needed a PAX header, if one did: then Docker's own digest depended on the number of its process.
+    /// The first name that needed a PAX header, if one did: then Docker's own digest depended on its process ID.
     pub fn first_pax(self) -> Option<Vec<u8>> {
         self.first_pax
     }
@@ -72,30 +72,8 @@ impl Headers {
         }
         let m = entry.meta;
         let mut h = Header::new(kind, m.kind.as_raw_mode() | m.mode);
-        self.number(&mut h, block::UID, m.uid.into());
-        self.number(&mut h, block::GID, m.gid.into());
-        self.number(&mut h, block::SIZE, size);
-        h.octal(block::MTIME, seconds(m.mtime));
-        // also of a hard link to a device
-        if matches!(m.kind, FileType::CharacterDevice | FileType::BlockDevice) {
-            self.number(&mut h, block::DEVMAJOR, rustix::fs::major(m.rdev).into());
-            self.number(&mut h, block::DEVMINOR, rustix::fs::minor(m.rdev).into());
-        }
-        let mut records = Vec::new();
-        let link_fits = link.is_ascii() && link.len() <= block::LINKNAME.len();
-        // Go tried the prefix only where nothing else kept it from ustar
-        let split = split(&name).filter(|(prefix, _)| name.is_ascii() && (prefix.is_empty() || link_fits));
-        match split {
-            Some((prefix, rest)) => {
-                h.text(block::PREFIX, prefix);
-                h.text(block::NAME, rest);
-            }
-            None => pax_record(b"path", &name, &mut records),
-        }
-        match link_fits {
-            true => h.text(block::LINKNAME, link),
-            false => pax_record(b"linkpath", link, &mut records),
-        }
+        self.numbers(&mut h, m, size);
+        let mut records = names(&mut h, &name, link);
         if let Some(value) = entry.capability {
             pax_record(b"SCHILY.xattr.security.capability", value, &mut records);
         }
@@ -107,6 +85,18 @@ impl Headers {
         }
         out.extend_from_slice(&self.finish(h));
         name
+    }
+
+    fn numbers(&mut self, h: &mut Header, m: &Meta, size: u64) {
+        self.number(h, block::UID, m.uid.into());
+        self.number(h, block::GID, m.gid.into());
+        self.number(h, block::SIZE, size);
+        h.octal(block::MTIME, seconds(m.mtime));
+        // also of a hard link to a device
+        if matches!(m.kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            self.number(h, block::DEVMAJOR, rustix::fs::major(m.rdev).into());
+            self.number(h, block::DEVMINOR, rustix::fs::minor(m.rdev).into());
+        }
     }
 
     /// The header of PAX records: of a file with the entry's time and nothing else.
@@ -144,6 +134,25 @@ impl Headers {
         }
         h.finish()
     }
+}
+
+/// Writes the names that fit, and gives the records of those that don't.
+fn names(h: &mut Header, name: &[u8], link: &[u8]) -> Vec<u8> {
+    let mut records = Vec::new();
+    let link_fits = link.is_ascii() && link.len() <= block::LINKNAME.len();
+    // Go tried the prefix only where nothing else kept it from ustar
+    match split(name).filter(|(prefix, _)| name.is_ascii() && (prefix.is_empty() || link_fits)) {
+        Some((prefix, rest)) => {
+            h.text(block::PREFIX, prefix);
+            h.text(block::NAME, rest);
+        }
+        None => pax_record(b"path", name, &mut records),
+    }
+    match link_fits {
+        true => h.text(block::LINKNAME, link),
+        false => pax_record(b"linkpath", link, &mut records),
+    }
+    records
 }
 
 /// The time as Go wrote it: 0 where it did not fit.

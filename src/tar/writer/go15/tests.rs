@@ -3,8 +3,11 @@
 
 use super::*;
 
+/// Texts of a block, by their place.
+type Texts<'a> = &'a [(usize, &'a [u8])];
+
 /// A block of zeros with some texts in it, and its checksum.
-fn block(texts: &[(usize, &[u8])]) -> Vec<u8> {
+fn block(texts: Texts) -> Vec<u8> {
     let mut block = vec![0; 512];
     for (at, text) in texts {
         block[*at..at + text.len()].copy_from_slice(text);
@@ -84,7 +87,7 @@ fn with_records(pax_name: &[u8], records: &[u8], texts: &[(usize, &[u8])]) -> Ve
 fn types_and_modes() {
     use FileType::*;
     let rdev = rustix::fs::makedev(4095, 0xfffff);
-    let cases: [(FileType, u32, Node, &[(usize, &[u8])]); 7] = [
+    let cases: [(FileType, u32, Node, Texts); 7] = [
         (RegularFile, 0o6755, Node::File { size: 4096 }, &[(0, b"n"), (100, b"0106755"), (124, b"00000010000")]),
         (Directory, 0o1777, Node::Directory, &[(0, b"n/"), (100, b"0041777"), (156, b"5")]),
         (Symlink, 0o777, Node::Symlink { target: b"/t" }, &[(0, b"n"), (100, b"0120777"), (156, b"2/t")]),
@@ -194,7 +197,7 @@ fn show(name: &[u8]) -> String {
 }
 
 #[test]
-fn a_folder_s_slash_counts_and_stays_at_its_name() {
+fn a_directory_s_slash_counts_and_stays_at_its_name() {
     let folder = meta(FileType::Directory, 0o755);
     let dir = |name: &[u8]| of(name, Node::Directory, &folder);
     let fields: [(usize, &[u8]); 2] = [(100, b"0040755"), (156, b"5")];
@@ -207,7 +210,7 @@ fn a_folder_s_slash_counts_and_stays_at_its_name() {
     let split = [&[b'a'; 60][..], b"/", &[b'b'; 60]].concat();
     let want = usual(&[(0, &[&[b'b'; 60][..], b"/"].concat()), (345, &[b'a'; 60]), fields[0], fields[1]]);
     assert!(dir(&split) == want);
-    // the PAX header of a folder lies in the folder
+    // the PAX header of a directory is in the directory
     let records = "21 path=etc/größe/\n".as_bytes();
     assert!(dir("etc/größe".as_bytes()) == with_records(b"etc/gre/PaxHeaders.310", records, &fields));
 }
@@ -223,7 +226,7 @@ fn long_links_have_records() {
     assert!(to(&target) == with_records(b"PaxHeaders.310/n", &records, &fields));
     let records = "15 linkpath=ü\n".as_bytes();
     assert!(to("ü".as_bytes()) == with_records(b"PaxHeaders.310/n", records, &fields));
-    // a hard link's, too; and beside a record for the link the name is not split but gets a record of its own
+    // a hard link's, too; with a record for the link, the name is not split and gets its own record
     let (name, first) = ([&[b'd'; 60][..], b"/", &[b'f'; 60]].concat(), [&[b'd'; 60][..], b"/", &[b'a'; 60]].concat());
     let records = [&b"131 path="[..], &name, b"\n135 linkpath=", &first, b"\n"].concat();
     let pax = [&[b'd'; 60][..], b"/PaxHeaders.310/", &[b'f'; 24]].concat();
@@ -275,7 +278,7 @@ fn pax_headers_have_the_entry_s_time() {
 }
 
 #[test]
-fn what_needed_a_pax_header_first_is_told() {
+fn the_first_name_with_a_pax_header_is_kept() {
     let mut go = Headers::default();
     let (m, mut out) = (file(), Vec::new());
     for name in ["plain", "größe", "übel"] {
