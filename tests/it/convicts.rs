@@ -545,8 +545,7 @@ fn of(d: &Value, row: &Row) -> bool {
         && ["image", "tag", "metadata"].contains(&d["kind"].as_str().unwrap_or_default());
     // one of two names is a leader
     let pair = row.name == "two files made one" && path == "b/s/1";
-    let digest =
-        row.name == "a record changed" && d["kind"] != "layer" || row.name == "a record changed" && path.is_empty();
+    let digest = row.name == "a record changed" && (d["kind"] != "layer" || path.is_empty());
     is(d, row) || below || viewed || record || pair || digest
 }
 
