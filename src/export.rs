@@ -22,6 +22,7 @@ pub mod names;
 pub mod output;
 pub mod pump;
 pub mod remains;
+pub mod volumes;
 
 use crate::checks::Finding;
 use crate::disk::Dir;

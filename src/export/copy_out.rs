@@ -10,11 +10,12 @@
 pub mod dest;
 pub mod tape;
 
-use super::inside::{self, Asked, Place};
+use super::inside::{self, Asked, Found, Place};
 use super::remains::{Missing, Remains};
+use super::volumes::Mounted;
 use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::{Error, Kind, Result};
-use crate::layer::view::{Chain, Contributors};
+use crate::layer::view::{self, Chain, Contributors};
 use crate::progress::Progress;
 use crate::tar::viewtar::{Shift, kept};
 use crate::text;
@@ -89,20 +90,25 @@ pub trait Sink {
 /// Copies. `from` is what is left of the container; `root` is ROOT, into which nothing is written.
 pub fn copy(root: &Dir, from: &Remains, request: &Request, progress: &dyn Progress) -> Result<Copied> {
     let asked = Asked::parse(&request.path);
-    let place = inside::find(&from.chain, &asked, request.follow).map_err(|e| on(e, from))?;
+    let (volume, place) = find(root, from, &asked, request.follow).map_err(|e| on(e, from))?;
+    let chain = volume.as_ref().unwrap_or(&from.chain);
     let to_stdout = request.dest.as_os_str() == "-";
     let mut copied = Copied { dest: text::path(&request.dest), ..Copied::default() };
+    if volume.is_none() && place.is_dir {
+        let within = |m: &&Mounted| place.path.is_empty() || m.at.starts_with(&[&place.path[..], b"/"].concat());
+        copied.notes.extend(from.mounts.iter().filter(within).map(Mounted::left_out));
+    }
     let result = if to_stdout {
         tape::check()?;
         progress.bytes("copy", place.size);
         tape::to_stdout(from.owners, progress, |sink| {
             let name = if asked.contents { b"." } else { asked.name().unwrap_or(b".") };
-            walk(from, sink, &mut copied, &place, name)
+            walk(chain, from.owners, sink, &mut copied, (&place, name))
         })
     } else {
-        let (mut sink, name) = dest::prepare(root, from, &asked, &place, request, progress)?;
+        let (mut sink, name) = dest::prepare(root, (chain, from.owners), &asked, &place, request, progress)?;
         progress.bytes("copy", place.size);
-        walk(from, &mut sink, &mut copied, &place, &name)
+        walk(chain, from.owners, &mut sink, &mut copied, (&place, &name))
     };
     // whatever error a stop led to, it is the stop that is to be told
     crate::stop::check().and(result).map_err(|e| match e.kind() {
@@ -129,8 +135,28 @@ fn on(e: Error, from: &Remains) -> Error {
     }
 }
 
-fn walk(from: &Remains, sink: &mut dyn Sink, copied: &mut Copied, place: &Place, name: &[u8]) -> Result<()> {
-    let mut walk = Walk { chain: &from.chain, owners: from.owners, sink, copied, leaders: HashMap::new(), sockets: 0 };
+/// A path in the layers, or in a volume: then with the volume's tree.
+fn find(root: &Dir, from: &Remains, asked: &Asked, follow: bool) -> Result<(Option<Chain>, Place)> {
+    let (i, rest) = match inside::find(&from.chain, asked, follow, &from.mounts)? {
+        Found::Here(place) => return Ok((None, place)),
+        Found::Mounted(i, rest) => (i, rest),
+    };
+    let mounted = from.mounts.get(i).ok_or_else(|| Error::corrupt("a mount that is not in the list"))?;
+    let volume = view::plain(None, mounted.open(root)?);
+    match inside::find(&volume, &rest, follow, &[])? {
+        Found::Here(place) => Ok((Some(volume), place)),
+        Found::Mounted(..) => Err(Error::corrupt("a mount in a volume")),
+    }
+}
+
+fn walk(
+    chain: &Chain,
+    owners: Shift,
+    sink: &mut dyn Sink,
+    copied: &mut Copied,
+    (place, name): (&Place, &[u8]),
+) -> Result<()> {
+    let mut walk = Walk { chain, owners, sink, copied, leaders: HashMap::new(), sockets: 0 };
     let done = walk.place(place, name);
     let sockets = walk.sockets;
     if sockets > 0 {

@@ -6,6 +6,7 @@
 //! link          the link itself; with -L, or as link/ and link/., what it leads to
 //! ```
 
+use super::volumes::Mounted;
 use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::{Error, Kind, Result};
 use crate::layer::view::{Chain, Contributors};
@@ -68,8 +69,17 @@ pub struct Place {
     pub size: u64,
 }
 
-/// Resolves a path. `follow`: the last component too, if it is a symlink.
-pub fn find(chain: &Chain, asked: &Asked, follow: bool) -> Result<Place> {
+/// Where a path ends.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// In the layers.
+    Here(Place),
+    /// In what is mounted there: its number in the list, and the path within it.
+    Mounted(usize, Asked),
+}
+
+/// Resolves a path. `follow`: the last component too, if it is a symlink. Of what is mounted at `mounts` the layers know nothing.
+pub fn find(chain: &Chain, asked: &Asked, follow: bool, mounts: &[Mounted]) -> Result<Found> {
     let fails = |why: &str| Err(Error::new(Kind::Failed, format!("{}: {why}", asked.shown())));
     let follow = follow || asked.directory;
     let mut todo: Vec<Vec<u8>> = asked.parts.iter().rev().cloned().collect();
@@ -80,7 +90,12 @@ pub fn find(chain: &Chain, asked: &Asked, follow: bool) -> Result<Place> {
             at.pop();
             continue;
         }
-        let (path, from) = (path_of(&at), at.last().map_or_else(|| chain.root(), |(_, from)| from.clone()));
+        let path = path_of(&at);
+        if let Some(i) = mounts.iter().position(|m| m.at == join(&path, &name)) {
+            let parts = todo.into_iter().rev().collect();
+            return Ok(Found::Mounted(i, Asked { parts, ..*asked }));
+        }
+        let from = at.last().map_or_else(|| chain.root(), |(_, from)| from.clone());
         let dirs = chain.open(&from, &path)?;
         let Some((branch, dir, meta)) = chain.find(&dirs, &name)?.filter(|_| is_name(chain, &dirs, &name)) else {
             return fails("there is no such file or directory");
@@ -101,12 +116,14 @@ pub fn find(chain: &Chain, asked: &Asked, follow: bool) -> Result<Place> {
                 }
                 todo.extend(components(&target).rev().map(<[u8]>::to_vec));
             }
-            _ if todo.is_empty() && !asked.directory => return Ok(file(join(&path, &name), branch, &meta)),
+            _ if todo.is_empty() && !asked.directory => {
+                return Ok(Found::Here(file(join(&path, &name), branch, &meta)));
+            }
             _ => return fails("not a directory"),
         }
     }
     let from = at.last().map_or_else(|| chain.root(), |(_, from)| from.clone());
-    Ok(Place { path: path_of(&at), from, is_dir: true, size: 0 })
+    Ok(Found::Here(Place { path: path_of(&at), from, is_dir: true, size: 0 }))
 }
 
 fn file(path: Vec<u8>, branch: u16, meta: &Meta) -> Place {
@@ -134,7 +151,7 @@ mod tests {
     #[test]
     fn paths_are_taken_apart_as_docker_does() {
         let parse = |p: &str| {
-            let a = Asked::parse(p.as_bytes());
+            let a: Asked = Asked::parse(p.as_bytes());
             (a.shown(), a.directory, a.contents)
         };
         for (path, shown, directory, contents) in [
@@ -178,8 +195,11 @@ mod tests {
         let branch = |p: &str| Branch { id: None, dir: Dir::open_named(&at(p)).expect("open"), format: Format::Aufs };
         let chain = Chain { branches: vec![branch("upper"), branch("lower")] };
         let find = |p: &str, follow| {
-            let place = find(&chain, &Asked::parse(p.as_bytes()), follow).map_err(|e| e.to_string())?;
-            Ok::<_, String>((String::from_utf8_lossy(&place.path).into_owned(), place.from))
+            let mounts = [Mounted { at: b"etc/vol".to_vec(), volume: None, source: String::new() }];
+            Ok::<_, String>(match find(&chain, &Asked::parse(p.as_bytes()), follow, &mounts).map_err(|e| e.to_string())? {
+                Found::Here(place) => (String::from_utf8_lossy(&place.path).into_owned(), place.from),
+                Found::Mounted(_, rest) => (format!("mounted:{}", rest.shown()), vec![]),
+            })
         };
         let ok = |path: &str, from: &[u16]| Ok((path.to_owned(), from.to_vec()));
         assert_eq!(find("/", false), ok("", &[0, 1]));
@@ -187,6 +207,9 @@ mod tests {
         assert_eq!(find("abs", false), ok("abs", &[0]));
         assert_eq!(find("abs/", false), ok("etc", &[0, 1]));
         assert_eq!(find("abs", true), ok("etc", &[0, 1]));
+        // the layers have nothing there
+        assert_eq!(find("abs/vol/x/y", false), ok("mounted:/x/y", &[]));
+        assert_eq!(find("etc/vol", false), ok("mounted:/", &[]));
         assert_eq!(find("up/f", false), ok("etc/deep/f", &[1]));
         assert_eq!(find("etc/back", true), ok("etc/deep/f", &[1]));
         // as text: the link plays no part

@@ -6,6 +6,7 @@
 //! each of them     opened, or missing with the reason
 //! ```
 
+use super::volumes::{self, Mounted};
 use crate::disk::Dir;
 use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::docker::json;
@@ -43,6 +44,8 @@ pub struct Remains {
     pub missing: Vec<Missing>,
     /// What the container's users are on the host.
     pub owners: Shift,
+    /// What was mounted in the container.
+    pub mounts: Vec<Mounted>,
 }
 
 impl Remains {
@@ -57,7 +60,8 @@ impl Remains {
         let lowers = below(root, store, c, &own, &record, &mut missing);
         let mut layers = vec![own];
         layers.extend(lowers);
-        opened(root, store, c.subject(), Role::Container, layers, missing)
+        let found = opened(root, store, c.subject(), Role::Container, layers, missing)?;
+        Ok(Remains { mounts: volumes::of(root, c), ..found })
     }
 
     /// What is left of an image.
@@ -109,7 +113,7 @@ fn opened(
         let why = if why.is_empty() { "it has no layers".to_owned() } else { why.join("; ") };
         return Err(Error::new(Kind::Failed, format!("nothing is left of {subject}: {why}")));
     }
-    Ok(Remains { subject, chain: rest.chain, layers, missing, owners: store.owners(root) })
+    Ok(Remains { subject, chain: rest.chain, layers, missing, owners: store.owners(root), mounts: Vec::new() })
 }
 
 /// What `layerdb/mounts` says of a container, as far as it can be read.

@@ -15,7 +15,7 @@ use crate::disk::{Dir, Meta};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::export::inside::{Asked, Place};
 use crate::export::output;
-use crate::export::remains::Remains;
+use crate::layer::view::Chain;
 use crate::progress::Progress;
 use crate::tar::viewtar::Shift;
 use crate::text;
@@ -41,7 +41,7 @@ pub struct Dest<'p> {
 /// Finds out where things go, and what they are called there; an error if something is in the way.
 pub fn prepare<'p>(
     root: &Dir,
-    from: &Remains,
+    (chain, shift): (&Chain, Shift),
     asked: &Asked,
     place: &Place,
     request: &Request,
@@ -54,7 +54,7 @@ pub fn prepare<'p>(
     }
     if !request.force {
         let names = match name.is_empty() {
-            true => from.chain.merge(&place.from, &place.path)?.names.into_keys().collect(),
+            true => chain.merge(&place.from, &place.path)?.names.into_keys().collect(),
             false => vec![name.clone()],
         };
         // nothing below a name that is made here can be there before it
@@ -64,7 +64,7 @@ pub fn prepare<'p>(
     }
     let dest = Dest {
         base,
-        shift: from.owners,
+        shift,
         owners: request.owners,
         me: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
         force: request.force,
