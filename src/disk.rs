@@ -138,7 +138,7 @@ impl Dir {
             let fd = rustix::fs::openat(base, part, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
             let here = rustix::fs::fstat(&fd)?.st_dev;
             // each subvolume of a btrfs has a device number of its own, within one mount
-            if here != dev && mounts::id(fd.as_fd()) != mounts::id(base) {
+            if here != dev && mounts::crossed(base, fd.as_fd()) {
                 return Err(Errno::XDEV);
             }
             dev = here;

@@ -153,6 +153,7 @@ export UNAUFS
 beside_the_tests() {
   step 'every target, in one mode' env DOCKER=none tests/all_stores.sh quick
   step 'a root of a living Docker' env DRIVER=overlay2 tests/native_roots.sh small
+  step 'a store on a Docker of today' tests/engines.sh small trixie
   step 'systemd unit' unit
   step 'Ansible, three hosts' tests/fleet/run.sh
 }
@@ -165,6 +166,7 @@ if [ $long = no ]; then
     'every effect on the disk, hundreds of kills, power cuts and full disks (tests/crash/run.sh)'
     'every store to every target in every mode, each judged by a Docker (tests/all_stores.sh)'
     'roots of a living Docker for all four drivers (tests/native_roots.sh)'
+    'every store on every Docker of Debian (tests/engines.sh)'
     'the packages in a Debian without Rust, and under a live systemd (tests/package/run.sh, boot.sh)'
     'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
   )
@@ -174,6 +176,7 @@ else
   step 'every effect on the disk' env -u UNAUFS tests/crash/run.sh
   step 'every store, every target, every mode' tests/all_stores.sh
   step 'roots of a living Docker' tests/native_roots.sh
+  step 'every store on every Docker' tests/engines.sh
   step 'systemd unit' unit
   step 'Ansible, three hosts' tests/fleet/run.sh
   step 'packages' tests/package/run.sh

@@ -229,6 +229,7 @@ mod tests {
                     digests: if i == 0 { vec![format!("busybox@sha256:{}", "e".repeat(64))] } else { vec![] },
                     layers: vec![],
                     broken: None,
+                    held_by: None,
                 },
             );
         }

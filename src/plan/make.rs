@@ -3,9 +3,9 @@
 use super::build::{Found, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
-use crate::checks::Finding;
 use super::scan::{self, Facts, Trail};
 use super::{DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
+use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::containerd::SNAPSHOTTERS;
 use crate::error::Result;
@@ -55,7 +55,8 @@ pub fn make_on(
     machine: &host::Machine,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    let (mut store, mut findings) = store::open(root)?;
+    let (mut store, mut findings) = store::open(root).map_err(|e| host::docker_config::pointed(e, root, machine))?;
+    findings.extend(store::probe::unreadable(root, &mut store)?);
     let elsewhere = match &options.target {
         Some(dir) => {
             let place = Place::look(std::path::Path::new(dir))?;

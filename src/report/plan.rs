@@ -151,12 +151,23 @@ fn left(p: &Plan, limit: usize, out: &mut Page) {
     }
     let title = format!("({})", p.left_behind.len());
     out.flow(2, &[(Style::Bold, "STAYS BEHIND"), (Style::Plain, &title), (Style::Plain, "  nothing of it is deleted")]);
-    for l in p.left_behind.iter().take(limit) {
-        let name = if l.name.is_empty() { String::new() } else { format!(" {}", text::text(&l.name)) };
-        let line = format!("  {} {}{name}: {}", l.kind, super::short(&l.id), text::text(&l.reason));
-        out.flow(4, &[(Style::Warn, &line)]);
+    for d in p.damage.iter().take(limit) {
+        out.flow(4, &[(Style::Warn, &format!("  {}", d.sentence()))]);
     }
-    more(p.left_behind.len(), limit, out);
+    more(p.damage.len(), limit, out);
+    if limit == usize::MAX {
+        for l in &p.left_behind {
+            let name = if l.name.is_empty() { String::new() } else { format!(" {}", text::text(&l.name)) };
+            let line = format!("  {} {}{name}: {}", l.kind, super::short(&l.id), text::text(&l.reason));
+            out.flow(4, &[(Style::Plain, &line)]);
+        }
+        return;
+    }
+    let others = p.left_behind.iter().filter(|l| !l.counts).count();
+    if others > 0 {
+        let line = format!("  {} excluded, or of another driver: -v", text::count(others as u64));
+        out.flow(4, &[(Style::Plain, &line)]);
+    }
 }
 
 fn more(all: usize, shown: usize, out: &mut Page) {

@@ -261,7 +261,8 @@ impl<'a> Pair<'a> {
     }
 
     fn differ(&self, path: &[u8], what: impl Into<String>) {
-        self.seen.note(self.difference(path, what).at(join(&self.tree, path)));
+        let at = if path.is_empty() { self.tree.clone() } else { join(&self.tree, path) };
+        self.seen.note(self.difference(path, what).at(at));
     }
 
     fn difference(&self, path: &[u8], what: impl Into<String>) -> Difference {

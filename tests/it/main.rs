@@ -23,6 +23,7 @@ mod old_kernel;
 mod page;
 mod plan;
 mod real_stores;
+mod roots;
 #[path = "../support/mod.rs"]
 mod support;
 mod tarsplit_stores;

@@ -1,8 +1,9 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, confirm, journal, last_run, load, needed, say, say_json, write_outside};
+use super::{Roots, journal, last_run, load, needed, say, say_json, write_outside};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
+use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
@@ -226,6 +227,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
+        damage: &plan.damage,
         compared: compared.as_ref(),
         driver: plan.options.to,
     };
