@@ -6,6 +6,7 @@ mod bad_input;
 mod checks;
 mod conformance;
 mod convicts;
+mod cp;
 mod demo;
 mod docs;
 mod elsewhere;
