@@ -10,6 +10,7 @@
 
 pub mod build;
 pub mod content;
+pub mod damage;
 pub mod elsewhere;
 pub mod estimate;
 pub mod existing;
@@ -30,7 +31,7 @@ use crate::disk::mounts::Room;
 use crate::docker::driver::Role;
 use crate::docker::driver::{Style, Target};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
-use crate::store::{Content, Generation};
+use crate::store::{Cause, Content, Generation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -110,6 +111,9 @@ pub struct Plan {
     pub containers: Vec<PlanContainer>,
     /// What does not move, and why.
     pub left_behind: Vec<LeftBehind>,
+    /// The same by what holds it back, containers first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<damage::Damage>,
     /// Paths that only aufs showed.
     pub quirks: Vec<quirks::Quirk>,
     /// Modes and owners of the driver's own folders.
@@ -190,6 +194,9 @@ pub struct DockerFacts {
     pub running: bool,
     /// The driver of the old store.
     pub driver: String,
+    /// Which Dockers may have written the old store last, as far as it shows.
+    #[serde(default)]
+    pub wrote: String,
 }
 
 /// Counts for the first lines of a report.
@@ -344,6 +351,9 @@ pub struct LeftBehind {
     pub lost: String,
     /// Does it make the exit code 3? What the user excluded, and what Docker itself could not use, does not.
     pub counts: bool,
+    /// The damaged object that holds it back, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<Cause>,
 }
 
 /// One rename of the switch. Both paths are below ROOT, or below the new root; nothing is ever replaced.

@@ -32,7 +32,7 @@ use crate::plan::stack::Part;
 use crate::plan::switch::{STATE, old_parts};
 use crate::progress::Progress;
 use crate::text::now;
-use crate::verify::{self, Difference, Level, Side};
+use crate::verify::{self, By, Case, Difference, Level, Side, Subject};
 use std::collections::BTreeMap;
 use std::fs::File;
 
@@ -127,6 +127,8 @@ pub struct Outcome {
     pub failed: BTreeMap<LayerId, String>,
     /// Was it compared?
     pub verified: bool,
+    /// Damage that the old store had already, and that moved as it is.
+    pub damaged: Vec<Difference>,
     /// What was really done, in sums.
     pub tally: stage::Sums,
     /// The same of what goes along to a root in another place.
@@ -149,6 +151,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         found_done: 0,
         failed: Default::default(),
         verified: false,
+        damaged: Vec::new(),
         tally: stage::Sums::default(),
         along: None,
     };
@@ -165,8 +168,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
         }
         if how.prepare {
             if let Some(level) = how.verify {
-                prove(at, plan, id, level, which, progress)?;
-                outcome.verified = true;
+                prove(at, plan, id, level, which, progress, &mut outcome)?;
             }
             return Ok(outcome);
         }
@@ -175,8 +177,7 @@ pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progres
     }
     if state == State::Built {
         if let Some(level) = how.verify {
-            prove(at, plan, id, level, Part::All, progress)?;
-            outcome.verified = true;
+            prove(at, plan, id, level, Part::All, progress, &mut outcome)?;
             at.journal.set_state(id, State::Verified, &now())?;
             state = State::Verified;
         }
@@ -276,17 +277,36 @@ pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
 
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
 /// compared again.
-fn prove(at: &mut Locked, plan: &Plan, id: i64, level: Level, which: Part, progress: &dyn Progress) -> Result<()> {
+fn prove(
+    at: &mut Locked,
+    plan: &Plan,
+    id: i64,
+    level: Level,
+    which: Part,
+    progress: &dyn Progress,
+    outcome: &mut Outcome,
+) -> Result<()> {
     let new = at.root.open(crate::plan::switch::NEW)?;
     let proved = at.journal.proved(id, level.name())?;
-    let mut report = verify::verify_stage(plan, &at.old, &new, level, which, &proved, progress)?;
-    if which == Part::All {
-        verify::carried(plan, &at.old, &new, level, &mut report, progress)?;
-    }
-    if !report.differences.is_empty() {
-        // what could not be read is no difference, and nothing to report to us
+    let case = Case { plan, old: &at.old, new: &new, part: which, proved: &proved, switched: None };
+    let report = verify::judge(&Subject::Migrated(case), level, progress)?;
+    if let Some(first) = report.unchecked.first() {
         crate::error::check_disk(false)?;
-        return Err(unlike(&report.differences).loss(NOTHING_LOST));
+        let what = format!("{} could not be checked: {}", first.object, first.reason);
+        return Err(Error::new(Kind::Failed, what)
+            .hint("remove the cause, then run `unaufs migrate` again")
+            .loss(NOTHING_LOST));
+    }
+    // what the old store does not have either moves as it is
+    let (moved, differs): (Vec<_>, Vec<_>) =
+        report.differences.into_iter().partition(|d| d.by == By::Headers && d.side == Side::Both);
+    if !differs.is_empty() || (moved.len() as u64) < report.counts.values().sum() {
+        return Err(unlike(if differs.is_empty() { &moved } else { &differs }).loss(NOTHING_LOST));
+    }
+    outcome.verified = true;
+    if !moved.is_empty() {
+        outcome.damaged = moved;
+        return Ok(());
     }
     if which == Part::Images {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());

@@ -15,7 +15,7 @@ use crate::plan::stored::{self, Stored};
 use crate::plan::switch::STATE;
 use crate::run::Lock;
 use crate::run::journal::{Journal, Run};
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 fn root(g: &Global) -> Result<Dir> {
@@ -43,7 +43,7 @@ impl Roots {
         if let Some(target) = &g.target {
             target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path is not UTF-8"))?;
             let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
-            let run = new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
+            let run = new.as_ref().map(last_run).transpose()?.flatten();
             if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
                 let theirs = crate::text::text(&run.plan.root.path);
                 return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
@@ -152,26 +152,6 @@ fn load(file: &Path) -> Result<Plan> {
         );
     }
     Ok(plan)
-}
-
-/// Asks on a terminal; elsewhere `--yes` is needed.
-fn confirm(yes: bool, question: &str) -> Result<()> {
-    if yes {
-        return Ok(());
-    }
-    let missing = || {
-        Error::new(Kind::Usage, "this needs a confirmation")
-            .hint("run it on a terminal, or add --yes")
-            .loss("nothing; nothing was changed")
-    };
-    if !std::io::stdin().is_terminal() {
-        return Err(missing());
-    }
-    crate::cli::log::note(question);
-    eprint!("{question} Type yes: ");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(|e| Error::io("read the answer", e))?;
-    if line.trim() == "yes" { Ok(()) } else { Err(missing()) }
 }
 
 fn last_run(root: &Dir) -> Result<Option<Run>> {

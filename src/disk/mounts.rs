@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 /// One line of `/proc/<pid>/mountinfo` (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// The number of the device, `major:minor`.
+    pub device: String,
+    /// The directory of that file system that is mounted.
+    pub root: PathBuf,
     /// Where it is mounted.
     pub point: PathBuf,
     /// The type of the file system.
@@ -30,6 +34,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let dash = fields.iter().position(|f| *f == b"-")?;
     let text = |f: &[u8]| String::from_utf8_lossy(&unescape(f)).into_owned();
     Some(Mount {
+        device: text(fields.get(2)?),
+        root: super::os(&unescape(fields.get(3)?)).to_owned(),
         point: super::os(&unescape(fields.get(4)?)).to_owned(),
         options: text(fields.get(5)?),
         fstype: text(fields.get(dash + 1)?),
@@ -85,20 +91,50 @@ pub fn below_in(proc: &Path, root: &Path) -> Result<Vec<Mount>> {
 
 /// The number of the mount that a descriptor was opened through (proc(5), since Linux 3.15); `None` where it cannot be told.
 pub fn id(fd: BorrowedFd<'_>) -> Option<u64> {
+    if super::fault::without_mount_ids() {
+        return None;
+    }
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     text.lines().find_map(|l| l.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
+/// Is `inner`, opened below `outer` and on another device, on another mount? Not so a subvolume of a btrfs. Before Linux 3.15 the kernel
+/// doesn't number the mounts of descriptors; then the list of mount points says it.
+pub fn crossed(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> bool {
+    match (id(outer), id(inner)) {
+        (Some(outer), Some(inner)) => outer != inner,
+        _ => {
+            let path = std::fs::read_link(format!("/proc/self/fd/{}", inner.as_raw_fd()));
+            // what can't be told is not entered
+            let all = path.ok().zip(mine().ok());
+            all.is_none_or(|(path, all)| all.iter().any(|m| m.point == path))
+        }
+    }
+}
+
+/// Is the directory at this path bound onto itself? aufs's driver did that to make the mount private, and a Docker that was killed left it.
+pub fn onto_itself(path: &Path) -> Result<bool> {
+    let all = mine()?;
+    let Some(here) = all.iter().rev().find(|m| m.point == path) else { return Ok(false) };
+    let around = path.parent().and_then(|parent| holding(all.clone(), parent));
+    Ok(around.is_some_and(|m| {
+        let below = path.strip_prefix(&m.point).map(|below| m.root.join(below));
+        here.device == m.device && below.is_ok_and(|below| below == here.root)
+    }))
+}
+
 /// The mount that a path lies on.
 pub fn of(path: &Path) -> Result<Option<Mount>> {
-    let all = mine()?;
+    Ok(holding(mine()?, path))
+}
+
+fn holding(all: Vec<Mount>, path: &Path) -> Option<Mount> {
     // later lines cover earlier ones at the same point
-    Ok(all
-        .into_iter()
+    all.into_iter()
         .filter(|m| path.starts_with(&m.point))
         .enumerate()
         .max_by_key(|(i, m)| (m.point.components().count(), *i))
-        .map(|(_, m)| m))
+        .map(|(_, m)| m)
 }
 
 /// Room on a file system.

@@ -5,7 +5,9 @@ use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts, Trail};
 use super::{DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
+use crate::checks::Finding;
 use crate::disk::Dir;
+use crate::docker::containerd::SNAPSHOTTERS;
 use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
@@ -53,7 +55,8 @@ pub fn make_on(
     machine: &host::Machine,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    let (mut store, mut findings) = store::open(root)?;
+    let (mut store, mut findings) = store::open(root).map_err(|e| host::docker_config::pointed(e, root, machine))?;
+    findings.extend(store::probe::unreadable(root, &mut store)?);
     let elsewhere = match &options.target {
         Some(dir) => {
             let place = Place::look(std::path::Path::new(dir))?;
@@ -79,7 +82,8 @@ pub fn make_on(
         let host = host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (counted, took, host)
     });
-    let (mut counted, host) = (counted?, host?);
+    let (mut counted, mut host) = (counted?, host?);
+    add_containers(&store, &mut host.findings);
     let pace = Pace::of(took, counted.facts.values());
     counted.unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &counted)?;
@@ -100,6 +104,35 @@ pub fn make_on(
     plan.touched = switch::touched(root, &plan.switch)?;
     weigh(&mut plan, &found);
     Ok(plan)
+}
+
+/// Adds the containers that a Docker 29 made in containerd's store to what is said of its images.
+fn add_containers(store: &Store, findings: &mut Vec<Finding>) {
+    const SHOWN: usize = 5;
+    let all = store.containers.values().filter(|c| c.foreign && SNAPSHOTTERS.contains(&c.driver.as_str()));
+    let names: Vec<String> = all.map(|c| crate::text::text(&c.name)).collect();
+    if names.is_empty() {
+        return;
+    }
+    let more = names.len().checked_sub(SHOWN).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
+    let listed = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let what = format!("{} ({listed}{more})", crate::text::plural(names.len(), "container"));
+    let effect = "docker ps and docker images don't show them after the migration; nothing is deleted";
+    match findings.iter_mut().find(|f| f.id == "T10") {
+        Some(f) => {
+            f.message.push_str(&format!(", and {what}"));
+            f.fix = Some(
+                "docker commit and docker save what you need, before Docker stops; docker load it afterwards"
+                    .to_owned(),
+            );
+            f.effect = Some(effect.to_owned());
+        }
+        None => findings.push(
+            Finding::new("T10", "containers/", format!("Docker has {what} in containerd's store"))
+                .fix("docker commit and docker save what you need, before Docker stops; docker load it afterwards")
+                .effect(effect),
+        ),
+    }
 }
 
 /// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.

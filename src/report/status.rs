@@ -1,6 +1,7 @@
 //! Where things stand.
 
 use crate::disk::Dir;
+use crate::docker::driver::Target;
 use crate::error::Result;
 use crate::plan::switch::OLD;
 use crate::run::journal::{Run, State};
@@ -148,8 +149,19 @@ impl Status {
 type Standing<'a> = (String, bool, Option<&'a str>, &'a str);
 
 /// The new store comes to be beside the old one.
+/// What Docker does with the new store, and what it must be told first.
+fn may_start(to: &str) -> String {
+    match Target::ALL.into_iter().find(|t| t.name() == to).and_then(Target::pin) {
+        Some(line) => {
+            format!("Docker runs on {to} only with this line in daemon.json, which it needs before it starts: {line}.")
+        }
+        None => format!("Docker may be started; it runs on {to}."),
+    }
+}
+
 fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>> {
     let (state, path) = (run.map(|r| r.state), text::path(root.label()));
+    let may_start = may_start(to);
     Ok(match state {
         None if root.has("aufs")? => (
             format!("Nothing has been done at {path}. The store is still aufs, which Docker 24 and later cannot read."),
@@ -191,9 +203,7 @@ fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>
             "unaufs migrate, or unaufs rollback",
         ),
         Some(State::Switched) => (
-            format!(
-                "The store is migrated to {to}; the old one is parked in {path}/.unaufs/old. Docker may be started; it runs on {to}."
-            ),
+            format!("The store is migrated to {to}; the old one is parked in {path}/.unaufs/old. {may_start}"),
             true,
             Some(to),
             "unaufs verify, for the full proof; start Docker, look at your containers; days later: unaufs cleanup",
@@ -214,9 +224,7 @@ fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>
             "unaufs plan",
         ),
         Some(State::Cleaned) => (
-            format!(
-                "The store is migrated to {to} and the old one was deleted. Docker may be started; it runs on {to}."
-            ),
+            format!("The store is migrated to {to} and the old one was deleted. {may_start}"),
             true,
             Some(to),
             if root.has(OLD)? { "unaufs cleanup, which was interrupted: it goes on" } else { "" },

@@ -376,7 +376,9 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
         Content::Same(from) => {
             let (src, sname) = root.parent_of(from.as_bytes())?;
             let m = src.stat(sname)?;
-            dir.write_new(name, &src.read(sname, METADATA_LIMIT)?, m.mode)?;
+            // a tar-split can have more than a gigabyte
+            let mut to = dir.create(name)?;
+            std::io::copy(&mut src.open_file(sname)?, &mut to).on(|| format!("copy {}", src.show(sname)))?;
             dir.set_owner(name, m.uid, m.gid)?;
             dir.set_mode(name, m.mode)?;
             dir.set_times(name, &m)
@@ -397,9 +399,6 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
     }
     .map_err(|e| e.on(format!("metadata file {}", f.path)))
 }
-
-/// A tar-split of a layer with a million files is some 100 MiB.
-const METADATA_LIMIT: u64 = 1 << 30;
 
 /// Makes room for descriptors: a walk holds two for each folder on its way down.
 pub fn raise_descriptor_limit() -> Result<()> {

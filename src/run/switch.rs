@@ -18,9 +18,13 @@ use std::collections::{BTreeSet, HashSet};
 pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
     let installed: HashSet<&str> =
         plan.switch.iter().filter(|m| m.why == Why::Install).map(|m| m.to.as_str()).collect();
+    let mut renamed = false;
     for m in &plan.switch {
         match (root.has(&m.from)?, root.has(&m.to)?) {
-            (true, false) => root.rename_new(&m.from, root, &m.to)?,
+            (true, false) => {
+                root.rename_new(&m.from, root, &m.to)?;
+                renamed = true;
+            }
             (false, true) => {}
             // a parked path is free for the new object: `config.v2.json` is there again once it is installed
             (true, true) if m.why == Why::Park && installed.contains(m.from.as_str()) => {}
@@ -34,6 +38,10 @@ pub fn forward(root: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
             }
         }
         progress.step(&m.to);
+    }
+    // once all renames are done Docker may have run
+    if renamed {
+        crate::verify::since::mark(root)?;
     }
     root.sync_fs()
 }

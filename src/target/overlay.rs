@@ -68,7 +68,7 @@ pub(super) fn check(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>) -> Result<Vec
     // Docker from 17.12 on makes it itself
     let upper = matches!(shape(layer.role, &layer.lowers), Shape::Upper(..));
     if upper && !at.has(format!("overlay/{}/merged", layer.id))? {
-        out.push("merged/ is missing".to_owned());
+        out.push(super::MERGED.to_owned());
     }
     Ok(out)
 }

@@ -105,7 +105,7 @@ pub(super) fn check(at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Ve
         out.push("committed is missing although another layer stands on this one".to_owned());
     }
     if !layer.lowers.is_empty() && !dir.stat_opt("merged")?.is_some_and(|m| m.is_dir()) {
-        out.push("merged/ is missing".to_owned());
+        out.push(super::MERGED.to_owned());
     }
     Ok(out)
 }

@@ -8,8 +8,28 @@ use std::process::Command;
 
 /// Calls on files and directories. Threads that wait, memory and the start of the program are not counted.
 const CALLS: [&str; 22] = [
-    "openat", "openat2", "open", "close", "newfstatat", "fstat", "statx", "getdents64", "lseek", "llistxattr", "flistxattr", "lgetxattr",
-    "fgetxattr", "lsetxattr", "linkat", "mkdirat", "symlinkat", "mknodat", "fchownat", "fchmod", "utimensat", "fchdir",
+    "openat",
+    "openat2",
+    "open",
+    "close",
+    "newfstatat",
+    "fstat",
+    "statx",
+    "getdents64",
+    "lseek",
+    "llistxattr",
+    "flistxattr",
+    "lgetxattr",
+    "fgetxattr",
+    "lsetxattr",
+    "linkat",
+    "mkdirat",
+    "symlinkat",
+    "mknodat",
+    "fchownat",
+    "fchmod",
+    "utimensat",
+    "fchdir",
 ];
 
 /// What is done for each file and each directory at most.

@@ -6,6 +6,7 @@ mod bad_input;
 mod calls;
 mod checks;
 mod conformance;
+mod convicts;
 mod demo;
 mod docs;
 mod elsewhere;
@@ -22,6 +23,7 @@ mod old_kernel;
 mod page;
 mod plan;
 mod real_stores;
+mod roots;
 #[path = "../support/mod.rs"]
 mod support;
 mod tarsplit_stores;

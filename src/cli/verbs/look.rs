@@ -87,7 +87,7 @@ fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
 /// `unaufs status`.
 pub fn status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
-    let run = roots.new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
+    let run = roots.new.as_ref().map(last_run).transpose()?.flatten();
     let root = match (roots.new, roots.old) {
         (Some(new), _) if run.is_some() => new,
         (_, Some(old)) => old,

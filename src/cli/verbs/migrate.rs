@@ -1,8 +1,9 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, confirm, journal, last_run, load, needed, say, say_json, write_outside};
+use super::{Roots, journal, last_run, load, needed, say, say_json, write_outside};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
+use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
@@ -26,7 +27,7 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
         lock = lock.map(|l| l.and(new)).transpose()?;
     }
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
-    let last = new.as_ref().map(|new| last_run(new)).transpose()?.flatten();
+    let last = new.as_ref().map(last_run).transpose()?.flatten();
     if let Some(run) = last.as_ref().filter(|r| r.state != State::Switched) {
         run.supported()?;
     }
@@ -226,6 +227,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
+        damage: &plan.damage,
         compared: compared.as_ref(),
         driver: plan.options.to,
     };
@@ -236,7 +238,8 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     } else {
         say(&report::migrate::text(&doc, &plan))?;
     }
-    Ok(if plan.partial() || !failed.is_empty() { Ending::Code(Kind::Partial) } else { Ending::Fine })
+    let partial = plan.partial() || !failed.is_empty() || !outcome.damaged.is_empty();
+    Ok(if partial { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
 /// What is taken on the file system, if that is a btrfs: there it is no sum of files.

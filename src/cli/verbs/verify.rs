@@ -6,11 +6,13 @@ use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
+use crate::plan::stack::Part;
 use crate::plan::switch::{NEW, OLD};
 use crate::report;
 use crate::run::journal::{Run, State};
 use crate::store::native;
-use crate::verify::{self, Report};
+use crate::verify::{self, Case, Outcome, Report, Subject};
+use std::collections::BTreeSet;
 
 /// `unaufs verify`.
 pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
@@ -26,7 +28,11 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     } else {
         say(&doc.text())?
     }
-    Ok(if report.differences.is_empty() { Ending::Fine } else { Ending::Code(Kind::Difference) })
+    Ok(match report.outcome() {
+        Outcome::Clean => Ending::Fine,
+        Outcome::Damaged => Ending::Code(Kind::Difference),
+        Outcome::Unchecked => Ending::Code(Kind::Failed),
+    })
 }
 
 /// The new store against the old one, wherever the run has them now. That nothing differs is noted for `cleanup`.
@@ -47,19 +53,15 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
             .hint("`unaufs status` tells what to do"));
         }
     };
-    let progress = screen::progress(g);
-    let mut report = verify::verify(&run.plan, &old, &new, a.level, &*progress)?;
-    if run.state != State::Switched {
-        verify::carried(&run.plan, &old, &new, a.level, &mut report, &*progress)?;
-    }
+    let switched = match run.state {
+        State::Switched => verify::since::reference(root)?,
+        _ => None,
+    };
+    let none = BTreeSet::new();
+    let case = Case { plan: &run.plan, old: &old, new: &new, part: Part::All, proved: &none, switched };
+    let report = verify::judge(&Subject::Migrated(case), a.level, &*screen::progress(g))?;
     let Some(mut j) = journal(root)? else { return Ok(report) };
-    if run.state == State::Switched
-        && let Some(at) = j.switched_at(run.id)?
-        && verify::since::docker_ran(&new, at)?
-    {
-        verify::since::set_apart(&run.plan, &new, &mut report)?;
-    }
-    if report.differences.is_empty() {
+    if report.outcome() == Outcome::Clean {
         j.set_verified(run.id, &format!("{} {}", a.level.name(), crate::text::now()))?;
     }
     Ok(report)
@@ -74,7 +76,7 @@ fn check(g: &Global, a: &VerifyArgs, root: &Dir, run: Option<&Run>) -> Result<Re
     // after the switch the old store is parked
     let parked = driver == WrittenBy::Aufs && !root.has("aufs")? && root.has(OLD)?;
     let base = if parked { root.open(OLD)? } else { root.again()? };
-    verify::alone::verify(&base, driver, a.level, &*screen::progress(g))
+    verify::judge(&Subject::Alone(&base, driver), a.level, &*screen::progress(g))
 }
 
 /// The driver that the user means without saying so.

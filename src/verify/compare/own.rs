@@ -40,12 +40,19 @@ fn held(dir: &Dir, format: Format, at_root: bool) -> Result<Held> {
 }
 
 impl Pair<'_> {
-    /// Can it be enough to compare what the first branches hold?
+    /// Can it be enough to compare what the first branches hold? Not for a layer that Docker may have written into since: what it copied up
+    /// is compared with the file below.
     pub(super) fn own_may_do(&self) -> bool {
-        self.rests && self.old.branches.len() > 1
+        self.rests && !self.writable && self.old.branches.len() > 1
     }
 
-    pub(super) fn own(&self, path: &[u8], hidden: bool, open: bool, hand_on: &mut dyn FnMut(Task)) -> Result<()> {
+    pub(super) fn first_branches(
+        &self,
+        path: &[u8],
+        hidden: bool,
+        open: bool,
+        hand_on: &mut dyn FnMut(Task),
+    ) -> Result<()> {
         let at_root = path.is_empty();
         let (old, new) = (self.old.branch(0)?, self.new.branch(0)?);
         let (o, n) = (below(&old.dir, path)?, below(&new.dir, path)?);
