@@ -1,11 +1,11 @@
 //! `unaufs cp` and `unaufs diff`: against a real Docker, out of hostile trees, and out of damaged roots.
 
 use crate::support::mounts::Mounted;
+use crate::support::needs;
 use crate::support::private::{self, this_test};
 use crate::support::real::{self, Ran, Store, same, tree};
 use crate::support::stack::store::Containers;
 use crate::support::stack::{store, text};
-use crate::support::needs;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -68,7 +68,8 @@ fn every_driver_shows_the_same_files() {
         let store = if driver == "btrfs" { real::small().unpack_in(&btrfs.at) } else { real::small().unpack() };
         store.unaufs(&["migrate", "--to", driver, "--yes", "--verify", "none", "-q"]).exits(0);
         for name in store.names() {
-            let [old, new] = ["aufs", driver].map(|d| store.unaufs(&["diff", "--driver", d, "-s", &name]).exits(0).stdout);
+            let [old, new] =
+                ["aufs", driver].map(|d| store.unaufs(&["diff", "--driver", d, "-s", &name]).exits(0).stdout);
             // an overlay file system holds no device 0:0
             let lines = |text: &str| -> Vec<String> {
                 text.lines().filter(|l| !l.ends_with("czero")).map(str::to_owned).collect()
@@ -264,7 +265,12 @@ fn nothing_is_replaced_without_force() {
     let ran = w.cp("b:/lib/data", "dest", &["--force"]).exits(3);
     assert!(ran.stdout.contains("isn't a directory"), "{ran:?}");
     same("the canary", &canary, &tree(&w.at("canary")));
-    assert!(fs::read_dir(w.at("dest")).expect("dest").flatten().all(|e| !e.file_name().to_string_lossy().contains("partial")));
+    assert!(
+        fs::read_dir(w.at("dest"))
+            .expect("dest")
+            .flatten()
+            .all(|e| !e.file_name().to_string_lossy().contains("partial"))
+    );
 }
 
 #[test]
@@ -313,7 +319,8 @@ f -rf =dash
         assert!(all.join(name).symlink_metadata().is_ok(), "{name}");
     }
     // paths through its links end in the container
-    for from in ["b:/out/secret", "b:/abs/secret", "b:/dir/file", "b:/loop/x", "b:/../../canary/secret", "b:/dangling/"] {
+    for from in ["b:/out/secret", "b:/abs/secret", "b:/dir/file", "b:/loop/x", "b:/../../canary/secret", "b:/dangling/"]
+    {
         let ran = w.cp(from, "dest/stolen", &["-L"]).exits(1);
         assert!(!w.at("dest/stolen").exists(), "{from}: {ran:?}");
     }
@@ -371,7 +378,10 @@ fn files_in_a_volume_come_from_the_volume() {
     w.layers_with("etc/own").iter().for_each(|l| symlink("/lib", l.join("link")).expect("a symlink"));
     w.cp("b:/lib/data", "dest", &[]).exits(0);
     w.cp("b:/link/data/deep/f", "dest", &[]).exits(0);
-    assert_eq!((w.read("dest/data/deep/f"), w.read("dest/f")), ("in the volume".to_owned(), "in the volume".to_owned()));
+    assert_eq!(
+        (w.read("dest/data/deep/f"), w.read("dest/f")),
+        ("in the volume".to_owned(), "in the volume".to_owned())
+    );
     assert!(!w.at("dest/data/one").exists(), "the layers' own files are below the volume");
     let ran = w.cp("b:/lib", "dest", &[]).exits(0);
     assert!(ran.stdout.contains("/lib/data is the volume v1"), "{ran:?}");
