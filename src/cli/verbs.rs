@@ -1,6 +1,8 @@
 //! The verbs: each opens what it needs, calls the library, and shows what came of it. Here is what they share.
 
+pub mod cp;
 pub mod demo;
+pub mod diff;
 pub mod export;
 pub mod look;
 pub mod migrate;

@@ -8,7 +8,7 @@
 //! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);
 //! - a folder over a file over a folder shows only the upper folder (11.7).
 
-use crate::disk::{Dir, FileType};
+use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
 use crate::layer::branch::{self, Branch, Format, Slice};
@@ -216,18 +216,24 @@ impl Chain {
 
     /// Does the view that `dirs` make have `name`?
     pub fn shows(&self, dirs: &[(u16, Dir)], name: &[u8]) -> Result<bool> {
+        Ok(self.find(dirs, name)?.is_some())
+    }
+
+    /// Which of `dirs` the view that they make has `name` from, and what is there.
+    pub fn find<'d>(&self, dirs: &'d [(u16, Dir)], name: &[u8]) -> Result<Option<(u16, &'d Dir, Meta)>> {
         for (i, dir) in dirs {
             let format = self.branch(*i)?.format;
             match dir.try_stat(name) {
-                Ok(m) => return Ok(format != Format::Overlay || !m.is_overlay_whiteout()),
+                Ok(m) if format == Format::Overlay && m.is_overlay_whiteout() => return Ok(None),
+                Ok(m) => return Ok(Some((*i, dir, m))),
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(Error::io(format!("stat {}", dir.show(name)), e)),
             }
             if branch::has_whiteout(dir, format, name)? {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 

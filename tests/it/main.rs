@@ -7,6 +7,7 @@ mod calls;
 mod checks;
 mod conformance;
 mod convicts;
+mod cp;
 mod demo;
 mod docs;
 mod elsewhere;
