@@ -18,6 +18,7 @@ pub mod host;
 pub mod make;
 pub mod merge;
 pub mod quirks;
+pub mod renames;
 pub mod scan;
 pub mod shown;
 pub mod stack;

@@ -132,7 +132,7 @@ fn paper(plan: &Plan, found: &Found<'_>) -> Cost {
     let unit = Unit::of(&found.host.new_room);
     let mut out = Cost::default();
     let length = |content: &Content| match content {
-        Content::Same(path) | Content::Edited(path, _) => found.sizes.get(path).copied().unwrap_or(1),
+        Content::Same(path) | Content::Edited(path, _) => found.originals.get(path).map_or(1, |o| o.size),
         Content::Text(t) => t.len() as u64,
         // gzipped JSON: about a line of 60 bytes for a name of the layer
         Content::TarSplitOf(layer) => found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 60),

@@ -93,8 +93,11 @@ pub struct Facts {
     pub odd_whiteouts: Paths,
     /// Files where a layer below may have a folder: see [`super::quirks`].
     pub covers: Paths,
-    /// Changes when any name, type, owner, mode, size or time in the layer changes; in any order of reading.
+    /// Changes when any name, type, owner, mode, size or time in the layer changes, or an attribute of a folder; in any order of reading.
     pub state: u64,
+    /// Changes when anything in the layer does: it is made of the inodes' times of change. So is the making of a further link.
+    #[serde(default)]
+    pub changed: u64,
 }
 
 /// Small files, each inode once.
@@ -178,7 +181,10 @@ fn count_folder(scan: &Scan<'_>, dir: &Dir, spot: &Spot, mut descend: impl FnMut
     note_attributes(&mut f, &here, b".", spot)?;
     let own = dir.meta()?;
     f.folder_bytes = own.allocated;
-    f.state = f.state.wrapping_add(state_of(spot.hash, &own));
+    f.note_state(spot.hash, &own);
+    if f.xattrs > 0 {
+        f.state = f.state.wrapping_add(attributes(dir, spot.hash)?);
+    }
     let mut folders = Vec::new();
     {
         // other layers' folders are added only between two levels of the tree of layers: nobody waits for this
@@ -227,7 +233,7 @@ fn count_marker(f: &mut Facts, dir: &Dir, spot: &Spot, name: &[u8], marker: Name
         Name::Whiteout(_) => {
             f.whiteouts += 1;
             let m = dir.stat(name)?;
-            f.state = f.state.wrapping_add(state_of(hash_of(spot.hash, name), &m));
+            f.note_state(hash_of(spot.hash, name), &m);
             if !m.is_file() || m.size > 0 {
                 f.odd_whiteouts.push(&join(&spot.path, name));
             }
@@ -251,7 +257,7 @@ fn count_file(
     let m = dir.stat(name)?;
     f.files += 1;
     f.most_names = f.most_names.max(m.nlink);
-    f.state = f.state.wrapping_add(state_of(hash, &m));
+    f.note_state(hash, &m);
     if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
         f.devices += 1;
     }
@@ -281,6 +287,13 @@ fn note_attributes(f: &mut Facts, here: &Here<'_>, name: &[u8], spot: &Spot) -> 
 }
 
 impl Facts {
+    fn note_state(&mut self, path: u64, m: &Meta) {
+        self.state = self.state.wrapping_add(state_of(path, m));
+        let mut h = DefaultHasher::new();
+        (path, m.ctime).hash(&mut h);
+        self.changed = self.changed.wrapping_add(h.finish());
+    }
+
     fn add(&mut self, f: Facts) {
         self.files += f.files;
         self.inodes += f.inodes;
@@ -297,6 +310,7 @@ impl Facts {
         self.devices += f.devices;
         self.opaque_root |= f.opaque_root;
         self.state = self.state.wrapping_add(f.state);
+        self.changed = self.changed.wrapping_add(f.changed);
         let lists = [
             (&mut self.opaque, f.opaque),
             (&mut self.overlay_xattrs, f.overlay_xattrs),
@@ -343,6 +357,13 @@ fn hash_of(folder: u64, name: &[u8]) -> u64 {
     h.write_u64(folder);
     h.write(name);
     h.finish()
+}
+
+/// A folder is never linked, so the new store has another one: its attributes have to be the same.
+fn attributes(dir: &Dir, path: u64) -> Result<u64> {
+    let mut h = DefaultHasher::new();
+    (path, dir.xattrs(b".")?).hash(&mut h);
+    Ok(h.finish())
 }
 
 fn state_of(path: u64, m: &Meta) -> u64 {
