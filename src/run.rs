@@ -216,8 +216,11 @@ pub fn migrate(
 
 /// The file of the run, with what was noted in it when it began.
 fn course(at: &Locked, run: &Ongoing, plan: &Plan) -> Result<Course> {
-    let undone_before = Course::read(&at.state)?.map(|c| c.undone_before).unwrap_or_default();
-    Ok(Course { undone_before, ..Course::of(&run.identity, plan, &run.started) })
+    let new = Course::of(&run.identity, plan, &run.started);
+    Ok(match Course::read(&at.state)? {
+        Some(noted) => Course { undone_before: noted.undone_before, made: noted.made || new.made, ..new },
+        None => new,
+    })
 }
 
 fn to_state(at: &mut Locked, run: &mut Ongoing, state: State) -> Result<()> {

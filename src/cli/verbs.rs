@@ -119,7 +119,13 @@ fn belongs(old: &Dir, run: &Run) -> Result<()> {
     if run.plan.elsewhere.is_none() && !run.state.over() {
         return Err(Error::new(Kind::Usage, "this --target is a root that is migrated without --target"));
     }
-    if run.state.over() || holds(old, run)? {
+    // an old root that was renamed is taken for what it holds; a copy of one that is still there is not
+    let there = Dir::open_named(Path::new(&run.plan.root.path)).ok();
+    let renamed = match &there {
+        Some(there) => there.meta()?.ino == old.meta()?.ino || !holds(there, run)?,
+        None => true,
+    };
+    if run.state.over() || renamed && holds(old, run)? {
         return Ok(());
     }
     Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))

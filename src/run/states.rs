@@ -82,6 +82,8 @@ pub struct Standing {
     pub prepared: bool,
     /// The last verdict.
     pub verdict: Option<Verdict>,
+    /// The new driver.
+    pub to: &'static str,
     /// A run of `--mode move`, and the version that began it.
     pub in_place: Option<String>,
 }
@@ -94,6 +96,7 @@ impl Standing {
             Known::Nothing => {}
             Known::Run(run) => {
                 out.state = Some(run.state);
+                out.to = run.plan.options.to.name();
                 out.elsewhere = run.plan.elsewhere.is_some();
                 out.prepared = run.prepared;
                 out.verdict = run.verdict.clone();
@@ -105,6 +108,7 @@ impl Standing {
             }
             Known::Lost(lost) => {
                 out.state = Some(lost.state);
+                out.to = lost.course.driver.name();
                 out.elsewhere = lost.course.target.is_some();
                 out.lost = Some(lost.why.clone());
             }
@@ -149,7 +153,7 @@ impl Standing {
                 Some(Cleaned) => refuse(
                     Kind::Failed,
                     "there is no way back: the old store was deleted by `unaufs cleanup`",
-                    "keep the new store: `unaufs verify` checks it by itself",
+                    &format!("keep the {} store: `unaufs verify` checks it by itself", self.to),
                 ),
                 Some(_) => Answer::Undo,
             },

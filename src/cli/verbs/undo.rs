@@ -68,7 +68,8 @@ fn course(root: &Dir, known: &Known) -> Result<Option<(Course, Option<(i64, Stat
             // before its switch a run may have got another plan
             let course = match run.state {
                 State::Building | State::Built | State::Verified => {
-                    Course { undone_before: course.undone_before, ..Course::of(&id, &run.plan, &run.started) }
+                    let (undone_before, made) = (course.undone_before, course.made);
+                    Course { undone_before, made, ..Course::of(&id, &run.plan, &run.started) }
                 }
                 _ => course,
             };
