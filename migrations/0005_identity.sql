@@ -3,11 +3,6 @@
 -- Random; the same is in .unaufs/run.json. NULL: begun by an unaufs that gave none.
 ALTER TABLE run ADD COLUMN identity TEXT;
 
--- What the kernel said when the switch was done, as "seconds.nanoseconds": the time of change of .unaufs/old, which the switch touches last,
--- and the time of modification of the root.
-ALTER TABLE run ADD COLUMN switched_ctime TEXT;
-ALTER TABLE run ADD COLUMN switched_mtime TEXT;
-
 -- Every verification leaves its verdict; the last one counts, unless what it judged was built again.
 CREATE TABLE verdict (
     id          INTEGER PRIMARY KEY,
@@ -15,13 +10,13 @@ CREATE TABLE verdict (
     at          TEXT NOT NULL,              -- RFC 3339
     level       TEXT NOT NULL CHECK (level IN ('fast', 'full')),
     clean       INTEGER NOT NULL CHECK (clean IN (0, 1)),
-    differences INTEGER NOT NULL,
+    counts      TEXT NOT NULL,              -- JSON: how many differences of each kind
     docker_ran  INTEGER NOT NULL CHECK (docker_ran IN (0, 1)),
     withdrawn   INTEGER NOT NULL DEFAULT 0 CHECK (withdrawn IN (0, 1))
 ) STRICT;
 
 -- "level time", of the last one without a difference
-INSERT INTO verdict (run, at, level, clean, differences, docker_ran)
-    SELECT id, substr(verified, 6), substr(verified, 1, 4), 1, 0, 0 FROM run WHERE substr(verified, 1, 5) IN ('fast ', 'full ');
+INSERT INTO verdict (run, at, level, clean, counts, docker_ran)
+    SELECT id, substr(verified, 6), substr(verified, 1, 4), 1, '{}', 0 FROM run WHERE substr(verified, 1, 5) IN ('fast ', 'full ');
 
 ALTER TABLE run DROP COLUMN verified;

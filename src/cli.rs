@@ -1,9 +1,10 @@
-//! The command line (DESIGN section 3). Stdout carries results, stderr progress and errors.
+//! The command line. Stdout carries results, stderr progress and errors.
 
 pub mod args;
 pub mod log;
 pub mod notify;
 pub mod pages;
+pub mod prompt;
 pub mod screen;
 pub mod verbs;
 
@@ -63,7 +64,10 @@ fn dispatch(args: Args) -> Done {
     match args.verb {
         Verb::Inspect => verbs::look::inspect(&g),
         Verb::Plan(a) => verbs::look::plan(&g, &a),
-        Verb::Migrate(a) => verbs::migrate::migrate(&g, &a),
+        Verb::Migrate(a) => {
+            screen::number_phases();
+            verbs::migrate::migrate(&g, &a)
+        }
         Verb::Status => verbs::look::status(&g),
         Verb::Verify(a) => verbs::verify::verify(&g, &a),
         Verb::Rollback(a) => verbs::undo::rollback(&g, &a),
@@ -96,7 +100,9 @@ fn catch_signals() {
                 std::process::exit(kind.exit_code().into());
             }
             crate::stop::request(signal);
-            mutter("stopping at a safe point; once more to stop at once");
+            if !prompt::is_asking() {
+                mutter("Stopping safely. Press Ctrl-C again to stop at once.");
+            }
         }
     });
 }
@@ -123,6 +129,10 @@ fn complain(e: &Error, g: &args::Global) {
         // the exit code tells the same to those whose pipe is closed
         let _ = writeln!(std::io::stdout(), "{}", crate::text::json(doc.to_string()));
         return;
+    }
+    if e.kind() == Kind::Cancelled || (e.kind() == Kind::Interrupted && e.hint_text().is_none()) {
+        // what somebody answered is no error
+        return mutter(&e.to_string());
     }
     let colour = g.color.wanted(std::io::stderr().is_terminal());
     let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };

@@ -188,7 +188,7 @@ fn image_layer(
     let record = root.ensure(format!("image/aufs/layerdb/sha256/{}", chain.hex()), 0o700)?;
     record.write_new("cache-id", id.as_str().as_bytes(), 0o644)?;
     record.write_new("diff", made.diff.to_string().as_bytes(), 0o644)?;
-    record.write_new("size", made.payload.to_string().as_bytes(), 0o644)?;
+    record.write_new("size", made.put.payload.to_string().as_bytes(), 0o644)?;
     record.write_new("tar-split.json.gz", &tar_split, 0o644)?;
     if let Some(p) = parent {
         record.write_new("parent", p.to_string().as_bytes(), 0o644)?;

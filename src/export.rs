@@ -19,12 +19,14 @@ pub mod names;
 pub mod output;
 pub mod pump;
 
+use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::{ContainerId, DiffId, ImageId, LayerId};
 use crate::progress::Progress;
 use crate::store::{Container, Store};
+use crate::text;
 use archive::{Archive, Blob, Folder, Tar};
 use compress::Compressed;
 use image::Outgoing;
@@ -100,13 +102,26 @@ pub struct Summary {
     pub bytes: u64,
     /// What the user should know.
     pub notes: Vec<String>,
-    /// With `--all`: what is damaged and was left out, and why.
+    /// Bytes of the archive itself.
+    pub written: u64,
+    /// What was asked for and is damaged or lost, and why.
     pub left_out: Vec<(String, String)>,
 }
 
-/// Exports what was asked for from `store`, which was read from `from`. Nothing is written below `root`.
-pub fn export(root: &Dir, from: &Dir, store: &Store, request: &Request, progress: &dyn Progress) -> Result<Summary> {
-    let result = run(root, from, store, request, progress);
+/// What is exported: a store, and what reading it found.
+#[derive(Clone, Copy)]
+pub struct From<'a> {
+    /// Stands for the store's ROOT.
+    pub root: &'a Dir,
+    /// What is in it.
+    pub store: &'a Store,
+    /// What is wrong with it.
+    pub findings: &'a [Finding],
+}
+
+/// Exports what was asked for. Nothing is written below `root`.
+pub fn export(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -> Result<Summary> {
+    let result = run(root, from, request, progress);
     // whatever error a stop led to, it is the stop that is to be told
     crate::stop::check().and(result).map_err(|e| match e.kind() {
         Kind::Space => e.hint("make room there, or write elsewhere; nothing was left behind"),
@@ -117,10 +132,12 @@ pub fn export(root: &Dir, from: &Dir, store: &Store, request: &Request, progress
     })
 }
 
-fn run(root: &Dir, from: &Dir, store: &Store, request: &Request, progress: &dyn Progress) -> Result<Summary> {
+fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -> Result<Summary> {
     sensible(request)?;
     output::check(root, &request.output)?;
-    let mut chosen = names::images(store, &request.images)?;
+    let (store, findings, from) = (from.store, from.findings, from.root);
+    let mut left_out = image::lost(store, findings, &request.images, request.all);
+    let mut chosen = names::images(store, &request.images).map_err(|e| explained(e, findings, &left_out))?;
     if request.all {
         for (id, tags) in names::every_image(store) {
             chosen.entry(id).or_default().extend(tags);
@@ -134,36 +151,48 @@ fn run(root: &Dir, from: &Dir, store: &Store, request: &Request, progress: &dyn 
     let mut wanted: BTreeSet<LayerId> = BTreeSet::new();
     let whole = chosen.keys().filter_map(|id| store.images.get(id)).filter(|i| i.broken.is_none());
     wanted.extend(whole.flat_map(|i| i.layers.iter().cloned()));
-    for c in containers.values() {
-        wanted.extend(image::stack(store, c)?);
-    }
+    // a damaged one is named below
+    wanted.extend(containers.values().filter_map(|c| image::stack(store, c).ok()).flatten());
     let measured = image::measure(&layers, &wanted, progress);
     crate::stop::check()?;
-    let (mut images, left_out) = image::of_images(from, store, &chosen, &measured, request.all)?;
-    let mut taken: BTreeSet<String> = images.iter().flat_map(|i| i.tags.iter().cloned()).collect();
-    for c in containers.values() {
-        let tag = image::container_tag(c, &mut taken);
-        images.push(image::of_container(from, store, c, tag, &measured)?);
-    }
+    let mut images = image::of_images(from, store, &chosen, &measured, &mut left_out)?;
+    images.extend(image::of_containers(from, store, &containers, &measured, &mut left_out)?);
     if images.is_empty() {
-        return Err(Error::new(Kind::Failed, "there is nothing to export").hint(
-            left_out.first().map_or("the store has no images".to_owned(), |(name, why)| format!("{name}: {why}")),
-        ));
+        return Err(match &left_out[..] {
+            [] => Error::new(Kind::Failed, "there is nothing to export").hint("the store has no images"),
+            [(_, why)] => Error::new(Kind::Failed, why.clone()),
+            [(name, why), ..] => Error::new(Kind::Failed, format!("none of {} can be exported", left_out.len()))
+                .hint(format!("{name}: {why}")),
+        });
     }
     image::settle_parents(&mut images);
     let images = merged(images);
     let unique = unique(&images);
-    write(root, request, &layers, &images, &unique, progress)?;
+    let written = write(root, request, &layers, &images, &unique, progress)?;
     let mut notes: Vec<String> = images.iter().flat_map(|i| i.notes.iter().cloned()).collect();
     notes.dedup();
+    if request.format == Format::OciDir {
+        let shown = text::text(&request.output.display().to_string());
+        notes.push(format!("only root can read the directory (mode 0700); chmod -R a+rX {shown} opens it to others"));
+    }
     Ok(Summary {
         layers: unique.len(),
         bytes: unique.iter().map(|l| l.bytes).sum(),
         notes,
+        written,
         left_out,
         images: images.iter().map(exported).collect(),
         ..summary(store, request)
     })
+}
+
+/// An unknown name that the store once had says why it is unknown.
+fn explained(e: Error, findings: &[Finding], lost: &image::LeftOut) -> Error {
+    let unreadable = findings.iter().find(|f| f.id == "D10").map(|f| (f.subject.to_string(), f.message.clone()));
+    match lost.first().cloned().or(unreadable) {
+        Some((name, why)) => Error::new(e.kind(), e.chain()).hint(format!("{name}: {why}")),
+        None => e,
+    }
 }
 
 /// What makes no sense is refused before anything is read.
@@ -191,6 +220,7 @@ fn summary(store: &Store, request: &Request) -> Summary {
         layers: 0,
         bytes: 0,
         notes: Vec::new(),
+        written: 0,
         left_out: Vec::new(),
     }
 }
@@ -228,7 +258,7 @@ fn unique(images: &[Outgoing]) -> Vec<&Layer> {
     images.iter().flat_map(|i| &i.layers).filter(|l| seen.insert(l.diff)).collect()
 }
 
-/// Writes the archive.
+/// Writes the archive; returns its length.
 fn write(
     root: &Dir,
     request: &Request,
@@ -236,7 +266,7 @@ fn write(
     images: &[Outgoing],
     unique: &[&Layer],
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<u64> {
     let exact = (request.compress == Compressed::None).then(|| unique.iter().map(|l| l.bytes).sum::<u64>());
     let work = Work { request, layers, images, unique, progress };
     if request.format == Format::OciDir {
@@ -244,7 +274,7 @@ fn write(
         work.fill(&mut folder)?;
         return match folder {
             Archive::Folder(folder) => folder.finish(),
-            Archive::Tar(_) => Ok(()),
+            Archive::Tar(_) => Ok(0),
         };
     }
     let mut output = Output::create(root, &request.output, exact)?;
@@ -260,7 +290,9 @@ fn write(
         Ok(())
     })?;
     archive::patch(&mut output, &places)?;
-    output.complete()
+    let written = output.position();
+    output.complete()?;
+    Ok(written)
 }
 
 /// Everything that goes into an archive.
@@ -348,24 +380,36 @@ fn rootfs(
                 return Err(Error::corrupt(format!("image {} cannot be exported: {why}", id.short())));
             }
             let none = || Error::new(Kind::Failed, format!("image {} has no layers", id.short()));
-            image.layers.last().cloned().ok_or_else(none)?
+            Some(image.layers.last().cloned().ok_or_else(none)?)
         }
-        (None, Some(c)) => image::stack(store, c)?.last().cloned().ok_or_else(|| Error::corrupt("it has no layer"))?,
+        // its record or its image's may be damaged, and all its files there
+        (None, Some(c)) if c.broken.is_some() && c.on_disk.is_some() => None,
+        (None, Some(c)) => {
+            Some(image::stack(store, c)?.last().cloned().ok_or_else(|| Error::corrupt("it has no layer"))?)
+        }
         (None, None) => return Err(Error::new(Kind::Usage, "nothing was named to export")),
     };
     let mut output = Output::create(root, &request.output, None)?;
     progress.bytes("export", 0);
-    let mut sockets = 0;
+    let mut left = layer::LeftOut::default();
     let mut bytes = 0;
     compress::through(request.compress, &mut output, &mut |out| {
         let mut counted = Counted { out, progress, bytes: &mut bytes };
         let mut buffered = BufWriter::with_capacity(1 << 20, &mut counted);
-        sockets = layers.flatten(&top, &mut buffered)?;
+        let alone = containers.values().find_map(|c| c.on_disk.as_ref());
+        left = match (&top, alone) {
+            (Some(top), _) => layers.flatten(top, &mut buffered)?,
+            (None, Some(alone)) => layers.flatten_on_disk(alone, &mut buffered)?,
+            (None, None) => return Err(Error::corrupt("it has no layer")),
+        };
         buffered.flush().on(|| "write the archive")
     })?;
+    let written = output.position();
     output.complete()?;
-    let left = crate::text::plural(usize::try_from(sockets).unwrap_or(0), "socket");
-    let notes = if sockets > 0 { vec![format!("{left} left out: no tar can hold them")] } else { Vec::new() };
+    let mut notes = layer::LeftOut::notes(std::iter::once(left));
+    if let Some((c, why)) = containers.values().find_map(|c| Some((c, c.broken.as_ref()?))).filter(|_| top.is_none()) {
+        notes.push(format!("{} is exported from its directories alone, since it is damaged: {why}", c.subject()));
+    }
     let images = chosen.iter().map(|(id, tags)| Exported {
         id: *id,
         was: None,
@@ -373,7 +417,7 @@ fn rootfs(
         tags: tags.iter().cloned().collect(),
         layers: Vec::new(),
     });
-    Ok(Summary { images: images.collect(), bytes, notes, ..summary(store, request) })
+    Ok(Summary { images: images.collect(), bytes, written, notes, ..summary(store, request) })
 }
 
 /// Tells the progress what passes.

@@ -10,6 +10,7 @@
 
 pub mod build;
 pub mod content;
+pub mod damage;
 pub mod elsewhere;
 pub mod estimate;
 pub mod existing;
@@ -20,10 +21,10 @@ pub mod merge;
 pub mod quirks;
 pub mod renames;
 pub mod scan;
-pub mod shown;
 pub mod stack;
 pub mod stored;
 pub mod switch;
+pub mod whiteouts;
 
 use crate::checks::Finding;
 use crate::disk::copy::Transfer;
@@ -31,7 +32,7 @@ use crate::disk::mounts::Room;
 use crate::docker::driver::Role;
 use crate::docker::driver::{Style, Target};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
-use crate::store::{Content, Generation};
+use crate::store::{Cause, Content, Generation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -111,6 +112,9 @@ pub struct Plan {
     pub containers: Vec<PlanContainer>,
     /// What does not move, and why.
     pub left_behind: Vec<LeftBehind>,
+    /// The same by what holds it back, containers first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<damage::Damage>,
     /// Paths that only aufs showed.
     pub quirks: Vec<quirks::Quirk>,
     /// Modes and owners of the driver's own folders.
@@ -151,7 +155,7 @@ impl Default for Tool {
 }
 
 /// The machine on which the plan was made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// Its name.
     pub name: String,
@@ -191,6 +195,9 @@ pub struct DockerFacts {
     pub running: bool,
     /// The driver of the old store.
     pub driver: String,
+    /// Which Dockers may have written the old store last, as far as it shows.
+    #[serde(default)]
+    pub wrote: String,
 }
 
 /// Counts for the first lines of a report.
@@ -221,14 +228,14 @@ pub struct Estimate {
     pub driver: Target,
     /// The mode.
     pub mode: Mode,
-    /// Bytes of disk that are taken.
+    /// Bytes of disk that are taken at most.
     pub new_bytes: u64,
-    /// Inodes that are taken.
+    /// Inodes that are taken at most.
     pub new_inodes: u64,
     /// Bytes of disk that the new store shares with the old one until `cleanup`.
     #[serde(default)]
     pub shared_bytes: u64,
-    /// Bytes of content that are read and written.
+    /// Bytes of content that are read and written at most.
     #[serde(default)]
     pub written_bytes: u64,
     /// At least so long.
@@ -238,12 +245,9 @@ pub struct Estimate {
     /// Could this driver and mode be used here at all, room apart?
     #[serde(default)]
     pub possible: bool,
-    /// Are the numbers counted? Otherwise they are an upper bound.
-    #[serde(default)]
-    pub counted: bool,
-    /// Does it fit?
+    /// Does it fit, even if it takes all that?
     pub fits: bool,
-    /// If not, why.
+    /// If it may not fit, why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why_not: Option<String>,
     /// Is it what this plan does?
@@ -348,6 +352,9 @@ pub struct LeftBehind {
     pub lost: String,
     /// Does it make the exit code 3? What the user excluded, and what Docker itself could not use, does not.
     pub counts: bool,
+    /// The damaged object that holds it back, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<Cause>,
 }
 
 /// One rename of the switch. Both paths are below ROOT, or below the new root; nothing is ever replaced.

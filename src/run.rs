@@ -31,8 +31,7 @@ pub mod switch;
 
 use self::guard::Guard;
 use self::identity::{Course, Known, Place};
-use self::journal::{Journal, Run, State, Verdict};
-use self::switch::Done;
+use self::journal::{Journal, Run, State};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
@@ -41,8 +40,8 @@ use crate::plan::stack::Part;
 use crate::plan::switch::STATE;
 use crate::progress::Progress;
 use crate::text::now;
-use crate::verify::{self, Difference, Level, Report, Side};
-use std::collections::BTreeMap;
+use crate::verify::{self, By, Case, Difference, Level, Report, Side, Subject};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 /// The lock on a root. Taken before the journal is read: what another unaufs does meanwhile would make a plan out of date.
@@ -153,6 +152,8 @@ pub struct Outcome {
     pub changed: Vec<String>,
     /// What a Docker had made while the switch was interrupted, and where it is now.
     pub aside: Vec<String>,
+    /// Damage that the old store had already, and that moved as it is.
+    pub damaged: Vec<Difference>,
     /// What was really done, in sums.
     pub tally: stage::Sums,
     /// The same of what goes along to a root in another place.
@@ -189,6 +190,7 @@ pub fn migrate(
         verified: false,
         changed: Vec::new(),
         aside: Vec::new(),
+        damaged: Vec::new(),
         tally: stage::Sums::default(),
         along: None,
     };
@@ -208,9 +210,9 @@ pub fn migrate(
     }
     progress.phase("switch", plan.switch.len() as u64);
     outcome.aside.extend(switch::forward(&at.root, &course(at, &run, plan)?, progress)?);
-    at.journal.set_switched(run.id, Done::of(&at.root)?, &now())?;
-    outcome.state = State::Switched;
-    outcome.verified = at.journal.verdict(run.id)?.is_some_and(|v| v.clean);
+    to_state(at, &mut run, State::Switched)?;
+    outcome.state = run.state;
+    outcome.verified |= at.journal.verdict(run.id)?.is_some_and(|v| v.clean);
     Ok(outcome)
 }
 
@@ -293,8 +295,7 @@ fn build(
         && !standing.is_some_and(|v| v.covers(level))
     {
         let which = if run.state == State::Building { which } else { Part::All };
-        prove(at, plan, run.id, level, which, progress)?;
-        outcome.verified = true;
+        prove(at, plan, run.id, level, which, progress, outcome)?;
         if run.state == State::Built {
             to_state(at, run, State::Verified)?;
         }
@@ -355,24 +356,45 @@ fn docker_runs(who: String) -> Error {
 
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
 /// compared again.
-fn prove(at: &mut Locked, plan: &Plan, id: i64, level: Level, which: Part, progress: &dyn Progress) -> Result<()> {
+fn prove(
+    at: &mut Locked,
+    plan: &Plan,
+    id: i64,
+    level: Level,
+    which: Part,
+    progress: &dyn Progress,
+    outcome: &mut Outcome,
+) -> Result<()> {
     let new = at.root.open(crate::plan::switch::NEW)?;
     let proved = at.journal.proved(id, level.name())?;
-    let mut report = verify::verify_stage(plan, &at.old, &new, level, which, &proved, progress)?;
-    if which == Part::All {
-        verify::carried(plan, &at.old, &new, level, &mut report, progress)?;
-    }
-    if !report.differences.is_empty() {
-        // what could not be read is no difference, and nothing to report to us
+    let case = Case { plan, old: &at.old, new: &new, part: which, proved: &proved, switched: None };
+    let report = verify::judge(&Subject::Migrated(case), level, progress)?;
+    if let Some(first) = report.unchecked.first() {
         crate::error::check_disk(false)?;
-        at.journal.judge(id, &Verdict::of(&report, level))?;
-        return Err(unlike(&report.differences).loss(NOTHING_LOST));
+        let what = format!("{} could not be checked: {}", first.object, first.reason);
+        return Err(Error::new(Kind::Failed, what)
+            .hint("remove the cause, then run `unaufs migrate` again")
+            .loss(NOTHING_LOST));
+    }
+    if let Some(verdict) = report.verdict(level, now()).filter(|_| which == Part::All) {
+        at.journal.judge(id, &verdict)?;
+    }
+    // what the old store does not have either moves as it is
+    let (moved, differs): (Vec<_>, Vec<_>) =
+        report.differences.into_iter().partition(|d| d.by == By::Headers && d.side == Side::Both);
+    if !differs.is_empty() || (moved.len() as u64) < report.counts.values().sum() {
+        return Err(unlike(if differs.is_empty() { &moved } else { &differs }).loss(NOTHING_LOST));
+    }
+    outcome.verified = true;
+    if !moved.is_empty() {
+        outcome.damaged = moved;
+        return Ok(());
     }
     if which == Part::Images {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
         return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
     }
-    at.journal.judge(id, &Verdict::of(&report, level))
+    Ok(())
 }
 
 /// Compares the new store with the old one, wherever the run has them now, and notes the verdict. What Docker itself has changed is no
@@ -385,25 +407,18 @@ pub fn compare(
     level: Level,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let staged = run.state != State::Switched;
-    let new = if staged { root.open(crate::plan::switch::NEW)? } else { root.again()? };
-    let mut report = verify::verify(&run.plan, old, &new, level, progress)?;
-    if staged {
-        verify::carried(&run.plan, old, &new, level, &mut report, progress)?;
-    } else if let Some(done) = journal.switched(run.id)?
-        && docker_ran(root, done)?
-    {
-        verify::since::set_apart(&run.plan, &new, &mut report)?;
+    let switched = run.state == State::Switched;
+    let new = if switched { root.again()? } else { root.open(crate::plan::switch::NEW)? };
+    let switched = if switched { verify::since::reference(root)? } else { None };
+    let none = BTreeSet::new();
+    let case = Case { plan: &run.plan, old, new: &new, part: Part::All, proved: &none, switched };
+    let report = verify::judge(&Subject::Migrated(case), level, progress)?;
+    match report.verdict(level, now()) {
+        Some(verdict) => journal.judge(run.id, &verdict)?,
+        // what cannot be checked is not clean
+        None => journal.withdraw(run.id)?,
     }
-    journal.judge(run.id, &Verdict::of(&report, level))?;
     Ok(report)
-}
-
-/// Has Docker run since the switch? dockerd makes ROOT/tmp again each time it starts (`prepareTempDir` in daemon/daemon.go): the root has
-/// another time of modification then. Another, not a later one: a clock may be set back.
-pub fn docker_ran(root: &Dir, done: Done) -> Result<bool> {
-    let now = root.meta()?.mtime;
-    Ok(if done.mtime.1 == 999_999_999 { now > done.mtime } else { now != done.mtime })
 }
 
 /// What is lost by a failure before the switch.

@@ -19,6 +19,9 @@ use crate::plan::{Plan, PlanLayer};
 use crate::target::place::Tally;
 use std::collections::HashMap;
 
+/// What is said of a layer without a mount point. Docker from 17.12 on removes it after each mount, and makes it again.
+pub const MERGED: &str = "merged/ is missing";
+
 impl Target {
     /// Makes the driver's own folder, before any layer. `at` is the folder that stands for ROOT in the stage.
     pub fn prepare(self, at: &Dir, style: &Style) -> Result<()> {

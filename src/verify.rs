@@ -1,40 +1,48 @@
-//! Proof: the new store against the old one, path by path; or any store against its own records.
+//! Proof: the new store against the old one, path by path; or any store by itself.
 //!
 //! ```text
-//! structure   link, lower, l/, committed …           Target::check                                                ┐
-//! metadata    every file of image/<driver>, every container's configuration                                      │ migrated.rs
-//! views       what each stack of layers shows, old against new: names, types, owners, modes, times, xattrs, …    │ compare.rs
-//! content     the bytes of every file (level full); a file that is a link to the old inode needs no look         │
-//! digests     each layer's tar rebuilt through tar-split (level full)                                            ┘ digest.rs
+//! headers     each image layer against the headers of its own tar: no old store needed       headers.rs
+//! structure   link, lower, l/, committed …           Target::check                         ┐
+//! records     image/<driver>, containers' configurations, modes and owners                 │ records.rs, frame.rs
+//! views       what each stack of layers shows, old against new                             ├ migrated.rs, compare.rs
+//! content     the bytes of every file (level full), of writable layers always              │
+//! digests     each layer's tar rebuilt through tar-split (level full)                      ┘ digest.rs
 //!
-//! alone.rs    a store without an old one: structure, layerdb, image ids, tags, containers, digests
+//! alone.rs    a store without an old one: headers, structure, records, digests
 //! since.rs    what Docker itself has changed since the switch, told apart
+//! seen.rs     what was found: sorted out, then counted, then cut
 //! ```
 //!
-//! Nothing is assumed of how the new store was made: the same code judges it before the switch, after it, and weeks later.
+//! Nothing is assumed about how the new store was made: the same code judges it before the switch, after it, and weeks later.
+//! [`judge`] is the way in. It says clean, damaged, or could not be checked.
 
 pub mod alone;
 pub mod compare;
 pub mod digest;
+pub mod frame;
+pub mod headers;
 pub mod migrated;
+pub mod records;
+pub mod seen;
 pub mod since;
 
 use crate::disk::Dir;
-use crate::error::{Error, Kind, Result};
+use crate::docker::driver::WrittenBy;
+use crate::error::Result;
 use crate::ids::LayerId;
 use crate::plan::Plan;
+use crate::plan::stack::Part;
 use crate::progress::Progress;
-use serde::Serialize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-pub use migrated::{verify, verify_stage};
+use serde::{Deserialize, Serialize};
+use since::Ctime;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How much is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// All but content. Where every layer is a whole tree of its own (vfs, btrfs, images on overlay): the tops of the stacks.
+    /// All but the content of image layers. Old against new only the tops of the stacks, where every layer is a whole tree of its own
+    /// (vfs, btrfs, images on overlay).
     Fast,
     /// Every layer's view, with the content and the digests.
     Full,
@@ -83,6 +91,53 @@ pub struct Difference {
     pub what: String,
     /// Where.
     pub side: Side,
+    /// Which proof found it.
+    pub by: By,
+    /// Where it is below the new ROOT: the time of its last change says whether Docker made it. Empty: nobody may change it.
+    #[serde(skip)]
+    pub at: Vec<u8>,
+}
+
+/// A proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// Old against new.
+    Comparison,
+    /// The headers of the layer's own tar.
+    Headers,
+    /// The digest of the layer's tar.
+    Digest,
+    /// Docker's records, and the driver's own files.
+    Records,
+}
+
+impl Difference {
+    /// One between the old and the new store; the other facts are added to it.
+    pub fn new(kind: &'static str, id: impl Into<String>, what: impl Into<String>) -> Difference {
+        let (id, what, name, path, at) = (id.into(), what.into(), String::new(), Vec::new(), Vec::new());
+        Difference { kind, id, name, path, what, side: Side::Between, by: By::Comparison, at }
+    }
+
+    /// The path in the view.
+    pub fn path(self, path: impl Into<Vec<u8>>) -> Difference {
+        Difference { path: path.into(), ..self }
+    }
+
+    /// Which store is wrong.
+    pub fn side(self, side: Side) -> Difference {
+        Difference { side, ..self }
+    }
+
+    /// Which proof found it.
+    pub fn by(self, by: By) -> Difference {
+        Difference { by, ..self }
+    }
+
+    /// Where it is below the new ROOT.
+    pub fn at(self, at: impl Into<Vec<u8>>) -> Difference {
+        Difference { at: at.into(), ..self }
+    }
 }
 
 impl std::fmt::Display for Difference {
@@ -104,13 +159,49 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// A layer whose digest says nothing.
+/// A layer that can't be proved by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Unprovable {
     /// Its folder.
     pub layer: String,
     /// Why.
     pub reason: String,
+}
+
+/// Something that could not be checked: that says nothing about the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Unchecked {
+    /// `layer`, `metadata`, …, with its id.
+    pub object: String,
+    /// Why: out of descriptors or memory, no permission, the disk failed.
+    pub reason: String,
+}
+
+/// What a verification comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// No difference that isn't Docker's own.
+    Clean,
+    /// A difference.
+    Damaged,
+    /// Something could not be checked: no verdict.
+    Unchecked,
+}
+
+/// A verdict, to be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// When it was found, RFC 3339.
+    pub time: String,
+    /// How much was compared.
+    pub level: Level,
+    /// Nothing differs, but for what Docker itself has changed.
+    pub clean: bool,
+    /// Docker had run on the new store.
+    pub docker_ran: bool,
+    /// How many differences of each kind.
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// What was compared and what differs.
@@ -136,153 +227,83 @@ pub struct Report {
     pub digests: u64,
     /// Bytes of their tars.
     pub digested_bytes: u64,
-    /// Layers whose digest cannot be rebuilt, and why.
+    /// Image layers that were held against the headers of their own tars.
+    pub headers: u64,
+    /// Layers that can't be proved by themselves, and why.
     pub unprovable: Vec<Unprovable>,
-    /// What differs.
+    /// What could not be checked.
+    pub unchecked: Vec<Unchecked>,
+    /// What differs: the first [`seen::MOST`].
     pub differences: Vec<Difference>,
+    /// How many differences there are of each kind, those that are not listed too.
+    pub counts: BTreeMap<&'static str, u64>,
     /// Docker has run on the new store since the switch.
     pub docker_ran: bool,
     /// What differs by then and is Docker's own to change: no damage, and no proof of the contrary.
     pub changed_since: Vec<Difference>,
+    /// How many of these there are of each kind.
+    pub changes: BTreeMap<&'static str, u64>,
 }
 
-/// Counters and findings that threads share.
-#[derive(Debug, Default)]
-pub struct Seen {
-    names: AtomicU64,
-    bytes: AtomicU64,
-    digests: AtomicU64,
-    digested: AtomicU64,
-    unprovable: Mutex<Vec<Unprovable>>,
-    differences: Mutex<Vec<Difference>>,
-}
-
-/// As many differences are kept: past that the store is not the same, and memory is to stay flat.
-const MOST: usize = 100_000;
-
-impl Seen {
-    /// Notes that old and new differ.
-    pub fn differ(&self, kind: &'static str, id: &str, path: &[u8], what: impl Into<String>) {
-        self.note(kind, id, path, what, Side::Between);
-    }
-
-    /// Notes a difference.
-    pub fn note(&self, kind: &'static str, id: &str, path: &[u8], what: impl Into<String>, side: Side) {
-        let (id, path, what) = (id.to_owned(), path.to_vec(), what.into());
-        self.push(Difference { kind, id, name: String::new(), path, what, side });
-    }
-
-    fn push(&self, d: Difference) {
-        let mut list = self.differences.lock().unwrap_or_else(|e| e.into_inner());
-        if list.len() < MOST {
-            list.push(d);
+impl Report {
+    /// What it comes to.
+    pub fn outcome(&self) -> Outcome {
+        match (self.unchecked.is_empty(), self.total()) {
+            (false, _) => Outcome::Unchecked,
+            (true, 0) => Outcome::Clean,
+            _ => Outcome::Damaged,
         }
     }
 
-    /// Notes a layer that cannot be proved by its digest.
-    fn unprovable(&self, layer: &str, reason: impl Into<String>) {
-        let mut list = self.unprovable.lock().unwrap_or_else(|e| e.into_inner());
-        list.push(Unprovable { layer: layer.to_owned(), reason: reason.into() });
+    /// How many differences there are, listed or not.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
     }
 
-    /// Notes a layer that has the digest that it should have.
-    fn proved(&self, bytes: u64) {
-        self.digests.fetch_add(1, Ordering::Relaxed);
-        self.digested.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// The counts and lists, sorted; `name` gives who uses a layer or container.
-    fn report(self, driver: &'static str, name: impl Fn(&Difference) -> String) -> Report {
-        let mut differences = self.differences.into_inner().unwrap_or_else(|e| e.into_inner());
-        for d in &mut differences {
-            d.name = name(d);
-        }
-        differences.sort();
-        let mut unprovable = self.unprovable.into_inner().unwrap_or_else(|e| e.into_inner());
-        unprovable.sort();
-        Report {
-            driver,
-            names: self.names.into_inner(),
-            bytes: self.bytes.into_inner(),
-            digests: self.digests.into_inner(),
-            digested_bytes: self.digested.into_inner(),
-            unprovable,
-            differences,
-            ..Report::default()
-        }
-    }
-}
-
-/// Compares what goes along to a new root in another place. Before the switch only: afterwards it is Docker's to change.
-pub fn carried(
-    plan: &Plan,
-    old: &Dir,
-    new: &Dir,
-    level: Level,
-    report: &mut Report,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let Some(e) = &plan.elsewhere else { return Ok(()) };
-    let seen = Seen::default();
-    progress.phase("verify other files", e.carried.len() as u64);
-    for c in &e.carried {
-        crate::stop::check()?;
-        let name = c.name();
-        let one = || -> Result<()> {
-            let ((from, last), (to, _)) = (old.parent_of(&c.path)?, new.parent_of(&c.path)?);
-            let leave = c.leave.iter().cloned().collect();
-            let (from, to, file) = match from.stat(last)?.is_dir() {
-                true if c.mount => return Ok(()),
-                true => (from.open(last)?, to.open(last)?, None),
-                false => (from, to, Some(last)),
-            };
-            compare::carried(&name, from, to, file, &leave, level == Level::Full, &seen)
+    /// The verdict, at `time`; none if something could not be checked.
+    pub fn verdict(&self, level: Level, time: String) -> Option<Verdict> {
+        let counts = self.counts.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
+        let clean = match self.outcome() {
+            Outcome::Unchecked => return None,
+            outcome => outcome == Outcome::Clean,
         };
-        match one() {
-            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => return Err(e),
-            Err(e) => seen.differ("carried", &name, b"", e.chain()),
-            Ok(()) => report.carried += 1,
-        }
-        progress.step(&name);
+        Some(Verdict { time, level, clean, docker_ran: self.docker_ran, counts })
     }
-    report.names += seen.names.into_inner();
-    report.bytes += seen.bytes.into_inner();
-    report.differences.extend(seen.differences.into_inner().unwrap_or_else(|e| e.into_inner()));
-    Ok(())
 }
 
-/// Works on several layers at a time. What fails is a difference of its layer, and the others go on.
-fn each<T: Sync>(
-    todo: &[T],
-    id: impl Fn(&T) -> &LayerId + Sync,
-    side: Side,
-    seen: &Seen,
-    progress: &dyn Progress,
-    work: impl Fn(&T) -> Result<()> + Sync,
-) -> Result<()> {
-    progress.phase("verify", todo.len() as u64);
-    let next = AtomicUsize::new(0);
-    let stopped: Mutex<Option<Error>> = Mutex::new(None);
-    std::thread::scope(|s| {
-        for _ in 0..rayon::current_num_threads().min(todo.len()) {
-            s.spawn(|| {
-                while let Some(one) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match crate::stop::check().and_then(|()| work(one)) {
-                        Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => {
-                            stopped.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-                            break;
-                        }
-                        Err(e) => seen.note("layer", id(one).as_str(), b"", e.chain(), side),
-                        Ok(()) => {}
-                    }
-                    progress.step(&id(one).short());
-                }
-            });
+/// A new store and the old one that it was made of.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// Stands for ROOT, and holds `aufs/`.
+    pub old: &'a Dir,
+    /// Stands for ROOT, and holds `<driver>/` and `image/<driver>/`.
+    pub new: &'a Dir,
+    /// Which layers are there.
+    pub part: Part,
+    /// Layers that were proved before, at this level.
+    pub proved: &'a BTreeSet<String>,
+    /// After the switch: a time of change that the switch itself made.
+    pub switched: Option<Ctime>,
+}
+
+/// What is judged.
+pub enum Subject<'a> {
+    /// The new store against the old one.
+    Migrated(Case<'a>),
+    /// A store by itself. The directory stands for ROOT.
+    Alone(&'a Dir, WrittenBy),
+}
+
+/// Verifies. Whatever is found is in the report; an error says that nothing was found out, or that somebody asked to stop.
+pub fn judge(subject: &Subject<'_>, level: Level, progress: &dyn Progress) -> Result<Report> {
+    match subject {
+        Subject::Migrated(case) => {
+            let new = case.new.again()?.through_binds();
+            migrated::verify(&Case { new: &new, ..*case }, level, progress)
         }
-    });
-    match stopped.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => Ok(()),
+        Subject::Alone(base, driver) => alone::verify(&base.again()?.through_binds(), *driver, level, progress),
     }
 }
 

@@ -3,6 +3,7 @@
 #
 #   tests/all_stores.sh            all stores: tests/stores and $UNAUFS_STORES; four stores take half an hour
 #   tests/all_stores.sh small      the project's own store only
+#   tests/all_stores.sh quick      that one, to each target in one mode, to two of them with --target
 #   STORE=x TARGET=y MODE=z        only these
 #   DOCKER=all, DOCKER=none        a real Docker judges every round, or none, and not only the first mode of each line below
 #
@@ -26,6 +27,10 @@ rounds=(
   'btrfs    btrfs auto clone copy'
   'overlay2 away auto' 'overlay away link' 'vfs away clone' 'btrfs away copy'
 )
+
+if [ "${1:-}" = quick ]; then
+  rounds=('overlay2 ext4 auto' 'overlay xfs link' 'vfs xfs clone' 'btrfs btrfs auto' 'overlay2 away auto' 'btrfs away copy')
+fi
 
 work=$(mktemp -d "$(realpath "${TMPDIR:-/var/tmp}")/unaufs-all.XXXXXX")
 clean() {
@@ -91,7 +96,7 @@ for archive in tests/stores/*.tar.xz; do
   name=$(basename "$archive" .tar.xz)
   stores+=("$name|$archive|root|")
 done
-if [ "${1:-}" = small ]; then
+if [ "${1:-}" = small ] || [ "${1:-}" = quick ]; then
   stores=("docker20-aufs|tests/stores/docker20-aufs.tar.xz|root|")
 else
   for folder in ${UNAUFS_STORES:+"$UNAUFS_STORES"/*/}; do

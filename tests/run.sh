@@ -1,17 +1,18 @@
 #!/bin/bash
 # Runs everything that says whether unaufs is sound: format, lints, documentation, licences, all tests.
 #
-#   ./tests/run.sh            everything; as root on Debian it installs what is missing
-#   ./tests/run.sh --quick    without cargo deny, the fuzz targets and the tests that end the process at each step
+#   ./tests/run.sh            each kind of test; as root on Debian it installs what is missing
+#   ./tests/run.sh --long     hours: every effect on the disk, all stores, the packages, minutes of fuzzing, every screen; before a release
 #
-# The last line is `N passed, N failed`; the exit code is 1 if something failed. UNAUFS_STORES may name a folder with more real stores.
+# At its end it lists what is only in --long, and what could not run here. The last line is `N passed, N failed`; the exit code is 1 if
+# something failed. UNAUFS_STORES may name a folder with more real stores.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-quick=no
+long=no
 for a in "$@"; do
   case $a in
-    --quick) quick=yes ;;
-    *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    --long) long=yes ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
 # in a chroot / is no mount point, and what starts with mounts of its own (unshare --mount) fails: then from a bind mount of all of it
@@ -45,14 +46,24 @@ done
 # json, tarfile and hashlib are not in python3-minimal
 /usr/bin/python3 -c 'import json, tarfile, hashlib' 2>/dev/null || missing+=(python3)
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+if [ $long = yes ]; then
+  for pair in /usr/sbin/debootstrap=debootstrap /usr/bin/systemd-nspawn=systemd-container; do
+    [ -e "${pair%=*}" ] || missing+=("${pair#*=}")
+  done
+fi
+install() {
+  apt-get update -q || return 1
+  # from Debian 13 on the client is a package of its own
+  [ -e /usr/bin/docker ] || ! apt-cache show docker-cli >/dev/null 2>&1 || missing+=(docker-cli)
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+}
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing: ${missing[*]}"
     # docker.io starts its daemon when it is installed; the tests want none
     policy=/usr/sbin/policy-rc.d
     [ -e $policy ] && policy= || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; }
-    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"; } >"$logs/apt" 2>&1 \
-      || { tail -5 "$logs/apt"; echo "could not install: ${missing[*]}"; }
+    install >"$logs/apt" 2>&1 || { tail -5 "$logs/apt"; echo "could not install: ${missing[*]}"; }
     [ -n "$policy" ] && rm -f "$policy"
   else
     echo "missing: ${missing[*]} (as root on Debian this script installs them); some tests will not run"
@@ -60,28 +71,50 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 modprobe -q overlay 2>/dev/null || true
 
-# --- one step: a name and a command; its output is shown only if it fails. Steps may run side by side, so each speaks once
+# --- one step: a name and a command; its output is shown only if it fails. Steps may run side by side, so each speaks once. A test that says
+# `not run: REASON` is no test that has passed
 step() {
-  local name=$1 begin=$SECONDS log p f rc=0; shift
+  local name=$1 begin=$SECONDS log p f n rc=0; shift
   log=$(mktemp "$logs/step.XXXX")
   "$@" >"$log" 2>&1 || rc=$?
   p=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$log")
   f=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$log")
+  # the tests that say so, each once; what is no test program says it for itself
+  n=$(awk '/^---- .* ----$/ { test = $2 } /^not run: / && !seen[test]++ { n++ } END { print n + 0 }' "$log")
   [ $rc != 0 ] || [ "$p" != 0 ] || p=1
   [ $rc = 0 ] || [ "$f" != 0 ] || f=1
+  p=$((p > n ? p - n : 0))
   {
     flock 9
     if [ $rc = 0 ]; then
-      printf '%-34sok      %4d passed  %4d s\n' "$name" "$p" $((SECONDS - begin))
+      printf '%-38sok      %4d passed  %4d s\n' "$name" "$p" $((SECONDS - begin))
     else
-      printf '%-34sFAILED  %4d failed  %4d s\n' "$name" "$f" $((SECONDS - begin))
+      printf '%-38sFAILED  %4d failed  %4d s\n' "$name" "$f" $((SECONDS - begin))
       # what was not run is said, with the reasons of what failed
       grep -vE '^ +(Compiling|Downloaded|Downloading|Fresh)|^test .* \.\.\. ok$' "$log" | tail -120
     fi
     grep -h '^not run: ' "$log" | sort | uniq -c | sed 's/^/    /'
-    echo "$p $f $name" >>"$logs/results"
+    echo "$p $f $n $name" >>"$logs/results"
   } 9>"$logs/speaks"
 }
+
+# --- several steps beside others. A group that does not come to its end is a failure: nobody else would say what it has not tried
+declare -A group=()
+beside() { # NAME FUNCTION
+  { "$2" && echo "$1" >>"$logs/ended"; } &
+  group[$1]=$!
+}
+ended() {
+  local name
+  for name in "${!group[@]}"; do
+    wait "${group[$name]}"
+    grep -qxF "$name" "$logs/ended" 2>/dev/null && continue
+    echo "FAILED: the steps beside the others, '$name', did not come to their end"
+    echo "0 1 0 $name" >>"$logs/results"
+  done
+  group=()
+}
+only_long=()
 
 deny() {
   command -v cargo-deny >/dev/null || CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --quiet --debug cargo-deny || return 1
@@ -90,45 +123,68 @@ deny() {
 
 # the unit, with /bin/true where the package puts the program
 unit() {
-  sed 's,^ExecStart=/usr/bin/unaufs,ExecStart=/bin/true,; /^Documentation=/d' .release/unaufs-migrate.service >"$logs/unaufs-migrate.service"
+  sed 's,/usr/lib/unaufs/docker-start,/bin/true,; /^Documentation=/d' .release/unaufs-migrate.service >"$logs/unaufs-migrate.service"
   local said
   said=$(systemd-analyze verify "$logs/unaufs-migrate.service" 2>&1) && [ -z "$said" ] || { echo "$said"; return 1; }
 }
 
-# beside all else, as far as it leaves time: what is built for itself alone
-if [ $quick = no ]; then
-  {
-    renice -n 10 $BASHPID >/dev/null
-    step 'licences, bans, sources' deny
-    # each reader of the store for a few seconds; tests/fuzz/run.sh SECONDS is the long form
-    step 'fuzz targets' tests/fuzz/run.sh 3
-  } &
-fi
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 step 'format' cargo fmt --check
 step 'format of the fuzz targets' cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
-step 'clippy' cargo clippy --locked --all-targets -- -D warnings
 step 'clippy, with fault points' cargo clippy --locked --all-targets --features fault-points -- -D warnings
+# the tests are the same without them
+step 'clippy' cargo clippy --locked -- -D warnings
+step 'fuzz targets: they compile' cargo check --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target"
 RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
-# one build for all: the tests that end the process at every step want one that can do so, to the others it is the same
-features=()
-if [ $quick = no ]; then
-  features=(--features fault-points)
-  # asked once instead of by each of some thousand runs
-  UNAUFS_FAULT_DOCKER=$(/usr/sbin/dockerd --version 2>/dev/null) && export UNAUFS_FAULT_DOCKER
+if [ $long = yes ] || command -v cargo-deny >/dev/null; then
+  step 'licences, bans, sources' deny
+else
+  only_long+=('licences, bans, sources (cargo-deny is not installed)')
 fi
+# one build for all: the tests that end the process at every step want one that can do so, to the others it is the same
+features=(--features fault-points)
+# asked once instead of by each of some thousand runs
+UNAUFS_FAULT_DOCKER=$(/usr/sbin/dockerd --version 2>/dev/null) && export UNAUFS_FAULT_DOCKER
 step 'build of the tests' cargo test --locked --no-run "${features[@]}"
-UNAUFS=$(realpath "${CARGO_TARGET_DIR:-target}/debug/unaufs")
+UNAUFS=$target/debug/unaufs
 export UNAUFS
-# beside the tests, which wait for the disk much of their time
-{
-  # a real Docker judges some of these in the tests; DOCKER=first and DOCKER=all do so here too
-  [ $quick = no ] && step 'every target in every mode' env DOCKER=none tests/all_stores.sh small
-  [ $quick = no ] && step 'roots of a living Docker' tests/native_roots.sh small
+
+# beside the tests, which wait for the disk much of their time; a real Docker judges in the tests
+beside_the_tests() {
+  step 'every target, in one mode' env DOCKER=none tests/all_stores.sh quick
+  step 'a root of a living Docker' env DRIVER=overlay2 tests/native_roots.sh small
+  step 'a store on a Docker of today' tests/engines.sh small trixie
   step 'systemd unit' unit
   step 'Ansible, three hosts' tests/fleet/run.sh
-} &
-step 'tests' cargo test --locked --no-fail-fast "${features[@]}" -- --show-output
-wait
+}
+if [ $long = no ]; then
+  beside 'stores, roots, unit, fleet' beside_the_tests
+  step 'tests' cargo test --locked --no-fail-fast "${features[@]}" -- --show-output
+  ended
+  only_long+=(
+    'fuzz targets, a minute each (tests/fuzz/run.sh 60)'
+    'every effect on the disk, hundreds of kills, power cuts and full disks (tests/crash/run.sh)'
+    'every store to every target in every mode, each judged by a Docker (tests/all_stores.sh)'
+    'roots of a living Docker for all four drivers (tests/native_roots.sh)'
+    'every store on every Docker of Debian (tests/engines.sh)'
+    'the packages in a Debian without Rust, and under a live systemd (tests/package/run.sh, boot.sh)'
+    'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
+  )
+else
+  # one after the other: each of these uses all that there is
+  step 'tests' env UNAUFS_LONG=1 PROPTEST_CASES=200 cargo test --locked --no-fail-fast --lib --bins --test it "${features[@]}" -- --show-output
+  step 'every effect on the disk' env -u UNAUFS tests/crash/run.sh
+  step 'every store, every target, every mode' tests/all_stores.sh
+  step 'roots of a living Docker' tests/native_roots.sh
+  step 'every store on every Docker' tests/engines.sh
+  step 'systemd unit' unit
+  step 'Ansible, three hosts' tests/fleet/run.sh
+  step 'packages' tests/package/run.sh
+  step 'packages under systemd' tests/package/boot.sh
+  step 'fuzz targets' tests/fuzz/run.sh 60
+fi
 
-sed -n 's/^[0-9]* [1-9][0-9]* /failed: /p' "$logs/results"
+sed -n 's/^[0-9]* [1-9][0-9]* [0-9]* /failed: /p' "$logs/results"
+[ ${#only_long[@]} = 0 ] || printf 'only in --long: %s\n' "${only_long[@]}"
+awk '{ n += $3 } END { if (n) printf "%d not run, for the reasons above\n", n }' "$logs/results"
 awk '{ passed += $1; failed += $2 } END { printf "%d passed, %d failed\n", passed, failed; exit failed > 0 }' "$logs/results"

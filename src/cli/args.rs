@@ -96,7 +96,10 @@ impl ColorWhen {
         match self {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
-            ColorWhen::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            ColorWhen::Auto => {
+                let set = |name: &str| std::env::var_os(name);
+                terminal && set("NO_COLOR").is_none_or(|v| v.is_empty()) && set("TERM").is_none_or(|t| t != "dumb")
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::run::identity::{self, Known};
 use crate::run::journal::{Journal, Run};
 use crate::run::states::Standing;
 use crate::run::Lock;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 fn root(g: &Global) -> Result<Dir> {
@@ -208,24 +208,4 @@ fn load(file: &Path) -> Result<Plan> {
         );
     }
     Ok(plan)
-}
-
-/// Asks on a terminal; elsewhere `--yes` is needed.
-fn confirm(yes: bool, question: &str) -> Result<()> {
-    if yes {
-        return Ok(());
-    }
-    let missing = || {
-        Error::new(Kind::Usage, "this needs a confirmation")
-            .hint("run it on a terminal, or add --yes")
-            .loss("nothing; nothing was changed")
-    };
-    if !std::io::stdin().is_terminal() {
-        return Err(missing());
-    }
-    crate::cli::log::note(question);
-    eprint!("{question} Type yes: ");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(|e| Error::io("read the answer", e))?;
-    if line.trim() == "yes" { Ok(()) } else { Err(missing()) }
 }

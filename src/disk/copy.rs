@@ -1,7 +1,7 @@
 //! Copies of one file: its content by the cheapest way that the two file systems allow, and everything that belongs to it.
 //!
 //! clone (shared extents) → `copy_file_range` → read and write. Holes stay holes. EXDEV, EOPNOTSUPP and their like step down;
-//! ENOSPC and EACCES stop (DESIGN, issue of other disks).
+//! ENOSPC and EACCES stop.
 
 use super::attrs::{self, Times, XattrScope, Xattrs};
 use super::{Dir, FileType, Meta};

@@ -12,10 +12,10 @@ pub struct Mount {
     id: u64,
     /// The number of the mount that it is mounted on.
     parent: u64,
-    /// The file system: major and minor number.
-    device: String,
-    /// The directory of that file system that is shown.
-    shows: PathBuf,
+    /// The number of the device, `major:minor`.
+    pub device: String,
+    /// The directory of that file system that is mounted.
+    pub root: PathBuf,
     /// Where it is mounted.
     pub point: PathBuf,
     /// The type of the file system.
@@ -42,7 +42,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         id: number(0)?,
         parent: number(1)?,
         device: text(fields.get(2)?),
-        shows: super::os(&unescape(fields.get(3)?)).to_owned(),
+        root: super::os(&unescape(fields.get(3)?)).to_owned(),
         point: super::os(&unescape(fields.get(4)?)).to_owned(),
         options: text(fields.get(5)?),
         fstype: text(fields.get(dash + 1)?),
@@ -124,7 +124,7 @@ fn inside(m: &Mount, all: &[Mount], root: &Path, ours: Option<&(String, PathBuf)
 
 /// The directory of the file system that a path below the mount is.
 fn within(m: &Mount, path: &Path) -> Option<PathBuf> {
-    path.strip_prefix(&m.point).ok().map(|rest| m.shows.join(rest))
+    path.strip_prefix(&m.point).ok().map(|rest| m.root.join(rest))
 }
 
 /// The mount that a path is on; later lines cover earlier ones at the same point.
@@ -135,6 +135,9 @@ pub fn holder<'m>(all: &'m [Mount], path: &Path) -> Option<&'m Mount> {
 
 /// The number of the mount that a descriptor was opened through (proc(5), since Linux 3.15); `None` where it cannot be told.
 pub fn id(fd: BorrowedFd<'_>) -> Option<u64> {
+    if super::fault::without_mount_ids() {
+        return None;
+    }
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     text.lines().find_map(|l| l.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
@@ -142,6 +145,28 @@ pub fn id(fd: BorrowedFd<'_>) -> Option<u64> {
 /// The mount that a path is on.
 pub fn of(path: &Path) -> Result<Option<Mount>> {
     Ok(holder(&mine()?, path).cloned())
+}
+
+/// Is `inner`, opened below `outer` and on another device, on another mount? Not so a subvolume of a btrfs. Before Linux 3.15 the kernel
+/// doesn't number the mounts of descriptors; then the list of mount points says it.
+pub fn crossed(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> bool {
+    match (id(outer), id(inner)) {
+        (Some(outer), Some(inner)) => outer != inner,
+        _ => {
+            let path = std::fs::read_link(format!("/proc/self/fd/{}", inner.as_raw_fd()));
+            // what can't be told is not entered
+            let all = path.ok().zip(mine().ok());
+            all.is_none_or(|(path, all)| all.iter().any(|m| m.point == path))
+        }
+    }
+}
+
+/// Is the directory at this path bound onto itself? aufs's driver did that to make the mount private, and a Docker that was killed left it.
+pub fn onto_itself(path: &Path) -> Result<bool> {
+    let all = mine()?;
+    let Some(here) = all.iter().rev().find(|m| m.point == path) else { return Ok(false) };
+    let around = path.parent().and_then(|parent| holder(&all, parent));
+    Ok(around.is_some_and(|m| m.device == here.device && within(m, path).is_some_and(|below| below == here.root)))
 }
 
 /// Room on a file system.

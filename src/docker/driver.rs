@@ -45,6 +45,11 @@ impl Target {
         matches!(self, Target::Overlay2 | Target::Btrfs)
     }
 
+    /// The line of daemon.json without which no Docker starts on it, if it needs one.
+    pub fn pin(self) -> Option<String> {
+        (!self.picked_by_docker()).then(|| format!("\"storage-driver\": \"{}\"", self.name()))
+    }
+
     /// Where the folders of layers lie, below ROOT.
     pub fn home(self) -> &'static str {
         match self {
@@ -174,7 +179,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// May its inodes be shared with the old store? Docker writes into init layers and containers (DESIGN promise 2).
+    /// May its inodes be shared with the old store? Docker writes into init layers and containers.
     pub fn writable(self) -> bool {
         self != Role::Image
     }

@@ -62,7 +62,10 @@ impl Archive<'_> {
     pub fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         match self {
             Archive::Tar(tar) => tar.file(name, bytes),
-            Archive::Folder(folder) => folder.top.write_new(name, bytes, 0o600),
+            Archive::Folder(folder) => {
+                folder.bytes += bytes.len() as u64;
+                folder.top.write_new(name, bytes, 0o600)
+            }
         }
     }
 
@@ -185,6 +188,8 @@ pub struct Folder {
     place: Place,
     top: Dir,
     blobs: Dir,
+    /// Bytes of all files.
+    bytes: u64,
 }
 
 impl Folder {
@@ -203,7 +208,7 @@ impl Folder {
         place.dir().mkdir(place.temporary(), 0o700)?;
         let top = place.dir().open(place.temporary())?;
         let blobs = top.ensure("blobs/sha256", 0o700)?;
-        Ok(Folder { place, top, blobs })
+        Ok(Folder { place, top, blobs, bytes: 0 })
     }
 
     fn blob(&mut self, known: Option<Blob>, content: &mut Content<'_>) -> Result<Blob> {
@@ -211,16 +216,18 @@ impl Folder {
         let mut file = self.blobs.create(PARTIAL)?;
         let blob = pass(known, &mut file, content)?;
         self.blobs.rename_new(PARTIAL, &self.blobs, blob.digest.hex())?;
+        self.bytes += blob.size;
         Ok(blob)
     }
 
-    /// Makes everything durable and gives the folder its name.
-    pub fn finish(self) -> Result<()> {
+    /// Makes everything durable and gives the folder its name; returns the bytes in it.
+    pub fn finish(self) -> Result<u64> {
         self.top.sync_fs()?;
         // somebody may have made one meanwhile, and a rename would take an empty folder's place
         if self.place.there()?.is_some() {
             return Err(Error::new(Kind::Usage, format!("{} has appeared meanwhile", self.place.shown())));
         }
-        self.place.complete()
+        self.place.complete()?;
+        Ok(self.bytes)
     }
 }

@@ -3,12 +3,13 @@
 //! ```text
 //! image          config byte for byte, its layers: the same id
 //! its layer cannot be made again bit for bit    config with the digests of the tars that are written: another id, which is said
-//! container      layers of its image │ what Docker itself put in (its init layer) │ its writable layer
+//! container      layers of its image │ its writable layer
 //!                config: platform and history of its image; Cmd, Env, Labels, Volumes, User … of the container
 //! ```
 
-use super::layer::{Layer, Layers};
+use super::layer::{self, Layer, Layers};
 use super::names::Chosen;
+use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::json;
 use crate::error::{Error, Kind, Result};
@@ -58,7 +59,7 @@ pub fn measure(
     measured.collect()
 }
 
-/// The layers of a container's image, base first, then its init layer, then its own.
+/// The layers of a container's image, base first, then its own. What Docker itself puts into each container is not among them.
 pub fn stack(store: &Store, c: &Container) -> Result<Vec<LayerId>> {
     let damaged = |why: &str| Error::new(Kind::Failed, format!("{} cannot be exported: {why}", c.subject()));
     if let Some(why) = &c.broken {
@@ -66,7 +67,7 @@ pub fn stack(store: &Store, c: &Container) -> Result<Vec<LayerId>> {
     }
     let own = c.layer.as_ref().and_then(|id| store.layers.get(id));
     let own = own.ok_or_else(|| damaged("it has no layer of its own"))?;
-    Ok(own.lowers.iter().rev().chain([&own.id]).cloned().collect())
+    Ok(layer::kept(store, own).into_iter().chain([own.id.clone()]).collect())
 }
 
 fn taken(measured: &BTreeMap<LayerId, Result<Layer>>, ids: &[LayerId]) -> Result<Vec<Layer>> {
@@ -122,19 +123,13 @@ pub fn of_image(
             out.id.short()
         ));
     }
-    out.notes.extend(sockets(&out.layers));
+    out.notes.extend(layer::LeftOut::notes(out.layers.iter().map(|l| l.left_out)));
     Ok(out)
 }
 
 fn rootfs(diffs: &[DiffId]) -> String {
     let list = diffs.iter().map(|d| format!("\"{d}\"")).collect::<Vec<_>>().join(",");
     format!("{{\"type\":\"layers\",\"diff_ids\":[{list}]}}")
-}
-
-fn sockets(layers: &[Layer]) -> Option<String> {
-    let n: u64 = layers.iter().map(|l| l.sockets).sum();
-    (n > 0)
-        .then(|| format!("{} left out: no tar can hold them", text::plural(usize::try_from(n).unwrap_or(0), "socket")))
 }
 
 /// Keeps what Docker notes as an image's parent only where `docker load` takes it: the parent is in the archive, and its history is the
@@ -202,7 +197,7 @@ pub fn of_container(
     if !mounts.is_empty() {
         notes.push(format!("{}: what is in its volumes is not in the image: {}", c.subject(), mounts.join(", ")));
     }
-    notes.extend(sockets(&layers));
+    notes.extend(layer::LeftOut::notes(layers.iter().map(|l| l.left_out)));
     let id = ImageId(Sha256::of(config.as_bytes()));
     let config = config.into_bytes();
     Ok(Outgoing { id, config, tags: vec![tag], layers, parent: None, was: None, container: Some(c.id.clone()), notes })
@@ -236,12 +231,12 @@ fn composed(
     out.entry("os").or_insert_with(|| json::string("linux"));
     let own = match top.get("Config") {
         Some(config) => json::top_level(config.get())?,
-        None => BTreeMap::new(),
+        None => json::Object::default(),
     };
     let config: Vec<String> = OF_IMAGE
         .iter()
         .filter_map(|key| {
-            let value = own.get(*key).filter(|v| v.get() != "null")?;
+            let value = own.get(key).filter(|v| v.get() != "null")?;
             Some(format!("\"{key}\":{}", words(key, value)))
         })
         .collect();
@@ -250,8 +245,7 @@ fn composed(
     out.insert("created", created.to_owned());
     // an image whose layers are not those below the container has another story
     let count = image.and_then(|id| store.images.get(&id)).map(|i| i.layers.len());
-    let init = usize::from(c.init.is_some());
-    if count == layers.len().checked_sub(1 + init) {
+    if count == layers.len().checked_sub(1) {
         let before: Vec<&RawValue> = match from.get("history").filter(|h| h.get() != "null") {
             Some(raw) => serde_json::from_str(raw.get())
                 .map_err(|e| Error::corrupt("the history of its image").with_source(e))?,
@@ -259,9 +253,6 @@ fn composed(
         };
         let entry = |by: String| format!("{{\"created\":{created},\"created_by\":{}}}", json::string(&by));
         let mut history: Vec<String> = before.iter().map(|e| e.get().to_owned()).collect();
-        if c.init.is_some() {
-            history.push(entry("unaufs export: what Docker puts into each container".to_owned()));
-        }
         history.push(entry(format!("unaufs export: what container {} wrote", c.id.short())));
         out.insert("history", format!("[{}]", history.join(",")));
     }
@@ -284,7 +275,7 @@ fn mount_points(container: &str) -> Result<Vec<String>> {
     let mut out = BTreeSet::new();
     for key in ["MountPoints", "Volumes"] {
         let Some(raw) = top.get(key).filter(|v| v.get() != "null") else { continue };
-        out.extend(json::top_level(raw.get())?.into_keys().map(|k| text::text(&k)));
+        out.extend(json::top_level(raw.get())?.entries().into_keys().map(|k| text::text(&k)));
     }
     Ok(out.into_iter().collect())
 }
@@ -301,40 +292,81 @@ fn architecture() -> &'static str {
     }
 }
 
-/// `unaufs/<name>:latest`: no tag that some other host may have, in the letters that Docker allows; with the id where that is taken.
-pub fn container_tag(c: &Container, taken: &mut BTreeSet<String>) -> String {
+/// `unaufs/<name>:latest`: no tag that some other host may have, in the letters that Docker allows. Where another container of the store would
+/// have the same tag, or an image has it, each of them gets its id too: a container's tag is the same whatever is exported with it.
+pub fn container_tag(store: &Store, c: &Container) -> String {
+    let own = stem(c);
+    let tag = format!("unaufs/{own}:latest");
+    let another = store.containers.values().any(|o| o.id != c.id && !o.foreign && stem(o) == own);
+    match another || store.images.values().any(|i| i.tags.contains(&tag)) {
+        true => format!("unaufs/{own}-{}:latest", c.id.short()),
+        false => tag,
+    }
+}
+
+fn stem(c: &Container) -> String {
     let lower = c.name.to_lowercase();
     let parts: Vec<&str> = lower.split(|ch: char| !ch.is_ascii_alphanumeric()).filter(|p| !p.is_empty()).collect();
-    let stem = if parts.is_empty() { c.id.short().to_owned() } else { parts.join("-") };
-    let mut tag = format!("unaufs/{stem}:latest");
-    if !taken.insert(tag.clone()) {
-        tag = format!("unaufs/{stem}-{}:latest", c.id.short());
-        taken.insert(tag.clone());
-    }
-    tag
+    if parts.is_empty() { c.id.short().to_owned() } else { parts.join("-") }
 }
 
 /// What was left out, and why.
 pub type LeftOut = Vec<(String, String)>;
 
-/// The images of the store that were asked for. With `keep_going` what is damaged is left out, and comes back with the reason.
+/// The images of the store that were asked for, and what of them is damaged.
 pub fn of_images(
     root: &Dir,
     store: &Store,
     chosen: &Chosen,
     measured: &BTreeMap<LayerId, Result<Layer>>,
-    keep_going: bool,
-) -> Result<(Vec<Outgoing>, LeftOut)> {
-    let (mut out, mut left) = (Vec::new(), Vec::new());
+    left_out: &mut LeftOut,
+) -> Result<Vec<Outgoing>> {
+    let mut out = Vec::new();
     for (id, tags) in chosen {
         match of_image(root, store, *id, tags, measured) {
             Ok(image) => out.push(image),
-            Err(e) if keep_going && e.kind() == Kind::Failed => {
+            Err(e) if e.kind() == Kind::Failed => {
                 let name = tags.first().cloned().unwrap_or_else(|| id.short());
-                left.push((name, e.chain()));
+                left_out.push((name, e.chain()));
             }
             Err(e) => return Err(e),
         }
     }
-    Ok((out, left))
+    Ok(out)
+}
+
+/// The containers that were asked for as images, and what of them is damaged.
+pub fn of_containers(
+    root: &Dir,
+    store: &Store,
+    chosen: &BTreeMap<ContainerId, &Container>,
+    measured: &BTreeMap<LayerId, Result<Layer>>,
+    left_out: &mut LeftOut,
+) -> Result<Vec<Outgoing>> {
+    let mut out = Vec::new();
+    for c in chosen.values() {
+        match of_container(root, store, c, container_tag(store, c), measured) {
+            Ok(image) => out.push(image),
+            Err(e) if e.kind() == Kind::Failed => left_out.push((c.subject(), e.chain())),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(out)
+}
+
+/// What the store itself lost of what was asked for: tags of images that are gone, images without a readable configuration.
+pub fn lost(store: &Store, findings: &[Finding], named: &[String], all: bool) -> LeftOut {
+    let shown: BTreeSet<String> = store.images.keys().map(|id| id.short().to_owned()).collect();
+    let concerns = |f: &&Finding| match f.id.as_str() {
+        // damaged images of which the store knows more are named one by one
+        "D03" | "G01" => all && !shown.contains(&f.subject.id) && !shown.contains(&f.subject.name),
+        "D10" | "G03" => all,
+        "D06" => {
+            let text = f.subject.to_string();
+            let tag = text.strip_prefix("tag ").unwrap_or(&text);
+            all || named.iter().any(|name| super::names::fits(name, tag))
+        }
+        _ => false,
+    };
+    findings.iter().filter(concerns).map(|f| (f.subject.to_string(), f.message.clone())).collect()
 }

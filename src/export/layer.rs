@@ -7,13 +7,15 @@
 //! ```
 
 use crate::disk::Dir;
+use crate::docker::driver::Role;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
-use crate::store::{Content, Store};
+use crate::layer::view::Chain;
+use crate::store::{self, Content, Store};
 use crate::tar::branchtar;
 use crate::tar::digest;
 use crate::tar::split::DiffIdWriter;
-use crate::tar::viewtar::{self, Shift};
+use crate::tar::viewtar::{self, Form, Shift};
 use crate::tar::writer::TarWriter;
 use std::collections::BTreeMap;
 use std::io::{Write, sink};
@@ -29,6 +31,34 @@ enum Source {
     Added,
 }
 
+/// What is not in a layer's tar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Sockets, which no tar can hold.
+    pub sockets: u64,
+    /// Symlinks that lost their extended attributes.
+    pub bare_links: u64,
+}
+
+impl LeftOut {
+    /// For people; nothing where nothing was left out.
+    pub fn notes(all: impl Iterator<Item = LeftOut>) -> Vec<String> {
+        let (sockets, links) = all.fold((0, 0), |(s, l), n| (s + n.sockets, l + n.bare_links));
+        let plural = |n: u64, what: &str| crate::text::plural(usize::try_from(n).unwrap_or(usize::MAX), what);
+        let mut out = Vec::new();
+        if sockets > 0 {
+            out.push(format!("{} left out: no tar can hold them", plural(sockets, "socket")));
+        }
+        if links > 0 {
+            out.push(format!(
+                "extended attributes of {} left out: Docker 28 can't load them",
+                plural(links, "symlink")
+            ));
+        }
+        out
+    }
+}
+
 /// A layer, measured.
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -40,8 +70,8 @@ pub struct Layer {
     pub bytes: u64,
     /// The digest that the store has for it, where the tar that had it cannot be made again.
     pub instead_of: Option<DiffId>,
-    /// Sockets, which no tar can hold.
-    pub sockets: u64,
+    /// What a tar leaves out.
+    pub left_out: LeftOut,
     source: Source,
 }
 
@@ -56,7 +86,7 @@ pub struct Layers<'s> {
 impl<'s> Layers<'s> {
     /// Of the store that was read from `root`.
     pub fn new(root: &'s Dir, store: &'s Store) -> Layers<'s> {
-        Layers { root, store, splits: store.tar_splits(), owners: owners(root) }
+        Layers { root, store, splits: store.tar_splits(), owners: store.owners(root) }
     }
 
     /// Finds out a layer's length and digest: from its tar-split, or else by making its tar.
@@ -73,14 +103,22 @@ impl<'s> Layers<'s> {
             (Some(Content::Same(path)), Some(diff)) => {
                 let bytes = digest::length(self.root.open_file(path)?)?;
                 let source = Source::TarSplit(path.clone());
-                return Ok(Layer { id: id.clone(), diff, bytes, instead_of: None, sockets: 0, source });
+                return Ok(Layer {
+                    id: id.clone(),
+                    diff,
+                    bytes,
+                    instead_of: None,
+                    left_out: LeftOut::default(),
+                    source,
+                });
             }
             (Some(Content::TarSplitOf(_)), _) => Source::Branch,
             _ => Source::Added,
         };
-        let mut layer = Layer { id: id.clone(), diff: EMPTY, bytes: 0, instead_of: None, sockets: 0, source };
+        let mut layer =
+            Layer { id: id.clone(), diff: EMPTY, bytes: 0, instead_of: None, left_out: LeftOut::default(), source };
         let mut counted = DiffIdWriter::new(Counted(0));
-        layer.sockets = self.make(&layer, &mut counted)?;
+        layer.left_out = self.make(&layer, &mut counted)?;
         let (counted, diff) = counted.finish();
         (layer.bytes, layer.diff) = (counted.0, diff);
         layer.instead_of = found.diff.filter(|recorded| *recorded != diff);
@@ -107,52 +145,79 @@ impl<'s> Layers<'s> {
         Err(e)
     }
 
-    /// Makes the tar, and counts the sockets that are not in it.
-    fn make(&self, layer: &Layer, out: &mut dyn Write) -> Result<u64> {
+    /// Makes the tar, and counts what is not in it.
+    fn make(&self, layer: &Layer, out: &mut dyn Write) -> Result<LeftOut> {
         let chain = self.store.chain(self.root, &layer.id)?;
         match &layer.source {
             Source::TarSplit(path) => {
                 digest::rebuild(&chain, self.root.open_file(path)?, out)?;
-                Ok(0)
+                Ok(LeftOut::default())
             }
             Source::Branch => {
                 let mut tar = TarWriter::new(out);
                 branchtar::append(&chain.branch(0)?.dir, &mut tar)?;
                 tar.finish()?;
-                Ok(0)
+                Ok(LeftOut::default())
             }
             Source::Added => {
                 let found = self.store.layers.get(&layer.id);
-                let below = match found.and_then(|l| l.parent()) {
-                    Some(parent) => Some(self.store.chain(self.root, parent)?),
+                let below = match found.and_then(|l| below(self.store, l)) {
+                    Some(parent) => Some(self.store.chain(self.root, &parent)?),
                     None => None,
                 };
                 let mut tar = TarWriter::new(out);
-                let counts = viewtar::append(&chain, below.as_ref(), self.owners, &mut tar)?;
+                let counts = viewtar::append(
+                    &chain,
+                    below.as_ref(),
+                    Form { owners: self.owners, link_attributes: false },
+                    &mut tar,
+                )?;
                 tar.finish()?;
-                Ok(counts.sockets)
+                Ok(LeftOut { sockets: counts.sockets, bare_links: counts.bare_links })
             }
         }
     }
 
-    /// Writes all that a layer and those below it show as one tar, as `docker export` does. Returns the number of sockets left out.
-    pub fn flatten(&self, id: &LayerId, out: &mut dyn Write) -> Result<u64> {
-        let chain = self.store.chain(self.root, id)?;
+    /// Writes all that a layer and those below it show as one tar, as `docker export` does.
+    pub fn flatten(&self, id: &LayerId, out: &mut dyn Write) -> Result<LeftOut> {
+        self.flattened(&self.store.chain(self.root, id)?, out)
+    }
+
+    /// The same of a container's layers as the driver alone knows them.
+    pub fn flatten_on_disk(&self, layer: &store::Layer, out: &mut dyn Write) -> Result<LeftOut> {
+        let chain = store::driver::chain(self.root, self.store.written_by, &self.store.layers, layer)?;
+        self.flattened(&chain, out)
+    }
+
+    fn flattened(&self, chain: &Chain, out: &mut dyn Write) -> Result<LeftOut> {
         let mut tar = TarWriter::new(out);
-        let counts = viewtar::append(&chain, None, self.owners, &mut tar)?;
+        let counts = viewtar::append(chain, None, Form { owners: self.owners, link_attributes: true }, &mut tar)?;
         tar.finish()?;
-        Ok(counts.sockets)
+        Ok(LeftOut { sockets: counts.sockets, bare_links: counts.bare_links })
     }
 }
 
 /// Stands for a digest that is not known yet.
 const EMPTY: DiffId = DiffId(crate::ids::Sha256([0; 32]));
 
-/// In `ROOT/<uid>.<gid>` files have the host's numbers (FORMATS 0); Docker takes the container's into its tars.
-fn owners(root: &Dir) -> Shift {
-    let name = root.label().file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let parsed = name.split_once('.').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
-    parsed.map_or(Shift::default(), |(uid, gid)| Shift { uid, gid })
+/// As many layers an image can have: `docker load` refuses more.
+const MOST: usize = 125;
+
+/// The image layers below a container that its image keeps, base first. The last of the image's own layers is the container's: where the
+/// stack is full, it holds what the topmost layer of the old image held too.
+pub fn kept(store: &Store, own: &store::Layer) -> Vec<LayerId> {
+    let is_image = |id: &&LayerId| store.layers.get(id).is_some_and(|l| l.role == Role::Image);
+    own.lowers.iter().filter(is_image).rev().take(MOST - 1).cloned().collect()
+}
+
+/// The layer to which another one adds. Between a container and its image is what Docker itself puts into each container: that is left
+/// out, as `docker commit` does, unless the layers between have to be merged.
+fn below(store: &Store, layer: &store::Layer) -> Option<LayerId> {
+    let images = layer.lowers.iter().filter(|id| store.layers.get(id).is_some_and(|l| l.role == Role::Image)).count();
+    match layer.role {
+        Role::Container if images >= MOST => kept(store, layer).pop(),
+        _ => layer.parent().cloned(),
+    }
 }
 
 /// Counts what is written.
@@ -167,5 +232,57 @@ impl Write for Counted {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Generation;
+
+    /// A container on so many image layers, with an init layer between.
+    fn store(images: usize) -> (Store, LayerId) {
+        let mut store = Store::empty(Generation::Content);
+        let id = |n: usize| LayerId::parse(&format!("{n:064x}")).expect("id");
+        let own = id(1000);
+        let init = LayerId::parse(&format!("{own}-init")).expect("id");
+        // base first
+        let mut lowers: Vec<LayerId> = Vec::new();
+        let all = (0..images).map(|n| (id(n), Role::Image)).chain([(init, Role::Init), (own.clone(), Role::Container)]);
+        for (id, role) in all {
+            let layer = store::Layer {
+                id: id.clone(),
+                role,
+                lowers: lowers.iter().rev().cloned().collect(),
+                chain: None,
+                diff: None,
+                tar_split: false,
+                moved_to: None,
+                broken: None,
+                held_by: None,
+            };
+            store.layers.insert(id.clone(), layer);
+            lowers.push(id);
+        }
+        (store, own)
+    }
+
+    #[test]
+    fn a_containers_image_never_has_more_layers_than_docker_loads() {
+        for (images, kept_layers, adds_to) in
+            [(0, 0, "init"), (3, 3, "init"), (124, 124, "init"), (125, 124, "image"), (127, 124, "image")]
+        {
+            let (store, own) = store(images);
+            let own = &store.layers[&own];
+            let kept = kept(&store, own);
+            assert_eq!(kept.len(), kept_layers, "{images}");
+            assert!(kept.iter().enumerate().all(|(n, id)| id.as_str() == format!("{n:064x}")), "{images}: base first");
+            let below = below(&store, own).expect("a layer below");
+            match adds_to {
+                "init" => assert!(below.as_str().ends_with("-init"), "{images}"),
+                _ => assert_eq!(Some(&below), kept.last(), "{images}"),
+            }
+            assert!(kept.len() < MOST);
+        }
     }
 }

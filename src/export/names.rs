@@ -37,19 +37,21 @@ pub fn every_image(store: &Store) -> Chosen {
     store.images.values().map(|i| (i.id, i.tags.iter().cloned().collect())).collect()
 }
 
+/// Does a name mean this tag?
+pub fn fits(name: &str, tag: &str) -> bool {
+    let wanted = familiar(name);
+    match is_glob(name) {
+        true => [tag, repository(tag)].into_iter().any(|t| wildmatch::WildMatch::new(&wanted).matches(t)),
+        false => tag == wanted || repository(tag) == wanted,
+    }
+}
+
 fn image(store: &Store, name: &str) -> Result<Chosen> {
     let wanted = familiar(name);
     let mut out = Chosen::new();
-    let glob = is_glob(name).then(|| wildmatch::WildMatch::new(&wanted));
     for image in store.images.values() {
-        for tag in &image.tags {
-            let fits = match &glob {
-                Some(glob) => glob.matches(tag) || glob.matches(repository(tag)),
-                None => *tag == wanted || repository(tag) == wanted,
-            };
-            if fits {
-                out.entry(image.id).or_default().insert(tag.clone());
-            }
+        for tag in image.tags.iter().filter(|tag| fits(name, tag)) {
+            out.entry(image.id).or_default().insert(tag.clone());
         }
         if image.digests.contains(&wanted) {
             out.entry(image.id).or_default();
@@ -201,6 +203,7 @@ mod tests {
                     digests: if i == 0 { vec![format!("busybox@sha256:{}", "e".repeat(64))] } else { vec![] },
                     layers: vec![],
                     broken: None,
+                    held_by: None,
                 },
             );
         }

@@ -2,7 +2,7 @@
 //!
 //! OCI semantics: a layer's markers hide what lies below it, never what the layer itself holds. For branches written by the aufs kernel
 //! that is what aufs showed; where a branch made from an odd tar differs, OCI is what the image's author meant and what every other host
-//! shows (FORMATS 11, DESIGN section 5):
+//! shows (FORMATS 11):
 //!
 //! - `foo` beside `.wh.foo` is `foo`, and nothing of a lower `foo` (11.1);
 //! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);

@@ -4,10 +4,12 @@ use super::build::Found;
 use super::host::filesystem;
 use super::quirks::Quirk;
 use super::{Estimate, PlanContainer, PlanLayer, scan};
-use crate::checks::Finding;
+use crate::checks::{Finding, Level};
+use crate::disk::mounts::Room;
 use crate::docker::driver::{self, Target};
 use crate::ids::LayerId;
 use crate::store::Store;
+use crate::text;
 
 use std::collections::BTreeMap;
 
@@ -44,10 +46,9 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
             let what = format!("a file with {} names; the limit is {limit}", crate::text::count(f.most_names));
             checks.push(Finding::new("L10", subject.clone(), what).effect("copied instead of linked"));
         }
-        let shown = found.shown.get(&l.id).copied().unwrap_or_default();
-        let idle = if shown.counted { f.whiteouts.saturating_sub(shown.whiteouts) } else { 0 };
-        if idle > 0 {
-            let what = format!("{} of what no layer below shows", crate::text::plural(idle as usize, "whiteout"));
+        if let Some(idle) = f.idle_whiteouts.filter(|n| *n > 0) {
+            let idle = crate::text::plural(idle as usize, "whiteout");
+            let what = format!("{idle} of what no layer below shows");
             checks.push(Finding::new("L08", subject.clone(), what).effect("left out; nothing is seen of it"));
         }
         if f.opaque_root {
@@ -118,15 +119,29 @@ pub fn to_stop(containers: &[PlanContainer], docker_runs: bool, checks: &mut [Fi
 }
 
 /// Does what was chosen fit?
-pub fn space(estimates: &[Estimate], checks: &mut Vec<Finding>) {
+pub fn space(estimates: &[Estimate], room: &Room, checks: &mut Vec<Finding>) {
     for e in estimates.iter().filter(|e| e.chosen && !e.fits && e.possible) {
-        let why = e.why_not.clone().unwrap_or_default();
-        let id = if why.contains("inodes") { "H06" } else { "H05" };
-        let fix = match id {
-            "H05" => "make room; or --mode link or move, which need little; or --target DIR on another disk",
-            _ => "--target DIR on another disk, or a mode that makes fewer files",
+        // layers that replace or delete each other's files can halve what a complete tree of each layer takes, hardly more
+        let surely = |most: u64| if e.driver == Target::Overlay2 { most } else { most / 2 };
+        let short_of_bytes = e.new_bytes > room.free_bytes;
+        let bytes_block = surely(e.new_bytes) > room.free_bytes;
+        let inodes_block = room.free_inodes.is_some_and(|free| surely(e.new_inodes) > free);
+        let blocks = bytes_block || inodes_block;
+        let (id, what) = match bytes_block || short_of_bytes && !inodes_block {
+            true => ("H05", (text::size(e.new_bytes), text::size(room.free_bytes))),
+            false => {
+                let free = room.free_inodes.unwrap_or(u64::MAX);
+                ("H06", (format!("{} inodes", text::count(e.new_inodes)), text::count(free)))
+            }
         };
-        checks.push(Finding::new(id, "the disk", why).fix(fix).effect("the migration would stop half way"));
+        let message = format!("at most {} needed, {} free", what.0, what.1);
+        let fix = match id {
+            "H05" => "free some space, or use --mode link, or --target DIR on another disk",
+            _ => "use --target DIR on another disk, or a mode that makes fewer files",
+        };
+        let effect = if blocks { "the migration would stop half way" } else { "the migration may stop half way" };
+        let level = if blocks { Level::Block } else { Level::Warn };
+        checks.push(Finding::new(id, "the disk", message).level(level).fix(fix).effect(effect));
     }
 }
 
@@ -134,39 +149,49 @@ pub fn space(estimates: &[Estimate], checks: &mut Vec<Finding>) {
 mod tests {
     use super::*;
 
-    fn estimate(fits: bool, possible: bool, why: &str) -> Estimate {
-        let why_not = (!fits).then(|| why.to_owned());
-        let (driver, mode) = (Target::Overlay2, crate::plan::Mode::Copy);
-        let (seconds_min, seconds_max) = (0, 1);
-        let (new_bytes, new_inodes, shared_bytes, written_bytes) = (1, 1, 0, 1);
+    fn estimate(driver: Target, new_bytes: u64, new_inodes: u64, possible: bool) -> Estimate {
+        let fits = possible && new_bytes <= FREE && new_inodes <= FREE;
         Estimate {
             driver,
-            mode,
+            mode: crate::plan::Mode::Copy,
             new_bytes,
             new_inodes,
-            shared_bytes,
-            written_bytes,
-            seconds_min,
-            seconds_max,
+            shared_bytes: 0,
+            written_bytes: 1,
+            seconds_min: 0,
+            seconds_max: 1,
             possible,
-            counted: true,
             fits,
-            why_not,
+            why_not: (!fits).then(String::new),
             chosen: true,
         }
     }
 
+    const FREE: u64 = 1000;
+
     #[test]
-    fn room() {
+    fn what_clearly_does_not_fit_blocks() {
+        let room = Room {
+            free_bytes: FREE,
+            total_bytes: FREE,
+            free_inodes: Some(FREE),
+            block: 4096,
+            magic: 0,
+            tree_copies: 1,
+        };
         for (e, want) in [
-            (estimate(true, true, ""), None),
-            (estimate(false, true, "3.0 GiB too little"), Some("H05")),
-            (estimate(false, true, "7 inodes too few"), Some("H06")),
-            (estimate(false, false, "ext4 shares no extents"), None),
+            (estimate(Target::Overlay2, FREE, FREE, true), None),
+            (estimate(Target::Overlay2, FREE + 1, 1, true), Some(("H05", Level::Block))),
+            (estimate(Target::Overlay2, 1, FREE + 1, true), Some(("H06", Level::Block))),
+            (estimate(Target::Overlay2, FREE + 1, 1, false), None),
+            (estimate(Target::Vfs, FREE + 1, 1, true), Some(("H05", Level::Warn))),
+            (estimate(Target::Vfs, 1, 2 * FREE, true), Some(("H06", Level::Warn))),
+            (estimate(Target::Vfs, 2 * FREE + 2, FREE + 1, true), Some(("H05", Level::Block))),
+            (estimate(Target::Vfs, FREE + 1, 2 * FREE + 2, true), Some(("H06", Level::Block))),
         ] {
             let mut checks = Vec::new();
-            space(&[e], &mut checks);
-            assert_eq!(checks.first().map(|c| c.id.as_str()), want);
+            space(&[e], &room, &mut checks);
+            assert_eq!(checks.first().map(|c| (c.id.as_str(), c.level)), want);
         }
     }
 }

@@ -1,23 +1,21 @@
-//! What each target and mode would cost, from what was counted. Pure.
+//! What each target and mode takes at most, from the sums of the scan. Pure.
 //!
 //! Bytes are blocks on the disk, as `du` counts them, of everything that is made: layers, the driver's own files, Docker's metadata, and
-//! the journal; on btrfs the nodes of its trees too ([`tree`]), as often as it keeps them, which is what `df` calls used. Time comes from the speed at which this host just read the same layers: nothing is written to find out.
-
-pub mod tree;
+//! the journal; on btrfs the file system's trees too, as often as it keeps them, as `df` counts them. Nothing is compared between layers: a
+//! tree that a stack of layers gives holds at most what these layers hold together, so the numbers for vfs, overlay and btrfs are far too
+//! high where layers replace or delete each other's files. Time comes from the speed at which this host just read the same layers.
 
 use super::build::Found;
 use super::elsewhere::Elsewhere;
-use super::host::filesystem::{BTRFS, EXT, shares_extents};
-use super::scan::Facts;
-use super::shown::Shown;
+use super::host::filesystem::{self, BTRFS, EXT, shares_extents};
+use super::scan::{self, Facts};
 use super::{Estimate, Mode, Options, Plan, PlanLayer};
 use crate::disk::mounts::Room;
-use crate::docker::driver::Role;
-use crate::docker::driver::Target;
+use crate::docker::driver::{Role, Target};
 use crate::ids::LayerId;
 use crate::store::Content;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 use std::ops::AddAssign;
 use std::time::Duration;
 
@@ -37,14 +35,14 @@ impl Pace {
     }
 }
 
-/// Blocks and inodes.
+/// Bytes and inodes, at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Bytes of disk.
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,
-    /// Bytes of items in the file system's own tree, where that is not set aside when the file system is made.
+    /// Bytes of items in the trees of a btrfs.
     pub items: u64,
 }
 
@@ -56,135 +54,123 @@ impl AddAssign for Cost {
     }
 }
 
-/// What small things take on a file system.
+/// What things take at most on a file system.
 #[derive(Clone, Copy, Debug)]
-struct Unit {
+struct Disk {
     block: u64,
-    folder: u64,
-    symlink: u64,
-    /// Does it keep inodes, names and small files in trees that grow with them?
+    /// Bytes that an inode takes of the free space; ext4 sets them aside when the file system is made.
+    inode: u64,
+    /// Does it keep inodes, names and small files in trees (btrfs)?
     tree: bool,
 }
 
-impl Unit {
-    /// xfs and btrfs keep small folders and symlinks within the inode, btrfs small files too; ext4 gives each a block. A symlink of
-    /// overlay2 has 72 bytes, more than the 59 that fit into an inode of ext4.
-    fn of(room: &Room) -> Unit {
+/// Files up to this length are kept in the tree of a btrfs (mount option `max_inline`).
+const INLINE: u64 = 2048;
+/// Bytes of a node of a tree.
+const NODE: u64 = 16 << 10;
+
+impl Disk {
+    fn of(room: &Room) -> Disk {
         let block = room.block.max(512);
         match room.magic {
-            BTRFS => Unit { block, folder: 0, symlink: 0, tree: true },
-            EXT => Unit { block, folder: block, symlink: block, tree: false },
-            _ => Unit { block, folder: 0, symlink: 0, tree: false },
+            BTRFS => Disk { block, inode: 0, tree: true },
+            EXT => Disk { block, inode: 0, tree: false },
+            _ => Disk { block, inode: 1024, tree: false },
         }
     }
 
-    fn items(&self, items: u64) -> u64 {
-        if self.tree { items } else { 0 }
+    fn inodes(&self, n: u64, bytes: u64, items: u64) -> Cost {
+        let bytes = bytes + n * self.inode;
+        Cost { bytes, inodes: n, items: if self.tree { items } else { 0 } }
     }
 
-    /// A folder with so many names of this length.
-    fn full_folder(&self, names: usize, length: usize) -> Cost {
-        let entries = (names * (length + 12)) as u64;
-        let bytes = if self.folder == 0 { 0 } else { entries.div_ceil(self.block).max(1) * self.block };
-        Cost { bytes, ..self.folder(8) }
+    /// Some directories that hold so many names of this length together.
+    fn directories(&self, n: u64, names: u64, length: u64) -> Cost {
+        let bytes = n * self.block + scan::entries(names, names * length);
+        self.inodes(n, if self.tree { 0 } else { bytes }, n * inode_items(64))
     }
 
-    /// A folder whose name has this length.
-    fn folder(&self, name: u64) -> Cost {
-        Cost { bytes: self.folder, inodes: 1, items: self.items(tree::inode(name)) }
+    /// A file with so many bytes.
+    fn file(&self, bytes: u64) -> Cost {
+        let items = inode_items(64) + bytes.min(INLINE) + content_items(1, bytes);
+        self.inodes(1, bytes.div_ceil(self.block) * self.block, items)
     }
 
-    fn folders(&self, n: u64) -> Cost {
-        let one = self.folder(8);
+    fn files(&self, n: u64, bytes: u64) -> Cost {
+        let one = self.file(bytes);
         Cost { bytes: n * one.bytes, inodes: n, items: n * one.items }
-    }
-
-    /// A file with so many bytes, and a name of this length.
-    fn file(&self, bytes: u64, name: u64) -> Cost {
-        let items = self.items(tree::inode(name) + tree::content(bytes));
-        let bytes = if self.tree && bytes <= tree::INLINE { 0 } else { self.rounded(bytes) };
-        Cost { bytes, inodes: 1, items }
-    }
-
-    /// Some of the driver's own files: a line each.
-    fn files(&self, n: u64) -> Cost {
-        let one = self.file(64, 6);
-        Cost { bytes: n * one.bytes, inodes: n, items: n * one.items }
-    }
-
-    /// A symlink of overlay2.
-    fn link(&self) -> Cost {
-        Cost { bytes: self.symlink, inodes: 1, items: self.items(tree::inode(26) + tree::content(72)) }
-    }
-
-    /// An empty file or a device.
-    fn empty(&self, n: u64) -> Cost {
-        Cost { bytes: 0, inodes: n, items: n * self.items(tree::inode(9)) }
-    }
-
-    fn rounded(&self, bytes: u64) -> u64 {
-        bytes.div_ceil(self.block) * self.block
     }
 }
 
+/// Items of an inode and of a name for it, with their keys: 160, 10, twice 30, four times 25 bytes, and the name three times.
+fn inode_items(name: u64) -> u64 {
+    160 + 25 + name_items(name)
+}
+
+/// Items of a name.
+fn name_items(name: u64) -> u64 {
+    10 + 25 + 2 * (30 + 25) + 3 * name
+}
+
+/// Items that tell where content lies, in both trees, and its checksums.
+fn content_items(inodes: u64, bytes: u64) -> u64 {
+    2 * inodes * (53 + 25) + bytes / 512
+}
+
+/// Bytes of disk for so many bytes of items: leaves are at least half full, and have nodes above them.
+fn leaves(items: u64) -> u64 {
+    items * 11 / 5 + NODE
+}
+
 /// Docker's metadata and our journal, the same for every target and mode.
-fn paper(plan: &Plan, found: &Found<'_>) -> Cost {
-    let unit = Unit::of(&found.host.new_room);
+fn metadata(plan: &Plan, found: &Found<'_>) -> Cost {
+    let disk = Disk::of(&found.host.new_room);
     let mut out = Cost::default();
     let length = |content: &Content| match content {
-        Content::Same(path) | Content::Edited(path, _) => found.originals.get(path).map_or(1, |o| o.size),
+        Content::Same(path) => found.originals.get(path).map_or(1, |o| o.size),
+        Content::Edited(path, _) => found.originals.get(path).map_or(1, |o| o.size) + 1024,
         Content::Text(t) => t.len() as u64,
         // gzipped JSON: about a line of 60 bytes for a name of the layer
-        Content::TarSplitOf(layer) => found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 60),
+        Content::TarSplitOf(layer) => found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 200) + 1024,
     };
-    let name = |path: &str| path.rsplit('/').next().map_or(0, str::len) as u64;
-    let mut folders = BTreeSet::new();
+    let mut directories = BTreeSet::new();
     for f in &plan.metadata {
-        out += unit.file(length(&f.content), name(&f.path));
+        out += disk.file(length(&f.content));
         let mut at = f.path.as_str();
         while let Some((dir, _)) = at.rsplit_once('/') {
-            folders.insert(dir);
+            directories.insert(dir);
             at = dir;
         }
     }
-    folders.iter().for_each(|dir| out += unit.folder(name(dir)));
-    // image/ itself, and .unaufs/{new,old} with what is in them
-    out += unit.folders(7);
-    for c in &plan.containers {
-        c.files.iter().for_each(|f| out += unit.file(length(&f.content), name(&f.path)));
-        // in old/ the folders of containers/ whose files are parked
-        out += unit.folder(64);
-    }
-    out += unit.file(journal(plan), 10);
-    out += unit.empty(1);
-    out += unit.file(super::switch::RESERVE, 7);
+    // image/ itself, and .unaufs/{new,old} with what is in them: each has a directory for each container
+    let parked = 2 * plan.containers.len() as u64;
+    let names = (plan.metadata.len() + directories.len()) as u64 + parked;
+    out += disk.directories(directories.len() as u64 + 9 + parked, names, 64);
+    plan.containers.iter().flat_map(|c| &c.files).for_each(|f| out += disk.file(length(&f.content)));
+    out += disk.file(journal(plan));
+    // SQLite's own journal, and small files of the state directory
+    out += disk.files(8, disk.block);
+    out += disk.file(super::switch::RESERVE);
     out
 }
 
 /// SQLite's file: the plan is a row that runs over many pages of 4 KiB, the others share theirs.
 fn journal(plan: &Plan) -> u64 {
-    let (rows, row) = (plan.layers.len() as u64, 190);
+    let (rows, row) = ((plan.layers.len() + plan.metadata.len() + plan.containers.len()) as u64, 400);
     // the rows of the estimates are not there yet, about so long
-    let text = length(plan) + 14 * 280;
-    text * 4096 / 4088 + rows * row * 4 / 3 + (6 << 12)
+    let text = length(plan) + 16 * 320;
+    text * 4096 / 4088 + rows * row * 4 / 3 + (16 << 12)
 }
 
-/// What goes along to a root in another place.
-fn carried(plan: &Plan, found: &Found<'_>) -> Cost {
-    let unit = Unit::of(&found.host.new_room);
+/// What is copied to a root in another place.
+fn copied_along(plan: &Plan, found: &Found<'_>) -> Cost {
+    let disk = Disk::of(&found.host.new_room);
     let all = plan.elsewhere.as_ref().map(Elsewhere::total).unwrap_or_default();
-    let (inodes, names) = (all.inodes + all.folders, all.files + all.folders);
-    let content = tree::contents(all.small, all.inodes);
-    let items = unit.items(inodes * tree::inode(0) + names * 3 * 12 + content);
-    let folders = if unit.folder == 0 { 0 } else { all.folder_bytes.max(all.folders * unit.folder) };
-    let files = all.allocated.saturating_sub(all.folder_bytes);
-    let bytes = match (unit.tree, found.host.far()) {
-        (false, _) => files,
-        (true, true) => files.saturating_sub(all.small.allocated),
-        // within a btrfs extents are shared
-        (true, false) => 0,
-    };
-    Cost { bytes: bytes + folders, inodes, items }
+    let content = all.allocated.saturating_sub(all.folder_bytes) + all.inodes * disk.block;
+    let directories = if disk.tree { 0 } else { all.folders * disk.block + all.folder_bytes * 5 / 2 };
+    let items = (all.inodes + all.folders) * inode_items(0) + (all.files + all.folders) * name_items(64);
+    let small = all.bytes.min(all.inodes * INLINE) + content_items(all.inodes, all.bytes);
+    disk.inodes(all.inodes + all.folders, content + directories, items + small)
 }
 
 /// The length of a value as JSON, without keeping it.
@@ -208,11 +194,11 @@ fn length(value: &impl Serialize) -> u64 {
 /// A row for each target and mode.
 pub fn all(plan: &Plan, found: &Found<'_>) -> Vec<Estimate> {
     let (options, layers) = (&plan.options, &plan.layers[..]);
-    let mut fixed = paper(plan, found);
-    fixed += carried(plan, found);
+    let mut fixed = metadata(plan, found);
+    fixed += copied_along(plan, found);
     let along = plan.elsewhere.as_ref().map_or(0, |e| e.total().bytes);
     let chosen = chosen(found, options);
-    let rows = Rows { sums: Sums::of(layers, found), layers, found, options, fixed, along, chosen };
+    let rows = Rows { layers, found, options, fixed, along, chosen };
     let mut out = Vec::new();
     for to in Target::ALL {
         for mode in [Mode::Link, Mode::Clone, Mode::Copy] {
@@ -264,7 +250,6 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
 
 /// What the rows have in common.
 struct Rows<'a> {
-    sums: Sums<'a>,
     layers: &'a [PlanLayer],
     found: &'a Found<'a>,
     options: &'a Options,
@@ -278,34 +263,33 @@ struct Rows<'a> {
 
 impl Rows<'_> {
     fn row(&self, driver: Target, mode: Mode) -> Estimate {
-        let Rows { sums, layers, found, .. } = self;
+        let Rows { layers, found, .. } = self;
         let room = &found.host.new_room;
-        let unit = Unit::of(room);
+        let disk = Disk::of(room);
         let far = found.host.far();
-        // a copy within a btrfs shares extents too: copy_file_range(2) sees to that
-        let how = if mode == Mode::Copy && room.magic == BTRFS && !far { Mode::Clone } else { mode };
-        let mut made = match driver {
-            Target::Overlay2 => overlay2(sums, layers, unit, how),
-            Target::Overlay => overlay(sums, layers, unit, (how, far)),
-            Target::Vfs => vfs(sums, layers, unit, (how, far)),
-            Target::Btrfs => btrfs(sums, layers, unit, how),
+        let how = match mode {
+            // a copy within a btrfs shares extents too: copy_file_range(2) sees to that
+            Mode::Copy if disk.tree && !far => Mode::Clone,
+            // not every xfs shares extents, and only writing would tell
+            Mode::Clone if !disk.tree => Mode::Copy,
+            other => other,
         };
-        let mut cost = self.fixed;
-        cost += made.cost;
-        if unit.tree {
-            cost.items += made.names * tree::name(12);
-            cost.bytes += (made.nodes + tree::bytes(cost.items)) * room.tree_copies;
+        let mut made = Made { disk, how, far, links: filesystem::most_names(room.magic), ..Made::default() };
+        match driver {
+            Target::Overlay2 => made.overlay2(layers),
+            Target::Overlay => made.overlay(layers, found),
+            Target::Vfs => made.vfs(layers, found),
+            Target::Btrfs => made.btrfs(layers, found),
         }
-        let never = impossible(found, self.options, driver, mode);
-        let missing = cost.bytes.saturating_sub(room.free_bytes);
-        let no_inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
-        let why_not = never.clone().or_else(|| match (missing, no_inodes) {
-            (0, 0) => None,
-            (0, n) => Some(format!("{} inodes too few", crate::text::count(n))),
-            (n, _) => Some(format!("{} too little", crate::text::size(n))),
-        });
+        made.cost += self.fixed;
+        let mut cost = made.cost;
+        if disk.tree {
+            cost.bytes += (leaves(cost.items) + made.trees) * room.tree_copies;
+        }
         made.written += self.along;
-        let (seconds_min, seconds_max) = time(found.pace, sums, cost, &made);
+        let never = impossible(found, self.options, driver, mode);
+        let why_not = never.clone().or_else(|| too_little(cost, room));
+        let (seconds_min, seconds_max) = time(found.pace, layers, cost, &made);
         Estimate {
             driver,
             mode,
@@ -316,7 +300,6 @@ impl Rows<'_> {
             seconds_min,
             seconds_max,
             possible: never.is_none(),
-            counted: sums.counted || matches!(driver, Target::Overlay2 | Target::Btrfs),
             fits: why_not.is_none(),
             why_not,
             chosen: self.options.to == driver && mode == self.chosen,
@@ -324,214 +307,274 @@ impl Rows<'_> {
     }
 }
 
+/// By how much the file system may be too small.
+fn too_little(cost: Cost, room: &Room) -> Option<String> {
+    let bytes = cost.bytes.saturating_sub(room.free_bytes);
+    let inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
+    match (bytes, inodes) {
+        (0, 0) => None,
+        (0, n) => Some(format!("up to {} inodes too few", crate::text::count(n))),
+        (n, _) => Some(format!("up to {} too little", crate::text::size(n))),
+    }
+}
+
 /// From the pace of the scan: making a name costs about three times as much as looking at it, comparing it afterwards twice; content goes
 /// at 80 to 400 MiB a second.
-fn time(pace: Pace, sums: &Sums, cost: Cost, made: &Made) -> (u64, u64) {
-    let looked = (made.names + cost.inodes) as f64 * 3.0 + (sums.names * 2 + made.names * 2) as f64;
-    let seconds = looked * pace.per_name / 1e6;
-    let content = made.written as f64 / (1 << 20) as f64;
-    let min = seconds * 0.6 + content / 400.0;
-    let max = seconds * 2.5 + content / 80.0 + 2.0;
+fn time(pace: Pace, layers: &[PlanLayer], most: Cost, made: &Made) -> (u64, u64) {
+    let names: u64 = layers.iter().map(|l| l.facts.files + l.facts.folders).sum();
+    let seconds = |made: u64| (made * 5 + names * 2) as f64 * pace.per_name / 1e6;
+    let own: u64 = layers.iter().filter(|l| l.role.writable()).map(|l| l.facts.bytes).sum();
+    let content = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let min = seconds(names) * 0.6 + content(own) / 400.0;
+    let max = seconds(made.names + most.inodes) * 2.5 + content(made.written) / 80.0 + 2.0;
     (min as u64, max.ceil() as u64)
 }
 
+/// What a directory tree holds at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tree {
+    files: u64,
+    inodes: u64,
+    /// Its root included.
+    directories: u64,
+    directory_bytes: u64,
+    name_bytes: u64,
+    /// Bytes of content.
+    bytes: u64,
+    /// Bytes of disk that the content takes.
+    allocated: u64,
+    /// Names with extended attributes, and opaque directories.
+    attributes: u64,
+    /// Has a file as many names as the file system allows?
+    many_names: bool,
+}
+
+impl Tree {
+    /// What a layer holds itself.
+    fn of(f: &Facts, limit: Option<u64>) -> Tree {
+        Tree {
+            files: f.files,
+            inodes: f.inodes,
+            directories: f.folders + 1,
+            directory_bytes: f.folder_bytes,
+            name_bytes: f.name_bytes,
+            bytes: f.bytes,
+            allocated: f.allocated,
+            attributes: f.xattrs + f.opaque.count,
+            many_names: limit.is_some_and(|limit| f.most_names >= limit),
+        }
+    }
+
+    /// What a stack of layers gives: no more than all of them together.
+    fn stack<'f>(layers: impl Iterator<Item = &'f Facts>, disk: Disk) -> Tree {
+        let mut out = Tree { directories: 1, ..Tree::default() };
+        for f in layers {
+            out.files += f.files;
+            out.inodes += f.inodes;
+            out.directories += f.folders;
+            out.name_bytes += f.name_bytes;
+            out.bytes += f.bytes;
+            out.allocated += f.allocated;
+            out.attributes += f.xattrs;
+        }
+        out.directory_bytes = out.directories * disk.block + scan::entries(out.files + out.directories, out.name_bytes);
+        out
+    }
+
+    fn items(&self) -> u64 {
+        let inodes = self.inodes + self.directories;
+        let names = (self.files + self.directories) * name_items(0) + 3 * self.name_bytes;
+        let content = self.bytes.min(self.inodes * INLINE) + content_items(self.inodes, self.bytes);
+        inodes * (160 + 25) + names + content + self.attributes * 512
+    }
+}
+
+/// The layer's own facts and those of all below it.
+fn stack<'f>(l: &'f PlanLayer, found: &'f Found<'_>) -> impl Iterator<Item = &'f Facts> {
+    std::iter::once(&l.facts).chain(l.lowers.iter().filter_map(|id| found.facts.get(id)))
+}
+
 /// What a target makes.
-#[derive(Default)]
 struct Made {
+    disk: Disk,
+    how: Mode,
+    /// Is the new root on another file system?
+    far: bool,
+    /// As many names may a file have.
+    links: Option<u64>,
     cost: Cost,
     /// Bytes of disk shared with the old store.
     shared: u64,
     /// Bytes of content written.
     written: u64,
-    /// Further names of old inodes.
+    /// Further names of inodes that are there.
     names: u64,
-    /// Bytes of nodes in trees of its own.
-    nodes: u64,
-    /// Bytes of items in the file system's tree for an inode of the layers; none where it has no such tree.
-    per_inode: f64,
-    /// The part of the content that lies in that tree.
-    small_part: f64,
-    /// Bytes of content for a byte of disk.
-    filled: f64,
+    /// Bytes of trees that snapshots make.
+    trees: u64,
 }
 
-/// The layers' numbers.
-pub struct Sums<'a> {
-    facts: BTreeMap<&'a LayerId, (&'a Facts, Shown)>,
-    names: u64,
-    counted: bool,
-    /// Bytes of items that an inode of these layers has in a btrfs.
-    items_per_inode: f64,
-    /// The part of the bytes that lies in files which a btrfs keeps in its tree.
-    small_part: f64,
-    /// Bytes of content for a byte of disk: the rest are the ends of blocks.
-    filled: f64,
-}
-
-impl<'a> Sums<'a> {
-    fn of(layers: &'a [PlanLayer], found: &Found<'_>) -> Sums<'a> {
-        let shown = |l: &PlanLayer| found.shown.get(&l.id).copied().unwrap_or_default();
-        let facts: BTreeMap<_, _> = layers.iter().map(|l| (&l.id, (&l.facts, shown(l)))).collect();
-        let names = layers.iter().map(|l| l.facts.files + l.facts.folders).sum();
-        let counted = facts.values().all(|(_, s)| s.counted);
-        let sum = |of: &dyn Fn(&Facts) -> u64| layers.iter().map(|l| of(&l.facts)).sum::<u64>().max(1) as f64;
-        let items_per_inode = sum(&tree::layer) / sum(&|f| f.inodes + f.folders);
-        let small_part = sum(&|f| f.small.allocated) / sum(&|f| f.allocated);
-        let filled = (sum(&|f| f.bytes) / sum(&|f| f.allocated)).min(1.0);
-        Sums { facts, names, counted, items_per_inode, small_part: small_part.min(1.0), filled }
-    }
-
-    fn shown(&self, id: &LayerId) -> Shown {
-        self.facts.get(id).map(|(_, s)| *s).unwrap_or_default()
-    }
-
-    fn facts(&self, id: &LayerId) -> Option<&'a Facts> {
-        self.facts.get(id).map(|(f, _)| *f)
-    }
-
-    /// On btrfs: of a parent that is built with it, and not of one that was there before.
-    fn is_snapshot(&self, l: &PlanLayer) -> bool {
-        l.lowers.first().is_some_and(|parent| self.facts(parent).is_some())
+impl Default for Made {
+    fn default() -> Made {
+        let disk = Disk { block: 4096, inode: 0, tree: false };
+        let (cost, how) = (Cost::default(), Mode::Copy);
+        Made { disk, how, far: false, links: None, cost, shared: 0, written: 0, names: 0, trees: 0 }
     }
 }
 
 impl Made {
-    fn on(unit: Unit, sums: &Sums<'_>) -> Made {
-        match unit.tree {
-            true => Made {
-                per_inode: sums.items_per_inode,
-                small_part: sums.small_part,
-                filled: sums.filled,
-                ..Made::default()
-            },
-            false => Made { filled: sums.filled, ..Made::default() },
-        }
+    /// The directories of a tree.
+    fn directories(&mut self, t: &Tree) {
+        let bytes = if self.disk.tree { 0 } else { t.directory_bytes };
+        self.cost += self.disk.inodes(t.directories, bytes, 0);
     }
 
-    /// Files of a layer's own, or of a whole view: linked, with shared extents, or written.
-    fn files(&mut self, inodes: u64, names: u64, bytes: u64, role: Role, mode: Mode) {
-        match (mode, role.writable()) {
+    /// The files of a tree: linked, with shared extents, or written.
+    fn files(&mut self, t: &Tree, role: Role, how: Mode) {
+        let items = if self.disk.tree { t.items() } else { 0 };
+        match (how, role.writable() || t.many_names) {
             (Mode::Link, false) => {
-                self.shared += bytes;
-                self.names += names;
+                self.shared += t.allocated;
+                self.names += t.files;
+                self.cost += Cost { bytes: 0, inodes: 0, items };
             }
             (Mode::Clone, _) => {
-                self.shared += self.outside(bytes);
-                self.cost += Cost { bytes: 0, inodes, items: self.items(inodes) };
+                self.shared += t.allocated;
+                self.cost += self.disk.inodes(t.inodes, 0, items);
             }
             _ => {
-                // a checksum of 4 bytes for each 4 KiB
-                let items = if self.per_inode > 0.0 { self.items(inodes) + bytes / 1024 } else { 0 };
-                self.cost += Cost { bytes: self.outside(bytes), inodes, items };
-                self.written += (bytes as f64 * self.filled) as u64;
+                // another file system may have larger blocks, and may keep attributes outside of inodes
+                let wider = t.inodes * self.disk.block.saturating_sub(scan::BLOCK);
+                let attributes = if self.far { t.attributes * self.disk.block } else { 0 };
+                self.cost += self.disk.inodes(t.inodes, t.allocated + wider + attributes, items);
+                self.written += t.bytes;
             }
         }
     }
 
-    fn folders(&mut self, folders: u64, bytes: u64, unit: Unit) {
-        self.cost +=
-            Cost { bytes: if unit.folder == 0 { 0 } else { bytes }, inodes: folders, items: self.items(folders) };
+    fn tree(&mut self, t: &Tree, role: Role, how: Mode) {
+        self.directories(t);
+        self.files(t, role, how);
     }
 
-    /// Of this content, what lies outside of the file system's tree.
-    fn outside(&self, bytes: u64) -> u64 {
-        (bytes as f64 * (1.0 - self.small_part)) as u64
-    }
-
-    fn items(&self, inodes: u64) -> u64 {
-        (inodes as f64 * self.per_inode) as u64
-    }
-}
-
-fn overlay2(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
-    let mut m = Made::on(unit, sums);
-    m.cost += unit.full_folder(layers.len(), 64);
-    m.cost += unit.full_folder(layers.len(), 26);
-    for l in layers {
-        let (f, below) = (&l.facts, u64::from(!l.lowers.is_empty()));
-        // <id>/ and diff/; with something below work/ and merged/
-        m.cost += unit.folders(1 + 2 * below);
-        // link, lower
-        m.cost += unit.files(1 + below);
-        m.cost += unit.link();
-        // committed is empty
-        m.cost += unit.empty(u64::from(l.has_child));
-        // whiteouts are names of one device, split at the file system's limit on links
-        m.cost += unit.empty(sums.shown(&l.id).whiteouts.div_ceil(60_000));
-        m.folders(f.folders + 1, f.folder_bytes, unit);
-        m.files(f.inodes, f.files, f.allocated, l.role, mode);
-    }
-    m
-}
-
-fn overlay(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, (mode, far): (Mode, bool)) -> Made {
-    let own = if far { Mode::Copy } else { mode };
-    let mut m = Made::on(unit, sums);
-    m.cost += unit.full_folder(layers.len(), 64);
-    for l in layers {
-        if l.role.writable() {
-            // <id>/, work/, merged/, lower-id; upper/ of a container starts as a copy of its init layer's
-            m.cost += unit.folders(3);
-            m.cost += unit.files(1);
-            let below = l.lowers.first().filter(|_| l.role == Role::Container).and_then(|i| sums.facts(i));
-            for f in std::iter::once(&l.facts).chain(below) {
-                m.folders(f.folders, f.folder_bytes, unit);
-                m.files(f.inodes, f.files, f.allocated, l.role, own);
-            }
-            m.cost += unit.empty(1 + sums.shown(&l.id).whiteouts.div_ceil(60_000));
-        } else {
-            m.cost += unit.folders(1);
-            flat(&mut m, l, sums.shown(&l.id), unit, (mode, far));
-        }
-    }
-    m
-}
-
-fn vfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, how: (Mode, bool)) -> Made {
-    let mut m = Made::on(unit, sums);
-    m.cost += unit.full_folder(layers.len(), 64);
-    m.cost += unit.folders(1);
-    for l in layers {
-        flat(&mut m, l, sums.shown(&l.id), unit, how);
-    }
-    m
-}
-
-/// A whole tree. That of an image layer shares what is not its own with the tree of its parent, or with the old store if that is on the
-/// same file system; by mode copy it shares nothing.
-fn flat(m: &mut Made, l: &PlanLayer, shown: Shown, unit: Unit, (mode, far): (Mode, bool)) {
-    m.folders(shown.folders + 1, shown.folder_bytes, unit);
-    let (f, below) = (&l.facts, shown.inodes.saturating_sub(l.facts.inodes));
-    match mode {
-        Mode::Link if !l.role.writable() => {
-            m.files(f.inodes, f.files, f.allocated, l.role, if far { Mode::Copy } else { mode });
-            m.names += below;
-        }
-        Mode::Clone if far => {
-            m.files(f.inodes, f.files, f.allocated, l.role, Mode::Copy);
-            m.cost += Cost { bytes: 0, inodes: below, items: m.items(below) };
-        }
-        Mode::Clone if !far => m.files(shown.inodes, shown.inodes, shown.allocated, l.role, mode),
-        _ => m.files(shown.inodes, shown.inodes, shown.allocated, l.role, Mode::Copy),
-    }
-}
-
-/// Each layer is a snapshot of its parent, changed. What it holds itself lies in trees of its own. What stands on a layer that the target's own
-/// store keeps is no snapshot: it is written whole.
-fn btrfs(sums: &Sums<'_>, layers: &[PlanLayer], unit: Unit, mode: Mode) -> Made {
-    let mut m = Made { per_inode: 0.0, ..Made::on(unit, sums) };
-    m.nodes = tree::snapshots(sums, layers);
-    m.cost += unit.folders(2);
-    for l in layers {
-        if sums.is_snapshot(l) {
+    fn overlay2(&mut self, layers: &[PlanLayer]) {
+        let n = layers.len() as u64;
+        self.cost += self.disk.directories(2, 2 * n, 64);
+        for l in layers {
             let f = &l.facts;
-            m.folders(f.folders + 1, 0, unit);
-            m.files(f.inodes, f.files, f.allocated, l.role, mode);
-        } else {
-            let shown = sums.shown(&l.id);
-            m.folders(shown.folders + 1, 0, unit);
-            m.files(shown.inodes, shown.inodes, shown.allocated, l.role, mode);
+            // <id>/; with something below work/ and merged/
+            let below = u64::from(!l.lowers.is_empty());
+            self.cost += self.disk.directories(1 + 2 * below, 0, 0);
+            // the symlink in l/, link, lower, committed; whiteouts are names of one device, split at the limit on links
+            self.cost += self.disk.files(1 + 1 + below, 64);
+            self.cost += self.disk.files(u64::from(l.has_child) + f.whiteouts.div_ceil(60_000), 0);
+            self.cost += Cost { items: f.whiteouts * name_items(64), ..Cost::default() };
+            // an opaque mark may need a block of its own
+            let marks = if self.disk.tree { 0 } else { f.opaque.count * self.disk.block };
+            self.cost += Cost { bytes: marks, ..Cost::default() };
+            self.tree(&Tree::of(f, self.links), l.role, self.how);
         }
     }
-    m
+
+    fn overlay(&mut self, layers: &[PlanLayer], found: &Found<'_>) {
+        self.cost += self.disk.directories(1, layers.len() as u64, 64);
+        for l in layers {
+            if l.role.writable() {
+                // <id>/, work/, merged/, lower-id; upper/ of a container starts as a copy of its init layer's
+                self.cost += self.disk.directories(3, 0, 0);
+                self.cost += self.disk.files(1, 64);
+                let below = l.lowers.first().filter(|_| l.role == Role::Container).and_then(|i| found.facts.get(i));
+                let own = || std::iter::once(&l.facts).chain(below);
+                let marks: u64 = own().map(|f| f.opaque.count).sum();
+                let whiteouts: u64 = own().map(|f| f.whiteouts).sum();
+                self.cost += self.disk.files(1 + whiteouts.div_ceil(60_000), 0);
+                let marks = if self.disk.tree { 0 } else { marks * self.disk.block };
+                self.cost += Cost { bytes: marks, inodes: 0, items: whiteouts * name_items(64) };
+                self.tree(&Tree::stack(own(), self.disk), l.role, if self.far { Mode::Copy } else { self.how });
+            } else {
+                self.cost += self.disk.directories(1, 0, 0);
+                self.flat(l, found);
+            }
+        }
+    }
+
+    fn vfs(&mut self, layers: &[PlanLayer], found: &Found<'_>) {
+        self.cost += self.disk.directories(2, layers.len() as u64, 64);
+        layers.iter().for_each(|l| self.flat(l, found));
+    }
+
+    /// A whole tree. That of an image layer shares what is not its own with the tree of its parent, or with the old store if that is on the
+    /// same file system; by mode copy it shares nothing.
+    fn flat(&mut self, l: &PlanLayer, found: &Found<'_>) {
+        let all = Tree::stack(stack(l, found), self.disk);
+        let own = Tree::of(&l.facts, self.links);
+        // what else the tree holds is as old as the parent's tree
+        let below = Tree {
+            files: all.files - own.files,
+            inodes: all.inodes - own.inodes,
+            bytes: all.bytes - own.bytes,
+            allocated: 0,
+            attributes: 0,
+            many_names: false,
+            ..all
+        };
+        self.directories(&all);
+        match self.how {
+            Mode::Link if !l.role.writable() => {
+                self.files(&own, l.role, if self.far { Mode::Copy } else { self.how });
+                self.files(&below, l.role, Mode::Link);
+            }
+            Mode::Clone if self.far => {
+                self.files(&own, l.role, Mode::Copy);
+                self.files(&below, l.role, Mode::Clone);
+            }
+            Mode::Clone => self.files(&all, l.role, Mode::Clone),
+            _ => self.files(&all, l.role, Mode::Copy),
+        }
+    }
+
+    /// Each layer is a snapshot of its parent, changed. What has a parent in the target's own store is written whole.
+    fn btrfs(&mut self, layers: &[PlanLayer], found: &Found<'_>) {
+        let built: HashSet<&LayerId> = layers.iter().map(|l| &l.id).collect();
+        self.cost += self.disk.directories(2, layers.len() as u64, 64);
+        for l in layers {
+            let all = Tree::stack(stack(l, found), self.disk);
+            let snapshot = l.lowers.first().is_some_and(|parent| built.contains(parent));
+            let own = if snapshot { Tree::of(&l.facts, self.links) } else { all };
+            let outside = self.cost.items;
+            self.tree(&own, l.role, self.how);
+            // at worst it touches every leaf of its parent's tree; each node has an item, and the subvolume has some in the tree of roots
+            let nodes = leaves(all.items());
+            self.trees += nodes + nodes / 50 + leaves(1200 + 2 * 64);
+            self.cost.items = outside;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items() {
+        // as `btrfs inspect-internal dump-tree` shows them: 160, 14, 34, 34 bytes, and four keys
+        assert_eq!(inode_items(4), 160 + 14 + 34 + 34 + 4 * 25);
+        assert!(leaves(0) >= NODE && leaves(1 << 20) > 2 << 20);
+    }
+
+    #[test]
+    fn a_stack_gives_at_most_what_its_layers_hold() {
+        let f = Facts {
+            files: 10,
+            inodes: 9,
+            folders: 2,
+            name_bytes: 100,
+            bytes: 500,
+            allocated: 36_864,
+            ..Facts::default()
+        };
+        let disk = Disk { block: 4096, inode: 0, tree: false };
+        let t = Tree::stack([&f, &f, &f].into_iter(), disk);
+        assert_eq!((t.files, t.inodes, t.directories, t.bytes, t.allocated), (30, 27, 7, 1500, 110_592));
+        assert!(t.directory_bytes >= 7 * 4096);
+    }
 }

@@ -15,6 +15,7 @@ use crate::disk::mounts::{self, Room};
 use crate::disk::{Dir, Meta};
 use crate::docker::driver::Target;
 use crate::error::Result;
+use crate::store::Generation;
 use std::path::{Path, PathBuf};
 
 pub use process::docker_on;
@@ -137,10 +138,26 @@ pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
         dev: meta.dev,
         new_dev: place.meta()?.dev,
         container_root: container_root(path),
-        docker: super::DockerFacts { version, running: running.is_some(), driver: "aufs".to_owned() },
+        docker: super::DockerFacts {
+            version,
+            running: running.is_some(),
+            driver: "aufs".to_owned(),
+            wrote: String::new(),
+        },
         findings: out,
         unseen,
     })
+}
+
+/// The Dockers that may have written the store last: each gives `aufs/` its own mode when it starts (moby, daemon/graphdriver/aufs).
+pub fn wrote(generation: Generation, aufs: &Meta) -> &'static str {
+    match (generation, aufs.mode & 0o7777) {
+        (Generation::Graph, _) => "Docker 1.9 or earlier",
+        (Generation::Content, 0o700) => "Docker 1.10 to 20.10.2",
+        (Generation::Content, 0o701) => "Docker 19.03.15 or 20.10.3 to 20.10.8",
+        (Generation::Content, 0o710) => "Docker 20.10.9 to 23",
+        (Generation::Content, _) => "Docker 1.10 to 23",
+    }
 }
 
 /// Mounts below ROOT. One on `volumes/`, or in it, is the user's own arrangement, and nothing there is touched.

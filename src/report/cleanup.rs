@@ -16,8 +16,16 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
             let _ = writeln!(out, "  {}  {names}, {}", text::text(&d.path), text::size(d.bytes));
         }
     }
-    for h in s.old.iter().flat_map(|d| &d.hidden) {
-        let _ = writeln!(out, "  this file belongs to no layer and is deleted too: {}", text::text(h));
+    if !s.strays.is_empty() {
+        out.push_str("Files below mount points of the old store, which no image and no container has, will be deleted too (D13):\n");
+        for s in s.strays.iter().take(20) {
+            let names: Vec<String> = s.names.iter().map(|n| text::bytes(n)).collect();
+            let more = if s.count > names.len() { format!(" and {} more", s.count - names.len()) } else { String::new() };
+            let _ = writeln!(out, "  aufs/mnt/{}: {}{more}", text::bytes(&s.name), names.join(", "));
+        }
+        if s.strays.len() > 20 {
+            let _ = writeln!(out, "  and {} more", s.strays.len() - 20);
+        }
     }
     if !plan.left_behind.is_empty() && !s.old.is_empty() {
         out.push_str("These were not migrated and are deleted too, if they are in it:\n");

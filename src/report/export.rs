@@ -1,6 +1,7 @@
 //! What `export` says at its end.
 
-use crate::export::Summary;
+use crate::export::compress::Compressed;
+use crate::export::{Format, Summary};
 use crate::text;
 use serde::Serialize;
 use std::fmt::Write;
@@ -28,7 +29,7 @@ impl Document<'_> {
             (images, layers) => format!("{}, {}", text::plural(images, "image"), text::plural(layers, "layer")),
         };
         let to = if s.output == "-" { "stdout".to_owned() } else { text::text(&s.output) };
-        let _ = writeln!(out, "exported {what} ({}) to {to}", text::size(s.bytes));
+        let _ = writeln!(out, "wrote {to} ({}, {} unpacked): {what}", text::size(s.written), text::size(s.bytes));
         let (tagged, bare): (Vec<_>, Vec<_>) = s.images.iter().partition(|i| !i.tags.is_empty());
         for image in tagged.iter().chain(&bare).take(LISTED) {
             let tags = image.tags.iter().map(|t| text::text(t)).collect::<Vec<_>>().join(" ");
@@ -43,6 +44,19 @@ impl Document<'_> {
         for (name, why) in &s.left_out {
             let _ = writeln!(out, "left out: {}: {why}", text::text(name));
         }
+        if let Some(command) = self.load() {
+            let _ = writeln!(out, "Load it with: {command}");
+        }
         out
+    }
+
+    /// The command that reads the archive, where there is one that needs no further choice.
+    fn load(&self) -> Option<String> {
+        let file = (self.summary.output != "-").then(|| text::text(&self.summary.output))?;
+        match self.summary.format {
+            Format::Docker => Some(format!("docker load -i {file}")),
+            Format::Rootfs if self.summary.compress != Compressed::Zstd => Some(format!("docker import {file} NAME")),
+            Format::Rootfs | Format::Oci | Format::OciDir => None,
+        }
     }
 }

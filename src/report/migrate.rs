@@ -1,12 +1,15 @@
 //! What a migration did.
 
 use super::truth::Comparison;
+use crate::checks::Level;
 use crate::docker::driver::Target;
 use crate::ids::LayerId;
+use crate::plan::damage::Damage;
 use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
 use crate::text;
+use crate::verify::Difference;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -27,9 +30,30 @@ pub struct Summary<'a> {
     pub failed: &'a BTreeMap<LayerId, String>,
     /// What did not move.
     pub left_behind: &'a [LeftBehind],
+    /// The same by what holds it back.
+    pub damage: &'a [Damage],
     /// The estimate and the truth, once the new store is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<&'a Comparison>,
+}
+
+/// As many are printed; JSON has all.
+const SHOWN: usize = 20;
+
+/// Damage that the old store had already.
+fn damaged(out: &mut String, all: &[Difference]) {
+    if all.is_empty() {
+        return;
+    }
+    let _ =
+        writeln!(out, "DAMAGED    {} in the old store; the new store has the same:", text::plural(all.len(), "name"));
+    for d in all.iter().take(SHOWN) {
+        let _ = writeln!(out, "  {d}");
+    }
+    if let Some(more) = all.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+        let _ = writeln!(out, "  and {} more; --json has all", text::count(more as u64));
+    }
+    let _ = writeln!(out, "           To repair an image, pull or build it again.");
 }
 
 /// For people.
@@ -64,15 +88,28 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let _ = writeln!(
         out,
         "verified   {}",
-        if s.outcome.verified { "yes, no difference" } else { "no: run `unaufs verify`" }
+        match (s.outcome.verified, s.outcome.damaged.is_empty()) {
+            (true, true) => "yes, no difference",
+            (true, false) => "yes; the old store has damage, which moved as it is",
+            _ => "no: run `unaufs verify`",
+        }
     );
+    damaged(&mut out, &s.outcome.damaged);
     if let Some(c) = s.compared {
         let rows: Vec<String> =
-            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (estimated {plan})")).collect();
+            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (plan: {plan})")).collect();
         let _ = writeln!(out, "took       {}", rows.join(", "));
     }
     if s.outcome.state == State::Switched {
-        let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
+        match p.checks.iter().find(|c| c.id == "T11" && c.level >= Level::Warn) {
+            Some(c) => {
+                let _ = writeln!(out, "switched   The new store is in place, but {}.", c.message);
+                let _ = writeln!(out, "do now     {}", c.fix.as_deref().unwrap_or_default());
+            }
+            None => {
+                let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
+            }
+        }
         let root = text::text(&p.root.path);
         match &p.elsewhere {
             None => {
@@ -100,29 +137,20 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     }
     if !s.left_behind.is_empty() {
         let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());
-        for l in s.left_behind.iter().take(20) {
-            let _ = writeln!(
-                out,
-                "  {} {} {}: {}",
-                l.kind,
-                super::short(&l.id),
-                text::text(&l.name),
-                text::text(&l.reason)
-            );
+        for d in s.damage {
+            let _ = writeln!(out, "  {}", d.sentence());
         }
-        if s.left_behind.len() > 20 {
-            let _ = writeln!(out, "  and {} more", s.left_behind.len() - 20);
+        let others = s.left_behind.iter().filter(|l| !l.counts).count();
+        if others > 0 {
+            let _ = writeln!(out, "  {} excluded, or of another driver", text::count(others as u64));
         }
     }
     out
 }
 
-fn pinned(to: Target) -> &'static str {
-    match to {
-        Target::Vfs => "\n           Set \"storage-driver\": \"vfs\" in daemon.json: no Docker picks vfs by itself.",
-        Target::Overlay => {
-            "\n           Set \"storage-driver\": \"overlay\" in daemon.json; Docker 24 and later do not know it."
-        }
-        _ => "",
-    }
+/// What Docker must be told before it starts on the new store.
+fn pinned(to: Target) -> String {
+    let later = if to == Target::Overlay { " Docker 24 and later don't know overlay." } else { "" };
+    let line = |l: String| format!("\n           First add {l} to daemon.json: no Docker picks {to} by itself.{later}");
+    to.pin().map(line).unwrap_or_default()
 }

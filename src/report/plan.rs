@@ -67,14 +67,14 @@ fn head(p: &Plan, out: &mut Page) {
     out.flow(11, &[(Style::Bold, "FOUND"), (Style::Plain, &found)]);
     if let Some(e) = p.estimates.iter().find(|e| e.chosen) {
         let needs = format!(
-            "    {}, mode {}{}   needs {} and {} inodes:",
+            "    {}, mode {}{}   needs at most {} and {} inodes:",
             p.options.to,
             mode(e.mode),
             if p.options.mode == Mode::Auto { " (auto)" } else { "" },
             text::size(e.new_bytes),
             text::count(e.new_inodes)
         );
-        let fits = if e.fits { (Style::Good, "fits") } else { (Style::Bad, "DOES NOT FIT") };
+        let fits = if e.fits { (Style::Good, "fits") } else { (Style::Bad, "MAY NOT FIT") };
         let time = format!("  about {}, by the pace of this scan", seconds(e));
         out.flow(11, &[(Style::Bold, "TARGET"), (Style::Plain, &needs), fits, (Style::Plain, &time)]);
     }
@@ -113,13 +113,17 @@ fn elsewhere(e: &Elsewhere, out: &mut Page) {
     out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, &back)]);
 }
 
-/// Docker in a few words.
+/// Who wrote the store, and which Docker is installed here: it need not be the same one.
 pub fn docker(p: &Plan) -> String {
-    match (&p.docker.version, p.docker.running) {
-        (Some(v), true) => format!("Docker {v}, running (fine for plan)"),
-        (Some(v), false) => format!("Docker {v}, stopped"),
+    let here = match (&p.docker.version, p.docker.running) {
+        (Some(v), true) => format!("installed: Docker {v}, running (fine for plan)"),
+        (Some(v), false) => format!("installed: Docker {v}, stopped"),
         (None, true) => "Docker is running (fine for plan)".to_owned(),
         (None, false) => "no Docker seen".to_owned(),
+    };
+    match p.docker.wrote.as_str() {
+        "" => here,
+        wrote => format!("written by {wrote}; {here}"),
     }
 }
 
@@ -147,12 +151,23 @@ fn left(p: &Plan, limit: usize, out: &mut Page) {
     }
     let title = format!("({})", p.left_behind.len());
     out.flow(2, &[(Style::Bold, "STAYS BEHIND"), (Style::Plain, &title), (Style::Plain, "  nothing of it is deleted")]);
-    for l in p.left_behind.iter().take(limit) {
-        let name = if l.name.is_empty() { String::new() } else { format!(" {}", text::text(&l.name)) };
-        let line = format!("  {} {}{name}: {}", l.kind, super::short(&l.id), text::text(&l.reason));
-        out.flow(4, &[(Style::Warn, &line)]);
+    for d in p.damage.iter().take(limit) {
+        out.flow(4, &[(Style::Warn, &format!("  {}", d.sentence()))]);
     }
-    more(p.left_behind.len(), limit, out);
+    more(p.damage.len(), limit, out);
+    if limit == usize::MAX {
+        for l in &p.left_behind {
+            let name = if l.name.is_empty() { String::new() } else { format!(" {}", text::text(&l.name)) };
+            let line = format!("  {} {}{name}: {}", l.kind, super::short(&l.id), text::text(&l.reason));
+            out.flow(4, &[(Style::Plain, &line)]);
+        }
+        return;
+    }
+    let others = p.left_behind.iter().filter(|l| !l.counts).count();
+    if others > 0 {
+        let line = format!("  {} excluded, or of another driver: -v", text::count(others as u64));
+        out.flow(4, &[(Style::Plain, &line)]);
+    }
 }
 
 fn more(all: usize, shown: usize, out: &mut Page) {
@@ -242,7 +257,7 @@ fn checks(p: &Plan, limit: usize, out: &mut Page) {
 fn space(p: &Plan, limit: usize, out: &mut Page) {
     let head = format!(
         "{:<21} {:>11} {:>11} {:>10} {:>9}  fits",
-        "SPACE BY TARGET", "new bytes", "free after", "inodes", "time"
+        "SPACE BY TARGET", "at most", "free after", "inodes", "time"
     );
     out.row(Style::Bold, &head);
     // a driver that cannot be used in any mode is one line, a mode that cannot be used is none
@@ -262,14 +277,13 @@ fn space(p: &Plan, limit: usize, out: &mut Page) {
             out.flow(24, &[(style, &row)]);
             continue;
         }
-        let bound = if e.counted { "" } else { "<" };
         let row = format!(
             "{} {:<19} {:>11} {:>11} {:>10} {:>9}  {why}{}",
             if e.chosen { ">" } else { " " },
             format!("{} {}", e.driver, mode(e.mode)),
-            format!("{bound}{}", text::size(e.new_bytes)),
+            text::size(e.new_bytes),
             after(p.elsewhere.as_ref().map_or(p.root.room, |e| e.room).free_bytes, e.new_bytes),
-            format!("{bound}+{}", text::count(e.new_inodes)),
+            format!("+{}", text::count(e.new_inodes)),
             seconds(e),
             if e.chosen && out.width() >= 90 { "  <- chosen" } else { "" }
         );

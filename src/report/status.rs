@@ -1,12 +1,14 @@
 //! Where things stand.
 
 use crate::disk::Dir;
+use crate::docker::driver::Target;
 use crate::error::Result;
 use crate::run::identity::Known;
-use crate::run::journal::{State, Verdict};
+use crate::run::journal::State;
 use crate::run::states::Standing;
 use crate::store::Generation;
 use crate::text;
+use crate::verify::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -174,7 +176,8 @@ impl<'a> Words<'a> {
                 "The store was migrated to {to}, and there is another aufs store in {root} now. The first old store is in {root}/.unaufs/old."
             ),
             Some(State::Switched) => format!(
-                "The store is migrated to {to}; the old one is in {root}/.unaufs/old. Docker may be started; it runs on {to}."
+                "The store is migrated to {to}; the old one is in {root}/.unaufs/old. {}",
+                may_start(to)
             ),
             Some(State::Undoing) => {
                 "A rollback was interrupted. Docker can't start: run the rollback again, it takes seconds.".to_owned()
@@ -260,6 +263,16 @@ impl<'a> Words<'a> {
             Some(State::Cleaned) if self.at.store.is_some() => vec![next("plan", "see what a migration would do")],
             Some(State::Cleaned) => Vec::new(),
         }
+    }
+}
+
+/// What Docker does with the new store, and what it must be told first.
+fn may_start(to: &str) -> String {
+    match Target::ALL.into_iter().find(|t| t.name() == to).and_then(Target::pin) {
+        Some(line) => {
+            format!("Docker runs on {to} only with this line in daemon.json, which it needs before it starts: {line}.")
+        }
+        None => format!("Docker may be started; it runs on {to}."),
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a verification found.
 
 use crate::text;
-use crate::verify::{Difference, Level, Report};
+use crate::verify::{By, Difference, Level, Outcome, Report};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// `unaufs.verify/1`.
@@ -25,10 +26,16 @@ impl Document<'_> {
     pub fn text(&self) -> String {
         let mut out = self.counts();
         for u in self.report.unprovable.iter().take(SHOWN) {
-            let _ = writeln!(out, "cannot be proved by digest: layer {}: {}", super::short(&u.layer), u.reason);
+            let _ = writeln!(out, "cannot be proved by itself: layer {}: {}", super::short(&u.layer), u.reason);
         }
         if let Some(more) = self.report.unprovable.len().checked_sub(SHOWN).filter(|n| *n > 0) {
-            let _ = writeln!(out, "cannot be proved by digest: {more} more; --json has all");
+            let _ = writeln!(out, "cannot be proved by itself: {more} more layers; --json has all");
+        }
+        for u in self.report.unchecked.iter().take(SHOWN) {
+            let _ = writeln!(out, "could not be checked: {}: {}", u.object, u.reason);
+        }
+        if let Some(more) = self.report.unchecked.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+            let _ = writeln!(out, "could not be checked: {more} more; --json has all");
         }
         self.differences(&mut out);
         out
@@ -36,7 +43,12 @@ impl Document<'_> {
 
     fn counts(&self) -> String {
         let r = self.report;
-        let digests = format!("{} digests rebuilt from {}", text::count(r.digests), text::size(r.digested_bytes));
+        let digests = format!(
+            "{} layers match their tar headers, {} digests rebuilt from {}",
+            text::count(r.headers.saturating_sub(unfit(r))),
+            text::count(r.digests),
+            text::size(r.digested_bytes)
+        );
         let level = self.level.name();
         match r.against_old {
             true => format!(
@@ -60,13 +72,17 @@ impl Document<'_> {
     fn differences(&self, out: &mut String) {
         let r = self.report;
         listed(out, &r.differences);
-        let _ = match (r.differences.len(), r.against_old) {
+        cut(out, &r.differences, &r.counts);
+        let _ = match (r.total(), r.against_old) {
+            _ if r.outcome() == Outcome::Unchecked => {
+                writeln!(out, "no verdict: something could not be checked, which says nothing about the store")
+            }
             (0, true) if r.changed_since.is_empty() => {
                 writeln!(out, "the new store shows exactly what the old one holds")
             }
             (0, true) => writeln!(out, "what nobody may change is exactly what the old store holds"),
             (0, false) => writeln!(out, "the store agrees with its own records"),
-            (n, _) => writeln!(out, "{}", text::plural(n, "difference")),
+            (n, _) => writeln!(out, "{}", text::plural(n as usize, "difference")),
         };
         if r.changed_since.is_empty() {
             return;
@@ -77,8 +93,25 @@ impl Document<'_> {
              configurations, tags, and what Docker removed. They do not count as differences; what they were is in the old store."
         );
         listed(out, &r.changed_since);
-        let _ = writeln!(out, "{} since the switch", text::plural(r.changed_since.len(), "change"));
+        cut(out, &r.changed_since, &r.changes);
+        let all: u64 = r.changes.values().sum();
+        let _ = writeln!(out, "{} since the switch", text::plural(all as usize, "change"));
     }
+}
+
+/// Layers that do not fit their headers.
+fn unfit(r: &Report) -> u64 {
+    let ids = r.differences.iter().filter(|d| d.by == By::Headers).map(|d| &d.id);
+    ids.collect::<BTreeSet<_>>().len() as u64
+}
+
+/// Says how many there are of each kind where not all are listed.
+fn cut(out: &mut String, listed: &[Difference], counts: &BTreeMap<&'static str, u64>) {
+    if listed.len() as u64 == counts.values().sum::<u64>() {
+        return;
+    }
+    let kinds: Vec<String> = counts.iter().map(|(kind, n)| format!("{kind}: {}", text::count(*n))).collect();
+    let _ = writeln!(out, "  … too many to list; in all {}", kinds.join(", "));
 }
 
 /// At most [`SHOWN`] of each object.

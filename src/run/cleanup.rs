@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::switch::{OLD, old_parts};
 use crate::plan::make;
 use crate::progress::Progress;
+use crate::store::aufs::{self, Stray};
 use crate::text::now;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -24,8 +25,6 @@ pub struct Doomed {
     pub bytes: u64,
     /// Of these, so many become free: no other name has them.
     pub frees: u64,
-    /// Files below `aufs/mnt/<id>`: written while nothing was mounted there, they belong to no layer. The first few.
-    pub hidden: Vec<String>,
 }
 
 /// What a cleanup would delete.
@@ -33,6 +32,9 @@ pub struct Doomed {
 pub struct Survey {
     /// The old store.
     pub old: Vec<Doomed>,
+    /// Files below `aufs/mnt/<id>`: written while nothing was mounted there, no image and no container has them.
+    #[serde(skip)]
+    pub strays: Vec<Stray>,
     /// What rollbacks kept; deleted only if that is asked for by itself.
     pub undone: Vec<Doomed>,
 }
@@ -72,6 +74,11 @@ pub fn survey(root: &Dir, old: &Dir, run: &Run) -> Result<Survey> {
             out.old.push(doomed(root, &format!("{OLD}/{}", String::from_utf8_lossy(&name)))?);
         }
     }
+    let mnt = match run.plan.elsewhere {
+        None => root.open_opt(format!("{OLD}/aufs/mnt"))?,
+        Some(_) => old.open_opt("aufs/mnt")?,
+    };
+    out.strays = mnt.map_or(Ok(Vec::new()), |mnt| aufs::strays(&mnt))?;
     out.undone = undone(root)?;
     Ok(out)
 }
@@ -84,7 +91,6 @@ pub fn undone(root: &Dir) -> Result<Vec<Doomed>> {
 
 /// Counts a tree. Memory does not grow with its files.
 fn doomed(root: &Dir, path: &str) -> Result<Doomed> {
-    const SHOWN: usize = 20;
     let mut out = Doomed { path: root.show(path.as_bytes()), ..Doomed::default() };
     let (holder, name) = root.parent_of(path.as_bytes())?;
     let m = holder.stat(name)?;
@@ -92,7 +98,6 @@ fn doomed(root: &Dir, path: &str) -> Result<Doomed> {
     if !m.is_dir() {
         return Ok(out);
     }
-    let mnt = if name == b"aufs" { b"mnt/".to_vec() } else { b"aufs/mnt/".to_vec() };
     let top = holder.open(name)?;
     let mut todo = vec![Vec::new()];
     while let Some(at) = todo.pop() {
@@ -105,10 +110,6 @@ fn doomed(root: &Dir, path: &str) -> Result<Doomed> {
             out.bytes += m.allocated;
             if m.is_dir() || m.nlink == 1 {
                 out.frees += m.allocated;
-            }
-            let below_id = here.strip_prefix(&mnt[..]).is_some_and(|rest| rest.contains(&b'/'));
-            if below_id && kind != FileType::Directory && out.hidden.len() < SHOWN {
-                out.hidden.push(crate::text::bytes(&here));
             }
             if kind == FileType::Directory {
                 todo.push(here);

@@ -14,7 +14,7 @@
 
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
-use crate::plan::switch::{ASIDE, STATE};
+use crate::plan::switch::ASIDE;
 
 /// Where the two directories are until then.
 pub const HELD: &str = ".unaufs/held";

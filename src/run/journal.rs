@@ -14,8 +14,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
 use crate::plan::stored::{self, Stored};
-use super::switch::Done;
-use crate::verify::{Level, Report};
+use crate::verify::{Level, Verdict};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -127,33 +126,7 @@ impl Run {
     }
 }
 
-/// What a verification found.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Verdict {
-    /// When, RFC 3339.
-    pub time: String,
-    /// How much was compared.
-    pub level: Level,
-    /// Nothing differs, except what Docker itself has changed.
-    pub clean: bool,
-    /// How many differences.
-    pub differences: u64,
-    /// Docker had run on the new store.
-    pub docker_ran: bool,
-}
-
 impl Verdict {
-    /// Of a report, now.
-    pub fn of(report: &Report, level: Level) -> Verdict {
-        Verdict {
-            time: crate::text::now(),
-            level,
-            clean: report.differences.is_empty(),
-            differences: report.differences.len() as u64,
-            docker_ran: report.docker_ran,
-        }
-    }
-
     /// Is it clean, at this level or a higher one?
     pub fn covers(&self, level: Level) -> bool {
         self.clean && (self.level == level || self.level == Level::Full)
@@ -163,7 +136,10 @@ impl Verdict {
     pub fn text(&self) -> String {
         let what = match self.clean {
             true => "no difference".to_owned(),
-            false => crate::text::plural(self.differences as usize, "difference"),
+            false => {
+                let many = usize::try_from(self.counts.values().sum::<u64>()).unwrap_or(usize::MAX);
+                crate::text::plural(many, "difference")
+            }
         };
         format!("{} {}: {what}", self.level.name(), self.time)
     }
@@ -442,41 +418,6 @@ impl Journal {
             .map_err(sql)
     }
 
-    /// When the renames of a run were all done; of a run that an earlier version switched, by its clock.
-    pub fn switched(&self, run: i64) -> Result<Option<Done>> {
-        let times: (Option<String>, Option<String>) = self
-            .db
-            .query_row("SELECT switched_ctime, switched_mtime FROM run WHERE id = ?1", [run], |r| {
-                Ok((r.get(0)?, r.get(1)?))
-            })
-            .map_err(sql)?;
-        if let (Some(ctime), Some(mtime)) = (times.0.as_deref().and_then(time), times.1.as_deref().and_then(time)) {
-            return Ok(Some(Done { ctime, mtime }));
-        }
-        let mut q = self
-            .db
-            .prepare("SELECT at FROM event WHERE run = ?1 AND what = ?2 ORDER BY id DESC LIMIT 1")
-            .map_err(sql)?;
-        let at: Option<String> =
-            q.query_row(params![run, State::Switched.name()], |r| r.get(0)).optional().map_err(sql)?;
-        let at = at.and_then(|at| at.parse::<jiff::Timestamp>().ok());
-        // the end of that second
-        Ok(at.map(|t| (t.as_second(), 999_999_999)).map(|t| Done { ctime: t, mtime: t }))
-    }
-
-    /// Moves a run to "switched".
-    pub fn set_switched(&mut self, run: i64, done: Done, now: &str) -> Result<()> {
-        fault::effect("journal switched");
-        let text = |(s, n): (i64, u32)| format!("{s}.{n:09}");
-        self.db
-            .execute(
-                "UPDATE run SET switched_ctime = ?2, switched_mtime = ?3 WHERE id = ?1",
-                params![run, text(done.ctime), text(done.mtime)],
-            )
-            .map_err(sql)?;
-        self.set_state(run, State::Switched, now)
-    }
-
     /// The units of a kind that are done.
     pub fn done(&self, run: i64, kind: &str) -> Result<BTreeSet<String>> {
         let mut q =
@@ -521,24 +462,31 @@ impl Journal {
     /// Notes what a verification found: it replaces every earlier verdict.
     pub fn judge(&mut self, run: i64, v: &Verdict) -> Result<()> {
         fault::effect("journal verdict");
-        let differences = i64::try_from(v.differences).unwrap_or(i64::MAX);
+        let counts = serde_json::json!(v.counts).to_string();
         self.db
             .execute(
-                "INSERT INTO verdict (run, at, level, clean, differences, docker_ran) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![run, v.time, v.level.name(), v.clean, differences, v.docker_ran],
+                "INSERT INTO verdict (run, at, level, clean, counts, docker_ran) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![run, v.time, v.level.name(), v.clean, counts, v.docker_ran],
             )
             .map_err(sql)?;
+        Ok(())
+    }
+
+    /// Withdraws every verdict.
+    pub fn withdraw(&mut self, run: i64) -> Result<()> {
+        fault::effect("journal verdict");
+        self.db.execute("UPDATE verdict SET withdrawn = 1 WHERE run = ?1", [run]).map_err(sql)?;
         Ok(())
     }
 
     /// The last verdict, unless it was withdrawn.
     pub fn verdict(&self, run: i64) -> Result<Option<Verdict>> {
         const SELECT: &str =
-            "SELECT at, level, clean, differences, docker_ran, withdrawn FROM verdict WHERE run = ?1 ORDER BY id DESC LIMIT 1";
+            "SELECT at, level, clean, counts, docker_ran, withdrawn FROM verdict WHERE run = ?1 ORDER BY id DESC LIMIT 1";
         let row = self.db.query_row(SELECT, [run], |r| {
             let level = if r.get::<_, String>(1)? == "full" { Level::Full } else { Level::Fast };
-            let differences = u64::try_from(r.get::<_, i64>(3)?).unwrap_or(u64::MAX);
-            let verdict = Verdict { time: r.get(0)?, level, clean: r.get(2)?, differences, docker_ran: r.get(4)? };
+            let counts = serde_json::from_str(&r.get::<_, String>(3)?).unwrap_or_default();
+            let verdict = Verdict { time: r.get(0)?, level, clean: r.get(2)?, counts, docker_ran: r.get(4)? };
             Ok((!r.get::<_, bool>(5)?).then_some(verdict))
         });
         Ok(row.optional().map_err(sql)?.flatten())
@@ -550,10 +498,4 @@ impl Journal {
         let rows = q.query_map([run], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
         rows.collect::<std::result::Result<_, _>>().map_err(sql)
     }
-}
-
-/// "seconds.nanoseconds"
-fn time(text: &str) -> Option<(i64, u32)> {
-    let (seconds, nanos) = text.split_once('.')?;
-    Some((seconds.parse().ok()?, nanos.parse().ok()?))
 }

@@ -1,12 +1,13 @@
 //! What each command does in each state: one table. The command line asks it, and prints what comes back.
 
 use super::identity::Known;
-use super::journal::{Run, State, Verdict};
+use super::journal::{Run, State};
 use super::{cleanup, rollback};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::{OLD, STATE};
 use crate::store::Generation;
+use crate::verify::Verdict;
 
 /// A command that depends on the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use super::identity::{Course, Place};
 use crate::disk::Dir;
 use crate::error::{Error, Result};
 use crate::plan::Why;
-use crate::plan::switch::STATE;
 use crate::progress::Progress;
 use std::collections::HashSet;
 
@@ -44,30 +43,8 @@ pub fn forward(root: &Dir, course: &Course, progress: &dyn Progress) -> Result<V
         progress.step(&m.to);
     }
     root.sync_fs()?;
-    mark(root)?;
+    crate::verify::since::mark(root)?;
     guard.open(&mut aside)?;
     root.sync_fs()?;
     Ok(aside)
-}
-
-/// Gives `.unaufs/old` a time of change that is later than all renames and earlier than anything that Docker does.
-fn mark(root: &Dir) -> Result<()> {
-    root.open(STATE)?.set_mode(b"old", 0o700)
-}
-
-/// When a switch was done, as the kernel says: no clock is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Done {
-    /// The time of change of `.unaufs/old`: what Docker changes has a later one.
-    pub ctime: (i64, u32),
-    /// The time of modification of the root: dockerd makes ROOT/tmp again each time it starts.
-    pub mtime: (i64, u32),
-}
-
-impl Done {
-    /// As they are right after a switch.
-    pub fn of(root: &Dir) -> Result<Done> {
-        let ctime = root.open(STATE)?.stat("old")?.ctime;
-        Ok(Done { ctime, mtime: root.meta()?.mtime })
-    }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use super::Layer;
+use super::stack::Listed;
 use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
 use crate::error::Result;
@@ -31,8 +32,8 @@ pub struct Driver {
     pub written_by: WrittenBy,
     /// The layers that have a folder.
     pub diffs: BTreeMap<LayerId, Diff>,
-    /// The layers below each, nearest first, or why the list cannot be read. Empty if the driver keeps no lists.
-    pub layers: BTreeMap<LayerId, Result<Vec<LayerId>, String>>,
+    /// The layers below each, nearest first. Empty if the driver keeps no lists.
+    pub layers: BTreeMap<LayerId, Listed>,
 }
 
 impl Driver {

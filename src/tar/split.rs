@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! tar-split ──Reader──▶ Pieces ──reassemble(Payloads)──▶ the tar ──▶ DiffID
-//!                           └────prove(Payloads)───▶ DiffID, or every file that is not as recorded
+//!                           ├────prove(Payloads)───▶ DiffID, or every file that is not as recorded
+//!                           └────Headers───────────▶ type, mode, owner, time, link of every entry
 //! the tar ──disassemble──▶ the same tar, and Packer ──▶ tar-split
 //! ```
 //!
@@ -21,6 +22,7 @@
 mod crc64;
 mod disassemble;
 mod hash;
+mod headers;
 mod name;
 mod packer;
 mod prove;
@@ -30,6 +32,8 @@ mod reassemble;
 pub use crc64::Crc64;
 pub use disassemble::{Disassembled, disassemble};
 pub use hash::{DiffIdWriter, beside};
+pub use headers::{Header, Headers, Kind};
+pub use name::clean;
 pub use packer::Packer;
 pub use prove::{Proof, prove};
 pub use reader::{MAX_UNPACKED, Piece, Reader};

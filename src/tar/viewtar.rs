@@ -36,6 +36,64 @@ pub struct Shift {
     pub gid: u32,
 }
 
+impl Shift {
+    /// An attribute as the container saw it: capabilities without the host's number of its root, lists of permissions with its own numbers.
+    fn attribute(self, name: &[u8], value: &[u8]) -> Vec<u8> {
+        match name {
+            b"security.capability" => plain_capability(value),
+            b"system.posix_acl_access" | b"system.posix_acl_default" => self.acl(value),
+            _ => value.to_vec(),
+        }
+    }
+
+    /// A POSIX ACL: a version of 4 bytes, then entries of a tag (2 bytes), permissions (2) and a number (4), all little endian.
+    fn acl(self, value: &[u8]) -> Vec<u8> {
+        const USER: u16 = 0x02;
+        const GROUP: u16 = 0x08;
+        let mut out = value.to_vec();
+        for entry in out.iter_mut().skip(4).collect::<Vec<_>>().chunks_exact_mut(8) {
+            let [t0, t1, _, _, i0, i1, i2, i3] = entry else { continue };
+            let root = match u16::from_le_bytes([**t0, **t1]) {
+                USER => self.uid,
+                GROUP => self.gid,
+                _ => continue,
+            };
+            [**i0, **i1, **i2, **i3] = seen(u32::from_le_bytes([**i0, **i1, **i2, **i3]), root).to_le_bytes();
+        }
+        out
+    }
+}
+
+/// The container's number for the host's.
+fn seen(id: u32, root: u32) -> u32 {
+    id.checked_sub(root).unwrap_or(id)
+}
+
+/// File capabilities of a user namespace (revision 3, with the number of its root at the end) as revision 2, which is what Docker puts into
+/// its tars.
+pub fn plain_capability(value: &[u8]) -> Vec<u8> {
+    const REVISION: usize = 3;
+    const LENGTH_2: usize = 20;
+    match value.get(REVISION) {
+        Some(3) if value.len() > LENGTH_2 => {
+            let mut out = value[..LENGTH_2].to_vec();
+            out[REVISION] = 2;
+            out
+        }
+        _ => value.to_vec(),
+    }
+}
+
+/// What the tar is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Whose numbers owners have.
+    pub owners: Shift,
+    /// With the extended attributes of symlinks. `docker load` of Docker 28 sets them on what the link points to, and fails where there is
+    /// nothing, so a layer goes without them, as every layer that Docker itself makes.
+    pub link_attributes: bool,
+}
+
 /// What went into the tar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -45,13 +103,15 @@ pub struct Counts {
     pub payload: u64,
     /// Sockets, which were left out.
     pub sockets: u64,
+    /// Symlinks whose attributes were left out.
+    pub bare_links: u64,
 }
 
 /// Adds to a tar what `view` shows and `below` does not, or all of it.
 pub fn append<W: Write, P: Write>(
     view: &Chain,
     below: Option<&Chain>,
-    owners: Shift,
+    form: Form,
     tar: &mut TarWriter<W, P>,
 ) -> Result<Counts> {
     let stacked = below.is_some_and(|b| {
@@ -62,7 +122,7 @@ pub fn append<W: Write, P: Write>(
         view,
         below,
         stacked,
-        owners,
+        form,
         tar,
         waiting: Vec::new(),
         leaders: HashMap::new(),
@@ -102,7 +162,7 @@ struct Walk<'a, W: Write, P: Write> {
     below: Option<&'a Chain>,
     /// `view` is `below` with one branch on top: whatever that branch holds is a change.
     stacked: bool,
-    owners: Shift,
+    form: Form,
     tar: &'a mut TarWriter<W, P>,
     waiting: Vec<Waiting>,
     /// Inodes with several names: the first name. Bounded by the number of such inodes.
@@ -215,7 +275,11 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     fn file(&mut self, branch: u16, dir: &Dir, name: &[u8], path: &[u8]) -> Result<()> {
         self.settle()?;
         let m = dir.stat(name)?;
-        let xattrs = kept(dir.xattrs(name)?, self.view.branch(branch)?.format);
+        let mut xattrs = kept(dir.xattrs(name)?, self.view.branch(branch)?.format);
+        if m.kind == FileType::Symlink && !xattrs.is_empty() && !self.form.link_attributes {
+            self.counts.bare_links += 1;
+            xattrs.clear();
+        }
         if m.nlink > 1 {
             if let Some(first) = self.leaders.get(&(branch, m.ino)).cloned() {
                 // with the attributes once more: Docker sets the owner of a link too, and that clears security.capability
@@ -251,9 +315,10 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
         content: &mut dyn Read,
     ) -> Result<()> {
         self.counts.entries += 1;
-        let seen = |id: u32, root: u32| id.checked_sub(root).unwrap_or(id);
-        let (uid, gid) = (seen(m.uid, self.owners.uid), seen(m.gid, self.owners.gid));
-        self.tar.append(&Entry { name, node, mode: m.mode, uid, gid, mtime: m.mtime, xattrs }, content)
+        let (uid, gid) = (seen(m.uid, self.form.owners.uid), seen(m.gid, self.form.owners.gid));
+        let xattrs: Vec<_> =
+            xattrs.iter().map(|(name, v)| (name.clone(), self.form.owners.attribute(name, v))).collect();
+        self.tar.append(&Entry { name, node, mode: m.mode, uid, gid, mtime: m.mtime, xattrs: &xattrs }, content)
     }
 }
 

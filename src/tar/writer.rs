@@ -14,6 +14,7 @@
 //! `hdrcharset=BINARY`, which GNU tar warns about.
 
 pub(crate) mod block;
+pub(crate) mod go15;
 pub(crate) mod header;
 
 use crate::error::{Error, IoContext, Result};
@@ -107,13 +108,29 @@ impl<W: Write, P: Write> TarWriter<W, P> {
     /// Adds an entry. `content` is read only for a regular file and must have exactly the bytes that the entry says.
     pub fn append(&mut self, entry: &Entry<'_>, content: &mut dyn Read) -> Result<()> {
         let name = header::write(entry, &mut self.raw)?;
+        self.entry(&name, entry.node, content)
+    }
+
+    /// The same, with the headers that Docker 1.10.3 wrote.
+    pub(crate) fn append_as_go15(
+        &mut self,
+        go: &mut go15::Headers,
+        entry: &go15::Entry<'_>,
+        content: &mut dyn Read,
+    ) -> Result<()> {
+        let name = go.write(entry, &mut self.raw);
+        self.entry(&name, entry.node, content)
+    }
+
+    /// Writes the headers that wait, and the content that belongs to them.
+    fn entry(&mut self, name: &[u8], node: Node<'_>, content: &mut dyn Read) -> Result<()> {
         self.write_raw()?;
-        let (size, crc) = match entry.node {
-            Node::File { size } => (size, self.copy(entry.name, size, content)?),
+        let (size, crc) = match node {
+            Node::File { size } => (size, self.copy(name, size, content)?),
             _ => (0, [0; 8]),
         };
         if let Some(packer) = &mut self.packer {
-            packer.file(&name, size, crc)?;
+            packer.file(name, size, crc)?;
         }
         self.raw.resize(block::padding(size), 0);
         Ok(())

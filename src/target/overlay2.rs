@@ -38,7 +38,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_
     dir.mkdir("diff", 0o755)?;
     let scope = Target::Overlay2.xattr_scope();
     let placer = Placer::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
-    overlay_diff::write(chain, 1, &placer)?;
+    overlay_diff::write(chain, 1, &placer, layer.facts.idle_whiteouts == Some(0))?;
     Ok(placer.tally)
 }
 
@@ -105,7 +105,7 @@ pub(super) fn check(at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Ve
         out.push("committed is missing although another layer stands on this one".to_owned());
     }
     if !layer.lowers.is_empty() && !dir.stat_opt("merged")?.is_some_and(|m| m.is_dir()) {
-        out.push("merged/ is missing".to_owned());
+        out.push(super::MERGED.to_owned());
     }
     Ok(out)
 }

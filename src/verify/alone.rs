@@ -3,25 +3,28 @@
 //! ```text
 //! layerdb ──▶ the chain of digests, folders that are there, the layers below as the driver has them
 //! imagedb ──▶ the digest of each config is its name, its layers are there      repositories.json ──▶ images that are there
-//! layerdb/mounts, containers/ ──▶ layers that are there                         tar-split ──▶ each layer's digest (level full)
+//! layerdb/mounts, containers/ ──▶ layers that are there                         tar-split ──▶ each layer's names, owners, modes, times; its digest (level full)
 //! ```
 //!
-//! Reading a store finds nearly all of it; what the reader says of a store that is to be moved is here a difference.
+//! Reading a store finds nearly all damage to records; a finding that only warns before a migration is a difference here.
 
-use super::{Difference, Level, Report, Seen, Side, digest, each};
+use super::seen::{Seen, each};
+use super::{By, Difference, Level, Report, Side, digest, headers, records};
 use crate::checks::Finding;
 use crate::disk::Dir;
-use crate::docker::driver::Role;
-use crate::docker::driver::WrittenBy;
+use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::error::Result;
-use crate::ids::LayerId;
+use crate::ids::{ChainId, LayerId};
+use crate::layer::view::Chain;
 use crate::progress::Progress;
 use crate::store::content::SMALL;
 use crate::store::driver::chain;
-use crate::store::{Content, Layer, Store, native};
+use crate::store::{Container, Content, Layer, Store, native};
 use crate::tar::split::beside;
-use std::collections::HashMap;
+use crate::tar::viewtar::Shift;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
+use std::sync::atomic::Ordering;
 
 /// Findings that say that something of the store is damaged, whichever driver it is of.
 const DAMAGE: [&str; 9] = ["C01", "C04", "D01", "D03", "D06", "D08", "D10", "G01", "G04"];
@@ -35,17 +38,19 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
     let seen = Seen::default();
     findings.iter().for_each(|f| finding(f, driver, &seen));
     let layers: Vec<&Layer> = store.layers.values().filter(|l| l.broken.is_none()).collect();
-    for layer in &layers {
-        if let WrittenBy::Living(target) = driver {
-            match target.sound(base, &layer.id, layer.role, &layer.lowers) {
-                Ok(lines) => lines.into_iter().for_each(|l| note(&seen, layer, l)),
-                Err(e) => note(&seen, layer, e.chain()),
+    let alone =
+        Alone { base, store: &store, records: store.tar_splits(), owners: store.owners(base), level, seen: &seen };
+    if let WrittenBy::Living(target) = driver {
+        for layer in &layers {
+            let sound = alone.lowers(layer, target).and_then(|l| target.sound(base, &layer.id, layer.role, &l));
+            match sound {
+                Ok(lines) => lines.into_iter().for_each(|l| seen.note(alone.damage(layer, l))),
+                Err(e) => seen.failed(alone.damage(layer, ""), e)?,
             }
         }
+        alone.containers(target)?;
     }
-    if level == Level::Full {
-        digests(base, &store, &layers, &seen, progress)?;
-    }
+    alone.layers(&layers, progress)?;
     let names = names(&store);
     let report = seen.report(driver.name(), |d| match d.kind {
         "layer" => names.get(super::short(&d.id).as_str()).cloned().unwrap_or_default(),
@@ -54,14 +59,10 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
     Ok(Report { layers: layers.len() as u64, metadata: store.metadata.len() as u64, ..report })
 }
 
-fn note(seen: &Seen, layer: &Layer, what: String) {
-    seen.note("layer", layer.id.as_str(), b"", what, Side::Itself);
-}
-
-fn finding(f: &Finding, driver: WrittenBy, seen: &Seen) {
-    // on aufs the two lists may well differ: Docker 1.10 merged equal layers in layerdb and left containers on the other folders
-    let order = f.id == "C05" && driver != WrittenBy::Aufs;
-    if !order && !DAMAGE.contains(&f.id.as_str()) {
+fn finding(f: &Finding, driver: WrittenBy, seen: &Seen<'_>) {
+    // whether dockerd loads a container is asked of each one below
+    let asked = f.id == "C01" && driver != WrittenBy::Aufs;
+    if asked || !DAMAGE.contains(&f.id.as_str()) {
         return;
     }
     let (kind, id) = match f.subject.kind.as_str() {
@@ -73,56 +74,186 @@ fn finding(f: &Finding, driver: WrittenBy, seen: &Seen) {
         _ => ("metadata", &f.subject.name),
     };
     let name = if id == &f.subject.name { String::new() } else { f.subject.name.clone() };
-    let (id, what) = (id.clone(), f.message.clone());
-    seen.push(Difference { kind, id, name, path: Vec::new(), what, side: Side::Itself });
+    let d = Difference::new(kind, id.clone(), f.message.clone()).side(Side::Itself).by(By::Records);
+    seen.note(Difference { name, ..d });
 }
 
-/// Rebuilds the digests of all image layers.
-fn digests(base: &Dir, store: &Store, layers: &[&Layer], seen: &Seen, progress: &dyn Progress) -> Result<()> {
-    let records: HashMap<&LayerId, &Content> = store
-        .metadata
-        .iter()
-        .filter(|f| f.path.ends_with("/tar-split.json.gz"))
-        .filter_map(|f| Some((f.layer.as_ref()?, &f.content)))
-        .collect();
-    let images = layers.iter().copied().filter(|l| l.role == Role::Image);
-    let mut todo: Vec<(&Layer, u64)> = images.map(|l| (l, size(base, store, l))).collect();
-    // the longest first: a layer's digest is one thread's work, or two threads'
-    todo.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
-    let all: u64 = todo.iter().map(|(_, size)| size).fold(0, |a, b| a.saturating_add(*b));
-    let work = |(layer, size): &(&Layer, u64)| one(base, store, layer, &records, beside(*size, all), seen);
-    each(&todo, |(l, _)| &l.id, Side::Itself, seen, progress, work)
+struct Alone<'a> {
+    base: &'a Dir,
+    store: &'a Store,
+    /// Where the tar-split data of each layer are.
+    records: BTreeMap<&'a LayerId, &'a Content>,
+    owners: Shift,
+    level: Level,
+    seen: &'a Seen<'a>,
 }
 
-/// The size that Docker has noted; 0 if it has none.
-fn size(base: &Dir, store: &Store, layer: &Layer) -> u64 {
-    let Some(chain) = layer.chain else { return 0 };
-    let path = format!("image/{}/layerdb/sha256/{}/size", store.written_by, chain.hex());
-    base.read(path, SMALL).ok().and_then(|b| std::str::from_utf8(&b).ok()?.parse().ok()).unwrap_or(0)
-}
+impl Alone<'_> {
+    fn damage(&self, layer: &Layer, what: impl Into<String>) -> Difference {
+        Difference::new("layer", layer.id.as_str(), what).side(Side::Itself).by(By::Records)
+    }
 
-fn one(
-    base: &Dir,
-    store: &Store,
-    layer: &Layer,
-    records: &HashMap<&LayerId, &Content>,
-    large: bool,
-    seen: &Seen,
-) -> Result<()> {
-    let stack = chain(base, store.written_by, &store.layers, layer)?;
-    let Some(diff) = layer.diff else {
-        seen.unprovable(layer.id.as_str(), "no image has it, so no digest of it was ever recorded");
-        return Ok(());
-    };
-    let tar_split = || -> Result<Option<File>> {
-        match records.get(&layer.id) {
-            Some(Content::Same(path)) => base.open_file(path).map(Some),
+    /// Each container of which layerdb knows: without its directory, or with one that dockerd can't load, its layer is of no use.
+    fn containers(&self, target: Target) -> Result<()> {
+        let mut ids = BTreeSet::new();
+        if let Some(mounts) = self.base.open_opt(format!("image/{target}/layerdb/mounts"))? {
+            // BuildKit's own have other names
+            mounts.for_each(|name, _, _| {
+                ids.extend(std::str::from_utf8(name).ok().filter(|n| n.len() == 64).map(str::to_owned));
+                Ok(())
+            })?;
+        }
+        for id in &ids {
+            let known = self.store.containers.values().find(|c| c.id.as_str() == id);
+            let d = |what: &str| {
+                let d = Difference::new("container", id.as_str(), what).side(Side::Itself).by(By::Records);
+                Difference { name: known.map(|c| c.name.clone()).unwrap_or_default(), ..d }
+            };
+            records::loads(self.base, id, target.name())
+                .or_else(|e| self.seen.failed(d("Docker can't load it: "), e))?;
+            if let Some(c) = known.filter(|c| target == Target::Overlay2 && !c.foreign && c.broken.is_none()) {
+                self.order(c, &d).or_else(|e| self.seen.failed(d(""), e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All image layers.
+    fn layers(&self, layers: &[&Layer], progress: &dyn Progress) -> Result<()> {
+        let images = layers.iter().copied().filter(|l| l.role == Role::Image);
+        let mut todo: Vec<(&Layer, u64)> = images.map(|l| (l, self.size(l))).collect();
+        // the longest first: a layer's digest is one thread's work, or two threads'
+        todo.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+        let all: u64 = todo.iter().map(|(_, size)| size).fold(0, |a, b| a.saturating_add(*b));
+        let work = |(layer, size): &(&Layer, u64)| self.one(layer, beside(*size, all));
+        each(&todo, |(l, _)| &l.id, Side::Itself, self.seen, progress, work)
+    }
+
+    /// The size that Docker has noted; 0 if it has none.
+    fn size(&self, layer: &Layer) -> u64 {
+        let Some(chain) = layer.chain else { return 0 };
+        let path = format!("image/{}/layerdb/sha256/{}/size", self.store.written_by, chain.hex());
+        self.base.read(path, SMALL).ok().and_then(|b| std::str::from_utf8(&b).ok()?.parse().ok()).unwrap_or(0)
+    }
+
+    fn tar_split(&self, layer: &LayerId) -> Result<Option<File>> {
+        match self.records.get(layer) {
+            Some(Content::Same(path)) => self.base.open_file(path).map(Some),
             _ => Ok(None),
         }
-    };
-    let new = digest::Kept { chain: &stack, tar_split: &tar_split };
-    let of = digest::Layer { id: &layer.id, diff, new, old: None, differs: false, large };
-    digest::check(&of, seen)
+    }
+
+    fn one(&self, layer: &Layer, large: bool) -> Result<()> {
+        let stack = chain(self.base, self.store.written_by, &self.store.layers, layer)?;
+        match self.headers(&layer.id, &stack, layer.parent()) {
+            Ok(None) => self.seen.unprovable(layer.id.as_str(), "it has no tar-split.json.gz"),
+            Ok(Some(faults)) => {
+                self.seen.headers.fetch_add(1, Ordering::Relaxed);
+                self.seen.names.fetch_add(faults.names, Ordering::Relaxed);
+                let listed = faults.list.len() as u64;
+                for f in faults.list {
+                    self.seen.note(self.damage(layer, f.what).path(f.path).by(By::Headers));
+                }
+                self.seen.uncounted("layer", faults.count - listed);
+            }
+            Err(e) => self.seen.failed(self.damage(layer, "the headers of its tar: ").by(By::Headers), e)?,
+        }
+        if self.level == Level::Fast {
+            return Ok(());
+        }
+        let Some(diff) = layer.diff else {
+            self.seen.unprovable(layer.id.as_str(), "no image has it, so no digest of it was ever recorded");
+            return Ok(());
+        };
+        let new = digest::Kept { chain: &stack, tar_split: &|| self.tar_split(&layer.id) };
+        let of = digest::Layer { id: &layer.id, diff, new, old: None, differs: false, large };
+        digest::check(&of, self.seen)
+    }
+
+    /// Holds a layer against the headers that are recorded of `record`; none without a record.
+    fn headers(&self, record: &LayerId, stack: &Chain, parent: Option<&LayerId>) -> Result<Option<headers::Faults>> {
+        let Some(split) = self.tar_split(record)? else { return Ok(None) };
+        let tree = |target: Target, id: &LayerId| self.base.open(target.tree(id));
+        let parent = match self.store.written_by {
+            WrittenBy::Living(target) if !target.stacks() => parent.map(|id| tree(target, id)).transpose()?,
+            _ => None,
+        };
+        let kept = match self.store.written_by {
+            WrittenBy::Aufs => headers::Kept::Literal,
+            WrittenBy::Living(Target::Overlay2) => headers::Kept::Stacked(stack),
+            WrittenBy::Living(target) => headers::Kept::Whole {
+                parent: parent.as_ref(),
+                overlay: target == Target::Overlay,
+                content: self.level == Level::Full,
+            },
+        };
+        let layer = headers::Layer { tree: &stack.branch(0)?.dir, kept, owners: self.owners };
+        headers::check(&layer, split).map(Some)
+    }
+
+    /// The layers below one as its driver keeps them. overlay names one layer only, which may be an equal one as in [`Alone::order`].
+    fn lowers(&self, layer: &Layer, target: Target) -> Result<Vec<LayerId>> {
+        let mut out = layer.lowers.clone();
+        let at = format!("overlay/{}/lower-id", layer.id);
+        if target != Target::Overlay || layer.role == Role::Image || !self.base.has(&at)? {
+            return Ok(out);
+        }
+        let text = self.base.read(&at, SMALL)?;
+        let is = std::str::from_utf8(&text).ok().and_then(|t| LayerId::parse(t).ok());
+        let wanted = out.iter_mut().find(|l| !l.as_str().ends_with("-init"));
+        let (Some(is), Some(wanted)) = (is, wanted) else { return Ok(out) };
+        if is != *wanted && self.base.has(target.tree(&is))? {
+            let parent = self.store.layers.get(wanted).and_then(Layer::parent);
+            let stack = target.stack(self.base, &is, Role::Image, &[], None)?;
+            if self.headers(wanted, &stack, parent)?.is_some_and(|f| f.count == 0) {
+                *wanted = is;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Are the layers below a container those that its image has? Docker 1.10 and later keep one of several equal layers of an older
+    /// store in layerdb, and left containers on the others: those are held against the record of the one.
+    fn order(&self, c: &Container, damage: &dyn Fn(&str) -> Difference) -> Result<()> {
+        let Some(own) = c.layer.as_ref().and_then(|l| self.store.layers.get(l)) else { return Ok(()) };
+        let path = format!("image/{}/layerdb/mounts/{}/parent", self.store.written_by, c.id);
+        let Some(text) = self.base.read_opt(path, SMALL)? else { return Ok(()) };
+        let parent = std::str::from_utf8(&text).ok().and_then(|t| ChainId::parse(t.trim()).ok());
+        let top = self.store.layers.values().find(|l| l.chain.is_some() && l.chain == parent);
+        let Some(top) = top else { return Ok(()) };
+        let wanted: Vec<&LayerId> = c.init.iter().chain([&top.id]).chain(&top.lowers).collect();
+        let other = || self.seen.note(damage("lower names other layers than layerdb does"));
+        if wanted.len() != own.lowers.len() {
+            other();
+            return Ok(());
+        }
+        for (i, (is, was)) in own.lowers.iter().zip(wanted).enumerate().filter(|(_, (is, was))| is != was) {
+            let below = own.lowers.get(i + 1..).unwrap_or_default();
+            let equal = || -> Result<bool> {
+                let stack = Target::Overlay2.stack(self.base, is, Role::Image, below, None)?;
+                let fits = self.headers(was, &stack, below.first())?.is_some_and(|f| f.count == 0);
+                let diff = self.store.layers.get(was).and_then(|l| l.diff).filter(|_| self.level == Level::Full);
+                if let (true, Some(diff)) = (fits, diff) {
+                    let new = digest::Kept { chain: &stack, tar_split: &|| self.tar_split(was) };
+                    let of = digest::Layer { id: is, diff, new, old: None, differs: false, large: false };
+                    digest::check(&of, self.seen)?;
+                }
+                Ok(fits)
+            };
+            match equal() {
+                Ok(true) => {}
+                Ok(false) => {
+                    other();
+                    return Ok(());
+                }
+                Err(e) => {
+                    let what = format!("the layer {} below it: ", is.short());
+                    return self.seen.failed(damage(&what), e);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Who uses a layer, by the short form of its id: findings have no other.

@@ -1,9 +1,9 @@
 //! Two views of one layer, or two plain trees, compared folder by folder, on all cores.
 
-use super::Seen;
+use super::Difference;
+use super::seen::Seen;
 use crate::disk::attrs::{OPAQUE, XattrScope};
-use crate::disk::join;
-use crate::disk::{Dir, FileType, Meta};
+use crate::disk::{Dir, FileType, Meta, join};
 use crate::docker::driver::Target;
 use crate::docker::driver::stack::Theirs;
 use crate::error::{Error, IoContext, Result};
@@ -15,15 +15,38 @@ use crate::plan::PlanLayer;
 use crate::target::flat::Leave;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::Read;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Names that were one file are one file, and no others.
 const UNGROUPED: &str = "hard links are not grouped as they were";
 
+/// A rollback would find what containers wrote since.
+const SHARED: &str = "is one file with the old store's: what a container writes into it changes both";
+
 /// Bytes read at once: what two of them take still fits a core's own cache.
 const BUFFER: u64 = 256 * 1024;
+
+/// Two views of a layer.
+pub struct Views<'a> {
+    /// The layer.
+    pub layer: &'a PlanLayer,
+    /// What the old store shows.
+    pub old: &'a Chain,
+    /// What the new store shows.
+    pub new: &'a Chain,
+    /// The layer's own tree, below the new ROOT.
+    pub tree: Vec<u8>,
+    /// btrfs: the tree that the layer's own is a snapshot of.
+    pub snapshot_of: Option<&'a Dir>,
+    /// The new driver.
+    pub to: Target,
+    /// Compare the bytes of files that the layer itself brings; of a writable layer always.
+    pub content: bool,
+    /// Layers that are not ours.
+    pub theirs: &'a Theirs<'a>,
+}
 
 struct Pair<'a> {
     /// `layer` or `carried`, and which one.
@@ -36,6 +59,10 @@ struct Pair<'a> {
     new: &'a Chain,
     to: Target,
     content: bool,
+    /// Containers write into it: it shares no inode with the old store.
+    writable: bool,
+    tree: Vec<u8>,
+    snapshot_of: Option<&'a Dir>,
     /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
     rests: bool,
     /// overlay: so many of the uppermost old branches are ours, and what only the others bring is not looked at: it lies in the tree of a
@@ -43,7 +70,7 @@ struct Pair<'a> {
     kept_below: Option<u16>,
     /// Layers that are not ours.
     theirs: &'a Theirs<'a>,
-    seen: &'a Seen,
+    seen: &'a Seen<'a>,
     /// Which names are one file: bounded by the number of inodes with several names in one of the two.
     groups: Mutex<Groups>,
     /// The bytes of a file differ.
@@ -85,17 +112,9 @@ impl Groups {
     }
 }
 
-/// Compares what `old` and `new` show. With `content` also the bytes of files that the layer itself brings; do any of those differ?
-pub fn views(
-    layer: &PlanLayer,
-    old: &Chain,
-    new: &Chain,
-    to: Target,
-    content: bool,
-    theirs: &Theirs<'_>,
-    seen: &Seen,
-) -> Result<bool> {
-    Pair::of(layer, old, new, to, content, theirs, seen).compare()
+/// Compares what the two show; do the bytes of any file differ?
+pub fn views(views: &Views<'_>, seen: &Seen<'_>) -> Result<bool> {
+    Pair::of(views, seen).compare()
 }
 
 /// Compares what was carried along: a folder's tree, or one file of the folders given.
@@ -106,7 +125,7 @@ pub fn carried(
     file: Option<&[u8]>,
     leave: &Leave,
     content: bool,
-    seen: &Seen,
+    seen: &Seen<'_>,
 ) -> Result<()> {
     let theirs = Theirs { at: &new.again()?, ids: HashMap::new() };
     let (old, new) = (plain(None, old), plain(None, new));
@@ -119,30 +138,52 @@ pub fn carried(
     }
 }
 
-/// Have both the same bytes? `read` is told how many were read of the first.
-pub fn same_bytes(mut a: File, mut b: File, name: impl Fn() -> String, read: impl Fn(u64)) -> Result<bool> {
+/// Have both the same bytes? `read` is told how many were read of the first. Where neither has data nothing is read.
+pub fn same_bytes(a: File, b: File, name: impl Fn() -> String, read: impl Fn(u64)) -> Result<bool> {
     let what = || format!("read {}", name());
+    let (m, n) = (a.metadata().on(what)?, b.metadata().on(what)?);
+    if m.len() != n.len() {
+        return Ok(false);
+    }
+    let sparse = |m: &std::fs::Metadata| m.blocks().saturating_mul(512) < m.len();
+    let holes = sparse(&m) && sparse(&n);
     // most files are small
-    let room = a.metadata().on(what)?.len().clamp(4096, BUFFER) as usize;
+    let room = m.len().clamp(4096, BUFFER) as usize;
     let (mut x, mut y) = (vec![0u8; room], vec![0u8; room]);
-    loop {
+    let mut at = 0;
+    while at < m.len() {
         crate::stop::check()?;
-        let (n, m) = (fill(&mut a, &mut x).on(what)?, fill(&mut b, &mut y).on(what)?);
-        read(n as u64);
-        if x[..n] != y[..m] {
+        if holes {
+            at = data(&a, at, m.len()).min(data(&b, at, m.len()));
+        }
+        let (got, other) = (fill(&a, &mut x, at).on(what)?, fill(&b, &mut y, at).on(what)?);
+        read(got as u64);
+        if x[..got] != y[..other] {
             return Ok(false);
         }
-        if n < room {
-            return Ok(true);
+        if got == 0 {
+            break;
         }
+        at += got as u64;
+    }
+    Ok(true)
+}
+
+/// Where the next data of a file begin, from `at` on; its end if there are none.
+fn data(file: &File, at: u64, len: u64) -> u64 {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(next) => next,
+        Err(rustix::io::Errno::NXIO) => len,
+        // a file system that knows no holes
+        Err(_) => at,
     }
 }
 
-/// Reads until the buffer is full or the file ends.
-fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+/// Reads from `at` until the buffer is full or the file ends.
+fn fill(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
     let mut n = 0;
     while n < buffer.len() {
-        match file.read(&mut buffer[n..]) {
+        match file.read_at(&mut buffer[n..], at + n as u64) {
             Ok(0) => break,
             Ok(more) => n += more,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -153,26 +194,22 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
 }
 
 impl<'a> Pair<'a> {
-    fn of(
-        layer: &'a PlanLayer,
-        old: &'a Chain,
-        new: &'a Chain,
-        to: Target,
-        content: bool,
-        theirs: &'a Theirs<'a>,
-        seen: &'a Seen,
-    ) -> Pair<'a> {
+    fn of(views: &'a Views<'a>, seen: &'a Seen<'a>) -> Pair<'a> {
+        let Views { layer, old, new, to, content, theirs, .. } = *views;
         let rests = to.stacks() && old.branches.len() == new.branches.len();
         // a complete tree of overlay holds the files of all layers below, of which the facts of this one say nothing
         let overlay_xattrs = to == Target::Overlay || layer.facts.overlay_xattrs.count > 0;
-        let subject = ("layer", layer.id.as_str());
         let own = to.own_layers(layer.role, &layer.lowers);
         let below = |n: &u16| layer.lowers.get(usize::from(*n) - 1).is_some_and(|id| theirs.ids.contains_key(id));
+        let writable = layer.role.writable();
         Pair {
             rests,
             kept_below: own.filter(below),
             overlay_xattrs,
-            ..Pair::between(subject, old, new, to, content, theirs, seen)
+            writable,
+            tree: views.tree.clone(),
+            snapshot_of: views.snapshot_of,
+            ..Pair::between(("layer", layer.id.as_str()), old, new, to, content || writable, theirs, seen)
         }
     }
 
@@ -183,14 +220,27 @@ impl<'a> Pair<'a> {
         to: Target,
         content: bool,
         theirs: &'a Theirs<'a>,
-        seen: &'a Seen,
+        seen: &'a Seen<'a>,
     ) -> Pair<'a> {
         let (groups, changed) = (Mutex::default(), AtomicBool::new(false));
-        let (rests, kept_below, overlay_xattrs, leave) = (false, None, false, None);
-        #[rustfmt::skip]
-        let pair =
-            Pair { subject, overlay_xattrs, leave, old, new, to, content, rests, kept_below, theirs, seen, groups, changed };
-        pair
+        Pair {
+            subject,
+            overlay_xattrs: false,
+            leave: None,
+            old,
+            new,
+            to,
+            content,
+            writable: false,
+            tree: Vec::new(),
+            snapshot_of: None,
+            rests: false,
+            kept_below: None,
+            theirs,
+            seen,
+            groups,
+            changed,
+        }
     }
 
     /// Compares everything; do the bytes of any file differ?
@@ -211,7 +261,12 @@ impl<'a> Pair<'a> {
     }
 
     fn differ(&self, path: &[u8], what: impl Into<String>) {
-        self.seen.differ(self.subject.0, self.subject.1, path, what);
+        let at = if path.is_empty() { self.tree.clone() } else { join(&self.tree, path) };
+        self.seen.note(self.difference(path, what).at(at));
+    }
+
+    fn difference(&self, path: &[u8], what: impl Into<String>) -> Difference {
+        Difference::new(self.subject.0, self.subject.1, what).path(path)
     }
 
     fn folder(
@@ -291,6 +346,9 @@ impl<'a> Pair<'a> {
         let (old_inode, new_inode) = ((old.0, a.ino), (new.0, b.ino));
         // one inode under two names: nothing can differ but what overlayfs would obey, and which names are one file
         if (a.dev, a.ino) == (b.dev, b.ino) {
+            if self.writable && new.0 == 0 {
+                self.seen.note(self.difference(path, SHARED));
+            }
             // with two names these are the two
             if a.nlink > 2 && !self.groups.lock().unwrap_or_else(|e| e.into_inner()).add_one(old_inode, new_inode) {
                 self.differ(path, UNGROUPED);
@@ -320,13 +378,21 @@ impl<'a> Pair<'a> {
             self.differ(path, "the symlink points elsewhere");
         }
         self.attributes(path, (old.1, name), (new.1, name), &a, &b)?;
-        // what the new layer does not hold itself is compared with the view of the layer that does; on btrfs that is what its
-        // snapshot brought
-        let own = if self.to == Target::Btrfs { old.0 == 0 } else { new.0 == 0 };
-        if self.content && a.is_file() && a.size == b.size && own {
+        if self.content && a.is_file() && a.size == b.size && self.own(path, old.0, new.0, &b)? {
             self.bytes(path, name, old.1, new.1)?;
         }
         Ok(())
+    }
+
+    /// Are the bytes the layer's own? What it does not hold itself is compared with the view of the layer that does.
+    fn own(&self, path: &[u8], old: u16, new: u16, is: &Meta) -> Result<bool> {
+        if self.to != Target::Btrfs || old == 0 {
+            return Ok(new == 0);
+        }
+        // what a snapshot brought: each write since has raised the time of change
+        let Some(tree) = self.snapshot_of.filter(|_| self.writable) else { return Ok(self.writable) };
+        let was = tree.stat_opt(path)?;
+        Ok(was.is_none_or(|was| (was.ino, was.ctime) != (is.ino, is.ctime)))
     }
 
     fn attributes(&self, path: &[u8], old: (&Dir, &[u8]), new: (&Dir, &[u8]), a: &Meta, b: &Meta) -> Result<()> {

@@ -8,7 +8,8 @@
 //! It is the only proof of content that does not rest on the old store: where both stores share an inode, a byte that flipped has
 //! flipped in both. Nothing is kept of the tar, so memory does not grow with the layer.
 
-use super::{Seen, Side};
+use super::seen::{Seen, says_nothing};
+use super::{By, Difference, Side};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
 use crate::layer::view::Chain;
@@ -42,7 +43,7 @@ pub struct Layer<'a> {
 }
 
 /// Proves a layer, and notes what came of it.
-pub fn check(layer: &Layer<'_>, seen: &Seen) -> Result<()> {
+pub fn check(layer: &Layer<'_>, seen: &Seen<'_>) -> Result<()> {
     let id = layer.id.as_str();
     let right = |p: &Outcome| matches!(p, Ok(Some(p)) if p.diff == Some(layer.diff));
     let new = layer.new.prove(layer.large)?;
@@ -59,16 +60,16 @@ pub fn check(layer: &Layer<'_>, seen: &Seen) -> Result<()> {
         Ok(None) => seen.unprovable(id, "it has no tar-split.json.gz"),
         Ok(Some(proof)) if right(&new) => seen.proved(proof.bytes),
         Ok(Some(proof)) => told(layer, proof, old.as_ref(), side, seen),
-        Err(e) => seen.note("layer", id, b"", format!("its digest cannot be rebuilt: {}", e.chain()), side),
+        Err(e) => note(layer, b"", format!("its digest cannot be rebuilt: {}", e.chain()), side, seen),
     }
     match old {
         Some(Err(e)) if right(&new) => {
-            seen.note("layer", id, b"", format!("its digest cannot be rebuilt: {}", e.chain()), Side::Old);
+            note(layer, b"", format!("its digest cannot be rebuilt: {}", e.chain()), Side::Old, seen);
         }
         Some(Ok(Some(old))) => {
             let same = |w: &WrongFile| matches!(&new, Ok(Some(n)) if n.wrong.iter().any(|n| n.name == w.name));
             for w in old.wrong.iter().filter(|w| !same(w)) {
-                seen.note("layer", id, strip(&w.name), said(w), Side::Old);
+                note(layer, strip(&w.name), said(w), Side::Old, seen);
             }
         }
         _ => {}
@@ -76,15 +77,19 @@ pub fn check(layer: &Layer<'_>, seen: &Seen) -> Result<()> {
     Ok(())
 }
 
+fn note(layer: &Layer<'_>, path: &[u8], what: String, side: Side, seen: &Seen<'_>) {
+    seen.note(Difference::new("layer", layer.id.as_str(), what).path(path).side(side).by(By::Digest));
+}
+
 /// Why the digest is not the recorded one.
-fn told(layer: &Layer<'_>, proof: &Proof, old: Option<&Outcome>, side: Side, seen: &Seen) {
+fn told(layer: &Layer<'_>, proof: &Proof, old: Option<&Outcome>, side: Side, seen: &Seen<'_>) {
     let id = layer.id.as_str();
     if let Some(is) = &proof.diff {
         let wanted = layer.diff;
         let what = format!(
             "each file is as recorded, but its tar has the digest {is} instead of {wanted}: tar-split.json.gz has changed"
         );
-        return seen.note("layer", id, b"", what, side);
+        return note(layer, b"", what, side, seen);
     }
     if proof.wrong.is_empty() {
         return seen.unprovable(id, absent(proof));
@@ -95,7 +100,7 @@ fn told(layer: &Layer<'_>, proof: &Proof, old: Option<&Outcome>, side: Side, see
             Some(Ok(Some(old))) if !old.wrong.contains(w) => Side::New,
             _ => side,
         };
-        seen.note("layer", id, strip(&w.name), said(w), side);
+        note(layer, strip(&w.name), said(w), side, seen);
     }
 }
 
@@ -103,14 +108,14 @@ fn told(layer: &Layer<'_>, proof: &Proof, old: Option<&Outcome>, side: Side, see
 type Outcome = std::result::Result<Option<Proof>, Error>;
 
 impl Kept<'_> {
-    /// The outer error is a wish to stop.
+    /// The outer error is a wish to stop, or says nothing about the layer.
     fn prove(&self, large: bool) -> Result<Outcome> {
         let one = || match (self.tar_split)()? {
             Some(file) => prove(Reader::new(file, MAX_UNPACKED), &ViewFiles::new(self.chain)?, large).map(Some),
             None => Ok(None),
         };
         match one() {
-            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) => Err(e),
+            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) || says_nothing(&e) => Err(e),
             outcome => Ok(outcome),
         }
     }

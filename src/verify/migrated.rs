@@ -1,48 +1,47 @@
 //! The new store against the old one that it was made of.
 
-use super::{Level, Report, Seen, Side, compare, digest, each};
+use super::compare::Views;
+use super::seen::{Seen, each};
+use super::since::Since;
+use super::{By, Case, Difference, Level, Report, Side, compare, digest, frame, headers, records, since};
 use crate::disk::Dir;
-use crate::docker::driver::Role;
 use crate::docker::driver::stack::Theirs;
+use crate::docker::driver::{Role, Target};
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
+use crate::layer::view::Chain;
 use crate::plan::stack::Part;
 use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::Content;
 use crate::tar::split::beside;
+use crate::tar::viewtar::Shift;
 use crate::target::Below;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
-/// Compares. `old` and `new` each stand for ROOT: `old` holds `aufs/`, `new` holds `<driver>/` and `image/<driver>/`.
-pub fn verify(plan: &Plan, old: &Dir, new: &Dir, level: Level, progress: &dyn Progress) -> Result<Report> {
-    verify_stage(plan, old, new, level, Part::All, &Default::default(), progress)
-}
-
-/// Compares a part: only image layers, or without what was `proved` before.
-pub fn verify_stage(
-    plan: &Plan,
-    old: &Dir,
-    new: &Dir,
-    level: Level,
-    which: Part,
-    proved: &BTreeSet<String>,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let seen = Seen::default();
-    let below = Below::of(plan);
-    let all = which == Part::All;
-    let layers: Vec<&PlanLayer> = plan.layers.iter().filter(|l| all || !l.role.writable()).collect();
-    for layer in &layers {
-        match plan.options.to.check(new, layer, &below) {
-            Ok(lines) => lines.into_iter().for_each(|l| seen.differ("layer", layer.id.as_str(), b"", l)),
-            Err(e) => seen.differ("layer", layer.id.as_str(), b"", e.chain()),
-        }
+/// Compares.
+pub fn verify(case: &Case<'_>, level: Level, progress: &dyn Progress) -> Result<Report> {
+    let (plan, all) = (case.plan, case.part == Part::All);
+    let mut seen = Seen::default();
+    if let Some(switched) = case.switched
+        && since::docker_ran(case.new, switched)?
+    {
+        let since = Since::look(plan, case.new, switched)?;
+        since.gone(&seen)?;
+        seen.since = Some(since);
     }
-    let pair = Pair::new(plan, old, new, level, all, &seen)?;
-    let views = pair.layers(&layers, proved, progress)?;
-    let metadata = if all { metadata(plan, old, new, &seen)? } else { 0 };
+    frame::check(case, &seen)?;
+    let layers: Vec<&PlanLayer> = plan.layers.iter().filter(|l| all || !l.role.writable()).collect();
+    let pair = Pair::new(case, level, all, &seen)?;
+    let views = pair.layers(&layers, case.proved, progress)?;
+    let metadata = if all { records::check(case, &seen)? } else { 0 };
+    // afterwards what was copied along is Docker's to change
+    if all && case.switched.is_none() {
+        carried(case, level, &seen, progress)?;
+    }
     let names = names(plan);
     let report = seen.report(plan.options.to.name(), |d| names.get(d.id.as_str()).cloned().unwrap_or_default());
     Ok(Report { against_old: true, layers: layers.len() as u64, views, metadata, ..report })
@@ -60,11 +59,12 @@ struct Pair<'a> {
     theirs: Theirs<'a>,
     /// The record of each layer's tar.
     tar_splits: HashMap<ChainId, &'a PlanFile>,
-    seen: &'a Seen,
+    seen: &'a Seen<'a>,
 }
 
 impl<'a> Pair<'a> {
-    fn new(plan: &'a Plan, old: &'a Dir, new: &'a Dir, level: Level, all: bool, seen: &'a Seen) -> Result<Pair<'a>> {
+    fn new(case: &Case<'a>, level: Level, all: bool, seen: &'a Seen<'a>) -> Result<Pair<'a>> {
+        let Case { plan, old, new, .. } = *case;
         // before the switch the target's own store lies beside the old one, afterwards it holds the new one
         let at = match plan.kept().first() {
             Some(k) if !new.has(plan.options.to.tree(&k.theirs))? => old,
@@ -86,15 +86,21 @@ impl<'a> Pair<'a> {
         let top = |l: &PlanLayer| l.role != Role::Image || !parents.contains(&l.id);
         let every = self.level == Level::Full || self.plan.options.to.stacks();
         let wanted = |l: &PlanLayer| (every || top(l)) && !proved.contains(l.id.as_str());
+        let alone = |l: &PlanLayer| l.role == Role::Image && !proved.contains(l.id.as_str());
         // a record that is made while migrating was not there yet when the layer itself was proved
         let late = |l: &PlanLayer| self.all && self.level == Level::Full && self.made_here(l);
         let mut todo: Vec<(&PlanLayer, bool)> =
-            layers.iter().map(|l| (*l, wanted(l))).filter(|(l, view)| *view || late(l)).collect();
+            layers.iter().map(|l| (*l, wanted(l))).filter(|(l, view)| *view || alone(l) || late(l)).collect();
         // the longest first: a layer's digest is one thread's work, or two threads'
         todo.sort_by_key(|(l, _)| std::cmp::Reverse(l.facts.bytes));
         let views = todo.iter().filter(|(_, view)| *view).count() as u64;
         let all = todo.iter().map(|(l, _)| l.facts.bytes).fold(0, u64::saturating_add);
-        let work = |(layer, view): &(&PlanLayer, bool)| self.layer(layer, *view, beside(layer.facts.bytes, all));
+        let work = |(layer, view): &(&PlanLayer, bool)| {
+            if alone(layer) {
+                self.headers(layer)?;
+            }
+            self.layer(layer, *view, beside(layer.facts.bytes, all))
+        };
         each(&todo, |(l, _)| &l.id, Side::Between, self.seen, progress, work)?;
         Ok(views)
     }
@@ -102,7 +108,7 @@ impl<'a> Pair<'a> {
     fn layer(&self, layer: &PlanLayer, view: bool, large: bool) -> Result<()> {
         let (to, full) = (self.plan.options.to, self.level == Level::Full);
         let (was, is) = (layer.old_stack(self.old, &self.sources)?, to.view(self.new, layer, &self.theirs)?);
-        let differs = view && compare::views(layer, &was, &is, to, full, &self.theirs, self.seen)?;
+        let differs = view && self.views(layer, &was, &is)?;
         // the files were read a moment ago: the digest finds them in memory
         if full && layer.role == Role::Image && (self.all || !self.made_here(layer)) {
             let Some(diff) = layer.diff_id else {
@@ -115,6 +121,77 @@ impl<'a> Pair<'a> {
             let of = digest::Layer { id: &layer.id, diff, new, old, differs, large };
             digest::check(&of, self.seen)?;
         }
+        Ok(())
+    }
+
+    fn views(&self, layer: &PlanLayer, old: &Chain, new: &Chain) -> Result<bool> {
+        let to = self.plan.options.to;
+        let own = new.branch(0)?.dir.label();
+        let tree = own.strip_prefix(self.new.label()).unwrap_or(Path::new("")).as_os_str().as_encoded_bytes().to_vec();
+        let parent = if to == Target::Btrfs && layer.role.writable() { self.parent(layer)? } else { None };
+        let (content, theirs) = (self.level == Level::Full, &self.theirs);
+        compare::views(&Views { layer, old, new, tree, snapshot_of: parent.as_ref(), to, content, theirs }, self.seen)
+    }
+
+    /// The tree of the layer below, where each layer's is complete.
+    fn parent(&self, layer: &PlanLayer) -> Result<Option<Dir>> {
+        let Some(parent) = layer.lowers.first() else { return Ok(None) };
+        let (at, id) = self.theirs.place(parent).unwrap_or((self.new, parent));
+        at.open(self.plan.options.to.tree(id)).map(Some)
+    }
+
+    /// Holds an image layer against the headers of its tar, and where it does not fit them, the old one too.
+    fn headers(&self, layer: &PlanLayer) -> Result<()> {
+        let id = layer.id.as_str();
+        let Some(record) = self.record(layer) else {
+            self.seen.unprovable(id, "it has no tar-split.json.gz");
+            return Ok(());
+        };
+        if matches!(record.content, Content::TarSplitOf(_)) {
+            self.seen.unprovable(id, "Docker kept no headers of its tar: compared with the old store only");
+            return Ok(());
+        }
+        let to = self.plan.options.to;
+        let (uid, gid) = self.plan.style.root;
+        let owners = Shift { uid, gid };
+        let is = to.view(self.new, layer, &self.theirs)?;
+        let parent = if to.stacks() { None } else { self.parent(layer)? };
+        let kept = match to {
+            Target::Overlay2 => headers::Kept::Stacked(&is),
+            _ => headers::Kept::Whole {
+                parent: parent.as_ref(),
+                overlay: to == Target::Overlay,
+                content: self.level == Level::Full,
+            },
+        };
+        let new = headers::Layer { tree: &is.branch(0)?.dir, kept, owners };
+        let d = || Difference::new("layer", id, "").by(By::Headers);
+        let faults = match self
+            .tar_split(layer, self.all)
+            .and_then(|file| file.map(|f| headers::check(&new, f)).transpose())
+        {
+            Ok(faults) => faults.unwrap_or_default(),
+            Err(e) => return self.seen.failed(Difference { what: "the headers of its tar: ".to_owned(), ..d() }, e),
+        };
+        self.seen.headers.fetch_add(1, Ordering::Relaxed);
+        if faults.count == 0 {
+            return Ok(());
+        }
+        let old_tree = self.old.open(&layer.source)?;
+        let old = headers::Layer { tree: &old_tree, kept: headers::Kept::Literal, owners };
+        let before = match self.tar_split(layer, false)? {
+            Some(file) => headers::check(&old, file)?,
+            None => headers::Faults::default(),
+        };
+        let known: HashSet<&[u8]> = before.list.iter().map(|f| &f.path[..]).collect();
+        let lost: HashSet<&[u8]> = before.list.iter().filter(|f| f.shows_more()).map(|f| &f.path[..]).collect();
+        let in_old = |path: &[u8]| known.contains(path) || above(path).any(|dir| lost.contains(dir));
+        let listed = faults.list.len() as u64;
+        for f in faults.list {
+            let side = if in_old(&f.path) { Side::Both } else { Side::New };
+            self.seen.note(Difference { what: f.what, ..d() }.path(f.path).side(side));
+        }
+        self.seen.uncounted("layer", faults.count - listed);
         Ok(())
     }
 
@@ -137,43 +214,48 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// Every file of `image/<driver>` and of the containers.
-fn metadata(plan: &Plan, old: &Dir, new: &Dir, seen: &Seen) -> Result<u64> {
-    let driver = plan.options.to.name();
-    let mut n = 0;
-    let mut check = |at: &str, id: &str, f: &PlanFile, kind: &'static str| -> Result<()> {
+/// Compares what was copied along to a new root in another place. Before the switch only: afterwards it is Docker's to change.
+fn carried(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progress) -> Result<()> {
+    let Some(e) = &case.plan.elsewhere else { return Ok(()) };
+    progress.phase("verify other files", e.carried.len() as u64);
+    for c in &e.carried {
         crate::stop::check()?;
-        n += 1;
-        let path = format!("{at}/{}", f.path);
-        match same(old, new, &path, f, driver) {
-            Ok(true) => {}
-            Ok(false) => seen.differ(kind, id, b"", format!("{path} does not hold what it should")),
-            Err(e) => seen.differ(kind, id, b"", e.chain()),
-        }
-        Ok(())
-    };
-    for f in &plan.metadata {
-        check(&format!("image/{driver}"), &f.path, f, "metadata")?;
+        let name = c.name();
+        let one = || -> Result<()> {
+            let ((from, last), (to, _)) = (case.old.parent_of(&c.path)?, case.new.parent_of(&c.path)?);
+            for link in &c.links {
+                let (holder, at) = match link.path.is_empty() {
+                    true => (to.again()?, last),
+                    false => (to.open(last)?, &link.path[..]),
+                };
+                if holder.read_link(at)? != link.to {
+                    let what = "the symlink leads elsewhere";
+                    seen.note(Difference::new("carried", &*name, what).path(link.path.clone()));
+                }
+                if link.path.is_empty() {
+                    seen.carried.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
+            let leave = c.leave.iter().cloned().collect();
+            let (from, to, file) = match from.stat(last)?.is_dir() {
+                true if c.mount => return Ok(()),
+                true => (from.open(last)?, to.open(last)?, None),
+                false => (from, to, Some(last)),
+            };
+            compare::carried(&name, from, to, file, &leave, level == Level::Full, seen)?;
+            seen.carried.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        one().or_else(|e| seen.failed(Difference::new("carried", &*name, ""), e))?;
+        progress.step(&name);
     }
-    for c in &plan.containers {
-        for f in &c.files {
-            check(&format!("containers/{}", c.id), c.id.as_str(), f, "container")?;
-        }
-    }
-    Ok(n)
+    Ok(())
 }
 
-/// Does the new file hold what the plan wants?
-fn same(old: &Dir, new: &Dir, path: &str, f: &PlanFile, driver: &str) -> Result<bool> {
-    match &f.content {
-        Content::Same(from) => {
-            let (a, b) = (old.open_file(from)?, new.open_file(path)?);
-            compare::same_bytes(a, b, || new.show(path.as_bytes()), |_| {})
-        }
-        // that it fits its layer is what the digest says
-        Content::TarSplitOf(_) => new.open_file(path).map(|_| true),
-        _ => Ok(f.content.bytes(old, driver, 1 << 30)? == Some(new.read(path, 1 << 30)?)),
-    }
+/// The directories above a path.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(path), |p| Some(crate::disk::split(p).0)).skip(1).take_while(|p| !p.is_empty())
 }
 
 /// Who uses what: the first tag of an image for its layers, the name of a container for its own and for its files.

@@ -1,45 +1,136 @@
-//! What Docker itself has changed since the switch: its own to change, and told apart from what nobody may change.
+//! What Docker itself has changed since the switch, told apart from damage.
 //!
 //! ```text
 //! nobody changes                   layers of images: files, link, lower, l/; layerdb/sha256, imagedb/content
-//! Docker changes while it works    containers' layers (-init too) and configurations; repositories.json, distribution/, imagedb/metadata/,
-//!                                  layerdb/mounts/
-//! Docker takes away as a whole     an image with the layers that nothing else needs, a container with its own
+//! Docker changes while it works    writable layers (-init too), containers' configurations; repositories.json, distribution/,
+//!                                  imagedb/metadata/, layerdb/mounts/: if the time of change is later than the switch
+//! Docker takes away as a whole     an image with the layers that nothing else needs, a container with its own: records and trees
 //! ```
 //!
-//! Only once Docker has run: until then nobody had a reason to change anything. From then on nothing can tell what a container wrote from
-//! damage to its layer, so such paths are listed, and are no verdict.
+//! The kernel raises an inode's time of change (ctime) with every write, chmod, chown, link and rename, and no program can set it. So
+//! what was changed before the switch was not changed by Docker. The time of the switch is itself such a time: that of `.unaufs/old`,
+//! whose inode the switch touches after its last rename ([`mark`]) and nothing afterwards. No clock is asked, so a clock that was set
+//! wrong between the two, and only that, can mislead it.
 
-use super::{Difference, Report};
-use crate::disk::Dir;
+use super::seen::Seen;
+use super::{Difference, Side};
+use crate::disk::{Dir, split};
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
+use crate::plan::switch::{OLD, STATE};
 use crate::plan::{Plan, PlanContainer, PlanImage};
+use crate::store::native;
+use crate::target::MERGED;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// No real `repositories.json` is longer.
-const MAX_TAGS: u64 = 1 << 30;
+/// A time of change: seconds, nanoseconds.
+pub type Ctime = (i64, u32);
 
 /// Files below `image/<driver>` that Docker writes while it works.
 const LIVE: [&str; 4] = ["repositories.json", "distribution/", "imagedb/metadata/", "layerdb/mounts/"];
 
-/// Has Docker run on `root` since the switch, which was noted at `switched`, in seconds? dockerd makes ROOT/tmp anew each time it starts
-/// (`prepareTempDir` in daemon/daemon.go), and with it ROOT has a later time than the last rename of the switch.
-pub fn docker_ran(root: &Dir, switched: i64) -> Result<bool> {
-    Ok(root.meta()?.mtime.0 > switched)
+/// BuildKit's list of layers; their chain ids stand in it as text (FORMATS 9.1).
+const BUILD_CACHE: &str = "buildkit/snapshots.db";
+
+/// The list of a build cache with a million layers is below this.
+const MAX_BUILD_CACHE: u64 = 1 << 30;
+
+/// Makes the time that [`reference`] reads: the last act of a switch.
+pub fn mark(root: &Dir) -> Result<()> {
+    match root.open_opt(STATE)? {
+        Some(state) if state.has("old")? => state.set_mode(b"old", 0o700),
+        _ => Ok(()),
+    }
 }
 
-/// Sets apart what Docker may have changed in the new store at `new`.
-pub fn set_apart(plan: &Plan, new: &Dir, report: &mut Report) -> Result<()> {
-    let live = Live::of(plan, new)?;
-    report.docker_ran = true;
-    let since: Vec<Difference> = report.differences.extract_if(.., |d| live.owns(d)).collect();
-    let mut since: Vec<Difference> = since.into_iter().filter_map(|d| live.told(d)).collect();
-    // of what is gone every part is missing: once is enough
-    since.sort();
-    since.dedup();
-    report.changed_since = since;
-    Ok(())
+/// A time of change that the switch made, before Docker could run.
+pub fn reference(root: &Dir) -> Result<Option<Ctime>> {
+    Ok(root.stat_opt(OLD)?.map(|m| m.ctime))
+}
+
+/// Has Docker run on `root` since? dockerd makes ROOT/tmp again each time it starts (`prepareTempDir` in daemon/daemon.go), and with it
+/// ROOT has a later time than the last rename of the switch.
+pub fn docker_ran(root: &Dir, switched: Ctime) -> Result<bool> {
+    Ok(root.meta()?.mtime > switched)
+}
+
+/// Whose a difference is.
+pub enum Whose {
+    /// Nobody's.
+    Damage(Difference),
+    /// Docker's.
+    Docker(Difference),
+    /// Docker's, and part of something that is told as a whole.
+    Part,
+}
+
+/// A store on which Docker has run.
+pub struct Since<'p> {
+    plan: &'p Plan,
+    new: &'p Dir,
+    switched: Ctime,
+    live: Live<'p>,
+}
+
+impl<'p> Since<'p> {
+    /// Looks at what is left of the plan.
+    pub fn look(plan: &'p Plan, new: &'p Dir, switched: Ctime) -> Result<Since<'p>> {
+        Ok(Since { plan, new, switched, live: Live::of(plan, new)? })
+    }
+
+    /// Whose is it?
+    pub fn whose(&self, d: Difference) -> Whose {
+        let later = !d.at.is_empty() && self.later(&d.at);
+        self.live.whose(d, later)
+    }
+
+    /// Was it changed after the switch? Of a name that is gone the directory was.
+    fn later(&self, path: &[u8]) -> bool {
+        let mut path = path;
+        loop {
+            let meta = if path.is_empty() { self.new.meta().map(Some) } else { self.new.stat_opt(path) };
+            match meta {
+                Ok(Some(m)) => return m.ctime > self.switched,
+                Ok(None) if !path.is_empty() => path = split(path).0,
+                // a symlink on the way, or nothing at all: not as Docker leaves it
+                _ => return false,
+            }
+        }
+    }
+
+    /// What is gone from the records is Docker's only if the layers are gone too.
+    pub fn gone(&self, seen: &Seen<'_>) -> Result<()> {
+        let to = self.plan.options.to;
+        let chains: BTreeMap<&LayerId, ChainId> =
+            self.plan.layers.iter().filter_map(|l| Some((&l.id, l.chain_id?))).collect();
+        for image in self.plan.images.iter().filter(|i| self.live.removed_images.contains_key(&i.id.hex())) {
+            for l in image.layers.iter().filter(|l| !self.live.needed.contains(*l)) {
+                let there = self.new.has(format!("{}/{l}", to.home()))?;
+                if there && !chains.get(l).is_some_and(|c| self.cached(c)) {
+                    let what = format!("gone from the records, but its layer {} is still there", l.short());
+                    seen.note(Difference::new("image", image.id.hex(), what).side(Side::Itself));
+                    break;
+                }
+            }
+        }
+        for c in self.plan.containers.iter().filter(|c| self.live.removed_containers.contains(c.id.as_str())) {
+            for l in c.layer.iter().chain(&c.init) {
+                if self.new.has(format!("{}/{l}", to.home()))? {
+                    let what = format!("gone from the records, but its layer {} is still there", l.short());
+                    seen.note(Difference::new("container", c.id.as_str(), what).side(Side::Itself));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does BuildKit's cache hold the layer? Then it stays when its image is removed.
+    fn cached(&self, chain: &ChainId) -> bool {
+        let list = self.new.read_opt(BUILD_CACHE, MAX_BUILD_CACHE).ok().flatten().unwrap_or_default();
+        let hex = chain.hex();
+        list.windows(hex.len()).any(|w| w == hex.as_bytes())
+    }
 }
 
 /// What of the plan is still there.
@@ -48,8 +139,8 @@ struct Live<'p> {
     removed_containers: BTreeSet<&'p str>,
     /// Images that are not there any more, by the name of their file in `imagedb/content`, with a tag that they had.
     removed_images: BTreeMap<String, String>,
-    /// Layers that an image or a container needs that is there.
-    needed: BTreeSet<&'p LayerId>,
+    /// Layers that an image or a container needs that is there, one made since too.
+    needed: BTreeSet<LayerId>,
     /// The layers, by their place in layerdb.
     chains: BTreeMap<ChainId, &'p LayerId>,
     /// Containers' own layers, and what Docker itself puts into them.
@@ -59,20 +150,20 @@ struct Live<'p> {
 impl<'p> Live<'p> {
     fn of(plan: &'p Plan, new: &Dir) -> Result<Live<'p>> {
         let image = format!("image/{}", plan.options.to);
-        let tags = new.read_opt(format!("{image}/repositories.json"), MAX_TAGS)?.unwrap_or_default();
-        let tags = String::from_utf8_lossy(&tags);
-        // a tag that is left says that Docker did not take the image away
-        let image_there = |i: &PlanImage| -> Result<bool> {
-            Ok(tags.contains(&i.id.hex()) || new.has(format!("{image}/imagedb/content/sha256/{}", i.id.hex()))?)
-        };
+        let image_there = |i: &PlanImage| new.has(format!("{image}/imagedb/content/sha256/{}", i.id.hex()));
         let container_there = |c: &PlanContainer| -> Result<bool> {
             Ok(new.has(format!("containers/{}", c.id))? || new.has(format!("{image}/layerdb/mounts/{}", c.id))?)
         };
+        let (store, _) = native::open(new, plan.options.to)?;
+        let mut needed: BTreeSet<LayerId> = store.images.values().flat_map(|i| i.layers.iter().cloned()).collect();
+        for l in store.containers.values().flat_map(|c| c.layer.iter().chain(&c.init)) {
+            needed.insert(l.clone());
+            needed.extend(store.layers.get(l).into_iter().flat_map(|l| l.lowers.iter().cloned()));
+        }
         let mut removed_images = BTreeMap::new();
-        let mut needed: BTreeSet<&LayerId> = BTreeSet::new();
         for i in &plan.images {
             if image_there(i)? {
-                needed.extend(&i.layers);
+                needed.extend(i.layers.iter().cloned());
             } else {
                 removed_images.insert(i.id.hex(), i.tags.first().cloned().unwrap_or_default());
             }
@@ -82,7 +173,7 @@ impl<'p> Live<'p> {
         for c in &plan.containers {
             if container_there(c)? {
                 let own = c.layer.iter().chain(&c.init);
-                needed.extend(own.flat_map(|l| lowers.get(l).into_iter().copied().flatten().chain([l])));
+                needed.extend(own.flat_map(|l| lowers.get(l).into_iter().copied().flatten().chain([l])).cloned());
             } else {
                 removed_containers.insert(c.id.as_str());
             }
@@ -92,49 +183,41 @@ impl<'p> Live<'p> {
         Ok(Live { removed_containers, removed_images, needed, chains, writable })
     }
 
-    /// Is it Docker's to change?
-    fn owns(&self, d: &Difference) -> bool {
+    /// Whose is it? `later`: it was changed after the switch.
+    fn whose(&self, d: Difference, later: bool) -> Whose {
+        let removed = |d| Difference { what: "removed".to_owned(), path: Vec::new(), at: Vec::new(), ..d };
+        let part = |prefix: &str| d.id.strip_prefix(prefix)?.split('/').next();
         match d.kind {
-            "container" => true,
-            "layer" => LayerId::parse(&d.id).is_ok_and(|l| self.writable.contains(&l) || !self.needed.contains(&l)),
-            "metadata" => self.owns_file(&d.id),
-            _ => false,
-        }
-    }
-
-    /// As it is to be told: of what Docker removed as a whole, only that.
-    fn told(&self, d: Difference) -> Option<Difference> {
-        let removed = |d| Difference { what: "removed".to_owned(), path: Vec::new(), ..d };
-        match d.kind {
-            "container" if self.removed_containers.contains(&d.id[..]) => Some(removed(d)),
-            "layer" if LayerId::parse(&d.id).is_ok_and(|l| !self.needed.contains(&l)) => Some(removed(d)),
+            "container" if self.removed_containers.contains(&d.id[..]) && !d.at.is_empty() => Whose::Docker(removed(d)),
+            "layer" => match LayerId::parse(&d.id) {
+                Ok(l) if !self.needed.contains(&l) => Whose::Docker(removed(d)),
+                Ok(l) if later && (self.writable.contains(&l) || d.what == MERGED) => Whose::Docker(d),
+                _ => Whose::Damage(d),
+            },
             "metadata" => {
-                let part = |prefix: &str| d.id.strip_prefix(prefix)?.split('/').next();
-                if let Some((id, tag)) =
-                    part("imagedb/content/sha256/").and_then(|hex| self.removed_images.get_key_value(hex))
-                {
-                    return Some(removed(Difference { kind: "image", id: id.clone(), name: tag.clone(), ..d }));
+                let image = part("imagedb/content/sha256/").and_then(|hex| self.removed_images.get_key_value(hex));
+                if let Some((id, tag)) = image {
+                    let (id, name) = (id.clone(), tag.clone());
+                    return Whose::Docker(removed(Difference { kind: "image", id, name, ..d }));
                 }
-                let record = part("layerdb/sha256/").is_some()
+                let chain = part("layerdb/sha256/").and_then(|hex| ChainId::from_hex(hex).ok());
+                let layer = chain.and_then(|c| self.chains.get(&c));
+                if layer.is_some_and(|l| !self.needed.contains(*l))
                     || part("layerdb/mounts/").is_some_and(|id| self.removed_containers.contains(id))
-                    || part("imagedb/metadata/sha256/").is_some_and(|hex| self.removed_images.contains_key(hex));
-                (!record).then_some(d)
+                    || part("imagedb/metadata/sha256/").is_some_and(|hex| self.removed_images.contains_key(hex))
+                {
+                    return Whose::Part;
+                }
+                // what the plan knows there nobody changes
+                let ours = layer.is_some() || d.id.starts_with("imagedb/content/") && d.what != super::records::EXTRA;
+                match later && (!ours || LIVE.iter().any(|l| d.id.starts_with(l))) {
+                    true => Whose::Docker(d),
+                    false => Whose::Damage(d),
+                }
             }
-            _ => Some(d),
+            _ if later => Whose::Docker(d),
+            _ => Whose::Damage(d),
         }
-    }
-
-    /// A file below `image/<driver>`.
-    fn owns_file(&self, path: &str) -> bool {
-        if LIVE.iter().any(|l| path.starts_with(l)) {
-            return true;
-        }
-        if let Some(hex) = path.strip_prefix("imagedb/content/sha256/") {
-            return self.removed_images.contains_key(hex);
-        }
-        let chain = path.strip_prefix("layerdb/sha256/").and_then(|rest| rest.split('/').next());
-        let layer = chain.and_then(|hex| self.chains.get(&ChainId::from_hex(hex).ok()?));
-        layer.is_some_and(|l| !self.needed.contains(l))
     }
 }
 
@@ -147,12 +230,14 @@ mod tests {
     fn a_later_time_of_the_root_tells_that_docker_has_started() {
         let t = tempfile::tempdir().expect("temp dir");
         let root = Dir::open_named(t.path()).expect("open");
-        let made = root.meta().expect("meta").mtime.0;
-        assert!(!docker_ran(&root, made).expect("asked"), "the switch itself");
-        let later = fs::FileTimes::new()
-            .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(made.unsigned_abs() + 1));
-        fs::File::open(t.path()).expect("open").set_times(later).expect("times");
-        assert!(docker_ran(&root, made).expect("asked"));
+        assert_eq!(reference(&root).expect("asked"), None);
+        fs::create_dir_all(t.path().join(OLD)).expect("mkdir");
+        mark(&root).expect("marked");
+        let switched = reference(&root).expect("asked").expect("a time");
+        assert!(!docker_ran(&root, switched).expect("asked"), "the switch itself");
+        let later = std::time::UNIX_EPOCH + std::time::Duration::from_secs(switched.0.unsigned_abs() + 1);
+        fs::File::open(t.path()).expect("open").set_times(fs::FileTimes::new().set_modified(later)).expect("times");
+        assert!(docker_ran(&root, switched).expect("asked"));
     }
 
     #[test]
@@ -163,40 +248,38 @@ mod tests {
         let live = Live {
             removed_containers: BTreeSet::from(["c"]),
             removed_images: BTreeMap::from([("e".repeat(64), "app:1".to_owned())]),
-            needed: BTreeSet::from([&base, &own]),
+            needed: BTreeSet::from([base.clone(), own.clone()]),
             chains: BTreeMap::from([(chain('a'), &base), (chain('b'), &gone)]),
             writable: BTreeSet::from([&own]),
         };
-        let asked = |kind: &'static str, id: &str| {
-            let (name, path, what, side) = (String::new(), Vec::new(), String::new(), super::super::Side::Between);
-            let d = Difference { kind, id: id.to_owned(), name, path, what, side };
-            if !live.owns(&d) {
-                return "damage".to_owned();
+        let asked = |kind: &'static str, id: &str, later: bool| {
+            let d = Difference::new(kind, id, "").path(if kind == "layer" { "f" } else { "" }).at("x");
+            match live.whose(d, later) {
+                Whose::Damage(_) => "damage".to_owned(),
+                Whose::Part => "part".to_owned(),
+                Whose::Docker(d) => format!("{} {}", d.kind, d.what).trim_end().to_owned(),
             }
-            live.told(d).map_or("part".to_owned(), |d| format!("{} {}", d.kind, d.what).trim_end().to_owned())
         };
         let (a, b, e, f) = ("a".repeat(64), "b".repeat(64), "e".repeat(64), "f".repeat(64));
-        for (kind, id, is) in [
-            ("layer", "own", "layer"),
-            ("layer", "gone", "layer removed"),
-            ("layer", "base", "damage"),
-            ("container", "b", "container"),
-            ("container", "c", "container removed"),
-            ("metadata", "repositories.json", "metadata"),
-            ("metadata", "distribution/diffid-by-digest/sha256/0", "metadata"),
-            ("metadata", "layerdb/mounts/b/mount-id", "metadata"),
-            ("metadata", "layerdb/mounts/c/mount-id", "part"),
-            ("metadata", &format!("layerdb/sha256/{a}/size"), "damage"),
-            ("metadata", &format!("layerdb/sha256/{b}/size"), "part"),
-            ("metadata", &format!("layerdb/sha256/{f}/size"), "damage"),
-            ("metadata", &format!("imagedb/content/sha256/{e}"), "image removed"),
-            ("metadata", &format!("imagedb/content/sha256/{f}"), "damage"),
-            ("metadata", &format!("imagedb/metadata/sha256/{e}/parent"), "part"),
-            ("metadata", &format!("imagedb/metadata/sha256/{f}/parent"), "metadata"),
-            ("metadata", "else", "damage"),
-            ("image", "base", "damage"),
+        for (kind, id, is, before) in [
+            ("layer", "own", "layer", "damage"),
+            ("layer", "gone", "layer removed", "layer removed"),
+            ("layer", "base", "damage", "damage"),
+            ("container", "b", "container", "damage"),
+            ("container", "c", "container removed", "container removed"),
+            ("metadata", "repositories.json", "metadata", "damage"),
+            ("metadata", "distribution/diffid-by-digest/sha256/0", "metadata", "damage"),
+            ("metadata", "layerdb/mounts/b/mount-id", "metadata", "damage"),
+            ("metadata", "layerdb/mounts/c/mount-id", "part", "part"),
+            ("metadata", &format!("layerdb/sha256/{a}/size"), "damage", "damage"),
+            ("metadata", &format!("layerdb/sha256/{b}/size"), "part", "part"),
+            ("metadata", &format!("imagedb/content/sha256/{e}"), "image removed", "image removed"),
+            ("metadata", &format!("imagedb/content/sha256/{f}"), "damage", "damage"),
+            ("metadata", &format!("imagedb/metadata/sha256/{e}/parent"), "part", "part"),
+            ("metadata", &format!("imagedb/metadata/sha256/{f}/parent"), "metadata", "damage"),
         ] {
-            assert_eq!(asked(kind, id), is, "{kind} {id}");
+            assert_eq!(asked(kind, id, true), is, "{kind} {id}, changed after the switch");
+            assert_eq!(asked(kind, id, false), before, "{kind} {id}, changed before the switch");
         }
     }
 }

@@ -140,7 +140,7 @@ def main():
         write(f"{layerdb}/mounts/{cid}/init-id", mount + "-init")
         write(f"{layerdb}/mounts/{cid}/parent", chain)
         os.mkdir(f"{root}/containers/{cid}")
-        doc = {"ID": cid, "Name": f"/bench{n}", "Driver": "aufs", "Image": "sha256:" + image, "State": {"Running": False}}
+        doc = {"ID": cid, "Name": f"/bench{n}", "Driver": "aufs", "Image": "sha256:" + image, "Config": {}, "NetworkSettings": {}, "State": {"Running": False}}
         write(f"{root}/containers/{cid}/config.v2.json", json.dumps(doc))
         write(f"{root}/containers/{cid}/hostconfig.json", "{}")
 

@@ -2,6 +2,7 @@
 
 use crate::stores::source;
 pub use crate::support::mounts::Mounted;
+pub use crate::support::needs::long;
 use crate::tree::Tree;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -9,11 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Is this the long run?
-pub fn long() -> bool {
-    std::env::var_os("UNAUFS_CRASH_LONG").is_some()
-}
 
 /// Is this case to be tried? `UNAUFS_CRASH_CASE` names the only ones, a comma between them; where it says nothing, `else_tried` does.
 pub fn wanted(case: &str, else_tried: bool) -> bool {

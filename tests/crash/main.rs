@@ -11,7 +11,7 @@
 //! calls     errors injected into system calls with strace
 //! ```
 //!
-//! A plain run is short. `run.sh N` makes it long: `UNAUFS_CRASH_LONG=1`, `UNAUFS_CRASH_ROUNDS=N`. Other variables: `UNAUFS_CRASH_DIR`, where
+//! A plain run is short. `run.sh N` makes it long: `UNAUFS_LONG=1`, `UNAUFS_CRASH_ROUNDS=N`. Other variables: `UNAUFS_CRASH_DIR`, where
 //! the copies lie; `UNAUFS_CRASH_CASE`, of the points only `STORE TARGET MODE`; `UNAUFS_CRASH_BIN`, another binary for the tests that need no fault points.
 
 mod bed;

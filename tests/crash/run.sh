@@ -28,7 +28,7 @@ cargo build --release --quiet --target-dir "$target"
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_TARGET_DIR=$target/crash
 # asked once instead of by each of some thousand runs; only a program with fault points listens
 UNAUFS_FAULT_DOCKER=$(/usr/sbin/dockerd --version 2>/dev/null) && export UNAUFS_FAULT_DOCKER
-export UNAUFS_CRASH_LONG=1 UNAUFS_CRASH_ROUNDS=$rounds UNAUFS_CRASH_DIR=$here/disk RUST_BACKTRACE=0
+export UNAUFS_LONG=1 UNAUFS_CRASH_ROUNDS=$rounds UNAUFS_CRASH_DIR=$here/disk RUST_BACKTRACE=0
 status=0
 crash() {
     cargo test --release --quiet --features fault-points --test crash "${CRASH_ONLY:-}" -- --nocapture "$@" 2>&1 | tee -a "$here/log" || status=1

@@ -8,7 +8,7 @@ out=${1:?a folder}
 [ ! -e "$out/done" ] || exit 0
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-mkdir -p "$out"/{layers,layerdb,repositories,config_edit,graph_image,tar_split,linkgraph,view,plan,journal}
+mkdir -p "$out"/{layers,layerdb,repositories,config_edit,graph_image,tar_split,linkgraph,view,plan,journal,tar_header,image_config,container_image,daemon_json,mountinfo}
 
 # a copy of at most $1 bytes of each file, named by what is in it
 take() {
@@ -31,6 +31,8 @@ for archive in "$here"/../stores/*.tar.xz "${UNAUFS_STORES:-/nonexistent}"/*/roo
   root=$(dirname "$(find "$top" -type d -path '*/aufs/layers' | head -1)")/..
   take 4096 layers "$root"/aufs/layers/*
   take 65536 repositories "$root"/image/aufs/repositories.json "$root"/repositories-aufs
+  take 65536 image_config "$root"/image/aufs/imagedb/content/sha256/*
+  take 65536 container_image "$root"/containers/*/config.v2.json
   take 65536 config_edit "$root"/containers/*/config*.json "$root"/containers/*/hostconfig.json
   take 65536 graph_image "$root"/graph/*/json
   take 65536 tar_split "$root"/image/aufs/layerdb/sha256/*/tar-split.json.gz "$root"/graph/*/tar-data.json.gz
@@ -56,4 +58,18 @@ done
 # steps of the view: a folder, a file in it, and above both kinds of marks
 printf '\014\000\030\104\001\104\005\104' >"$out/view/marks"
 printf '\014\300\030\004\005\004\011\300\022\004' >"$out/view/opaque"
+# tars of each format, with names and links that need headers of their own
+long=$(printf 'l%.0s' {1..150})
+mkdir "$tmp/tar"
+echo content >"$tmp/tar/file"
+ln "$tmp/tar/file" "$tmp/tar/again"
+ln -s "$long" "$tmp/tar/link"
+echo x >"$tmp/tar/$long"
+for format in v7 ustar gnu pax oldgnu; do
+  tar --format=$format -C "$tmp/tar" -cf "$out/tar_header/$format" . 2>/dev/null || true
+done
+head -c 16384 /proc/self/mountinfo >"$out/mountinfo/here"
+printf '25 1 8:1 / /a\\040b rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n' >"$out/mountinfo/blank"
+printf '{"storage-driver":"aufs","data-root":"/srv","live-restore":true,"userns-remap":"default","features":{"containerd-snapshotter":true}}' >"$out/daemon_json/all"
+printf 'dockerd --storage-driver=aufs -g /srv' >"$out/daemon_json/line"
 touch "$out/done"

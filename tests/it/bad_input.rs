@@ -243,7 +243,7 @@ fn sound_views_are_the_same(d: &Damaged) {
 /// What the kernel shows of the container with very many whiteouts.
 fn the_changed_container_shows(root: &Path, m: &Mount) {
     let script = "set -e; cd \"$0/overlay2\"; mkdir -p ../.shown; \
-                  mount -t overlay -o \"ro,lowerdir=l/$(cat $1/link):$(cat $1/lower)\" overlay ../.shown; \
+                  LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o \"ro,lowerdir=l/$(cat $1/link):$(cat $1/lower)\" overlay ../.shown; \
                   ls ../.shown/seventy-thousand; cat ../.shown/beside/foo";
     let mut shell = Command::new("unshare");
     shell.args(["-m", "sh", "-c", script]).arg(root).arg(&m.layer);

@@ -4,10 +4,12 @@
 //! support/stack    a stack of branches as text, in memory, on a disk; nothing of unaufs in it
 //! bed              private mounts; unaufs, a real overlayfs and the model side by side
 //!
-//! traps, attributes, limits, random, moved                    the cases
+//! traps            each known trap, by its number
+//! random           stacks that proptest makes up
 //! ```
 //!
 //! The tests need root, loop devices, ext4, btrfs and overlayfs; without them they say so, and fail where `CI=true`.
 
 mod bed;
+mod random;
 mod traps;

@@ -129,9 +129,15 @@ fn a_migrated_store_gives_the_same_archive() {
         if driver == "overlay2" {
             assert_eq!(was.images(), is.images(), "{driver}");
         } else {
-            // a container's layer is found by comparing trees there: its images are compared by what docker makes of them
-            let stored = recorded(&store);
-            assert!(is.images().is_superset(&stored), "{driver}");
+            assert!(is.images().is_superset(&recorded(&store)), "{driver}");
+        }
+        // on the others a container's layer is found by comparing trees, so that its tar may be another one: what it makes is the same
+        for name in ["unaufs/c-commit:latest", "unaufs/c-user:latest"] {
+            let (was, is) = (was.tree(name), is.tree(name));
+            assert!(was.len() > 10, "{name}: {was:?}");
+            let missing: Vec<_> = was.iter().filter(|(p, e)| is.get(*p) != Some(e)).collect();
+            let added: Vec<_> = is.iter().filter(|(p, e)| was.get(*p) != Some(e)).collect();
+            assert!(missing.is_empty() && added.is_empty(), "{driver}, {name}: was {missing:?}, is {added:?}");
         }
         // the old store where the migration has put it
         export(&store.root, &[&["--driver", "aufs"], &what[..1], &["-o", &to_parked]].concat()).exits(0);
@@ -169,10 +175,11 @@ fn other_programs_take_the_archives() {
 fn others_take(store: &Store) {
     let (_, all) = out(store, "all.tar");
     // a container that Docker had half removed cannot come out
-    let some = if store.name == "docker20-aufs-leftovers" { &[][..] } else { &["--container", "*"] };
+    let (some, containers) =
+        if store.name == "docker20-aufs-leftovers" { (&[][..], "none") } else { (&["--container", "*"][..], "all") };
     export(&store.root, &[&["--all", "-o", &all], some].concat()).exits(0);
     let keep = store.beside.join("loaded");
-    judged("docker", store, &all, &[keep.to_str().expect("text")]);
+    judged("docker", store, &all, &[keep.to_str().expect("text"), containers]);
     // a root that Docker itself wrote: what it loaded comes out again
     let (again, to) = out(store, "again.tar");
     export(&keep, &["--all", "-o", &to]).exits(0);
@@ -181,7 +188,7 @@ fn others_take(store: &Store) {
     let (_, packed) = out(store, "packed.tar.gz");
     export(&store.root, &["--all", "--compress", "gzip", "-o", &packed]).exits(0);
     // podman takes several images from a plain archive only, whoever compressed it
-    judged("docker", store, &packed, &[store.beside.join("again").to_str().expect("text")]);
+    judged("docker", store, &packed, &[store.beside.join("again").to_str().expect("text"), "none"]);
     judged("podman", store, &all, &[]);
     judged("skopeo", store, &all, &[]);
     // umoci takes zstd from 0.5 on, Debian 12 has 0.4; that these layers have their digests is tried above
@@ -409,4 +416,153 @@ fn real_file(dir: &Path) -> PathBuf {
         }
     }
     panic!("no file in {}", dir.display());
+}
+
+#[test]
+fn what_the_store_has_lost_is_named_and_the_rest_is_written() {
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    let (path, to) = out(&store, "x.tar");
+    let left = |ran: &Ran| -> String {
+        let doc: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
+        doc["left_out"].to_string()
+    };
+    // a tag of an image that is gone
+    let file = store.root.join("image/aufs/repositories.json");
+    let good = fs::read_to_string(&file).expect("repositories.json");
+    let gone = format!("sha256:{}", "1".repeat(64));
+    let with =
+        good.replacen("{\"Repositories\":{", &format!("{{\"Repositories\":{{\"gone\":{{\"gone:1\":\"{gone}\"}},"), 1);
+    assert_ne!(with, good);
+    fs::write(&file, &with).expect("write");
+    let ran = export(&store.root, &["--all", "-o", &to]).exits(3);
+    assert!(left(&ran).contains("gone:1"), "{ran:?}");
+    assert!(Archive::read(&path).images().len() > 10);
+    // it costs nothing where it was not asked for, and says why a name is unknown
+    export(&store.root, &["demo/base:1", "-o", &to]).exits(0);
+    let ran = export(&store.root, &["gone:1", "-o", &to]).exits(2);
+    assert!(ran.stdout.contains("does not exist"), "{ran:?}");
+    // no tag can be read
+    fs::write(&file, "{").expect("write");
+    let ran = export(&store.root, &["--all", "-o", &to]).exits(3);
+    assert!(left(&ran).contains("repositories.json"), "{ran:?}");
+    fs::write(&file, &good).expect("write");
+
+    // one damaged container, and all others
+    let all = export(&store.root, &["--container", "*", "-o", &to]).exits(0);
+    let mounts = store.root.join("image/aufs/layerdb/mounts");
+    let one = fs::read_dir(&mounts).expect("mounts").flatten().next().expect("a container").path();
+    fs::remove_file(one.join("mount-id")).expect("rm");
+    let ran = export(&store.root, &["--container", "*", "-o", &to]).exits(3);
+    let id = one.file_name().expect("name").to_string_lossy().into_owned();
+    assert!(left(&ran).contains(&id[..12]), "{ran:?}");
+    let images = |ran: &Ran| {
+        let doc: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
+        doc["images"].as_array().expect("images").len()
+    };
+    assert_eq!(images(&ran) + 1, images(&all));
+    export(&store.root, &["--container", &id, "-o", &to]).exits(1);
+}
+
+#[test]
+fn the_last_lines_say_the_size_of_the_file_and_how_to_load_it() {
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    let (path, to) = out(&store, "small.tar.gz");
+    let ran = real::unaufs(&store.root, &["export", "demo/base:1", "--compress", "gzip", "-o", &to]).exits(0);
+    let size = fs::metadata(&path).expect("archive").len();
+    assert!(ran.stdout.contains(&format!("Load it with: docker load -i {to}")), "{ran:?}");
+    let ran = export(&store.root, &["demo/base:1", "--compress", "gzip", "-o", &to]).exits(0);
+    let doc: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
+    assert_eq!(doc["written"].as_u64(), Some(size));
+    assert!(doc["bytes"].as_u64() > Some(size), "{ran:?}");
+    let (dir, to) = out(&store, "layout");
+    let ran = real::unaufs(&store.root, &["export", "demo/base:1", "--format", "oci-dir", "-o", &to]).exits(0);
+    assert!(ran.stdout.contains("only root can read") && dir.join("index.json").exists(), "{ran:?}");
+}
+
+/// A root of a Docker with userns-remap, where it was, under another name, and parked by a migration: a container's tree has the owners,
+/// capabilities and permissions that the same root without a user namespace has.
+#[test]
+fn owners_of_a_user_namespace_are_those_of_the_container() {
+    if !real::able() {
+        return;
+    }
+    const SHIFT: u32 = 231_072;
+    let store = real::small().unpack();
+    let probe = "c-changes";
+    let (plain, to) = out(&store, "plain.tar");
+    let id = {
+        let ran = export(&store.root, &["--container", probe, "-o", &to]).exits(0);
+        let doc: serde_json::Value = serde_json::from_str(&ran.stdout).expect("json");
+        doc["images"][0]["container"].as_str().expect("id").to_owned()
+    };
+    let mount =
+        fs::read_to_string(store.root.join("image/aufs/layerdb/mounts").join(&id).join("mount-id")).unwrap_or(id);
+    let file = store.root.join("aufs/diff").join(mount).join("of-a-namespace");
+    fs::write(&file, "x").expect("write");
+    let attribute = |name: &str, value: &[u8]| xattr::set(&file, name, value).expect("attribute");
+    std::os::unix::fs::lchown(&file, Some(1234), Some(50)).expect("chown");
+    let capability = [&[1, 0, 0, 2][..], &[0, 4, 0, 0], &[0; 12]].concat();
+    let acl = |user: u32| {
+        [
+            &[2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0][..],
+            &user.to_le_bytes(),
+            &[4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 4, 0, 255, 255, 255, 255],
+        ]
+        .concat()
+    };
+    attribute("security.capability", &capability);
+    attribute("system.posix_acl_access", &acl(1234));
+    export(&store.root, &["--container", probe, "--format", "rootfs", "-o", &to]).exits(0);
+    let want = fs::read(&plain).expect("archive");
+
+    shift(&store.root.join("aufs"), SHIFT);
+    attribute("security.capability", &[&[1, 0, 0, 3][..], &capability[4..], &SHIFT.to_le_bytes()].concat());
+    attribute("system.posix_acl_access", &acl(1234 + SHIFT));
+    let holds = |root: &Path, name: &str| {
+        let (path, to) = out(&store, name);
+        export(root, &["--driver", "aufs", "--container", probe, "--format", "rootfs", "-o", &to]).exits(0);
+        assert!(fs::read(&path).expect("archive") == want, "{name}: another tree");
+    };
+    holds(&store.root, "renamed.tar");
+    let remapped = store.beside.join(format!("{SHIFT}.{SHIFT}"));
+    fs::rename(&store.root, &remapped).expect("mv");
+    holds(&remapped, "in-its-place.tar");
+    let parked = remapped.join(".unaufs/old");
+    fs::create_dir_all(parked.join("image")).expect("mkdir");
+    for name in ["aufs", "image/aufs"] {
+        fs::rename(remapped.join(name), parked.join(name)).expect("mv");
+    }
+    fs::rename(remapped.join("containers"), parked.join("containers")).expect("mv");
+    holds(&remapped, "parked.tar");
+    fs::rename(&remapped, &store.root).expect("mv");
+}
+
+/// Adds to all owners below; what that clears is set again.
+fn shift(top: &Path, by: u32) {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+    let (mut todo, mut done) = (vec![top.to_owned()], BTreeSet::new());
+    while let Some(at) = todo.pop() {
+        let m = fs::symlink_metadata(&at).expect("lstat");
+        if m.is_dir() {
+            todo.extend(fs::read_dir(&at).expect("folder").map(|e| e.expect("entry").path()));
+        }
+        // a file with several names is shifted once
+        if !done.insert(m.ino()) {
+            continue;
+        }
+        let capability = xattr::get(&at, "security.capability").ok().flatten().filter(|_| m.is_file());
+        lchown(&at, Some(m.uid() + by), Some(m.gid() + by)).expect("chown");
+        if let Some(value) = capability {
+            xattr::set(&at, "security.capability", &value).expect("capability");
+        }
+        if !m.file_type().is_symlink() {
+            fs::set_permissions(&at, fs::Permissions::from_mode(m.mode() & 0o7777)).expect("chmod");
+        }
+    }
 }

@@ -69,8 +69,11 @@ impl Root {
         let lines: String = stack.iter().map(|p| id(*p) + "\n").collect();
         fs::create_dir_all(self.path("aufs/diff").join(id(c))).expect("mkdir");
         self.write(format!("aufs/layers/{}", id(c)), format!("{}-init\n{lines}", id(c)));
-        let config =
-            format!(r#"{{"ID":"{}","Image":"{}","Name":"/{name}","Driver":"aufs","State":{{}}}}"#, id(c), id(n));
+        let config = format!(
+            r#"{{"ID":"{}","Image":"{}","Name":"/{name}","Driver":"aufs","State":{{}},"Config":{{}},"NetworkSettings":{{}}}}"#,
+            id(c),
+            id(n)
+        );
         self.write(format!("containers/{}/config.json", id(c)), config);
         self.write(format!("containers/{}/hostconfig.json", id(c)), r#"{"Links":null,"Memory":9007199254740993}"#);
     }
@@ -365,7 +368,7 @@ fn volumes_of_docker_1_6_become_mount_points() {
     fs::create_dir_all(root.path(format!("vfs/dir/{}", id(0xabc)))).expect("mkdir");
     let config = |more: &str| {
         format!(
-            r#"{{"ID":"{}","Image":"{}","Name":"/web","Driver":"aufs","Volumes":{{"/data":"{volume}","/h":"/host","/bad":"x"}},"VolumesRW":{{"/data":true}}{more}}}"#,
+            r#"{{"ID":"{}","Image":"{}","Name":"/web","Driver":"aufs","Config":{{}},"NetworkSettings":{{}},"Volumes":{{"/data":"{volume}","/h":"/host","/bad":"x"}},"VolumesRW":{{"/data":true}}{more}}}"#,
             id(0xc),
             id(3)
         )
@@ -374,14 +377,16 @@ fn volumes_of_docker_1_6_become_mount_points() {
     let (store, findings) = root.read();
     let points = change(&store, 0xc, "config.v2.json", "MountPoints").expect("mount points");
     let want = format!(
-        r#"{{"/data":{{"Name":"","Destination":"/data","Driver":"","RW":true,"Source":"{volume}","Relabel":""}},"/h":{{"Name":"","Destination":"/h","Driver":"","RW":false,"Source":"/host","Relabel":""}}}}"#
+        r#"{{"/data":{{"Type":"bind","Spec":{{"Type":"bind","Source":"{volume}","Target":"/data"}},"Name":"","Destination":"/data","Driver":"","RW":true,"Source":"{volume}","Relabel":""}},"/h":{{"Type":"bind","Spec":{{"Type":"bind","Source":"/host","Target":"/h","ReadOnly":true}},"Name":"","Destination":"/h","Driver":"","RW":false,"Source":"/host","Relabel":""}}}}"#
     );
     assert_eq!(points, want);
     assert!(named(&findings, "G10", "/data") && named(&findings, "G10", "/bad"), "{findings:?}");
     assert!(!store.layers.keys().any(|l| l.as_str() == id(0xabc)) && store.orphans.is_empty());
 
     root.write(format!("containers/{}/config.json", id(0xc)), config(r#","MountPoints":{"/data":{}}"#));
-    assert_eq!(change(&root.read().0, 0xc, "config.v2.json", "MountPoints"), None);
+    // what stands there is not made anew; it gets the fields that it lacks
+    let kept = change(&root.read().0, 0xc, "config.v2.json", "MountPoints").expect("mount points");
+    assert_eq!(kept, r#"{"/data":{"Type":"bind","Spec":{"Type":"bind","Target":"/data","ReadOnly":true}}}"#);
 }
 
 #[test]
@@ -391,7 +396,6 @@ fn a_record_that_does_not_fit_is_not_followed() {
     let diff = |store: &Store| store.layers.values().find(|l| l.id.as_str() == id(9)).and_then(|l| l.diff);
     type Break = fn(&Root, &str);
     let rows: Vec<(&str, Break, &str)> = vec![
-        ("missing", |r, data| fs::remove_file(r.path(data)).expect("rm"), "it has no tar-data.json.gz"),
         ("empty", |r, data| r.write(data, ""), "tar-data.json.gz: "),
         ("cut off", |r, data| r.write(data, &tar_split(5)[..30]), "tar-data.json.gz: "),
         ("text", |r, data| r.write(data, "{}"), "tar-data.json.gz: "),
@@ -429,6 +433,30 @@ fn a_record_that_does_not_fit_is_not_followed() {
         let made = |f: &&store::MetaFile| matches!(&f.content, Content::TarSplitOf(l) if l.as_str() == id(9));
         assert_eq!(store.metadata.iter().filter(made).count(), 1, "{what}");
     }
+}
+
+#[test]
+fn a_layer_without_a_record_has_the_digest_that_docker_gave_it() {
+    let nine = |root: &Root| {
+        let (store, findings) = root.read();
+        assert_eq!(sound_and_broken(&store), (vec![1, 2, 3, 9], vec![]));
+        findings.into_iter().find(|f| f.id == "G06").map(|f| (f.message, f.effect))
+    };
+    let root = Root::usual();
+    fs::remove_file(root.path(format!("graph/{}/tar-data.json.gz", id(9)))).expect("rm");
+    root.write(format!("aufs/diff/{}/file", id(9)), "content");
+    assert_eq!(nine(&root), None);
+    // the number of Docker's process was in the tar: that it's new is said
+    root.write(format!("aufs/diff/{}/größe", id(9)), "content");
+    let (message, effect) = nine(&root).expect("a finding");
+    assert!(message.ends_with("because of größe"), "{message}");
+    assert_eq!(effect.as_deref(), Some("its id is new, and so are the ids of images with it"));
+    // what Docker's tar would not bring back has ours
+    fs::rename(root.path(format!("aufs/diff/{}/größe", id(9))), root.path(format!("aufs/diff/{}/.wh.full", id(9))))
+        .expect("mv");
+    let (message, effect) = nine(&root).expect("a finding");
+    assert_eq!(message, "a whiteout that is more than an empty file: .wh.full");
+    assert_eq!(effect.as_deref(), Some("its id is new, and so are the ids of images with it"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod bad_input;
 mod checks;
 mod conformance;
+mod convicts;
 mod demo;
 mod docs;
 mod elsewhere;
@@ -15,12 +16,14 @@ mod graph_store;
 mod host_tools;
 mod hostile;
 mod ladder;
+mod lifecycle;
 mod merged_store;
 mod odd_layouts;
 mod old_kernel;
 mod page;
 mod plan;
 mod real_stores;
+mod roots;
 #[path = "../support/mod.rs"]
 mod support;
 mod tarsplit_stores;

@@ -111,6 +111,21 @@ fn goes_back_after_docker_has_worked_on_the_new_store() {
     });
 }
 
+/// Docker 1.7 recorded no tars. The layers, images and containers have the ids that Docker 1.10.3 gave them, and `docker save` makes the tars again.
+#[test]
+fn layers_without_tar_data_have_the_ids_that_docker_gave_them() {
+    if !real::able() {
+        return;
+    }
+    for driver in ["overlay2", "vfs", "overlay"] {
+        let store = real::Packed::of_project("docker17to19-aufs").unpack();
+        store.unaufs(&["migrate", "--to", driver, "--yes", "-q"]).exits(0);
+        store.judged("views", &store.root, driver);
+        store.judged("docker", &store.copy("for-docker"), driver);
+        store.unaufs(&["verify", "--level", "full", "-q"]).exits(0);
+    }
+}
+
 /// `config.v2.json` and `hostconfig.json` of each container.
 fn configs(store: &Store) -> Vec<(String, Vec<u8>)> {
     let mut out = Vec::new();

@@ -73,8 +73,11 @@ fn content_store(root: &Dir, least: usize) {
 /// The project's own store, and those in the folder that `UNAUFS_STORES` names.
 #[test]
 fn content_addressable_stores() {
-    for packed in real::all().into_iter().filter(|p| !p.name.contains("docker19")) {
+    for packed in real::all() {
         let store = packed.unpack();
+        if store.root.join("graph").exists() {
+            continue;
+        }
         let least = match store.name.as_str() {
             "docker20-aufs" => 23,
             "docker20-aufs-crashed" => 20,

@@ -112,8 +112,10 @@ impl Moved {
         for w in wanted {
             assert!(found.iter().any(|d| is(d, w, false)), "{w:?} is not named:\n{}", list.join("\n"));
         }
+        // the headers of the layer's tar find much of it too, in their own words
+        let again = |d: &Value, w: &Named| d["by"] == "headers" && is(d, &(w.0, w.1, w.2, ""), trees);
         for d in &found {
-            assert!(wanted.iter().any(|w| is(d, w, trees)), "this was not done: {d}");
+            assert!(wanted.iter().any(|w| is(d, w, trees) || again(d, w)), "this was not done: {d}");
         }
         // people are told the same
         let said = self.store.unaufs(&[&["verify", "--quiet"], args].concat()).exits(6).stdout;
@@ -458,7 +460,7 @@ fn a_store_by_itself() {
         // what cannot be proved is named, and is no difference
         fs::remove_file(m.record(MIDDLE[0], "tar-split.json.gz")).expect("removed");
         let said = m.store.unaufs(&["verify", "-q"]).exits(0).stdout;
-        let named = format!("cannot be proved by digest: layer {}", MIDDLE[0]);
+        let named = format!("cannot be proved by itself: layer {}", MIDDLE[0]);
         assert!(said.contains(&named) && said.contains("it has no tar-split.json.gz"), "{said}");
 
         flip(&m.file(SINGLE, "b/2"));

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """What other programs make of an archive that unaufs exported.
 
-    archives.py docker ROOT TRUTH ARCHIVE KEEP   docker load into an empty dockerd; its data root stays at KEEP
+    archives.py docker ROOT TRUTH ARCHIVE KEEP CONTAINERS
+                                                 docker load into an empty dockerd; its data root stays at KEEP. CONTAINERS says which
+                                                 containers the archive must hold: `all` of TRUTH, or `none`
     archives.py podman ROOT TRUTH ARCHIVE        podman load
     archives.py skopeo ROOT TRUTH ARCHIVE        skopeo inspect; skopeo copy to oci: and dir:
     archives.py umoci  ROOT TRUTH FOLDER         umoci unpack of each tag of an OCI layout
@@ -126,7 +128,7 @@ def exported(stream):
     return {escaped(n): f for n, f in rows.items()}
 
 
-def docker(root, truth_folder, archive, keep):
+def docker(root, truth_folder, archive, keep, wanted):
     truth = Truth(root, truth_folder)
     os.makedirs(keep)
     # overlay2 is what Docker itself picks on an ordinary disk
@@ -147,7 +149,7 @@ def docker(root, truth_folder, archive, keep):
                 layers, config = d.saved_layers(want["id"])
                 if layers != want["diffids"] or config != want["id"]:
                     differs("docker save", want["id"], "gives", config, layers)
-        containers(d, truth, made)
+        containers(d, truth, made, {"all": True, "none": False}[wanted])
     names = 0
     for image in truth.of["images"]:
         want = image_tree(truth, image, "overlay2")
@@ -166,13 +168,16 @@ def loaded_layer(root, diffids):
         return f.read().strip()
 
 
-def containers(d, truth, made):
-    by_name = {c["name"].lower(): c for c in truth.of["containers"]}
+def containers(d, truth, made, wanted):
+    by_name = {c["name"].lower(): c for c in truth.of["containers"] if wanted and not c.get("optional")}
+    missing = by_name.keys() - {t.removeprefix("unaufs/").removesuffix(":latest") for i in made.values() for t in i["RepoTags"]}
+    if missing:
+        differs("not in the archive: the containers", *sorted(missing))
     for image in made.values():
         for tag in image["RepoTags"]:
             want = by_name.get(tag.removeprefix("unaufs/").removesuffix(":latest"))
             if want is None:
-                differs("image", tag, "is no container of the store")
+                differs("image", tag, "is no container that the archive was to hold")
                 continue
             path = truth.manifest(truth.container_layer(want["id"]))
             if path is None:
@@ -279,4 +284,4 @@ def rootfs(root, truth_folder, tar, name):
 
 
 if __name__ == "__main__":
-    judge.call({"docker": (docker, 4), "podman": (podman, 3), "skopeo": (skopeo, 3), "umoci": (umoci, 3), "rootfs": (rootfs, 4)}, __doc__)
+    judge.call({"docker": (docker, 5), "podman": (podman, 3), "skopeo": (skopeo, 3), "umoci": (umoci, 3), "rootfs": (rootfs, 4)}, __doc__)

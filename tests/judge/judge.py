@@ -86,9 +86,11 @@ class View:
         if len(below) == 1:
             return os.path.join(base, below[0])
         self.point = tempfile.mkdtemp(prefix="view.")
-        # relative paths, as Docker mounts: the option string is at most a page
+        # relative paths, as Docker mounts: the option string is at most a page. With mount(2), as Docker does it: util-linux 2.41 (Debian
+        # 13) would take the new calls, which refuse a long list of relative lowerdirs
         mount = ["mount", "-t", "overlay", "-o", "ro,lowerdir=" + ":".join(below), "overlay", self.point]
-        done = subprocess.run(mount, cwd=base, capture_output=True, text=True)
+        env = dict(os.environ, LIBMOUNT_FORCE_MOUNT2="always")
+        done = subprocess.run(mount, cwd=base, capture_output=True, text=True, env=env)
         if done.returncode:
             raise OSError(done.stderr.strip())
         return self.point

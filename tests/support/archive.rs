@@ -108,11 +108,25 @@ impl Archive {
         out
     }
 
-    /// The names in layerdb of a tagged image's layers.
-    pub fn chain_of(&self, tag: &str) -> Vec<String> {
+    /// What manifest.json says about a tagged image.
+    fn tagged(&self, tag: &str) -> Value {
         let items = self.json("manifest.json");
         let tagged = |i: &&Value| i["RepoTags"].as_array().into_iter().flatten().any(|t| t == tag);
-        let item = items.as_array().expect("a list").iter().find(tagged).unwrap_or_else(|| panic!("no {tag}"));
+        items.as_array().expect("a list").iter().find(tagged).unwrap_or_else(|| panic!("no {tag}")).clone()
+    }
+
+    /// The tree that the layers of a tagged image make, by the rules of OCI layers: a line for each path with all that a tar holds of it.
+    pub fn tree(&self, tag: &str) -> BTreeMap<String, String> {
+        let mut tree = BTreeMap::new();
+        for layer in self.tagged(tag)["Layers"].as_array().expect("Layers") {
+            apply(&plain(self.0[layer.as_str().expect("a path")].clone()), &mut tree);
+        }
+        tree
+    }
+
+    /// The names in layerdb of a tagged image's layers.
+    pub fn chain_of(&self, tag: &str) -> Vec<String> {
+        let item = self.tagged(tag);
         let mut chain: Option<String> = None;
         let mut out = Vec::new();
         for diff in diff_ids(&self.0[item["Config"].as_str().expect("Config")]) {
@@ -122,6 +136,61 @@ impl Archive {
         }
         out
     }
+}
+
+/// Puts a layer's tar on a tree: first its whiteouts take away what layers below have, then its entries are put.
+fn apply(layer: &[u8], tree: &mut BTreeMap<String, String>) {
+    let mut own: BTreeMap<String, String> = BTreeMap::new();
+    for entry in tar::Archive::new(layer).entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_matches('/').to_owned();
+        let (folder, last) = name.rsplit_once('/').map_or(("", &name[..]), |(f, l)| (f, l));
+        let below = |path: &str| if path.is_empty() { String::new() } else { format!("{path}/") };
+        if last == ".wh..wh..opq" {
+            tree.retain(|p, _| !p.starts_with(&below(folder)));
+        } else if let Some(gone) = last.strip_prefix(".wh.") {
+            let gone = format!("{}{gone}", below(folder));
+            tree.retain(|p, _| *p != gone && !p.starts_with(&below(&gone)));
+        } else {
+            let line = described(&mut entry, &own);
+            own.insert(name, line);
+        }
+    }
+    for (name, line) in own {
+        if !line.starts_with("Directory") {
+            tree.retain(|p, _| !p.starts_with(&format!("{name}/")));
+        }
+        tree.insert(name, line);
+    }
+}
+
+fn described(entry: &mut tar::Entry<'_, &[u8]>, own: &BTreeMap<String, String>) -> String {
+    let header = entry.header().clone();
+    let target = entry.link_name_bytes().map(|t| String::from_utf8_lossy(&t).into_owned()).unwrap_or_default();
+    if header.entry_type().is_hard_link() {
+        return own.get(&target).unwrap_or_else(|| panic!("a hard link to {target}, which is not there")).clone();
+    }
+    let mut extensions: Vec<String> = entry
+        .pax_extensions()
+        .expect("extensions")
+        .into_iter()
+        .flatten()
+        .map(|e| e.expect("an extension"))
+        .filter(|e| e.key_bytes().starts_with(b"SCHILY.xattr."))
+        .map(|e| format!("{}={}", e.key_bytes().escape_ascii(), e.value_bytes().escape_ascii()))
+        .collect();
+    extensions.sort();
+    let mut content = Vec::new();
+    entry.read_to_end(&mut content).expect("content");
+    let device = (header.device_major().ok().flatten(), header.device_minor().ok().flatten());
+    let owner = (header.uid().expect("a uid"), header.gid().expect("a gid"));
+    format!(
+        "{:?} {:o} {owner:?} {} {device:?} {target} {} {extensions:?}",
+        header.entry_type(),
+        header.mode().expect("a mode"),
+        header.mtime().expect("a time"),
+        sha(&content),
+    )
 }
 
 fn diff_ids(config: &[u8]) -> Vec<String> {

@@ -8,6 +8,11 @@ pub fn cannot_run(why: &str) {
     eprintln!("not run: {why}");
 }
 
+/// Is this the long run, `tests/run.sh --long`? What a plain run leaves out then is listed at its end.
+pub fn long() -> bool {
+    std::env::var_os("UNAUFS_LONG").is_some()
+}
+
 /// Root: for devices, owners, `trusted.*` attributes and mounts.
 pub fn root() -> bool {
     let is = rustix::process::geteuid().is_root();

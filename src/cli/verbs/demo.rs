@@ -9,6 +9,7 @@ use crate::disk::Dir;
 use crate::docker::driver::Target;
 use crate::docker::driver::stack::Theirs;
 use crate::error::{Error, Kind, Result};
+use crate::plan::stack::Part;
 use crate::plan::switch::OLD;
 use crate::plan::{Mode, Options, Plan, make};
 use crate::progress::Hidden;
@@ -17,8 +18,8 @@ use crate::report::page::{Look, Page};
 use crate::report::{self, verify};
 use crate::run::identity::Known;
 use crate::run::{self, How, Lock, Locked};
-use crate::verify::Level;
-use std::collections::BTreeMap;
+use crate::verify::{Case, Level, Subject};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What of the old store is shown again after the switch.
 type Before = (Vec<String>, Sample);
@@ -49,10 +50,13 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         outcome: &outcome,
         failed: &BTreeMap::new(),
         left_behind: &plan.left_behind,
+        damage: &plan.damage,
         compared: None,
     };
     guide.show("$ unaufs migrate", &report::migrate::text(&summary, &plan))?;
-    let proof = crate::verify::verify(&plan, &root.open(OLD)?, &root, Level::Full, &Hidden)?;
+    let (old, proved, switched) = (root.open(OLD)?, BTreeSet::new(), crate::verify::since::reference(&root)?);
+    let case = Case { plan: &plan, old: &old, new: &root, part: Part::All, proved: &proved, switched };
+    let proof = crate::verify::judge(&Subject::Migrated(case), Level::Full, &Hidden)?;
     let doc = verify::Document { schema: "unaufs.verify/1", level: Level::Full, report: &proof };
     guide.show("$ unaufs verify", &doc.text())?;
 

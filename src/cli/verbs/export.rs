@@ -1,11 +1,12 @@
 //! `unaufs export`.
 
 use super::{root, say, say_json};
+use crate::checks::Finding;
 use crate::cli::args::{ExportArgs, Global, StoreDriver};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
-use crate::export::{Request, export as run};
+use crate::export::{From, Request, export as run};
 use crate::plan::switch::OLD;
 use crate::report;
 use crate::store::{self, Store, native};
@@ -18,7 +19,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
             .hint("leave out --json, or name a file with -o FILE"));
     }
     let root = root(g)?;
-    let (from, store) = open(&root, a.driver)?;
+    let (from, (store, findings)) = open(&root, a.driver)?;
     let request = Request {
         images: a.names.clone(),
         all: a.all,
@@ -29,7 +30,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
     };
     let summary = {
         let progress = screen::progress(g);
-        run(&root, &from, &store, &request, &*progress)?
+        run(&root, From { root: &from, store: &store, findings: &findings }, &request, &*progress)?
     };
     let doc = report::export::Document { schema: "unaufs.export/1", summary: &summary };
     match (to_stdout, g.json || g.jsonl) {
@@ -42,18 +43,21 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
     Ok(if summary.left_out.is_empty() { Ending::Fine } else { Ending::Code(Kind::Partial) })
 }
 
+/// A store, and what reading it found.
+type Read = (Store, Vec<Finding>);
+
 /// The store that is meant, and the folder that stands for its ROOT.
-fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Store)> {
+fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Read)> {
     match driver {
         Some(StoreDriver::Aufs) => old(root),
         Some(living) => match living.living() {
-            Some(target) => Ok((root.again()?, native::open(root, target)?.0)),
+            Some(target) => Ok((root.again()?, native::open(root, target)?)),
             None => old(root),
         },
         None if root.has("aufs/diff")? => old(root),
         None => match &native::present(root)?[..] {
             [] => old(root),
-            [one] => Ok((root.again()?, native::open(root, *one)?.0)),
+            [one] => Ok((root.again()?, native::open(root, *one)?)),
             several => {
                 let names: Vec<&str> = several.iter().map(|d| d.name()).collect();
                 Err(Error::new(Kind::Usage, format!("there are stores of {} here", names.join(" and ")))
@@ -64,14 +68,14 @@ fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Store)> {
 }
 
 /// The aufs store, in its place or where a migration has parked it with all that belongs to it.
-fn old(root: &Dir) -> Result<(Dir, Store)> {
+fn old(root: &Dir) -> Result<(Dir, Read)> {
     if !root.has("aufs/diff")?
         && let Some(parked) = root.open_opt(OLD)?
         && parked.has("image/aufs")?
         && parked.has("aufs/diff")?
     {
-        let store = store::open(&parked)?.0;
-        return Ok((parked, store));
+        let read = store::open(&parked)?;
+        return Ok((parked, read));
     }
-    Ok((root.again()?, store::open(root)?.0))
+    Ok((root.again()?, store::open(root)?))
 }

@@ -1,7 +1,8 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, confirm, journal, load, needed, say, say_json, write_outside};
+use super::{Roots, journal, load, needed, say, say_json, write_outside};
 use crate::cli::args::{Global, MigrateArgs};
+use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
@@ -177,9 +178,10 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
         Some(j) if !run.prepared => j.lost(run.id)?,
         _ => BTreeMap::new(),
     };
-    let counted = if run.prepared { make::Known::of(&run.plan).counted } else { BTreeMap::new() };
+    let known = make::Known::of(&run.plan);
+    let counted = if run.prepared { known.counted } else { BTreeMap::new() };
     let progress = screen::progress(g);
-    let fresh = make::make(&at.root, &run.plan.options, &make::Known { lost: lost.clone(), counted }, &*progress)?;
+    let fresh = make::make(&at.root, &run.plan.options, &make::Known { lost: lost.clone(), counted, docker: known.docker }, &*progress)?;
     drop(progress);
     crate::error::check_disk(a.keep_going)?;
     blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;
@@ -241,6 +243,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
+        damage: &plan.damage,
         compared: compared.as_ref(),
         driver: plan.options.to,
     };
@@ -251,7 +254,8 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     } else {
         say(&report::migrate::text(&doc, &plan))?;
     }
-    Ok(if plan.partial() || !failed.is_empty() { Ending::Code(Kind::Partial) } else { Ending::Fine })
+    let partial = plan.partial() || !failed.is_empty() || !outcome.damaged.is_empty();
+    Ok(if partial { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
 /// What is taken on the file system, if that is a btrfs: there it is no sum of files.

@@ -1,7 +1,8 @@
 //! `unaufs rollback` and `unaufs cleanup`: the two ways to end a migration.
 
-use super::{Roots, confirm, journal, needed, say, say_json};
+use super::{Roots, journal, needed, say, say_json};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
+use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
@@ -13,7 +14,7 @@ use crate::run::identity::{Course, Known, Place};
 use crate::run::journal::{Run, State};
 use crate::run::states::{Answer, Command};
 use crate::run::{self, Locked, rollback as back};
-use crate::verify::{self, Level};
+use crate::verify::{self, Level, Subject};
 
 /// `unaufs rollback`.
 pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
@@ -210,7 +211,7 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
     let progress = screen::progress(g);
     let report = if rest {
         let driver = WrittenBy::Living(run.plan.options.to);
-        verify::alone::verify(&locked.root, driver, Level::Fast, &*progress)?
+        verify::judge(&Subject::Alone(&locked.root, driver), Level::Fast, &*progress)?
     } else {
         let parked = locked.root.open_opt(OLD)?;
         let old = parked.filter(|_| run.plan.elsewhere.is_none()).map_or_else(|| locked.old.again(), Ok)?;
@@ -218,8 +219,13 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
         run::compare(&mut journal, run, &old, &locked.root, Level::Fast, &*progress)?
     };
     drop(progress);
+    if let Some(u) = report.unchecked.first() {
+        return Err(Error::new(Kind::Failed, format!("{} could not be checked: {}", u.object, u.reason))
+            .hint("remove the cause, then run `unaufs cleanup` again")
+            .loss("nothing; nothing was deleted"));
+    }
     let Some(first) = report.differences.first() else { return Ok(()) };
-    let many = crate::text::plural(report.differences.len(), "difference");
+    let many = crate::text::plural(usize::try_from(report.total()).unwrap_or(usize::MAX), "difference");
     Err(Error::new(Kind::Difference, format!("the new store is damaged: {many}; the first: {first}"))
         .hint("`unaufs verify` lists all; `unaufs rollback` puts the old store back; --skip-verify deletes it all the same")
         .loss("nothing; nothing was deleted"))
@@ -235,9 +241,13 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
         confirm(a.yes, "Delete the old store for good?")?;
     }
     // what a rollback kept is the only copy: --yes does not answer for it
-    let undone = !survey.undone.is_empty()
-        && !a.yes
-        && confirm(false, &format!("Delete {} too?", report::cleanup::names(&survey.undone))).is_ok();
+    let undone = !survey.undone.is_empty() && !a.yes && {
+        match confirm(false, &format!("Delete {} too?", report::cleanup::names(&survey.undone))) {
+            Ok(()) => true,
+            Err(e) if e.kind() == Kind::Cancelled => false,
+            Err(e) => return Err(e),
+        }
+    };
     let cleaned = cleanup::delete(&mut locked, run, undone)?;
     report_cleaned(machine, &survey, &cleaned)?;
     if cleaned.left_count > 0 {

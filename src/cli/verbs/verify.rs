@@ -13,7 +13,7 @@ use crate::run::identity::Known;
 use crate::run::journal::{Run, State};
 use crate::run::states::{Answer, Command};
 use crate::store::native;
-use crate::verify::{self, Report};
+use crate::verify::{self, Outcome, Report, Subject};
 
 /// `unaufs verify`.
 pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
@@ -32,7 +32,11 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     } else {
         say(&doc.text())?
     }
-    Ok(if report.differences.is_empty() { Ending::Fine } else { Ending::Code(Kind::Difference) })
+    Ok(match report.outcome() {
+        Outcome::Clean => Ending::Fine,
+        Outcome::Damaged => Ending::Code(Kind::Difference),
+        Outcome::Unchecked => Ending::Code(Kind::Failed),
+    })
 }
 
 /// The new store against the old one, wherever the run has them now. The verdict is noted.
@@ -52,7 +56,7 @@ fn check(g: &Global, a: &VerifyArgs, root: &Dir, known: &Known) -> Result<Report
     // after the switch the old store is parked
     let parked = driver == WrittenBy::Aufs && !root.has("aufs")? && root.has(OLD)?;
     let base = if parked { root.open(OLD)? } else { root.again()? };
-    verify::alone::verify(&base, driver, a.level, &*screen::progress(g))
+    verify::judge(&Subject::Alone(&base, driver), a.level, &*screen::progress(g))
 }
 
 /// The driver that the user means without saying so.

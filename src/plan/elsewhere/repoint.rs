@@ -14,7 +14,7 @@ use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::json::{self, string, top_level};
 use crate::error::Result;
-use crate::store::{Container, Content, Store};
+use crate::store::{Container, DRIVER, Store};
 use std::path::Path;
 
 const PATHS: [&str; 6] = ["LogPath", "HostnamePath", "HostsPath", "ResolvConfPath", "ShmPath", "MqueuePath"];
@@ -28,26 +28,12 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
     for c in store.containers.values_mut().filter(|c| c.broken.is_none() && !c.foreign) {
         let id = c.id.to_string();
         let Some(file) = c.files.iter_mut().find(|f| f.name == CONFIG) else { continue };
-        let text = match &file.content {
-            Content::Text(text) => text.clone(),
-            Content::Same(path) | Content::Edited(path, _) => json::as_text(&root.read(path, json::LIMIT)?)?.to_owned(),
-            Content::TarSplitOf(_) => continue,
-        };
-        let roots = [own.clone(), told(&text, &id).unwrap_or_else(|| own.clone())];
-        let (changes, binds) = edits(&text, &roots, &new)?;
-        file.content = match std::mem::replace(&mut file.content, Content::Text(String::new())) {
-            Content::Text(text) => {
-                let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-                Content::Text(json::set(&text, &changes)?)
-            }
-            Content::Edited(path, mut first) => {
-                first.extend(changes);
-                Content::Edited(path, first)
-            }
-            Content::Same(path) if changes.is_empty() => Content::Same(path),
-            Content::Same(path) => Content::Edited(path, changes),
-            other => other,
-        };
+        // what is set already is what Docker will read
+        let Some(bytes) = file.content.bytes(root, DRIVER, json::LIMIT)? else { continue };
+        let text = json::as_text(&bytes)?;
+        let roots = [own.clone(), told(text, &id).unwrap_or_else(|| own.clone())];
+        let (changes, binds) = edits(text, &roots, &new)?;
+        file.content.change(changes)?;
         out.extend(binds.iter().map(|b| bind(c, b)));
     }
     Ok(out)
@@ -63,7 +49,7 @@ fn bind(c: &Container, path: &str) -> Finding {
 fn told(text: &str, id: &str) -> Option<String> {
     let top = top_level(text).ok()?;
     ["HostnamePath", "ResolvConfPath", "HostsPath"].iter().find_map(|key| {
-        let path: String = serde_json::from_str(top.get(*key)?.get()).ok()?;
+        let path: String = serde_json::from_str(top.get(key)?.get()).ok()?;
         let (root, _) = path.split_once(&format!("/containers/{id}/"))?;
         (root.starts_with('/') && root.len() > 1).then(|| root.to_owned())
     })
@@ -94,7 +80,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
     let inner = |key: &str| top.get(key).map(|raw| raw.get()).filter(|raw| raw.starts_with('{'));
     if let Some(points) = inner("MountPoints") {
         let mut changes = Vec::new();
-        for (destination, point) in top_level(points)? {
+        for (destination, point) in top_level(points)?.entries() {
             let Ok(fields) = top_level(point.get()) else { continue };
             let field = |key: &str| fields.get(key).and_then(|raw| read(raw.get())).unwrap_or_default();
             let source = field("Source");
@@ -110,7 +96,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
     }
     if let Some(volumes) = inner("Volumes") {
         let mut changes = Vec::new();
-        for (destination, raw) in top_level(volumes)? {
+        for (destination, raw) in top_level(volumes)?.entries() {
             if let Some(to) = read(raw.get()).and_then(|p| moved(&p, roots, new)) {
                 changes.push((destination, string(&to)));
             }
@@ -123,7 +109,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
 fn push(out: &mut Edits, key: &str, was: &str, changes: &[(String, String)]) -> Result<()> {
     if !changes.is_empty() {
         let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-        out.push((key.to_owned(), json::set(was, &changes)?));
+        out.push((key.to_owned(), json::set_entries(was, &changes)?));
     }
     Ok(())
 }

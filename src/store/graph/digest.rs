@@ -6,8 +6,7 @@
 //!                 .migration-diffid     and what it gave
 //! ```
 //!
-//! Where neither fits the folder, the tar is made anew and with it a tar-split; its digest is as good as Docker's was, which
-//! depended on the version of Go.
+//! Where neither fits the layer's directory, Docker made the tar from the directory, and so do we ([`crate::tar::branchtar`]).
 
 use super::V1Id;
 use crate::disk::Dir;
@@ -32,14 +31,19 @@ pub struct Digested {
     pub size: u64,
     /// Where its tar-split comes from.
     pub split: Content,
-    /// Why it had to be made anew, if it had to.
-    pub why_made: Option<String>,
+    /// Why the record of its tar is not followed, where there is one.
+    pub unfit: Option<String>,
+    /// Why it has another digest than Docker 1.10 gave it, if it has.
+    pub new_id: Option<String>,
 }
 
 /// Digests one layer.
 pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
-    let folder = root.open(driver.moved_to(id.layer()).unwrap_or_else(|| format!("aufs/diff/{id}")))?;
-    let mut why = Vec::new();
+    let moved_to = driver.moved_to(id.layer());
+    // Docker 1.10 put the symlink itself into a tar, and nothing of what is behind it
+    let moved = moved_to.as_ref().map(|to| format!("aufs/diff/{id} is a symlink to {to}"));
+    let folder = root.open(moved_to.unwrap_or_else(|| format!("aufs/diff/{id}")))?;
+    let mut unfit = Vec::new();
     for name in [".migration-tardata", RECORD] {
         let path = format!("graph/{id}/{name}");
         let opened = match root.stat_opt(&path)? {
@@ -48,20 +52,24 @@ pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
         };
         match opened.and_then(|file| by_record(file, &folder)) {
             Ok((diff, _)) if name != RECORD && taken_by_docker(root, id) != Some(diff) => {
-                why.push(format!("{name} gives another digest than .migration-diffid"));
+                unfit.push(format!("{name} gives another digest than .migration-diffid"));
             }
-            Ok((diff, size)) => return Ok(Digested { diff, size, split: Content::Same(path), why_made: None }),
+            Ok((diff, size)) => {
+                return Ok(Digested { diff, size, split: Content::Same(path), unfit: None, new_id: None });
+            }
             // the disk's trouble, not the record's
             Err(e) if e.errno().is_some_and(|errno| errno == rustix::io::Errno::IO.raw_os_error()) => return Err(e),
-            Err(e) => why.push(format!("{name}: {}", e.chain())),
+            Err(e) => unfit.push(format!("{name}: {}", e.chain())),
         }
     }
-    if why.is_empty() {
-        why.push(format!("it has no {RECORD}"));
-    }
     let made = branchtar::digest(&folder)?;
-    let split = Content::TarSplitOf(id.layer().clone());
-    Ok(Digested { diff: made.diff, size: made.payload, split, why_made: Some(why.join("; ")) })
+    Ok(Digested {
+        diff: made.diff,
+        size: made.put.payload,
+        split: Content::TarSplitOf(id.layer().clone()),
+        unfit: Some(unfit.join("; ")).filter(|unfit| !unfit.is_empty()),
+        new_id: moved.or(made.put.new_id),
+    })
 }
 
 /// The digest that a Docker from 1.10 on took for the layer.

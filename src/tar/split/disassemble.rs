@@ -202,7 +202,7 @@ fn sparse(name: &[u8]) -> Error {
 }
 
 /// Name and size as they stand in the header, by its dialect.
-fn name_and_size(header: &[u8; BLOCK]) -> Result<(Vec<u8>, u64)> {
+pub(super) fn name_and_size(header: &[u8; BLOCK]) -> Result<(Vec<u8>, u64)> {
     let bad = || Error::corrupt("a tar has a damaged header");
     let sum = number(&header[block::CHECKSUM]).ok_or_else(bad)?;
     let (unsigned, signed) = block::checksums(header);
@@ -231,12 +231,12 @@ fn name_and_size(header: &[u8; BLOCK]) -> Result<(Vec<u8>, u64)> {
     Ok((name, size))
 }
 
-fn until_nul(field: &[u8]) -> &[u8] {
+pub(super) fn until_nul(field: &[u8]) -> &[u8] {
     field.split(|c| *c == 0).next().unwrap_or_default()
 }
 
 /// A number field: octal digits between blanks and NULs, or GNU's two's complement when the first bit is set.
-fn number(field: &[u8]) -> Option<i64> {
+pub(super) fn number(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
         let start = if first & 0x40 != 0 { i64::from(first as i8) } else { i64::from(first & 0x7f) };
@@ -276,7 +276,7 @@ fn pax(records: &[u8]) -> Result<(Option<Vec<u8>>, Option<u64>)> {
 }
 
 /// Splits the first record off: key, value, what follows.
-fn pax_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+pub(super) fn pax_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let blank = records.iter().position(|c| *c == b' ')?;
     let len = usize::try_from(decimal(records.get(..blank)?)?).ok()?;
     let (record, after) = records.split_at_checked(len)?;
@@ -290,7 +290,7 @@ fn pax_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (!bad).then_some((key, value, after))
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     let plain = digits.iter().all(u8::is_ascii_digit);
     // within int64, as everywhere in tar-split
     std::str::from_utf8(digits).ok().filter(|_| plain)?.parse::<i64>().ok()?.try_into().ok()

@@ -43,7 +43,7 @@ fn settle(top: &Path) {
 /// The tar's entries, one line each, and the counts.
 fn listed(view: &Chain, below: Option<&Chain>) -> (Vec<String>, Counts) {
     let mut tar = TarWriter::new(Vec::new());
-    let counts = append(view, below, Shift::default(), &mut tar).expect("tar");
+    let counts = append(view, below, Form { link_attributes: true, ..Form::default() }, &mut tar).expect("tar");
     let bytes = tar.finish().expect("tar").0;
     let line = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
         let mut entry = entry.expect("entry");
@@ -114,7 +114,7 @@ fn a_layer_of_aufs_on_its_parent() {
         "Regular opaque/new n",
     ];
     assert_eq!(names, want);
-    assert_eq!(counts, Counts { entries: want.len() as u64, payload: 3 + 3 + 4 + 3 + 1, sockets: 1 });
+    assert_eq!(counts, Counts { entries: want.len() as u64, payload: 3 + 3 + 4 + 3 + 1, sockets: 1, bare_links: 0 });
 
     // without anything below: the whole view, and no marker
     let (names, counts) = listed(&view, None);
@@ -187,8 +187,8 @@ fn attributes_fractions_and_owners_go_along() {
     let made = |format| {
         let mut tar = TarWriter::new(Vec::new());
         // the one who runs this is the container's root
-        let owners = Shift { uid: own.uid(), gid: own.gid() };
-        append(&chain(&[("l", t.path(), format)]), None, owners, &mut tar).expect("tar");
+        let form = Form { owners: Shift { uid: own.uid(), gid: own.gid() }, link_attributes: true };
+        append(&chain(&[("l", t.path(), format)]), None, form, &mut tar).expect("tar");
         tar.finish().expect("tar").0
     };
     let records = |bytes: &[u8]| {
@@ -212,4 +212,32 @@ fn attributes_fractions_and_owners_go_along() {
         !overlay.iter().any(|r| r == marked) && overlay.iter().any(|r| r == "SCHILY.xattr.user.mine=y"),
         "{overlay:?}"
     );
+}
+
+#[test]
+fn attributes_hold_the_containers_own_numbers() {
+    let owners = Shift { uid: 231_072, gid: 300_000 };
+    // version 2; user:1234:r--, group:50:rw-, mask, other, and a number that is none
+    let acl = |user: u32, group: u32| {
+        let mut out = vec![2, 0, 0, 0];
+        for (tag, perm, id) in [(2u16, 4u16, user), (8, 6, group), (16, 7, u32::MAX), (32, 5, u32::MAX), (2, 4, 7)] {
+            out.extend(tag.to_le_bytes().into_iter().chain(perm.to_le_bytes()).chain(id.to_le_bytes()));
+        }
+        out
+    };
+    for name in [&b"system.posix_acl_access"[..], b"system.posix_acl_default"] {
+        assert_eq!(owners.attribute(name, &acl(232_306, 300_050)), acl(1234, 50));
+    }
+    let mut revision_3 = vec![1, 0, 0, 3];
+    revision_3.extend([5; 16]);
+    let mut revision_2 = revision_3.clone();
+    revision_2[3] = 2;
+    revision_3.extend(231_072u32.to_le_bytes());
+    assert_eq!(owners.attribute(b"security.capability", &revision_3), revision_2);
+    assert_eq!(owners.attribute(b"security.capability", &revision_2), revision_2);
+    assert_eq!(owners.attribute(b"user.x", &revision_3), revision_3);
+    for odd in [&[][..], &[2, 0, 0], &[2, 0, 0, 0, 2, 0], &[0, 0, 0, 3]] {
+        assert_eq!(owners.attribute(b"system.posix_acl_access", odd), odd);
+        assert_eq!(owners.attribute(b"security.capability", odd), odd);
+    }
 }

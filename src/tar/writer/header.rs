@@ -93,7 +93,7 @@ fn ustar(entry: &Entry<'_>, name: &[u8], records: &mut Records) -> Result<[u8; B
     if matches!(kind, b'1' | b'2') && (link.is_empty() || link.contains(&0)) {
         return Err(Error::corrupt("it links to no name"));
     }
-    let mut h = Header::new(kind, entry.mode);
+    let mut h = Header::new(kind, entry.mode & 0o7777);
     match split(name) {
         Some((prefix, rest)) => {
             h.text(block::PREFIX, prefix);
@@ -129,7 +129,7 @@ fn ustar(entry: &Entry<'_>, name: &[u8], records: &mut Records) -> Result<[u8; B
 }
 
 /// Prefix and name of a ustar header, if the name fits: at most 155 bytes, a slash that is not stored, at most 100 bytes.
-fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
     if name.len() <= 100 {
         return Some((&[], name));
     }
@@ -166,23 +166,27 @@ fn pax_time(seconds: i64, nanos: u32) -> Result<String> {
     Ok(text.trim_end_matches('0').to_owned())
 }
 
-/// `<length> <key>=<value>\n` each; the length counts its own digits.
 fn pax_body(records: &Records) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in records {
-        let bare = key.len() + value.len() + 3;
-        let mut len = bare;
-        while bare + len.to_string().len() != len {
-            len = bare + len.to_string().len();
-        }
-        out.extend_from_slice(len.to_string().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(key);
-        out.push(b'=');
-        out.extend_from_slice(value);
-        out.push(b'\n');
+        pax_record(key, value, &mut out);
     }
     out
+}
+
+/// Appends `<length> <key>=<value>\n`; the length counts its own digits.
+pub(super) fn pax_record(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    let bare = key.len() + value.len() + 3;
+    let mut len = bare;
+    while bare + len.to_string().len() != len {
+        len = bare + len.to_string().len();
+    }
+    out.extend_from_slice(len.to_string().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(key);
+    out.push(b'=');
+    out.extend_from_slice(value);
+    out.push(b'\n');
 }
 
 /// The header of the PAX records. Only readers that know no PAX see its name.
@@ -197,10 +201,10 @@ fn pax_header(name: &[u8], size: usize) -> [u8; BLOCK] {
 }
 
 /// A header being filled in.
-struct Header([u8; BLOCK]);
+pub(super) struct Header([u8; BLOCK]);
 
 impl Header {
-    fn new(kind: u8, mode: u32) -> Header {
+    pub(super) fn new(kind: u8, mode: u32) -> Header {
         let mut h = Header([0; BLOCK]);
         h.0[block::TYPE] = kind;
         h.text(block::MAGIC, b"ustar\0");
@@ -208,19 +212,19 @@ impl Header {
         for field in [block::UID, block::GID, block::SIZE, block::MTIME, block::DEVMAJOR, block::DEVMINOR] {
             h.octal(field, 0);
         }
-        h.octal(block::MODE, u64::from(mode & 0o7777));
+        h.octal(block::MODE, u64::from(mode));
         h
     }
 
     /// Text that is known to fit; NULs follow where room is left.
-    fn text(&mut self, field: Range<usize>, text: &[u8]) {
+    pub(super) fn text(&mut self, field: Range<usize>, text: &[u8]) {
         for (to, from) in self.0[field].iter_mut().zip(text) {
             *to = *from;
         }
     }
 
     /// Octal digits and a NUL. `false`, and the field stays 0, if the number needs more digits.
-    fn octal(&mut self, field: Range<usize>, value: u64) -> bool {
+    pub(super) fn octal(&mut self, field: Range<usize>, value: u64) -> bool {
         let width = field.len() - 1;
         let digits = format!("{value:0width$o}");
         let fits = digits.len() == width;
@@ -230,7 +234,17 @@ impl Header {
         fits
     }
 
-    fn finish(mut self) -> [u8; BLOCK] {
+    /// The number itself, big-endian, after a first bit that says so: GNU's form for what octal digits cannot hold.
+    pub(super) fn base256(&mut self, field: Range<usize>, value: u64) {
+        let field = &mut self.0[field];
+        field.fill(0);
+        for (to, from) in field.iter_mut().rev().zip(value.to_le_bytes()) {
+            *to = from;
+        }
+        field[0] |= 0x80;
+    }
+
+    pub(super) fn finish(mut self) -> [u8; BLOCK] {
         let (sum, _) = block::checksums(&self.0);
         // six digits, NUL, blank: as every writer does it
         self.text(block::CHECKSUM, format!("{sum:06o}\0 ").as_bytes());

@@ -7,13 +7,13 @@ use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use unaufs::layer::branch::{Branch, Format};
 use unaufs::disk::attrs::XattrScope;
 use unaufs::disk::copy::Transfer;
 use unaufs::disk::{Dir, FileType};
+use unaufs::layer::branch::{Branch, Format};
+use unaufs::layer::view::Chain;
 use unaufs::target::place::Placer;
 use unaufs::target::{apply, overlay_diff};
-use unaufs::layer::view::Chain;
 
 const LAYERS: usize = 4;
 const NAMES: [&str; 3] = ["a", "b", "c"];

@@ -145,7 +145,7 @@ cases! {
     C02 content: |b| config(b, serde_json::json!({"Driver": "devicemapper"})) => |b| config(b, serde_json::json!({"Driver": ""}));
     C03 content: |b| config(b, serde_json::json!({"State": {"Running": true}})) => |b| config(b, serde_json::json!({"State": {"Paused": true}}));
     C04 content: |b| b.remove(&format!("aufs/diff/{RW}")) => |b| b.remove(&format!("aufs/diff/{RW}/data"));
-    C05 content: |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n{BASE}\n"))
+    C05 content: |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n"))
         => |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n\n{TOP}\n{BASE}"));
     D01 content: |b| b.remove(&format!("aufs/diff/{BASE}")) => |b| b.remove(&format!("aufs/diff/{BASE}/etc"));
     D02 content: |b| fs::remove_file(record(b, 0).join("tar-split.json.gz")).expect("gone") => sound;
@@ -160,6 +160,8 @@ cases! {
     D10 content: |b| b.write("image/aufs/repositories.json", "{") => |b| b.write("image/aufs/repositories.json", "{}");
     D11 content: |b| b.mkdir("buildkit") => |b| b.write("buildkit", "a file");
     D12 content: |b| b.mkdir(&format!("vfs/dir/{NONE}")) => |b| b.mkdir("vfs/dir");
+    D13 content: |b| b.write(&format!("aufs/mnt/{RW}/data/x"), "x") => |b| b.mkdir(&format!("aufs/mnt/{RW}"));
+    D14 content: |b| fs::write(record(b, 1).join("diff"), "").expect("a file") => sound;
     G01 graph: |b| b.write(&format!("graph/{}/json", graph::id(9)), "{") => sound;
     G02 graph: |b| graph::image(&b.root, 8, None, 5) => |b| graph::image(&b.root, 8, None, 6);
     G03 graph: |b| graph::tags(&b.root, "Upper/case", "1", 9) => |b| graph::tags(&b.root, "lower/case", "1", 9);
@@ -172,8 +174,11 @@ cases! {
     };
     G06 graph: |b| {
         b.remove(&format!("graph/{}/tar-data.json.gz", graph::id(9)));
+        file(b, &graph::id(9), "größe", "content");
+    } => |b| {
+        b.remove(&format!("graph/{}/tar-data.json.gz", graph::id(9)));
         file(b, &graph::id(9), "file", "content");
-    } => sound;
+    };
     G07 graph: |b| b.write(&format!("graph/{}/layersize", graph::id(1)), "-1") => |b| b.write(&format!("graph/{}/layersize", graph::id(1)), "77");
     G08 graph: |b| converted(b, true) => |b| converted(b, false);
     G09 graph: |b| graph::container(&b.root, 0xd, "web", "") => |b| graph::container(&b.root, 0xd, "db", "");
@@ -199,6 +204,8 @@ cases! {
     H17 content: |b| b.dockerd("1.11.2") => |b| b.dockerd("1.12.0");
     H18 content: |b| { b.options["to"] = "vfs".into(); mounts(b, "rw,nodev,noexec", "rw"); }
         => |b| { b.options["to"] = "vfs".into(); mounts(b, "rw,nosuid", "rw"); };
+    H19 content: |b| b.machine("proc/self/mountinfo", "25 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/,upperdir=/u,workdir=/w\n")
+        => |b| b.machine("proc/self/mountinfo", "25 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/,redirect_dir=on\n");
     L01 content: |b| file(b, BASE, ".wh..wh.plnk/12.34", "") => |b| file(b, BASE, "wh..wh.plnk/12.34", "");
     L02 content: |b| file(b, TOP, ".wh..wh..opq", "") => |b| file(b, TOP, "usr/.wh..wh..opq", "");
     L03 content: |b| device(b, 0, 0) => |b| device(b, 1, 3);
@@ -235,4 +242,6 @@ cases! {
     T07 content: |b| b.mkdir("overlay2.temp") => |b| b.mkdir("overlay2.tar");
     T08 content: |b| b.options["mode"] = "clone".into() => |b| b.options["mode"] = "copy".into();
     T09 content: |b| b.root_on_tmpfs() => sound;
+    T10 content: |b| config(b, serde_json::json!({"Driver": "overlayfs"})) => |b| config(b, serde_json::json!({"Driver": "zfs"}));
+    T11 content: |b| b.write("devicemapper/metadata", "x") => |b| b.mkdir("devicemapper");
 }

@@ -76,11 +76,16 @@ pub fn seen(root: &Path, target: &str, cast: &Cast) -> View {
         "btrfs" => return disk::read(&home.join("subvolumes").join(id)),
         "overlay" if home.join(id).join("root").exists() => return disk::read(&home.join(id).join("root")),
         "overlay" => format!("{}/root", read(&format!("{id}/lower-id"))),
-        _ if cast.lowers.is_empty() => return disk::read(&home.join(id).join("diff")),
+        // overlayfs wants two lower directories, and hides the marks of a base layer too
+        _ if cast.lowers.is_empty() => {
+            let empty = place().join("empty");
+            std::fs::create_dir_all(&empty).expect("a folder");
+            empty.to_str().expect("UTF-8").to_owned()
+        }
         _ => read(&format!("{id}/lower")),
     };
     let upper = if target == "overlay" { "upper" } else { "diff" };
-    let options = if cast.writable {
+    let options = if cast.writable && !cast.lowers.is_empty() {
         format!("index=off,lowerdir={lower},upperdir={id}/{upper},workdir={id}/work")
     } else {
         format!("ro,lowerdir={id}/{upper}:{lower}")
@@ -91,7 +96,10 @@ pub fn seen(root: &Path, target: &str, cast: &Cast) -> View {
 fn overlaid(home: &Path, options: &str, look: impl FnOnce(&Path) -> View) -> View {
     let at = place().join("merged");
     std::fs::create_dir_all(&at).expect("a mount point");
-    sh(Command::new("mount").current_dir(home).args(["-t", "overlay", "-o", options, "overlay"]).arg(&at));
+    // with mount(2), as Docker does it: the newer calls, which util-linux 2.41 takes, refuse a long list of relative lowerdirs
+    let mut mount = Command::new("mount");
+    mount.current_dir(home).env("LIBMOUNT_FORCE_MOUNT2", "always").args(["-t", "overlay", "-o", options, "overlay"]);
+    sh(mount.arg(&at));
     let out = look(&at);
     sh(Command::new("umount").arg(&at));
     out
@@ -148,7 +156,9 @@ pub fn conform_in(layers: &[Layer], containers: Containers, modes: &[&str]) {
         std::fs::create_dir(&root).expect("a root");
         let casts = store::write(layers, &root, containers);
         for target in fs.targets() {
-            for mode in modes {
+            // the short run copies on one target of each disk
+            let all = needs::long() || matches!(*target, "overlay2" | "btrfs");
+            for mode in &modes[..if all { modes.len() } else { 1 }] {
                 wrong.extend(round_trip(&root, &casts, target, mode));
             }
         }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// So many exchanges in all, each of which puts a symlink where a folder or file was, or back.
-const SWAPS: u64 = 10_000;
-/// At least so many rounds of migrate, rollback, migrate, cleanup.
-const ROUNDS: usize = 3;
+/// So many exchanges in all, each of which puts a symlink where a folder or file was, or back; and at least so many rounds of migrate,
+/// rollback, migrate, cleanup.
+const LONG: (u64, usize) = (10_000, 3);
+const SHORT: (u64, usize) = (2_000, 1);
 
 /// A place in ROOT, and the link that it changes places with.
 struct Pair {
@@ -111,9 +111,10 @@ fn symlinks_that_come_and_go() {
         return;
     }
     let swaps = AtomicU64::new(0);
+    let (wanted, rounds) = if needs::long() { LONG } else { SHORT };
     let began = Instant::now();
     let (mut round, mut worked) = (0, 0);
-    while round < ROUNDS || swaps.load(Ordering::Relaxed) < SWAPS {
+    while round < rounds || swaps.load(Ordering::Relaxed) < wanted {
         assert!(
             began.elapsed() < Duration::from_secs(500),
             "{} swaps in {round} rounds",
@@ -136,13 +137,20 @@ fn symlinks_that_come_and_go() {
             });
             settle(&pairs);
             w.unharmed(&format!("round {round}, {verb:?}"));
-            // what the exchanges kept from ending is ended in peace
+            // what the exchanges kept from ending is ended in peace; what they led away may be missing, and then stays behind
             if verb[0] != "cleanup" {
-                w.run(verb);
+                let mut ran = w.run(verb);
+                // the exchanges changed a layer after its plan was made: the way out that this names works
+                if ran.code == 13 {
+                    w.run(&["rollback", "--yes", "--drop-new"]).exits(0);
+                    ran = w.run(verb);
+                }
+                assert!(matches!(ran.code, 0 | 3), "round {round}, {verb:?}, in peace: {ran:?}");
             }
         }
         round += 1;
     }
+    assert!(worked > 0, "no verb went through while places were exchanged");
     eprintln!(
         "{} exchanges in {round} rounds; {worked} of {} verbs went through",
         swaps.load(Ordering::Relaxed),

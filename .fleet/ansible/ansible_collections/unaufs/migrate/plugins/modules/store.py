@@ -8,14 +8,14 @@ __metaclass__ = type
 
 DOCUMENTATION = r"""
 module: store
-short_description: Plan, migrate, verify, roll back or clean up a dead Docker aufs store
+short_description: Plan, migrate, verify, roll back or clean up a Docker aufs store
 description:
-  - Runs C(unaufs --json), without a shell, and tells what it did.
-  - Docker must be stopped for I(state=migrated) and I(state=rolled_back). The role C(unaufs.migrate.migrate) does that.
-  - A host without an aufs store is left alone, and is no failure.
+  - Runs C(unaufs --json), without a shell, and returns what it said.
+  - Docker must be stopped for O(state=migrated) and O(state=rolled_back). The role P(unaufs.migrate.unaufs#role) does that.
+  - A host without an aufs store is left alone, and is not a failure.
 attributes:
   check_mode:
-    description: Nothing is changed; for I(state=migrated) it is C(unaufs plan), and a blocker fails as it would without check mode.
+    description: Nothing is changed; what would block a migration fails with the exit code that the migration would have.
     support: full
   diff_mode:
     description: Driver, state and counts, before and after.
@@ -27,26 +27,27 @@ attributes:
 options:
   state:
     description:
-      - C(planned) looks and never changes anything.
-      - C(prepared) builds the image layers while Docker may run.
-      - C(migrated) does all of it; after a crash it goes on.
-      - C(verified) compares the new store with the old one.
-      - C(rolled_back) puts the old store back.
-      - C(cleaned) deletes the old store. There is no way back after it.
+      - V(inspected) says where the migration is, and never fails because of that.
+      - V(planned) plans and never changes anything.
+      - V(prepared) builds the image layers while Docker may run.
+      - V(migrated) does all of it, and continues a migration that was interrupted.
+      - V(verified) compares the new store with the old one.
+      - V(rolled_back) puts the old store back.
+      - V(cleaned) verifies, then deletes the old store. There is no way back afterwards.
     type: str
-    choices: [planned, prepared, migrated, verified, rolled_back, cleaned]
+    choices: [inspected, planned, prepared, migrated, verified, rolled_back, cleaned]
     required: true
   root:
     description: Docker's data root.
     type: path
     default: /var/lib/docker
   to:
-    description: The driver to move to.
+    description: The driver to migrate to.
     type: str
     choices: [overlay2, overlay, vfs, btrfs]
     default: overlay2
   mode:
-    description: How layers get there.
+    description: How to transfer layers.
     type: str
     choices: [auto, link, clone, copy]
     default: auto
@@ -61,24 +62,28 @@ options:
     elements: str
     default: []
   allow:
-    description: Checks that shall not block, for example C(D02).
+    description: Blocking checks to treat as warnings, for example V(D02).
     type: list
     elements: str
     default: []
   docker_config:
-    description: Docker's configuration, where it is not C(/etc/docker/daemon.json).
+    description: Docker's configuration, if it isn't C(/etc/docker/daemon.json).
     type: path
   verify:
-    description: What is compared before the switch, and by I(state=verified).
+    description: What is compared before the switch, and by O(state=verified).
     type: str
     choices: [none, fast, full]
     default: fast
   keep_going:
-    description: Leave out what fails while running, and go on.
+    description: Leave out what fails while running.
     type: bool
     default: false
   drop_new:
-    description: For I(state=rolled_back), delete the new store instead of keeping it aside.
+    description: For O(state=rolled_back), delete the new store instead of keeping it aside.
+    type: bool
+    default: false
+  assume_stopped:
+    description: In check mode, plan as if Docker were stopped. For playbooks that stop it first.
     type: bool
     default: false
   jobs:
@@ -106,12 +111,29 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: Where the migration stands, C(none) if there is none.
+  description: Where the migration is, V(none) if there is none.
+  type: str
+  returned: always
+reason:
+  description: The state in one sentence.
   type: str
   returned: always
 work:
   description: Is there something to migrate?
   type: bool
+  returned: always
+docker_may_start:
+  description: V(false) while a switch or a rollback is under way.
+  type: bool
+  returned: always
+driver:
+  description: The driver that the migration leads to.
+  type: str
+  returned: always
+next:
+  description: The commands that unaufs advises to run next.
+  type: list
+  elements: str
   returned: always
 exit_code:
   description: The exit code of unaufs.
@@ -119,6 +141,16 @@ exit_code:
   returned: always
 blockers:
   description: What keeps a migration from starting, as C(ID subject - message).
+  type: list
+  elements: str
+  returned: when a plan was made
+images:
+  description: The ids of the images that move.
+  type: list
+  elements: str
+  returned: when a plan was made
+containers:
+  description: The ids of the containers that move, without those that Docker removes when it starts (C(--rm)).
   type: list
   elements: str
   returned: when a plan was made
@@ -130,11 +162,7 @@ left_behind:
   description: What does not move, and why.
   type: list
   elements: str
-  returned: when a plan was made, or a migration was
-next:
-  description: What unaufs advises to do next.
-  type: str
-  returned: always
+  returned: when a plan or a migration was made
 """
 
 import json
@@ -142,9 +170,12 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-# DESIGN: exit codes of unaufs
-PARTIAL, BLOCKED, WORK, DIFFERENCE, NO_STORE = 3, 4, 5, 6, 10
-IN_FORCE = ("switched", "cleaned")
+# exit codes of unaufs
+PARTIAL = 3
+NO_STORE = 10
+BUSY = 11
+# these checks are about a Docker that is running now, not about the store
+WHILE_DOCKER_RUNS = ("H01", "H02", "H10")
 
 
 class Store(object):
@@ -152,26 +183,59 @@ class Store(object):
 
     def __init__(self, module):
         self.module, self.p = module, module.params
-        self.result = dict(changed=False, work=False, exit_code=0)
+        self.result = dict(changed=False, state="none", work=False, docker_may_start=True, driver=None, reason="", next=[], exit_code=0)
+        self.old_driver = None
+
+    # --- the program
 
     def unaufs(self, *args):
-        """The exit code and the JSON document of a verb."""
+        """The exit code and the JSON document of a command."""
         command = [self.p["executable"], "--json", "--progress", "none", "--root", self.p["root"]]
         if self.p["jobs"]:
             command += ["--jobs", str(self.p["jobs"])]
         code, out, err = self.module.run_command(command + list(args))
+        self.result["exit_code"] = code
         try:
             document = json.loads(out)
         except ValueError:
-            self.module.fail_json(msg="unaufs %s did not answer in JSON (exit code %d)" % (args[0], code), stdout=out, stderr=err, **self.result)
-        self.result["exit_code"] = code
+            document = None
+        if not isinstance(document, dict):
+            self.fail("unaufs %s printed no JSON object (exit code %d)" % (args[0], code), stdout=out, stderr=err)
         return code, document
 
-    def fail(self, document, what):
-        words = [document.get(k) for k in ("cause", "message") if document.get(k)][:1]
-        words += ["do: " + document["fix"]] if document.get("fix") else []
-        words += ["lost: " + document["lost"]] if document.get("lost") else []
-        self.module.fail_json(msg="%s: %s" % (what, "; ".join(words) or "exit code %d" % self.result["exit_code"]), **self.result)
+    def fail(self, message, **more):
+        self.result["changed"] = False
+        self.module.fail_json(msg=message, **dict(self.result, **more))
+
+    def failed(self, command, document):
+        words = [document[k] for k in ("message", "cause") if document.get(k)]
+        words += ["do: %s" % document["fix"]] if document.get("fix") else []
+        words += ["lost: %s" % document["lost"]] if document.get("lost") else []
+        self.fail("unaufs %s failed (exit code %d): %s" % (command, self.result["exit_code"], "; ".join(words)))
+
+    def status(self):
+        """Where the migration is."""
+        if not os.path.isdir(self.p["root"]):
+            self.result["reason"] = "%s does not exist" % self.p["root"]
+            return "none"
+        code, document = self.unaufs("status")
+        if code == NO_STORE:
+            self.result.update(exit_code=0, reason="%s has no aufs store" % self.p["root"])
+            return "none"
+        if code:
+            self.failed("status", document)
+        state = document["state"]
+        self.old_driver = document["store"] or "aufs"
+        self.result.update(
+            state=state,
+            # `undone`: whoever asks for a migration after a rollback wants it
+            work=document["work"] or (state == "undone" and document["store"] is not None),
+            docker_may_start=document["docker_may_start"],
+            driver=document["driver"],
+            reason=document["reason"],
+            next=[n["command"] for n in document["next"]],
+        )
+        return state
 
     def what(self):
         """What to plan, as options."""
@@ -183,36 +247,31 @@ class Store(object):
             args += ["--docker-config", self.p["docker_config"]]
         return args
 
-    def status(self):
-        if not os.path.isdir(self.p["root"]):
-            self.result.update(state="none", next="")
-            return None
-        code, document = self.unaufs("status")
-        if code:
-            self.fail(document, "status")
-        self.result.update(state=document["state"] or "none", next=document["next"])
-        self.driver = document["driver"]
-        return document["state"]
-
     def plan(self):
-        """Plans; False if there is nothing to migrate."""
+        """Plans; False if there is nothing to migrate. A running Docker is no blocker of a plan."""
         code, document = self.unaufs("plan", "--detailed-exitcode", *self.what())
-        if code == NO_STORE:
+        if code == NO_STORE or "checks" not in document:
+            self.result["work"] = False
+            if code not in (0, NO_STORE):
+                self.failed("plan", document)
             self.result["exit_code"] = 0
             return False
-        if code not in (0, BLOCKED, WORK):
-            self.fail(document, "plan")
-        # a running Docker, its mounts, and a root that is read-only for now do not make `plan` of no use
-        soft = ("H01", "H10") + (("H02",) if document["docker"]["running"] else ())
+        running = document["docker"]["running"]
+        soft = WHILE_DOCKER_RUNS if running else ("H10",)
         hard = [c for c in document["checks"] if c["level"] == "block" and c["id"] not in soft]
         self.result.update(
             work=code != 0,
             blockers=["%s %s - %s" % (c["id"], c["subject"].get("name") or c["subject"].get("id", ""), c["message"]) for c in hard],
             summary=document["summary"],
-            left_behind=["%s %s %s - %s" % (x["kind"], x["id"][:19], x["name"], x["reason"]) for x in document["left_behind"]],
+            images=[i["id"] for i in document["images"]],
+            containers=[c["id"] for c in document["containers"] if not c.get("auto_remove")],
+            left_behind=left_behind(document),
+            exit_code=code if hard else 0,
         )
-        self.result["exit_code"] = 0 if code == WORK else code
-        return True
+        if running and self.module.check_mode and self.p["state"] == "migrated" and not self.p["assume_stopped"]:
+            self.result["exit_code"] = BUSY
+            self.fail("unaufs migrate would fail (exit code %d): Docker runs on %s" % (BUSY, self.p["root"]))
+        return self.result["work"]
 
     def differ(self, before, after):
         counts = dict(self.result.get("summary") or {})
@@ -223,30 +282,41 @@ class Store(object):
 
     # --- the states
 
+    def inspected(self):
+        self.status()
+
     def planned(self):
-        if self.status() not in IN_FORCE:
+        state = self.status()
+        if state == "undoing":
+            self.way_on()
+        # the old store is in its place until the switch begins
+        if self.result["work"] and state != "switching":
             self.plan()
+
+    def way_on(self):
+        """A rollback was begun on purpose: it is not for a playbook to turn it round."""
+        self.fail("%s Run: %s" % (self.result["reason"], " or: ".join(self.result["next"]) or "unaufs rollback"))
 
     def migrate(self, done, *more):
         state = self.status()
-        if state in IN_FORCE or (state == "building" and done == "prepared" and self.module.check_mode):
+        if state == "undoing":
+            self.way_on()
+        if not self.result["work"] or (state != "switching" and not self.plan()):
             return
-        if state in (None, "undone"):
-            if not self.plan():
-                return
-            if self.result["blockers"]:
-                self.module.fail_json(msg="blocked, nothing was changed: " + "; ".join(self.result["blockers"]), **self.result)
-        self.result.update(changed=True, work=True)
-        self.differ(dict(driver="aufs", state=state or "none"), dict(driver=self.p["to"] if done == "switched" else "aufs", state=done))
+        if self.result.get("blockers"):
+            self.fail("blocked (exit code %d), nothing was changed: %s" % (self.result["exit_code"], "; ".join(self.result["blockers"])))
+        self.result["changed"] = True
+        after = done == "switched"
+        self.differ(dict(driver=self.old_driver, state=state), dict(driver=self.p["to"] if after else self.old_driver, state=done))
         if self.module.check_mode:
+            self.result["driver"] = self.p["to"]
             return
         args = ["--yes", "--verify", self.p["verify"]] + (["--keep-going"] if self.p["keep_going"] else [])
         code, document = self.unaufs("migrate", *(self.what() + args + list(more)))
         if code not in (0, PARTIAL):
-            self.fail(document, "migrate")
-        self.result["left_behind"] = ["%s %s %s - %s" % (x["kind"], x["id"][:19], x["name"], x["reason"]) for x in document.get("left_behind", [])]
-        self.result["changed"] = done == "switched" or document.get("built", 0) > 0
-        self.result["work"] = False
+            self.failed("migrate", document)
+        self.result["left_behind"] = left_behind(document)
+        self.result["changed"] = after or document.get("built", 0) > 0
         self.status_after(code)
 
     def status_after(self, code):
@@ -264,47 +334,55 @@ class Store(object):
         if state not in ("built", "verified", "switched") or self.module.check_mode:
             return
         code, document = self.unaufs("verify", "--level", "fast" if self.p["verify"] == "none" else self.p["verify"])
-        if code == DIFFERENCE:
-            first = (document.get("differences") or ["?"])[0]
-            self.module.fail_json(msg="the new store differs from the old one, first: %s" % (first,), **self.result)
         if code:
-            self.fail(document, "verify")
+            self.failed("verify", document)
 
     def rolled_back(self):
         state = self.status()
-        if state in (None, "undone"):
+        if state in ("none", "undone"):
             return
         if state == "cleaned":
-            self.module.fail_json(msg="the old store was deleted: there is no way back", **self.result)
+            self.fail("the old store was deleted: there is no way back")
         self.result["changed"] = True
-        self.differ(dict(driver=self.driver, state=state), dict(driver="aufs", state="undone"))
+        self.differ(dict(driver=self.result["driver"], state=state), dict(driver=self.old_driver, state="undone"))
         if self.module.check_mode:
             return
         code, document = self.unaufs("rollback", "--yes", *(["--drop-new"] if self.p["drop_new"] else []))
         if code:
-            self.fail(document, "rollback")
+            self.failed("rollback", document)
         self.status_after(code)
 
     def cleaned(self):
         state = self.status()
-        # `next` is empty, unless the deletion was interrupted
-        if state in (None, "undone") or (state == "cleaned" and not self.result["next"]):
+        interrupted = any("cleanup" in command.split() for command in self.result["next"])
+        if state in ("none", "undone") or (state == "cleaned" and not interrupted):
             return
+        if state not in ("switched", "cleaned"):
+            self.fail("%s There is nothing to clean up yet." % self.result["reason"])
         self.result["changed"] = True
-        self.differ(dict(driver=self.driver, state=state), dict(driver=self.driver, state="cleaned"))
+        self.differ(dict(driver=self.result["driver"], state=state), dict(driver=self.result["driver"], state="cleaned"))
         if self.module.check_mode:
             return
+        # it verifies before it deletes anything
         code, document = self.unaufs("cleanup", "--yes")
         if code:
-            self.fail(document, "cleanup")
+            self.failed("cleanup", document)
         self.status_after(code)
+
+
+def left_behind(document):
+    return ["%s %s %s - %s" % (x["kind"], x["id"][:19], x["name"], x["reason"]) for x in document.get("left_behind") or []]
 
 
 def main():
     text = dict(type="list", elements="str", default=[])
     module = AnsibleModule(
         argument_spec=dict(
-            state=dict(type="str", required=True, choices=["planned", "prepared", "migrated", "verified", "rolled_back", "cleaned"]),
+            state=dict(
+                type="str",
+                required=True,
+                choices=["inspected", "planned", "prepared", "migrated", "verified", "rolled_back", "cleaned"],
+            ),
             root=dict(type="path", default="/var/lib/docker"),
             to=dict(type="str", default="overlay2", choices=["overlay2", "overlay", "vfs", "btrfs"]),
             mode=dict(type="str", default="auto", choices=["auto", "link", "clone", "copy"]),
@@ -315,6 +393,7 @@ def main():
             verify=dict(type="str", default="fast", choices=["none", "fast", "full"]),
             keep_going=dict(type="bool", default=False),
             drop_new=dict(type="bool", default=False),
+            assume_stopped=dict(type="bool", default=False),
             jobs=dict(type="int"),
             executable=dict(type="path", default="unaufs"),
         ),

@@ -1,0 +1,401 @@
+//! Each entry of the tar against the tree.
+
+use super::index::{Index, Mark};
+use super::{Found, Kept, Layer};
+use crate::disk::attrs::OVERLAY_PREFIX;
+use crate::disk::{Dir, FileType, Meta, join, split};
+use crate::error::{Error, Result};
+use crate::layer::view::Chain;
+use crate::tar::split::{Header, Kind, clean};
+use crate::tar::viewtar::plain_capability;
+use crate::text;
+use rustix::io::Errno;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// Starts the name of a marker, in every OCI layer.
+const WHITEOUT: &[u8] = b".wh.";
+/// Marks an opaque directory.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Starts the names that aufs keeps for itself at a layer's root.
+const INTERNAL: &[u8] = b".wh..wh.";
+/// The one attribute that Docker's own layer tars carry: a file has it only if its header does.
+const CAPABILITY: &[u8] = b"security.capability";
+/// As many symlinks as the kernel follows for one name.
+const MAX_LINKS: usize = 40;
+/// Docker takes a later time for one that no system knows, and sets 1970 instead.
+const LAST_TIME: i64 = i64::MAX / 1_000_000_000;
+
+/// Is this a name that aufs keeps for itself? Docker may or may not have unpacked it, and nothing shows it.
+pub fn internal(path: &[u8]) -> bool {
+    path.starts_with(INTERNAL) && path != OPAQUE
+}
+
+/// What is known of a layer when its tar has been read.
+pub struct Known {
+    /// What the tar accounts for.
+    pub index: Index,
+    /// Inodes that are several files in the tar.
+    pub shared: HashSet<u64>,
+    /// What the tar says of the root, if it does.
+    pub root: Option<Header>,
+}
+
+/// Reads the entries one by one.
+pub struct Entries<'a> {
+    layer: &'a Layer<'a>,
+    found: &'a Found,
+    at: Cursor<'a>,
+    other: Cursor<'a>,
+    below: Option<Below<'a>>,
+    index: Index,
+    /// Inodes of entries that are no hard links, of those that have several names.
+    inodes: Vec<u64>,
+    /// Files with several names that do not fit the first of their headers: a later one decides.
+    unfit: HashMap<u64, (Vec<u8>, String)>,
+    /// The directory of the last entry.
+    above: Vec<u8>,
+    root: Option<Header>,
+    /// Entries so far.
+    pub names: u64,
+}
+
+impl<'a> Entries<'a> {
+    /// None was read yet.
+    pub fn new(layer: &'a Layer<'a>, found: &'a Found) -> Entries<'a> {
+        let below = match layer.kept {
+            Kept::Stacked(chain) => Some(Below { chain, last: None }),
+            _ => None,
+        };
+        let (at, other) = (Cursor::new(layer.tree), Cursor::new(layer.tree));
+        let (index, inodes, unfit, above) = Default::default();
+        Entries { layer, found, at, other, below, index, inodes, unfit, above, root: None, names: 0 }
+    }
+
+    /// One entry.
+    pub fn entry(&mut self, header: Header) -> Result<()> {
+        self.names += 1;
+        let cleaned = clean(&header.name);
+        let path = cleaned.strip_prefix(b"/").unwrap_or(&cleaned);
+        if path.is_empty() || path == b"." {
+            self.root = Some(header);
+            return Ok(());
+        }
+        // no Docker unpacks a layer that leaves its directory
+        if path == b".." || path.starts_with(b"../") || path.contains(&0) {
+            return Err(Error::corrupt(format!("\"{}\" leads out of the layer", text::bytes(path))));
+        }
+        let (dir, name) = split(path);
+        let literal = matches!(self.layer.kept, Kept::Literal);
+        let odd = dir.split(|c| *c == b'/').any(|part| part.starts_with(WHITEOUT));
+        if internal(path) || (odd && !literal) {
+            return Ok(());
+        }
+        let dir = self.at.locate(dir)?;
+        if dir != self.above {
+            self.note_above(&dir);
+        }
+        match name.strip_prefix(WHITEOUT) {
+            Some(_) if literal => self.literal_marker(&dir, name),
+            Some(rest) => self.marker(&dir, name, rest),
+            None => self.object(&dir, name, &header),
+        }
+    }
+
+    /// Everything was read.
+    pub fn finish(mut self) -> Result<Known> {
+        for (_, (path, what)) in std::mem::take(&mut self.unfit) {
+            self.found.add(path, what);
+        }
+        self.index.seal();
+        self.inodes.sort_unstable();
+        let shared = self.inodes.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+        Ok(Known { index: self.index, shared, root: self.root })
+    }
+
+    fn note_above(&mut self, dir: &[u8]) {
+        let mut end = dir.len();
+        while end > 0 {
+            let path = &dir[..end];
+            // the directories of the last entry are noted
+            if self.above.starts_with(path) && (self.above.len() == end || self.above[end] == b'/') {
+                break;
+            }
+            self.index.add(Mark::Above, path);
+            end = split(path).0.len();
+        }
+        self.above = dir.to_vec();
+    }
+
+    /// aufs has a marker as a file of its name. Only the name means anything.
+    fn literal_marker(&mut self, dir: &[u8], name: &[u8]) -> Result<()> {
+        self.index.add(Mark::Entry, &join(dir, name));
+        if self.at.stat(dir, name)?.is_none() {
+            match name.strip_prefix(WHITEOUT) {
+                _ if name == OPAQUE => self.found.add(dir.to_vec(), OPAQUE_LOST),
+                Some(hidden) => self.found.add(join(dir, hidden), WHITEOUT_LOST),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn marker(&mut self, dir: &[u8], name: &[u8], rest: &[u8]) -> Result<()> {
+        if name == OPAQUE {
+            self.index.add(Mark::Opaque, dir);
+            return Ok(());
+        }
+        // these name nothing (FORMATS 11.9)
+        if rest.starts_with(WHITEOUT) || matches!(rest, b"" | b"." | b"..") {
+            return Ok(());
+        }
+        let hidden = join(dir, rest);
+        self.index.add(Mark::White, &hidden);
+        // a tree that holds everything shows by itself what is hidden
+        let Some(below) = &mut self.below else { return Ok(()) };
+        // what stands in its place has to be an entry itself; a whiteout is needed only where there is something to hide
+        if self.at.stat(dir, rest)?.is_none() && below.shows(dir, rest)? {
+            self.found.add(hidden, WHITEOUT_LOST);
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, dir: &[u8], name: &[u8], header: &Header) -> Result<()> {
+        let path = join(dir, name);
+        self.index.add(Mark::Entry, &path);
+        let Some(meta) = self.at.stat(dir, name)? else {
+            if !(self.layer.kept.overlay() && header.kind == Kind::CharDevice && header.device == (0, 0)) {
+                self.found.add(path, "missing: the layer's tar has it");
+            }
+            return Ok(());
+        };
+        if header.kind == Kind::HardLink {
+            return self.hard_link(dir, name, path, &meta, header);
+        }
+        let what = self.unlike(dir, name, header, &meta)?;
+        if meta.nlink > 1 && !meta.is_dir() {
+            self.inodes.push(meta.ino);
+        }
+        match what {
+            // hard links of it follow, and Docker sets the attributes of each one that it unpacks
+            Some(what) if meta.nlink > 1 && !meta.is_dir() => drop(self.unfit.insert(meta.ino, (path, what))),
+            Some(what) => self.found.add(path, what),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, dir: &[u8], name: &[u8], path: Vec<u8>, meta: &Meta, header: &Header) -> Result<()> {
+        let target = clean(&header.link);
+        let (folder, base) = split(target.strip_prefix(b"/").unwrap_or(&target));
+        let folder = self.other.locate(folder)?;
+        let first =
+            if base.is_empty() || matches!(base, b"." | b"..") { None } else { self.other.stat(&folder, base)? };
+        match first {
+            Some(first) if (first.dev, first.ino) == (meta.dev, meta.ino) => {
+                if self.unfit.contains_key(&meta.ino) && self.attributes(dir, name, header, meta)?.is_none() {
+                    self.unfit.remove(&meta.ino);
+                }
+            }
+            _ => {
+                let what = format!("is not one file with /{}, as the layer's tar says", text::bytes(&header.link));
+                self.found.add(path, what);
+            }
+        }
+        Ok(())
+    }
+
+    /// How an entry and what stands in its place differ.
+    fn unlike(&mut self, dir: &[u8], name: &[u8], header: &Header, meta: &Meta) -> Result<Option<String>> {
+        let (kind, wanted) = match header.kind {
+            Kind::File | Kind::HardLink => (FileType::RegularFile, "a regular file"),
+            Kind::Symlink => (FileType::Symlink, "a symlink"),
+            Kind::CharDevice => (FileType::CharacterDevice, "a character device"),
+            Kind::BlockDevice => (FileType::BlockDevice, "a block device"),
+            Kind::Directory => (FileType::Directory, "a directory"),
+            Kind::Fifo => (FileType::Fifo, "a named pipe"),
+        };
+        if meta.kind != kind {
+            return Ok(Some(format!("is a {:?}, the layer's tar has {wanted}", meta.kind)));
+        }
+        let mut out = Vec::new();
+        if kind == FileType::RegularFile && meta.size != header.size {
+            out.push(format!("size {}, the layer's tar says {}", meta.size, header.size));
+        }
+        if kind == FileType::Symlink {
+            let to = self.at.dir(dir)?.map(|d| d.read_link(name)).transpose()?.unwrap_or_default();
+            if to != header.link {
+                let (is, was) = (text::bytes(&to), text::bytes(&header.link));
+                out.push(format!("points to \"{is}\", the layer's tar says \"{was}\""));
+            }
+        }
+        let (major, minor) = header.device;
+        let devices = matches!(header.kind, Kind::CharDevice | Kind::BlockDevice);
+        if devices && meta.rdev != rustix::fs::makedev(major, minor) {
+            out.push(format!("device number {:#x}, the layer's tar says {major}:{minor}", meta.rdev));
+        }
+        out.extend(self.attributes(dir, name, header, meta)?);
+        Ok(if out.is_empty() { None } else { Some(out.join("; ")) })
+    }
+
+    /// Mode, owner, time and extended attributes.
+    fn attributes(&mut self, dir: &[u8], name: &[u8], header: &Header, meta: &Meta) -> Result<Option<String>> {
+        let mut out = Vec::new();
+        if meta.kind != FileType::Symlink && meta.mode != header.mode {
+            out.push(format!("mode {:04o}, the layer's tar says {:04o}", meta.mode, header.mode));
+        }
+        let shift = self.layer.owners;
+        let (uid, gid) = (header.uid.wrapping_add(shift.uid), header.gid.wrapping_add(shift.gid));
+        if (meta.uid, meta.gid) != (uid, gid) {
+            out.push(format!("owner {}:{}, the layer's tar says {uid}:{gid}", meta.uid, meta.gid));
+        }
+        // Docker sets 1970 for times that it takes for none (pkg/system/chtimes.go)
+        let unset = !(0..=LAST_TIME).contains(&header.mtime) && meta.mtime.0 == 0;
+        if meta.mtime.0 != header.mtime && !unset {
+            out.push(format!("modified {}, the layer's tar says {}", meta.mtime.0, header.mtime));
+        }
+        out.extend(self.xattrs(dir, name, header, meta)?);
+        Ok(if out.is_empty() { None } else { Some(out.join("; ")) })
+    }
+
+    fn xattrs(&mut self, dir: &[u8], name: &[u8], header: &Header, meta: &Meta) -> Result<Option<String>> {
+        // a capability has an effect only on what can be executed
+        let may_have = meta.is_file() && meta.mode & 0o111 != 0;
+        if !may_have && header.xattrs.is_empty() {
+            return Ok(None);
+        }
+        let Some(at) = self.at.dir(dir)? else { return Ok(None) };
+        let is = at.xattrs(name)?;
+        let overlay = self.layer.kept.overlay();
+        let plain = meta.is_file() || meta.is_dir();
+        for (attr, value) in &header.xattrs {
+            let kept = attr == CAPABILITY
+                || (plain && attr.starts_with(b"user."))
+                || (attr.starts_with(b"trusted.") && !(overlay && attr.starts_with(OVERLAY_PREFIX)));
+            let found = is.get(attr).map(|v| if attr == CAPABILITY { plain_capability(v) } else { v.clone() });
+            if kept && found.as_ref() != Some(value) {
+                return Ok(Some(format!("xattr {} is not what the layer's tar says", text::bytes(attr))));
+            }
+        }
+        let has = |n: &[u8]| header.xattrs.iter().any(|(attr, _)| attr == n);
+        if may_have && is.contains_key(CAPABILITY) && !has(CAPABILITY) {
+            return Ok(Some("it has security.capability, the layer's tar has none".to_owned()));
+        }
+        Ok(None)
+    }
+}
+
+/// A name that the layer removes is shown again.
+pub const WHITEOUT_LOST: &str = "its whiteout is missing: the layer removes this name";
+/// What the layer replaces is shown again.
+pub const OPAQUE_LOST: &str = "its opaque mark is missing: the layer replaces this directory";
+
+/// Looks things up in a tree, in the order of a tar: directories on the way stay open.
+struct Cursor<'a> {
+    tree: &'a Dir,
+    /// Each in the one before.
+    open: Vec<(Vec<u8>, Dir)>,
+    /// A directory that was asked for, and where it really is.
+    last: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(tree: &'a Dir) -> Cursor<'a> {
+        Cursor { tree, open: Vec::new(), last: None }
+    }
+
+    fn try_dir(&mut self, path: &[u8]) -> Result<&Dir, Errno> {
+        let holds = |held: &[u8]| path.starts_with(held) && (path.len() == held.len() || path[held.len()] == b'/');
+        while self.open.last().is_some_and(|(held, _)| !holds(held)) {
+            self.open.pop();
+        }
+        let from = self.open.last().map_or(0, |(held, _)| held.len());
+        let rest = path[from..].strip_prefix(b"/").unwrap_or(&path[from..]);
+        if !rest.is_empty() {
+            let next = self.open.last().map_or(self.tree, |(_, d)| d).try_open(rest)?;
+            self.open.push((path.to_vec(), next));
+        }
+        Ok(self.open.last().map_or(self.tree, |(_, d)| d))
+    }
+
+    /// The directory, if it is there.
+    fn dir(&mut self, path: &[u8]) -> Result<Option<&Dir>> {
+        let shown = self.tree.show(path);
+        match self.try_dir(path) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(e) => Err(Error::io(format!("open {shown}"), e)),
+        }
+    }
+
+    fn stat(&mut self, dir: &[u8], name: &[u8]) -> Result<Option<Meta>> {
+        let Some(dir) = self.dir(dir)? else { return Ok(None) };
+        match dir.try_stat(name) {
+            Ok(meta) => Ok(Some(meta)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(None),
+            Err(e) => Err(Error::io(format!("stat {}", dir.show(name)), e)),
+        }
+    }
+
+    /// Where a directory of the tar is in the tree: Docker follows symlinks when it unpacks, inside the layer.
+    fn locate(&mut self, path: &[u8]) -> Result<Vec<u8>> {
+        if let Some((asked, is)) = &self.last
+            && asked == path
+        {
+            return Ok(is.clone());
+        }
+        let is = match self.try_dir(path) {
+            Err(Errno::LOOP | Errno::NOTDIR) => self.follow(path)?.unwrap_or_else(|| path.to_vec()),
+            _ => path.to_vec(),
+        };
+        self.last = Some((path.to_vec(), is.clone()));
+        Ok(is)
+    }
+
+    fn follow(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        let parts = |p: &[u8]| -> Vec<Vec<u8>> {
+            p.split(|c| *c == b'/').filter(|p| !p.is_empty() && *p != b".").map(<[u8]>::to_vec).collect()
+        };
+        let (mut todo, mut at, mut links): (VecDeque<_>, Vec<u8>, _) = (parts(path).into(), Vec::new(), 0);
+        while let Some(part) = todo.pop_front() {
+            if part == b".." {
+                at = split(&at).0.to_vec();
+                continue;
+            }
+            match self.stat(&at, &part)? {
+                Some(m) if m.kind == FileType::Symlink => {
+                    links += 1;
+                    let target = self.dir(&at)?.map(|d| d.read_link(&part)).transpose()?.unwrap_or_default();
+                    if links > MAX_LINKS {
+                        return Ok(None);
+                    }
+                    if target.starts_with(b"/") {
+                        at.clear();
+                    }
+                    parts(&target).into_iter().rev().for_each(|p| todo.push_front(p));
+                }
+                _ => at = join(&at, &part),
+            }
+        }
+        Ok(Some(at))
+    }
+}
+
+/// What the layers below show.
+pub struct Below<'a> {
+    /// The layer and all below.
+    pub chain: &'a Chain,
+    /// The directories merged in the last path asked for, the layer's own left out.
+    pub last: Option<(Vec<u8>, Vec<(u16, Dir)>)>,
+}
+
+impl Below<'_> {
+    fn shows(&mut self, dir: &[u8], name: &[u8]) -> Result<bool> {
+        if self.last.as_ref().is_none_or(|(path, _)| path != dir) {
+            let mut from = self.chain.contributors(&self.chain.root(), dir)?;
+            from.retain(|i| *i != 0);
+            self.last = Some((dir.to_vec(), self.chain.open(&from, dir)?));
+        }
+        let dirs = self.last.as_ref().map(|(_, dirs)| &dirs[..]).unwrap_or_default();
+        self.chain.shows(dirs, name)
+    }
+}

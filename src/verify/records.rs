@@ -1,0 +1,140 @@
+//! Docker's records: `image/<driver>` and the containers' configurations, with modes and owners, and nothing besides.
+
+use super::compare::same_bytes;
+use super::seen::Seen;
+use super::{By, Case, Difference};
+use crate::disk::{Dir, FileType, join};
+use crate::docker::json;
+use crate::error::{Error, Result};
+use crate::plan::PlanFile;
+use crate::store::Content;
+use std::collections::BTreeSet;
+
+/// Said of what the plan does not know.
+pub const EXTRA: &str = "only in the new store";
+
+/// No real file of metadata is longer.
+const LIMIT: u64 = 1 << 30;
+
+/// Compares all of it. Returns how many files.
+pub fn check(case: &Case<'_>, seen: &Seen<'_>) -> Result<u64> {
+    let image = format!("image/{}", case.plan.options.to);
+    let mut n = 0;
+    for f in &case.plan.metadata {
+        n += 1;
+        file(case, &format!("{image}/{}", f.path), Difference::new("metadata", &*f.path, ""), f, seen)?;
+    }
+    let known: BTreeSet<&[u8]> = case.plan.metadata.iter().map(|f| f.path.as_bytes()).collect();
+    let failed = |e| seen.failed(Difference::new("metadata", &*image, "").by(By::Records), e);
+    directory(case, &image, b"", &known, seen).or_else(failed)?;
+    for c in &case.plan.containers {
+        let at = format!("containers/{}", c.id);
+        for f in &c.files {
+            n += 1;
+            file(case, &format!("{at}/{}", f.path), Difference::new("container", c.id.as_str(), ""), f, seen)?;
+        }
+        if case.new.has(&at).unwrap_or(true)
+            && let Err(e) = loads(case.new, c.id.as_str(), case.plan.options.to.name())
+        {
+            let d = Difference::new("container", c.id.as_str(), "Docker can't load it: ").by(By::Records);
+            seen.failed(d, e)?;
+        }
+    }
+    Ok(n)
+}
+
+fn file(case: &Case<'_>, path: &str, d: Difference, f: &PlanFile, seen: &Seen<'_>) -> Result<()> {
+    crate::stop::check()?;
+    let d = d.by(By::Records).at(path);
+    match same(case, path, f) {
+        Ok(None) => Ok(()),
+        Ok(Some(what)) => {
+            seen.note(Difference { what: format!("{path} {what}"), ..d });
+            Ok(())
+        }
+        Err(e) => seen.failed(d, e),
+    }
+}
+
+/// How the new file differs from what the plan wants.
+fn same(case: &Case<'_>, path: &str, f: &PlanFile) -> Result<Option<String>> {
+    let (old, new, driver) = (case.old, case.new, case.plan.options.to.name());
+    let (equal, source) = match &f.content {
+        Content::Same(from) => {
+            let (a, b) = (old.open_file(from)?, new.open_file(path)?);
+            (same_bytes(a, b, || new.show(path.as_bytes()), |_| {})?, Some(from))
+        }
+        // that it fits its layer is what the digest says
+        Content::TarSplitOf(_) => (new.open_file(path).map(|_| true)?, None),
+        Content::Edited(from, _) => (f.content.bytes(old, driver, LIMIT)? == Some(new.read(path, LIMIT)?), Some(from)),
+        Content::Text(_) => (f.content.bytes(old, driver, LIMIT)? == Some(new.read(path, LIMIT)?), None),
+    };
+    if !equal {
+        return Ok(Some("does not hold what it should".to_owned()));
+    }
+    let was = source.map(|from| old.stat_opt(from)).transpose()?.flatten();
+    let (mode, owner) = was.map_or((0o600, None), |m| (m.mode, Some((m.uid, m.gid))));
+    Ok(new.stat_opt(path)?.and_then(|is| unlike((is.mode, (is.uid, is.gid)), mode, owner)))
+}
+
+/// How mode and owner differ.
+pub fn unlike(is: (u32, (u32, u32)), mode: u32, owner: Option<(u32, u32)>) -> Option<String> {
+    if is.0 != mode {
+        return Some(format!("has the mode {:04o}, should have {mode:04o}", is.0));
+    }
+    owner.filter(|o| *o != is.1).map(|(u, g)| format!("belongs to {}:{}, should belong to {u}:{g}", is.1.0, is.1.1))
+}
+
+/// A directory of `image/<driver>`: its mode and owner as in the old store, and no file of which the plan does not know.
+fn directory(case: &Case<'_>, image: &str, below: &[u8], known: &BTreeSet<&[u8]>, seen: &Seen<'_>) -> Result<()> {
+    let at = if below.is_empty() { image.as_bytes().to_vec() } else { join(image.as_bytes(), below) };
+    let Some(dir) = case.new.open_opt(&at)? else { return Ok(()) };
+    let is = dir.meta()?;
+    for old in [image, "image/aufs"] {
+        let old = if below.is_empty() { old.as_bytes().to_vec() } else { join(old.as_bytes(), below) };
+        if let Some(was) = case.old.stat_opt(&old)? {
+            if let Some(what) = unlike((is.mode, (is.uid, is.gid)), was.mode, Some((was.uid, was.gid))) {
+                let id = String::from_utf8_lossy(below).into_owned();
+                seen.note(Difference::new("metadata", id, format!("its directory {what}")).by(By::Records).at(&*at));
+            }
+            break;
+        }
+    }
+    let mut below_it = Vec::new();
+    dir.for_each(|name, kind, _| {
+        let here = if below.is_empty() { name.to_vec() } else { join(below, name) };
+        if kind == FileType::Directory {
+            below_it.push(here);
+        } else if !known.contains(&here[..]) {
+            let id = String::from_utf8_lossy(&here).into_owned();
+            seen.note(Difference::new("metadata", id, EXTRA).by(By::Records).at(join(image.as_bytes(), &here)));
+        }
+        Ok(())
+    })?;
+    drop(dir);
+    below_it.iter().try_for_each(|d| directory(case, image, d, known, seen))
+}
+
+/// Would Docker load the container? The parts of its configuration without which dockerd leaves it out, or that would lead it to another
+/// driver's layers.
+pub fn loads(root: &Dir, id: &str, driver: &str) -> Result<()> {
+    let read = |name: &str| root.read(format!("containers/{id}/{name}"), json::LIMIT);
+    let bytes = read("config.v2.json")?;
+    let top = json::top_level(json::as_text(&bytes)?).map_err(|e| e.on("config.v2.json"))?;
+    let text = |key: &str| top.get(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    let wrong = |what: String| Err(Error::corrupt(format!("config.v2.json {what}")));
+    match (text("ID"), text("Driver")) {
+        (Some(is), _) if is != id => return wrong(format!("has the ID {}", crate::text::text(&is))),
+        (None, _) => return wrong("has no ID".to_owned()),
+        (_, Some(is)) if is != driver => {
+            return wrong(format!("names the driver \"{}\", not {driver}", crate::text::text(&is)));
+        }
+        (_, None) => return wrong("names no driver".to_owned()),
+        _ => {}
+    }
+    if root.has(format!("containers/{id}/hostconfig.json"))? {
+        let bytes = read("hostconfig.json")?;
+        json::top_level(json::as_text(&bytes)?).map_err(|e| e.on("hostconfig.json"))?;
+    }
+    Ok(())
+}
