@@ -148,8 +148,10 @@ fn metadata(plan: &Plan, found: &Found<'_>) -> Cost {
     out += disk.directories(directories.len() as u64 + 9 + parked, names, 64);
     plan.containers.iter().flat_map(|c| &c.files).for_each(|f| out += disk.file(length(&f.content)));
     out += disk.file(journal(plan));
+    // the file of the run holds less than the plan; for a moment there are two of it
+    out += disk.files(2, journal(plan));
     // SQLite's own journal, and small files of the state directory
-    out += disk.files(8, disk.block);
+    out += disk.files(12, disk.block);
     out += disk.file(super::switch::RESERVE);
     out
 }

@@ -154,7 +154,7 @@ pub fn delete(at: &mut Locked, run: &Run, undone_too: bool) -> Result<Cleaned> {
     }
     at.journal.set_state(run.id, State::Cleaned, &now())?;
     if let Some(course) = Course::read(&at.state)? {
-        Course { over: Some(State::Cleaned), ..course }.write(&at.state)?;
+        course.ended(State::Cleaned).write(&at.state)?;
     }
     let mut kept = Kept::default();
     super::guard::clear(&at.state)?;

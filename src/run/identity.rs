@@ -115,6 +115,21 @@ impl Course {
         }
     }
 
+    /// As it is once the run is over: short, for a disk that may be full.
+    pub fn ended(self, over: State) -> Course {
+        Course {
+            over: Some(over),
+            switch: Vec::new(),
+            touched: Vec::new(),
+            merge: None,
+            ours: BTreeSet::new(),
+            containers: BTreeSet::new(),
+            configs: BTreeSet::new(),
+            old: BTreeSet::new(),
+            ..self
+        }
+    }
+
     /// Reads it, if it is there.
     pub fn read(state: &Dir) -> Result<Option<Course>> {
         let Some(bytes) = state.read_opt(FILE, LIMIT)? else { return Ok(None) };
@@ -128,7 +143,7 @@ impl Course {
 
     /// Writes it; durable then.
     pub fn write(&self, state: &Dir) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::corrupt("write run.json").with_source(e))?;
+        let text = serde_json::to_vec(self).map_err(|e| Error::corrupt("write run.json").with_source(e))?;
         state.write_atomic(FILE.as_bytes(), &text, 0o600)
     }
 
@@ -157,7 +172,8 @@ impl Course {
     /// What of the old store is missing, the first few; nothing with a new root in another place, whose old one is never touched.
     pub fn missing(&self, root: &Dir) -> Result<Vec<String>> {
         let mut out = Vec::new();
-        if self.target.is_some() {
+        // what is not parked is in its place
+        if self.target.is_some() || self.place(root)? == Place::Before {
             return Ok(out);
         }
         let guard = Guard::of(root, &self.id);

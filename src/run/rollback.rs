@@ -76,7 +76,7 @@ pub fn rollback(
         at.journal.set_state(run, State::Undone, &now())?;
     }
     if Course::read(&at.state)?.is_some() {
-        Course { over: Some(State::Undone), ..course.clone() }.write(&at.state)?;
+        course.clone().ended(State::Undone).write(&at.state)?;
     }
     Ok(undone)
 }

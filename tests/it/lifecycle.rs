@@ -320,6 +320,63 @@ fn a_cleanup_goes_round_an_immutable_file() {
     assert!(!w.at(".unaufs/old").exists());
 }
 
+/// The journals of earlier versions, frozen.
+const SCHEMAS: [&str; 4] = [
+    include_str!("../fixtures/journal-schema-1.sql"),
+    include_str!("../fixtures/journal-schema-2.sql"),
+    include_str!("../fixtures/journal-schema-3.sql"),
+    include_str!("../fixtures/journal-schema-4.sql"),
+];
+
+/// Turns the journal of a root into one that an earlier version wrote: without identity, and without a file next to it.
+fn older(w: &World, schema: usize) {
+    let (now, old) = (w.at(".unaufs/journal.db"), w.elsewhere.join("old.db"));
+    let _ = fs::remove_file(&old);
+    let db = rusqlite::Connection::open(&old).expect("open");
+    db.execute_batch(SCHEMAS[schema - 1]).expect("schema");
+    db.execute("ATTACH ?1 AS now", [text(&now)]).expect("attach");
+    let verified = "(SELECT level || ' ' || at FROM now.verdict WHERE now.verdict.run = r.id ORDER BY id DESC LIMIT 1)";
+    let (prepared, prepared_is) = if schema > 1 { (", prepared", ", 0") } else { ("", "") };
+    let (plan, plan_is) = if schema < 3 { (", plan", ", (SELECT text FROM now.plan WHERE run = r.id)") } else { ("", "") };
+    let mut copy = format!(
+        "INSERT INTO run (id, fingerprint, started, state, verified{prepared}{plan})
+             SELECT id, fingerprint, started, state, {verified}{prepared_is}{plan_is} FROM now.run r;
+         INSERT INTO unit (run, kind, name, state, tally) SELECT run, kind, name, state, tally FROM now.unit;
+         INSERT INTO event (id, run, at, what) SELECT id, run, at, what FROM now.event;"
+    );
+    if schema > 2 {
+        copy.push_str("INSERT INTO plan (run, text) SELECT run, text FROM now.plan;");
+    }
+    db.execute_batch(&format!("{copy} DETACH now; PRAGMA user_version = {schema};")).expect("copy");
+    db.close().expect("close");
+    fs::copy(&old, &now).expect("in its place");
+    fs::remove_file(w.at(".unaufs/run.json")).expect("no version wrote one");
+    fs::remove_dir_all(w.at(".unaufs/held")).expect("no version wrote one");
+}
+
+#[test]
+fn journals_of_earlier_versions_are_still_of_use() {
+    let Some(w) = world() else { return };
+    let before = store(&w);
+    done(&w, &["migrate", "--yes"]);
+    let template = w.elsewhere.join("switched");
+    copy(&w.root, &template);
+    for schema in 1..=SCHEMAS.len() {
+        for end in ["rollback", "cleanup"] {
+            sh("rm", &["-rf", text(&w.root)]);
+            copy(&template, &w.root);
+            older(&w, schema);
+            let s = status(&w, &[]);
+            assert_eq!((&s["state"], &s["verdict"]["clean"]), (&"switched".into(), &true.into()), "schema {schema}: {s}");
+            done(&w, &[end, "--yes"]);
+            match end {
+                "rollback" => same(&format!("schema {schema}"), &before, &store(&w)),
+                _ => assert!(!w.at(".unaufs/old").exists(), "schema {schema}"),
+            }
+        }
+    }
+}
+
 /// Something that looks like a daemon on this root, as long as it lives.
 struct Daemon(Child);
 
