@@ -172,8 +172,7 @@ impl Course {
     /// What of the old store is missing, the first few; nothing with a new root in another place, whose old one is never touched.
     pub fn missing(&self, root: &Dir) -> Result<Vec<String>> {
         let mut out = Vec::new();
-        // what is not parked is in its place
-        if self.target.is_some() || self.place(root)? == Place::Before {
+        if self.target.is_some() {
             return Ok(out);
         }
         let guard = Guard::of(root, &self.id);
@@ -323,7 +322,7 @@ fn judge(root: &Dir, run: Run, course: Option<Course>) -> Result<Known> {
 fn fits(root: &Dir, run: &Run, course: &Course) -> Result<bool> {
     Ok(match (run.state, course.place(root)?) {
         (State::Switched, place) => place == Place::After && course.missing(root)?.is_empty(),
-        (State::Switching | State::Undoing, _) => course.missing(root)?.is_empty(),
+        (State::Switching | State::Undoing, place) => place == Place::Before || course.missing(root)?.is_empty(),
         (State::Building | State::Built | State::Verified, place) => place == Place::Before,
         (State::Undone | State::Cleaned, _) => true,
     })

@@ -46,10 +46,11 @@ pub fn rollback(
         // an earlier rollback may have come to the end of its renames
         switched |= at.journal.has_switched(run)?;
     }
-    let run = run.map(|(run, _)| run);
-    if switched {
+    // after the last rename of an earlier rollback nothing is parked
+    if course.place(&at.root)? != Place::Before || matches!(run, Some((_, State::Switched))) {
         whole(&at.root, course)?;
     }
+    let run = run.map(|(run, _)| run);
     reserve::release(&at.state)?;
     if let Some(run) = run {
         at.journal.set_state(run, State::Undoing, &now())?;

@@ -79,8 +79,8 @@ fn nothing_stale_is_installed() {
     let config = w.first("containers").join("hostconfig.json");
     fs::write(&config, r#"{"Memory":2}"#).expect("written");
     let ran = done(&w, &["migrate", "--yes"]);
-    assert!(ran.stdout.contains("built again"), "{}", ran.stdout);
-    assert_eq!(fs::read_to_string(&config).expect("a configuration"), r#"{"Memory":2}"#);
+    assert!(ran.stderr.contains("built again: container"), "{}{}", ran.stdout, ran.stderr);
+    assert!(fs::read_to_string(&config).expect("a configuration").contains(r#""Memory":2"#));
     let new = w.at("overlay2").join(&own).join("diff/own/file");
     assert_eq!(fs::read(&new).expect("new"), fs::read(w.at(".unaufs/old/aufs/diff").join(&own).join("own/file")).expect("old"));
     assert_eq!(xattr::get(&new, "user.late").expect("attributes").as_deref(), Some(&b"late"[..]));
@@ -95,6 +95,9 @@ fn a_bad_verdict_withdraws_a_good_one_and_keeps_the_old_store() {
     done(&w, &["migrate", "--yes"]);
     assert_eq!(status(&w, &[])["verdict"]["clean"], true);
     let file = w.at("overlay2").join(&w.casts[0].id).join("diff/etc/passwd");
+    let (etc, times) = (file.parent().expect("etc").to_owned(), w.elsewhere.join("times"));
+    fs::write(&times, "").expect("a file");
+    sh("touch", &["-r", text(&etc), text(&times)]);
     fs::rename(&file, w.elsewhere.join("passwd")).expect("damage");
     refused(&w, &["verify"], 6, "passwd");
     assert_eq!(status(&w, &[])["verdict"]["clean"], false);
@@ -105,6 +108,7 @@ fn a_bad_verdict_withdraws_a_good_one_and_keeps_the_old_store() {
     assert!(w.at(".unaufs/old/aufs/diff").is_dir());
     fs::rename(w.elsewhere.join("overlay2"), w.at("overlay2")).expect("back");
     fs::rename(w.elsewhere.join("passwd"), &file).expect("mended");
+    sh("touch", &["-r", text(&times), text(&etc)]);
     let ran = done(&w, &["cleanup", "--yes"]);
     assert!(ran.stdout.contains(".unaufs/old/aufs") && ran.stdout.contains("free now"), "{}", ran.stdout);
     assert!(!w.at(".unaufs/old").exists());
@@ -169,8 +173,10 @@ fn the_way_back_works_without_the_journal() {
         assert!(s["reason"].as_str().is_some_and(|r| r.contains("journal")), "{what}: {s}");
         refused(&w, &["cleanup", "--yes"], 4, "journal is lost");
         done(&w, &["rollback", "--yes"]);
-        same(what, &before, &store(&w));
         assert_eq!(status(&w, &[])["state"], "undone", "{what}");
+        // files of the new store are other names of the old ones
+        done(&w, &["rollback", "--yes", "--drop-new"]);
+        same(what, &before, &store(&w));
         done(&w, &["migrate", "--yes"]);
     }
 }
@@ -370,7 +376,10 @@ fn journals_of_earlier_versions_are_still_of_use() {
             assert_eq!((&s["state"], &s["verdict"]["clean"]), (&"switched".into(), &true.into()), "schema {schema}: {s}");
             done(&w, &[end, "--yes"]);
             match end {
-                "rollback" => same(&format!("schema {schema}"), &before, &store(&w)),
+                "rollback" => {
+                    done(&w, &["rollback", "--yes", "--drop-new"]);
+                    same(&format!("schema {schema}"), &before, &store(&w));
+                }
                 _ => assert!(!w.at(".unaufs/old").exists(), "schema {schema}"),
             }
         }

@@ -197,7 +197,11 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     }
     let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
     let other = run.state == State::Building && run.prepared != a.prepare;
-    let run = if other || !preflight::changes(&run.plan, &fresh).is_empty() {
+    let changes = preflight::changes(&run.plan, &fresh);
+    let run = if other || !changes.is_empty() {
+        if !changes.is_empty() && !run.prepared {
+            screen::progress(g).warn(&format!("changed since, and built again: {}", changes.join("; ")));
+        }
         run::reconcile(&mut locked, &run, &fresh, a.prepare, &lost)?;
         locked.journal.last()?
     } else {
