@@ -440,10 +440,9 @@ impl Dir {
         match both.and_then(|(name, new)| rustix::fs::renameat_with(&self.fd, name, &other.fd, new, flags)) {
             Ok(()) => Ok(true),
             Err(Errno::NOSYS | Errno::INVAL) => Ok(false),
-            Err(e) => Err(Error::io(
-                format!("exchange {} and {}", self.show(name.as_bytes()), other.show(new.as_bytes())),
-                e,
-            )),
+            Err(e) => {
+                Err(Error::io(format!("exchange {} and {}", self.show(name.as_bytes()), other.show(new.as_bytes())), e))
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! What people and machines read: each document is one struct, rendered as text and as JSON.
 
 pub mod cleanup;
+pub mod cp;
 pub mod demo;
+pub mod diff;
 pub mod export;
 pub mod fleet;
 pub mod html;

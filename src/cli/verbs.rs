@@ -1,6 +1,8 @@
 //! The verbs: each opens what it needs, calls the library, and shows what came of it. Here is what they share.
 
+pub mod cp;
 pub mod demo;
+pub mod diff;
 pub mod export;
 pub mod look;
 pub mod migrate;
@@ -13,10 +15,10 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 use crate::plan::stored::{self, Stored};
 use crate::plan::switch::STATE;
+use crate::run::Lock;
 use crate::run::identity::{self, Known};
 use crate::run::journal::{Journal, Run};
 use crate::run::states::Standing;
-use crate::run::Lock;
 use std::io::{Read, Write};
 use std::path::Path;
 

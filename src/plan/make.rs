@@ -4,7 +4,9 @@ use super::build::{Found, Original, fingerprint, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts, Trail};
-use super::{DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, renames, switch, whiteouts};
+use super::{
+    DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, renames, switch, whiteouts,
+};
 use crate::checks::Finding;
 use crate::disk::{Dir, Meta};
 use crate::docker::containerd::SNAPSHOTTERS;

@@ -23,7 +23,8 @@ const NAMED: usize = 20;
 
 /// Looks at each; what would fail is a finding with its fix.
 pub fn check(root: &Dir, moves: &[Move], machine: &Machine, out: &mut Vec<Finding>) -> Result<()> {
-    let mut look = Look { root, dev: root.meta()?.dev, top: root.flags(), seen: BTreeMap::new(), found: BTreeMap::new() };
+    let mut look =
+        Look { root, dev: root.meta()?.dev, top: root.flags(), seen: BTreeMap::new(), found: BTreeMap::new() };
     // a run's own directory may be there already
     if let Some(state) = root.open_opt(STATE)? {
         look.dev = state.meta()?.dev;
@@ -113,7 +114,10 @@ impl Look<'_> {
             self.note("H11", named, "it is immutable or append-only").fix(fix);
         } else if other_project {
             let why = "its project id is not the one that the directory for it passes on";
-            let fix = format!("xfs_quota -x -c 'project -C -p {} 0' MOUNTPOINT; chattr -P does the same on ext4", self.shown(named));
+            let fix = format!(
+                "xfs_quota -x -c 'project -C -p {} 0' MOUNTPOINT; chattr -P does the same on ext4",
+                self.shown(named)
+            );
             self.note("H19", named, why).fix(fix);
         }
     }
@@ -146,9 +150,13 @@ fn lower_layer(root: &Dir, machine: &Machine, out: &mut Vec<Finding>) {
     for name in ["aufs", "image", "containers"] {
         if let Some(lower) = in_lower(m, root.label(), name) {
             out.push(
-                Finding::new("H19", root.show(name.as_bytes()), format!("it is in {lower}, a lower layer of an overlayfs"))
-                    .fix("copy the root to a disk of its own: cp -a, then --root; or --target DIR")
-                    .effect("it cannot be renamed, so the switch would stop there"),
+                Finding::new(
+                    "H19",
+                    root.show(name.as_bytes()),
+                    format!("it is in {lower}, a lower layer of an overlayfs"),
+                )
+                .fix("copy the root to a disk of its own: cp -a, then --root; or --target DIR")
+                .effect("it cannot be renamed, so the switch would stop there"),
             );
         }
     }

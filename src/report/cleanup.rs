@@ -10,7 +10,11 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
     let mut out = String::new();
     if !s.old.is_empty() {
         let frees: u64 = s.old.iter().map(|d| d.frees).sum();
-        let _ = writeln!(out, "This deletes the old store (frees about {}). After that there is no way back:", text::size(frees));
+        let _ = writeln!(
+            out,
+            "This deletes the old store (frees about {}). After that there is no way back:",
+            text::size(frees)
+        );
         for d in &s.old {
             let names = text::plural(usize::try_from(d.names).unwrap_or(usize::MAX), "name");
             let _ = writeln!(out, "  {}  {names}, {}", text::text(&d.path), text::size(d.bytes));
@@ -20,7 +24,8 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         out.push_str("Files below mount points of the old store, which no image and no container has, will be deleted too (D13):\n");
         for s in s.strays.iter().take(20) {
             let names: Vec<String> = s.names.iter().map(|n| text::bytes(n)).collect();
-            let more = if s.count > names.len() { format!(" and {} more", s.count - names.len()) } else { String::new() };
+            let more =
+                if s.count > names.len() { format!(" and {} more", s.count - names.len()) } else { String::new() };
             let _ = writeln!(out, "  aufs/mnt/{}: {}{more}", text::bytes(&s.name), names.join(", "));
         }
         if s.strays.len() > 20 {

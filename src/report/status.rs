@@ -157,7 +157,9 @@ impl<'a> Words<'a> {
         }
         match self.at.state {
             None if self.at.store.is_some() => {
-                format!("Nothing has been done at {root}. The store is still aufs, which Docker 24 and later cannot read.")
+                format!(
+                    "Nothing has been done at {root}. The store is still aufs, which Docker 24 and later cannot read."
+                )
             }
             None => format!("Nothing has been done at {root}. There is no aufs store here."),
             Some(State::Building) if self.at.prepared => format!(
@@ -170,24 +172,23 @@ impl<'a> Words<'a> {
                 "A new {to} store is ready next to the old one but not active yet. Don't start Docker before you continue or roll back."
             ),
             Some(State::Switching) => {
-                format!("The switch to {to} was interrupted. Docker can't start: finish it or undo it first, both take seconds.")
+                format!(
+                    "The switch to {to} was interrupted. Docker can't start: finish it or undo it first, both take seconds."
+                )
             }
             Some(State::Switched) if self.at.store.is_some() => format!(
                 "The store was migrated to {to}, and there is another aufs store in {root} now. The first old store is in {root}/.unaufs/old."
             ),
-            Some(State::Switched) => format!(
-                "The store is migrated to {to}; the old one is in {root}/.unaufs/old. {}",
-                may_start(to)
-            ),
+            Some(State::Switched) => {
+                format!("The store is migrated to {to}; the old one is in {root}/.unaufs/old. {}", may_start(to))
+            }
             Some(State::Undoing) => {
                 "A rollback was interrupted. Docker can't start: run the rollback again, it takes seconds.".to_owned()
             }
-            Some(State::Undone) => {
-                "The migration was rolled back. The store is aufs again.".to_owned()
+            Some(State::Undone) => "The migration was rolled back. The store is aufs again.".to_owned(),
+            Some(State::Cleaned) if self.at.store.is_some() => {
+                format!("An earlier migration to {to} is finished. There is another aufs store in {root} now.")
             }
-            Some(State::Cleaned) if self.at.store.is_some() => format!(
-                "An earlier migration to {to} is finished. There is another aufs store in {root} now."
-            ),
             Some(State::Cleaned) => {
                 format!("The migration to {to} is finished and the old store is deleted. There is no way back.")
             }
@@ -210,15 +211,17 @@ impl<'a> Words<'a> {
     fn elsewhere(&self, old: &str) -> String {
         let (to, dir) = (self.to, &self.root);
         match self.at.state {
-            None | Some(State::Building | State::Built | State::Verified | State::Switching) => format!(
-                "A new {to} root is being made in {dir} and is not active yet. {old} is untouched."
-            ),
+            None | Some(State::Building | State::Built | State::Verified | State::Switching) => {
+                format!("A new {to} root is being made in {dir} and is not active yet. {old} is untouched.")
+            }
             Some(State::Switched) => format!(
                 "{old} was migrated to {to} in {dir}, and is untouched. Docker may be started once daemon.json names the new one: \"data-root\"."
             ),
             Some(State::Undoing) => format!("A rollback was interrupted: run it again. {old} is untouched."),
             Some(State::Undone) => {
-                format!("The migration was rolled back: {dir} is out of use, {old} is untouched. Take {dir} out of daemon.json.")
+                format!(
+                    "The migration was rolled back: {dir} is out of use, {old} is untouched. Take {dir} out of daemon.json."
+                )
             }
             Some(State::Cleaned) => format!(
                 "{old} was migrated to {to} in {dir}, and the old layers were deleted. Volumes and all else that was copied is in both roots; the old ones are yours to delete."
@@ -230,14 +233,27 @@ impl<'a> Words<'a> {
     fn next(&self, target: Option<&Path>) -> Vec<Next> {
         let mut place = String::new();
         match (&self.old, target) {
-            (Some(old), _) => place = format!(" --root {} --target {}", super::plan::quoted(old), super::plan::quoted(&self.root)),
-            (None, Some(t)) => place = format!(" --root {} --target {}", super::plan::quoted(&self.root), super::plan::quoted(&text::path(t))),
-            (None, None) if self.root != "/var/lib/docker" => place = format!(" --root {}", super::plan::quoted(&self.root)),
+            (Some(old), _) => {
+                place = format!(" --root {} --target {}", super::plan::quoted(old), super::plan::quoted(&self.root))
+            }
+            (None, Some(t)) => {
+                place = format!(
+                    " --root {} --target {}",
+                    super::plan::quoted(&self.root),
+                    super::plan::quoted(&text::path(t))
+                )
+            }
+            (None, None) if self.root != "/var/lib/docker" => {
+                place = format!(" --root {}", super::plan::quoted(&self.root))
+            }
             (None, None) => {}
         }
         let next = |command: &str, why: &'static str| Next { command: format!("unaufs {command}{place}"), why };
         if self.at.in_place.is_some() && self.at.state.is_some_and(|s| !s.over()) {
-            return vec![next("migrate", "with the version that began it"), next("rollback", "with the version that began it")];
+            return vec![
+                next("migrate", "with the version that began it"),
+                next("rollback", "with the version that began it"),
+            ];
         }
         match self.at.state {
             None if self.at.store.is_some() => vec![next("plan", "see what a migration would do")],

@@ -48,8 +48,8 @@ impl<'a> Guard<'a> {
     /// Where a path of the root is at this moment.
     pub fn path(&self, path: &str) -> Result<String> {
         let top = path.split('/').next().unwrap_or_default();
-        let shut = NAMES.contains(&top)
-            && (self.there(top)? == There::Sign || self.held(top)? == Some(FileType::Directory));
+        let shut =
+            NAMES.contains(&top) && (self.there(top)? == There::Sign || self.held(top)? == Some(FileType::Directory));
         Ok(if shut { behind(path) } else { path.to_owned() })
     }
 

@@ -258,8 +258,7 @@ impl Journal {
 
     /// The newest run.
     pub fn last(&self) -> Result<Option<Run>> {
-        const SELECT: &str =
-            "SELECT id, state, text, started, prepared, identity FROM run JOIN plan ON run = id ORDER BY id DESC LIMIT 1";
+        const SELECT: &str = "SELECT id, state, text, started, prepared, identity FROM run JOIN plan ON run = id ORDER BY id DESC LIMIT 1";
         let row = self.db.query_row(SELECT, [], |r| {
             let (id, state, plan) = (r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?);
             Ok((id, state, plan, r.get::<_, String>(3)?, r.get::<_, bool>(4)?, r.get::<_, Option<String>>(5)?))
@@ -481,8 +480,7 @@ impl Journal {
 
     /// The last verdict, unless it was withdrawn.
     pub fn verdict(&self, run: i64) -> Result<Option<Verdict>> {
-        const SELECT: &str =
-            "SELECT at, level, clean, counts, docker_ran, withdrawn FROM verdict WHERE run = ?1 ORDER BY id DESC LIMIT 1";
+        const SELECT: &str = "SELECT at, level, clean, counts, docker_ran, withdrawn FROM verdict WHERE run = ?1 ORDER BY id DESC LIMIT 1";
         let row = self.db.query_row(SELECT, [run], |r| {
             let level = if r.get::<_, String>(1)? == "full" { Level::Full } else { Level::Fast };
             let counts = serde_json::from_str(&r.get::<_, String>(3)?).unwrap_or_default();

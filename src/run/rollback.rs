@@ -162,8 +162,7 @@ fn leave_as_was(root: &Dir, course: &Course, merge: &Merge, out: &mut Undone) ->
         };
         let names: BTreeSet<String> =
             names.into_iter().map(|(n, _)| String::from_utf8_lossy(&n).into_owned()).collect();
-        let since =
-            |n: &str| !known.contains(n) && !course.ours.contains(n) && !existing::is_drivers_own(n.as_bytes());
+        let since = |n: &str| !known.contains(n) && !course.ours.contains(n) && !existing::is_drivers_own(n.as_bytes());
         for name in names.iter().filter(|n| since(n)) {
             set_aside(root, &format!("{home}/{name}"))?;
             out.kept.push(format!("{home}/{name}"));
@@ -183,8 +182,21 @@ fn set_aside(root: &Dir, path: &str) -> Result<()> {
 
 /// What dockerd makes at the top of a data root, besides the directories of the plan.
 const DOCKERS: [&str; 15] = [
-    "builder", "buildkit", "containerd", "containers", "engine-id", "image", "network", "nuke-graph-directory.sh",
-    "plugins", "runtimes", "swarm", "tmp", "tmp-old", "trust", "volumes",
+    "builder",
+    "buildkit",
+    "containerd",
+    "containers",
+    "engine-id",
+    "image",
+    "network",
+    "nuke-graph-directory.sh",
+    "plugins",
+    "runtimes",
+    "swarm",
+    "tmp",
+    "tmp-old",
+    "trust",
+    "volumes",
 ];
 
 /// What unaufs and Docker made in a new root in another place goes back to the stage. Whatever else somebody put there stays.
@@ -256,7 +268,8 @@ pub fn drop_state(at: Locked, made: bool, keep: &[String]) -> Result<()> {
     if state.has("old")? {
         return Err(Error::corrupt("the old store is still parked").hint("run `unaufs rollback` again"));
     }
-    let last = |name: &[u8]| name.starts_with(super::journal::FILE.as_bytes()) || name == super::identity::FILE.as_bytes();
+    let last =
+        |name: &[u8]| name.starts_with(super::journal::FILE.as_bytes()) || name == super::identity::FILE.as_bytes();
     let keep: Vec<String> = undone(&state)?.into_iter().filter(|n| keep.contains(n)).collect();
     let names: Vec<Vec<u8>> = state.list()?.into_iter().map(|(n, _)| n).collect();
     for name in names.iter().filter(|n| !last(n) && !keep.iter().any(|k| k.as_bytes() == *n)) {

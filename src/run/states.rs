@@ -166,9 +166,7 @@ impl Standing {
                     "put the journal back, or keep the old store",
                 ),
                 Some(Switched) => Answer::Delete,
-                Some(Cleaned) if self.parked || !self.undone.is_empty() || self.rest => {
-                    Answer::DeleteRest
-                }
+                Some(Cleaned) if self.parked || !self.undone.is_empty() || self.rest => Answer::DeleteRest,
                 Some(Cleaned) => Answer::Nothing("the old store was deleted before"),
                 Some(Undone) => refuse(
                     Kind::Blocked,

@@ -13,7 +13,9 @@ fn boots(bed: &Bed) {
     let at = |p: &str| bed.root.join(p);
     let _ = fs::remove_dir_all(at("tmp"));
     fs::create_dir_all(at("tmp")).expect("tmp");
-    for dir in ["containers", "overlay2/l", "image/overlay2/layerdb", "image/overlay2/imagedb/content/sha256", "network/files"] {
+    for dir in
+        ["containers", "overlay2/l", "image/overlay2/layerdb", "image/overlay2/imagedb/content/sha256", "network/files"]
+    {
         if fs::create_dir_all(at(dir)).is_err() {
             return;
         }
@@ -50,7 +52,10 @@ fn boots_between_any_two_renames() {
         .collect();
     for old_kernel in [false, true] {
         cases.par_iter().for_each(|&(going_back, k)| {
-            let what = format!("a Docker booted at {k} of {}, old kernel: {old_kernel}", if going_back { "rollback" } else { "migrate" });
+            let what = format!(
+                "a Docker booted at {k} of {}, old kernel: {old_kernel}",
+                if going_back { "rollback" } else { "migrate" }
+            );
             let mut bed = if going_back { whole.fork() } else { base.fork() };
             bed.old_kernel = old_kernel;
             die(&bed, if going_back { back } else { migrate }, k);
@@ -71,7 +76,8 @@ fn boots_between_any_two_renames() {
                 let _ = fs::remove_dir_all(bed.root.join(made));
             }
             let now = Tree::without(&bed.root, None, &NOT_OURS);
-            let changed: Vec<String> = original.differences(&now).into_iter().filter(|d| !d.starts_with("image: ")).collect();
+            let changed: Vec<String> =
+                original.differences(&now).into_iter().filter(|d| !d.starts_with("image: ")).collect();
             assert!(changed.is_empty(), "{what}: back: {changed:?}");
         });
     }

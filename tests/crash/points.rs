@@ -99,7 +99,10 @@ pub fn told(bed: &Bed, what: &str) {
         (true, driver) => assert!(there(driver) && to.is_some() && !there("aufs"), "{what}: {said}"),
         (false, _) => {
             let next = status["next"].as_array().into_iter().flatten();
-            assert!(next.into_iter().any(|n| n["command"].as_str().is_some_and(|c| c.starts_with("unaufs "))), "{what}: {said}");
+            assert!(
+                next.into_iter().any(|n| n["command"].as_str().is_some_and(|c| c.starts_with("unaufs "))),
+                "{what}: {said}"
+            );
         }
     }
     // a dockerd on half a store ends at one of these being a file

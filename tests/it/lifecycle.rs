@@ -82,7 +82,10 @@ fn nothing_stale_is_installed() {
     assert!(ran.stderr.contains("built again: container"), "{}{}", ran.stdout, ran.stderr);
     assert!(fs::read_to_string(&config).expect("a configuration").contains(r#""Memory":2"#));
     let new = w.at("overlay2").join(&own).join("diff/own/file");
-    assert_eq!(fs::read(&new).expect("new"), fs::read(w.at(".unaufs/old/aufs/diff").join(&own).join("own/file")).expect("old"));
+    assert_eq!(
+        fs::read(&new).expect("new"),
+        fs::read(w.at(".unaufs/old/aufs/diff").join(&own).join("own/file")).expect("old")
+    );
     assert_eq!(xattr::get(&new, "user.late").expect("attributes").as_deref(), Some(&b"late"[..]));
     let etc = w.at("overlay2").join(&w.casts[0].id).join("diff/etc");
     assert_eq!(xattr::get(etc, "user.late").expect("attributes").as_deref(), Some(&b"late"[..]));
@@ -134,7 +137,9 @@ fn a_rollback_needs_the_whole_old_store() {
     done(&w, &["migrate", "--yes"]);
     let template = w.elsewhere.join("switched");
     copy(&w.root, &template);
-    for gone in [".unaufs/old", ".unaufs/old/aufs", ".unaufs/old/image", &format!(".unaufs/old/aufs/diff/{}", w.casts[0].id)] {
+    for gone in
+        [".unaufs/old", ".unaufs/old/aufs", ".unaufs/old/image", &format!(".unaufs/old/aufs/diff/{}", w.casts[0].id)]
+    {
         sh("rm", &["-rf", text(&w.root)]);
         copy(&template, &w.root);
         fs::rename(w.at(gone), w.elsewhere.join("gone")).expect("gone");
@@ -162,7 +167,7 @@ fn the_way_back_works_without_the_journal() {
         ("lost", |j, _| fs::remove_file(j).expect("removed")),
         ("empty", |j, _| fs::write(j, "").expect("emptied")),
         ("cut", |j, _| fs::File::options().write(true).open(j).expect("open").set_len(5000).expect("cut")),
-        ("older", |j, older| drop(fs::copy(older, j).expect("copied"))),
+        ("older", |j, older| assert!(fs::copy(older, j).expect("copied") > 0)),
     ];
     for (what, spoil) in cases {
         sh("rm", &["-rf", text(&w.root)]);
@@ -278,7 +283,12 @@ fn options_that_contradict_are_named() {
     let other = World::new();
     refused(&other, &["migrate", "--yes", text(&plan)], 2, "the saved plan is for");
     done(&w, &["migrate", "--no-switch", text(&plan)]);
-    refused(&w, &["migrate", "--yes", "--to", "vfs"], 2, "--to vfs contradicts the migration under way, which has --to overlay2");
+    refused(
+        &w,
+        &["migrate", "--yes", "--to", "vfs"],
+        2,
+        "--to vfs contradicts the migration under way, which has --to overlay2",
+    );
     refused(&w, &["migrate", "--yes", "--exclude", "image=x"], 2, "--exclude image=x contradicts");
     assert_eq!(status(&w, &[])["verdict"]["level"], "fast");
     done(&w, &["migrate", "--yes", "--verify", "full", "--no-switch"]);
@@ -343,7 +353,8 @@ fn older(w: &World, schema: usize) {
     db.execute("ATTACH ?1 AS now", [text(&now)]).expect("attach");
     let verified = "(SELECT level || ' ' || at FROM now.verdict WHERE now.verdict.run = r.id ORDER BY id DESC LIMIT 1)";
     let (prepared, prepared_is) = if schema > 1 { (", prepared", ", 0") } else { ("", "") };
-    let (plan, plan_is) = if schema < 3 { (", plan", ", (SELECT text FROM now.plan WHERE run = r.id)") } else { ("", "") };
+    let (plan, plan_is) =
+        if schema < 3 { (", plan", ", (SELECT text FROM now.plan WHERE run = r.id)") } else { ("", "") };
     let mut copy = format!(
         "INSERT INTO run (id, fingerprint, started, state, verified{prepared}{plan})
              SELECT id, fingerprint, started, state, {verified}{prepared_is}{plan_is} FROM now.run r;
@@ -373,7 +384,11 @@ fn journals_of_earlier_versions_are_still_of_use() {
             copy(&template, &w.root);
             older(&w, schema);
             let s = status(&w, &[]);
-            assert_eq!((&s["state"], &s["verdict"]["clean"]), (&"switched".into(), &true.into()), "schema {schema}: {s}");
+            assert_eq!(
+                (&s["state"], &s["verdict"]["clean"]),
+                (&"switched".into(), &true.into()),
+                "schema {schema}: {s}"
+            );
             done(&w, &[end, "--yes"]);
             match end {
                 "rollback" => {
@@ -414,8 +429,15 @@ impl Drop for Daemon {
 
 /// What happens between two commands.
 const BETWEEN: [&str; 9] = [
-    "nothing", "layer changed", "container changed", "Docker ran", "Docker runs", "target filled", "second store",
-    "journal lost", "old store gone",
+    "nothing",
+    "layer changed",
+    "container changed",
+    "Docker ran",
+    "Docker runs",
+    "target filled",
+    "second store",
+    "journal lost",
+    "old store gone",
 ];
 
 /// The states, and the commands that lead there.
@@ -540,7 +562,8 @@ fn the_whole_table() {
                 let old_is = w.at("aufs/diff").is_dir() || w.at(".unaufs/old/aufs/diff").is_dir();
                 let may_go = command[0] == "cleanup" && ran.code == 0;
                 assert!(old_is || !old_was || may_go, "{what}: the old store is gone");
-                let kept = w.at("containers").is_dir() && fs::read_dir(w.at("containers")).is_ok_and(|d| d.count() == 2);
+                let kept =
+                    w.at("containers").is_dir() && fs::read_dir(w.at("containers")).is_ok_and(|d| d.count() == 2);
                 assert!(kept, "{what}: containers are gone");
             }
         }

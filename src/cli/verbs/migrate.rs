@@ -135,7 +135,8 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     }
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
-        say(&report::plan::text(&plan, screen::look(g)))?;
+        let shown = report::plan::Screen { next: false, ..report::plan::Screen::of(screen::look(g)) };
+        say(&report::plan::on_screen(&plan, &shown))?;
     }
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;
@@ -160,9 +161,12 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     let to = run.plan.options.to;
     if run.state == State::Switching {
         if a.no_switch {
-            return Err(Error::new(Kind::Usage, "--no-switch contradicts the migration under way: its switch was interrupted")
-                .hint("unaufs migrate, without --no-switch; or unaufs rollback")
-                .loss("nothing; nothing was changed"));
+            return Err(Error::new(
+                Kind::Usage,
+                "--no-switch contradicts the migration under way: its switch was interrupted",
+            )
+            .hint("unaufs migrate, without --no-switch; or unaufs rollback")
+            .loss("nothing; nothing was changed"));
         }
         if at.lock.is_none() {
             say(&format!("The switch to {to} was interrupted. `unaufs migrate` finishes it."))?;
@@ -181,7 +185,12 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     let known = make::Known::of(&run.plan);
     let counted = if run.prepared { known.counted } else { BTreeMap::new() };
     let progress = screen::progress(g);
-    let fresh = make::make(&at.root, &run.plan.options, &make::Known { lost: lost.clone(), counted, docker: known.docker }, &*progress)?;
+    let fresh = make::make(
+        &at.root,
+        &run.plan.options,
+        &make::Known { lost: lost.clone(), counted, docker: known.docker },
+        &*progress,
+    )?;
     drop(progress);
     crate::error::check_disk(a.keep_going)?;
     blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;

@@ -33,7 +33,8 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
         Answer::Refuse(e) => Err(e),
         Answer::Drop => {
             let kept = cleanup::undone(&root)?;
-            let names: Vec<String> = kept.iter().map(|d| format!("{} ({})", d.path, crate::text::size(d.bytes))).collect();
+            let names: Vec<String> =
+                kept.iter().map(|d| format!("{} ({})", d.path, crate::text::size(d.bytes))).collect();
             if !names.is_empty() {
                 confirm(a.yes, &format!("Delete what the rollback kept: {}?", names.join(", ")))?;
             }
@@ -251,9 +252,12 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
     let cleaned = cleanup::delete(&mut locked, run, undone)?;
     report_cleaned(machine, &survey, &cleaned)?;
     if cleaned.left_count > 0 {
-        return Err(Error::new(Kind::Failed, format!("{} could not be deleted", crate::text::plural(cleaned.left_count as usize, "path")))
-            .hint("chattr -ia on immutable files, umount what is mounted; then run `unaufs cleanup` again")
-            .loss("nothing: everything else of the old store is deleted"));
+        return Err(Error::new(
+            Kind::Failed,
+            format!("{} could not be deleted", crate::text::plural(cleaned.left_count as usize, "path")),
+        )
+        .hint("chattr -ia on immutable files, umount what is mounted; then run `unaufs cleanup` again")
+        .loss("nothing: everything else of the old store is deleted"));
     }
     Ok(Ending::Fine)
 }
