@@ -5,6 +5,7 @@
 mod bad_input;
 mod calls;
 mod checks;
+mod citations;
 mod conformance;
 mod convicts;
 mod cp;
