@@ -108,7 +108,7 @@ layer
 f mid/only =mid
 w etc/old
 layer
-f etc/own =mine x:user.note=yes time=1000.5
+f etc/own =mine x:user.note=yes time=1000.500000000
 f etc/passwd =changed
 w lib/hidden
 s run -> /etc
