@@ -196,10 +196,12 @@ mod tests {
         let chain = Chain { branches: vec![branch("upper"), branch("lower")] };
         let find = |p: &str, follow| {
             let mounts = [Mounted { at: b"etc/vol".to_vec(), volume: None, source: String::new() }];
-            Ok::<_, String>(match find(&chain, &Asked::parse(p.as_bytes()), follow, &mounts).map_err(|e| e.to_string())? {
-                Found::Here(place) => (String::from_utf8_lossy(&place.path).into_owned(), place.from),
-                Found::Mounted(_, rest) => (format!("mounted:{}", rest.shown()), vec![]),
-            })
+            Ok::<_, String>(
+                match find(&chain, &Asked::parse(p.as_bytes()), follow, &mounts).map_err(|e| e.to_string())? {
+                    Found::Here(place) => (String::from_utf8_lossy(&place.path).into_owned(), place.from),
+                    Found::Mounted(_, rest) => (format!("mounted:{}", rest.shown()), vec![]),
+                },
+            )
         };
         let ok = |path: &str, from: &[u16]| Ok((path.to_owned(), from.to_vec()));
         assert_eq!(find("/", false), ok("", &[0, 1]));

@@ -181,13 +181,7 @@ fn listed(root: &Dir, by: WrittenBy, id: &LayerId) -> Vec<LayerId> {
 }
 
 /// The layers of a container's image, nearest first.
-fn image_below(
-    root: &Dir,
-    store: &Store,
-    c: &Container,
-    record: &Record,
-    missing: &mut Vec<Missing>,
-) -> Vec<LayerId> {
+fn image_below(root: &Dir, store: &Store, c: &Container, record: &Record, missing: &mut Vec<Missing>) -> Vec<LayerId> {
     let mut layers = match ImageId::parse(&c.image).ok().map(|id| (id, store.images.get(&id))) {
         Some((_, Some(image))) => of_image(root, store, image, missing),
         Some((id, None)) => by_config(root, store.written_by, id, missing),

@@ -74,7 +74,8 @@ impl Mounted {
     /// Opens it, if it is a volume of this root.
     pub fn open(&self, root: &Dir) -> Result<Dir> {
         let shown = text::bytes(&self.at);
-        let elsewhere = |what: String| Error::new(Kind::Failed, format!("/{shown} is {what}")).hint("copy it from there");
+        let elsewhere =
+            |what: String| Error::new(Kind::Failed, format!("/{shown} is {what}")).hint("copy it from there");
         let Some(name) = &self.volume else {
             return Err(elsewhere(format!("the host's directory {}", text::text(&self.source))));
         };

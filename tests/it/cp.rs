@@ -1,11 +1,11 @@
 //! `unaufs cp` and `unaufs diff`: against a real Docker, out of hostile trees, and out of damaged roots.
 
 use crate::support::mounts::Mounted;
+use crate::support::needs;
 use crate::support::private::{self, this_test};
 use crate::support::real::{self, Ran, Store, same, tree};
 use crate::support::stack::store::Containers;
 use crate::support::stack::{store, text};
-use crate::support::needs;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -68,7 +68,8 @@ fn every_driver_shows_the_same_files() {
         let store = if driver == "btrfs" { real::small().unpack_in(&btrfs.at) } else { real::small().unpack() };
         store.unaufs(&["migrate", "--to", driver, "--yes", "--verify", "none", "-q"]).exits(0);
         for name in store.names() {
-            let [old, new] = ["aufs", driver].map(|d| store.unaufs(&["diff", "--driver", d, "-s", &name]).exits(0).stdout);
+            let [old, new] =
+                ["aufs", driver].map(|d| store.unaufs(&["diff", "--driver", d, "-s", &name]).exits(0).stdout);
             // an overlay file system holds no device 0:0
             let lines = |text: &str| -> Vec<String> {
                 text.lines().filter(|l| !l.ends_with("czero")).map(str::to_owned).collect()
@@ -264,7 +265,12 @@ fn nothing_is_replaced_without_force() {
     let ran = w.cp("b:/lib/data", "dest", &["--force"]).exits(3);
     assert!(ran.stdout.contains("isn't a directory"), "{ran:?}");
     same("the canary", &canary, &tree(&w.at("canary")));
-    assert!(fs::read_dir(w.at("dest")).expect("dest").flatten().all(|e| !e.file_name().to_string_lossy().contains("partial")));
+    assert!(
+        fs::read_dir(w.at("dest"))
+            .expect("dest")
+            .flatten()
+            .all(|e| !e.file_name().to_string_lossy().contains("partial"))
+    );
 }
 
 #[test]
@@ -313,7 +319,8 @@ f -rf =dash
         assert!(all.join(name).symlink_metadata().is_ok(), "{name}");
     }
     // paths through its links end in the container
-    for from in ["b:/out/secret", "b:/abs/secret", "b:/dir/file", "b:/loop/x", "b:/../../canary/secret", "b:/dangling/"] {
+    for from in ["b:/out/secret", "b:/abs/secret", "b:/dir/file", "b:/loop/x", "b:/../../canary/secret", "b:/dangling/"]
+    {
         let ran = w.cp(from, "dest/stolen", &["-L"]).exits(1);
         assert!(!w.at("dest/stolen").exists(), "{from}: {ran:?}");
     }
@@ -371,7 +378,10 @@ fn files_in_a_volume_come_from_the_volume() {
     w.layers_with("etc/own").iter().for_each(|l| symlink("/lib", l.join("link")).expect("a symlink"));
     w.cp("b:/lib/data", "dest", &[]).exits(0);
     w.cp("b:/link/data/deep/f", "dest", &[]).exits(0);
-    assert_eq!((w.read("dest/data/deep/f"), w.read("dest/f")), ("in the volume".to_owned(), "in the volume".to_owned()));
+    assert_eq!(
+        (w.read("dest/data/deep/f"), w.read("dest/f")),
+        ("in the volume".to_owned(), "in the volume".to_owned())
+    );
     assert!(!w.at("dest/data/one").exists(), "the layers' own files are below the volume");
     let ran = w.cp("b:/lib", "dest", &[]).exits(0);
     assert!(ran.stdout.contains("/lib/data is the volume v1"), "{ran:?}");
@@ -460,4 +470,91 @@ fn an_unreadable_file_is_named_and_the_rest_is_copied() {
     assert!(!w.at("dest/kept/locked").exists(), "half a file");
     let ran = without("-").exits(3);
     assert!(ran.stderr.contains("not copied: /lib/kept/locked"), "{}", ran.stderr);
+}
+
+/// The aufs driver of Docker up to 1.9: a middle layer is gone, then the list of layers is empty too.
+#[test]
+fn a_damaged_graph_store_gives_what_is_left() {
+    if !real::able() {
+        return;
+    }
+    let store = real::graph().unpack();
+    let container = |name: &str| {
+        let containers = fs::read_dir(store.root.join("containers")).expect("containers").flatten();
+        let id = containers.map(|e| e.file_name().into_string().expect("an id")).find(|id| {
+            let config = store.root.join("containers").join(id).join("config.json");
+            fs::read_to_string(config).is_ok_and(|c| c.contains(&format!("\"Name\":\"/{name}\"")))
+        });
+        id.expect("a container of that name")
+    };
+    let list = store.root.join("aufs/layers").join(container("c-changes"));
+    let layers = fs::read_to_string(&list).expect("a list");
+    // neither the init layer, nor the image's topmost one, nor its base
+    let middle = layers.lines().nth(2).expect("a middle layer");
+    let whole = store.unaufs(&["diff", "c-changes"]).exits(0).stdout;
+    fs::remove_dir_all(store.root.join("aufs/diff").join(middle)).expect("removed");
+    let to = store.beside.join("copied");
+    let copy = |name: &str| store.unaufs(&["cp", "-q", "c-changes:/", to.join(name).to_str().expect("text")]).exits(3);
+    fs::create_dir(&to).expect("a folder");
+    let said = copy("one");
+    assert!(said.stdout.contains(&format!("aufs/diff/{middle} is missing")), "{said:?}");
+    let left = store.unaufs(&["diff", "c-changes"]).exits(3);
+    let added = |text: &str| text.lines().filter(|l| l.starts_with('A')).map(str::to_owned).collect::<Vec<_>>();
+    assert!(added(&whole).iter().all(|l| left.stdout.lines().any(|m| m == l)), "{whole}{}", left.stdout);
+    fs::write(&list, "").expect("an empty list");
+    copy("two");
+    same("an empty list", &tree(&to.join("one")), &tree(&to.join("two")));
+}
+
+#[test]
+fn a_missing_layer_of_overlay2_costs_what_only_it_held() {
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    store.unaufs(&["migrate", "--to", "overlay2", "--yes", "--verify", "none", "-q"]).exits(0);
+    let containers = fs::read_dir(store.root.join("containers")).expect("containers").flatten();
+    let id = containers
+        .map(|e| e.path())
+        .find(|c| fs::read_to_string(c.join("config.v2.json")).is_ok_and(|c| c.contains("\"Name\":\"/c-changes\"")));
+    let mounts =
+        store.root.join("image/overlay2/layerdb/mounts").join(id.expect("c-changes").file_name().expect("an id"));
+    let own = fs::read_to_string(mounts.join("mount-id")).expect("mount-id");
+    let lower = fs::read_to_string(store.root.join("overlay2").join(own).join("lower")).expect("lower");
+    let base = lower.rsplit(':').next().expect("a base layer");
+    let base = fs::canonicalize(store.root.join("overlay2").join(base)).expect("a layer");
+    fs::remove_dir_all(base).expect("removed");
+    let ran = store.unaufs(&["cp", "c-changes:/aa", store.beside.join("aa").to_str().expect("text")]).exits(3);
+    assert!(store.beside.join("aa/c").exists() && ran.stdout.contains("missing: image layer"), "{ran:?}");
+    let ran = store.unaufs(&["diff", "c-changes"]).exits(3);
+    assert!(ran.stdout.contains("A /aa/c\n"), "{ran:?}");
+}
+
+/// A Docker with userns-remap keeps files with the host's numbers of its users.
+#[test]
+fn owners_are_those_that_the_container_saw() {
+    if !needs::root() {
+        return;
+    }
+    fn shift(path: &Path) {
+        let m = fs::symlink_metadata(path).expect("lstat");
+        std::os::unix::fs::lchown(path, Some(m.uid() + 100_000), Some(m.gid() + 200_000)).expect("chown");
+        // chown takes the setuid bit
+        if !m.is_symlink() {
+            fs::set_permissions(path, m.permissions()).expect("a mode");
+        }
+        if m.is_dir() {
+            fs::read_dir(path).expect("a folder").flatten().for_each(|e| shift(&e.path()));
+        }
+    }
+    let w = World::new(STACK);
+    fs::read_dir(w.root.join("aufs/diff")).expect("layers").flatten().for_each(|e| shift(&e.path()));
+    w.cp("b:/lib/data", "dest", &["-a"]).exits(0);
+    w.cp("b:/lib/data", "dest/mine", &[]).exits(0);
+    let owner = |p: &str| {
+        let m = fs::metadata(w.at(p)).expect("stat");
+        (m.uid(), m.gid(), m.mode() & 0o7777)
+    };
+    assert_eq!((owner("dest/data"), owner("dest/data/one")), ((0, 0, 0o755), (5, 6, 0o4755)));
+    assert_eq!(owner("dest/mine/one"), (0, 0, 0o755));
 }

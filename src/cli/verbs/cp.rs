@@ -27,13 +27,8 @@ pub fn cp(g: &Global, a: &CpArgs) -> Done {
         (Some(image), _) => Remains::of_image(&from, &store, names::one_image(&store, image)?)?,
         (None, name) => Remains::of_container(&from, &store, names::one_container(&store, name)?)?,
     };
-    let request = Request {
-        path: path.to_vec(),
-        dest: a.dest.clone(),
-        follow: a.follow_link,
-        owners: a.archive,
-        force: a.force,
-    };
+    let request =
+        Request { path: path.to_vec(), dest: a.dest.clone(), follow: a.follow_link, owners: a.archive, force: a.force };
     let copied = {
         let progress = screen::progress(g);
         copy(&root, &remains, &request, &*progress)?

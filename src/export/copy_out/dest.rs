@@ -127,13 +127,7 @@ impl Dest<'_> {
     }
 
     /// Makes what is no directory, under a name that is free.
-    fn make(
-        &self,
-        object: &Object<'_>,
-        first: Option<&[u8]>,
-        parent: &Dir,
-        new: &[u8],
-    ) -> Result<Option<String>> {
+    fn make(&self, object: &Object<'_>, first: Option<&[u8]>, parent: &Dir, new: &[u8]) -> Result<Option<String>> {
         if let Some(first) = first {
             let (dir, name) = self.base.parent_of(first)?;
             // where no further name can be made there is a further file
@@ -143,13 +137,8 @@ impl Dest<'_> {
         }
         let meta = self.settled(&object.meta);
         let moved = |n: u64| self.progress.moved(n);
-        let original = Original {
-            dir: object.dir,
-            name: object.name,
-            meta: &meta,
-            ability: &self.ability,
-            moved: Some(&moved),
-        };
+        let original =
+            Original { dir: object.dir, name: object.name, meta: &meta, ability: &self.ability, moved: Some(&moved) };
         match copy_object(&original, parent, new, XattrScope::Overlay) {
             Ok(_) if self.shift == Shift::default() => Ok(None),
             Ok(_) => {

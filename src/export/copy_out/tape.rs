@@ -21,11 +21,7 @@ pub fn check() -> Result<()> {
 }
 
 /// Writes what `fill` puts in.
-pub fn to_stdout(
-    owners: Shift,
-    progress: &dyn Progress,
-    fill: impl FnOnce(&mut dyn Sink) -> Result<()>,
-) -> Result<()> {
+pub fn to_stdout(owners: Shift, progress: &dyn Progress, fill: impl FnOnce(&mut dyn Sink) -> Result<()>) -> Result<()> {
     // not through `io::stdout`, which looks for line ends
     let fd = io::stdout().as_fd().try_clone_to_owned().on(|| "open stdout")?;
     write(BufWriter::with_capacity(1 << 20, File::from(fd)), owners, progress, fill)
