@@ -243,6 +243,9 @@ pub struct PlanArgs {
     /// What to plan.
     #[command(flatten)]
     pub what: What,
+    /// Compare all drivers and modes
+    #[arg(long, env = "UNAUFS_TARGETS")]
+    pub targets: bool,
     /// Save the plan, for `migrate PLAN`
     #[arg(long, env = "UNAUFS_OUT", value_name = "FILE")]
     pub out: Option<PathBuf>,

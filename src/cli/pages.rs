@@ -385,7 +385,15 @@ mod tests {
         for page in PAGES {
             assert!(!page.examples.is_empty(), "{}", page.verb);
             for (command, _) in page.examples {
-                let words = command.split(" > ").next().unwrap_or_default().split(' ').map(|w| w.trim_matches('\''));
+                let words = command
+                    .split(" > ")
+                    .next()
+                    .unwrap_or_default()
+                    .split(" | ")
+                    .next()
+                    .unwrap_or_default()
+                    .split(' ')
+                    .map(|w| w.trim_matches('\''));
                 assert!(command.starts_with(&format!("unaufs {}", page.verb)), "{command}");
                 if let Err(e) = self::command().try_get_matches_from(words) {
                     panic!("{command}: {e}");

@@ -45,6 +45,11 @@ pub struct Folder {
 }
 
 impl Node {
+    /// A name of the first branch alone.
+    pub fn of_first(kind: FileType) -> Node {
+        Node { kind, from: vec![0], closed: kind != FileType::Directory }
+    }
+
     /// The branch that the name's attributes and a file's content come from, among the open folders that were merged.
     pub fn holder<'d>(&self, dirs: &'d [(u16, Dir)]) -> Result<(u16, &'d Dir)> {
         let i = self.from.first().ok_or_else(|| Error::corrupt("a name that no layer holds"))?;
@@ -164,6 +169,32 @@ impl Chain {
             }
         }
         Ok(out)
+    }
+
+    /// Is a folder of some branch below the first one merged in the folder `path` of the first? The nearest that has it ends the search.
+    pub fn merged_below(&self, path: &[u8]) -> Result<bool> {
+        for branch in self.branches.iter().skip(1) {
+            let (mut at, mut cut) = (branch.dir.again()?, false);
+            let mut whole = true;
+            for name in path.split(|c| *c == b'/').filter(|p| !p.is_empty()) {
+                cut |= branch::has_whiteout(&at, branch.format, name)?;
+                at = match at.try_open(name) {
+                    Ok(sub) => sub,
+                    Err(Errno::NOENT) => {
+                        whole = false;
+                        break;
+                    }
+                    // a file, a symlink: what is further down does not show
+                    Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+                    Err(e) => return Err(Error::io(format!("open folder {}", at.show(name)), e)),
+                };
+                cut |= branch::is_opaque(&at, branch.format)?;
+            }
+            if whole || cut {
+                return Ok(whole);
+            }
+        }
+        Ok(false)
     }
 
     /// The branches, among `from`, merged in the folder `path`: from the root down, a step for each component.

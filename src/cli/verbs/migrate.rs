@@ -126,7 +126,8 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     }
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
-        say(&report::plan::text(&plan, screen::look(g)))?;
+        let shown = report::plan::Screen { next: false, ..report::plan::Screen::of(screen::look(g)) };
+        say(&report::plan::on_screen(&plan, &shown))?;
     }
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;

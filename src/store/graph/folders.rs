@@ -95,6 +95,10 @@ pub fn converted(root: &Dir, findings: &mut Vec<Finding>) -> BTreeMap<V1Id, Imag
         };
         entries.into_iter().map(pair).collect()
     };
+    // with all that it made gone, the account is of nothing
+    if !root.has("image/aufs").unwrap_or(false) {
+        return BTreeMap::new();
+    }
     let (done, lost) = match root.read_opt(FILE, gojson::MAX_LEN as u64) {
         Ok(None) => return BTreeMap::new(),
         Ok(Some(text)) => {

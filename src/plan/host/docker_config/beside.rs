@@ -16,8 +16,8 @@ pub(super) fn check(root: &Dir, options: &Options, installed: Option<Version>, o
     }
     let there = will_be_there(root, options)?;
     let works = |v: Version| choice::unnamed(v, &there) == Choice::Starts(to.name().to_owned());
-    // an older one than the installed is not asked; overlay2 came with 1.12, and only that one doesn't look for it
-    let since = installed.unwrap_or((1, 13));
+    // an older one than the installed is not asked; before 17.12 an empty directory counts too
+    let since = installed.unwrap_or((17, 12));
     let bad: Vec<Version> = choice::turns().filter(|v| *v >= since && !works(*v)).collect();
     let now = installed.filter(|v| *v >= (1, 12) && !works(*v));
     if bad.is_empty() && now.is_none() {
@@ -27,10 +27,8 @@ pub(super) fn check(root: &Dir, options: &Options, installed: Option<Version>, o
     let others: Vec<&str> = there.iter().map(|(n, _)| *n).filter(|n| *n != to.name()).collect();
     let which = now.or_else(|| bad.first().copied());
     let said = which.map(|v| said(v, &choice::unnamed(v, &there))).unwrap_or_default();
-    // before 17.12 an empty directory counts too; few have such a Docker, and it is installed then
     let level = match installed {
         Some(_) if now.is_none() => Level::Info,
-        None if bad.iter().all(|v| *v < (17, 12)) => Level::Info,
         _ => Level::Warn,
     };
     let subject = if others.is_empty() { "daemon.json".to_owned() } else { format!("{}/", others.join("/, ")) };
@@ -39,8 +37,7 @@ pub(super) fn check(root: &Dir, options: &Options, installed: Option<Version>, o
         None => fix,
     };
     let effect = match level {
-        Level::Info if installed.is_some() => "the installed Docker starts on the new store all the same".to_owned(),
-        Level::Info => "later ones start on the new store".to_owned(),
+        Level::Info => "the installed Docker starts on the new store all the same".to_owned(),
         _ => "Docker doesn't use the new store until it is told to".to_owned(),
     };
     out.push(Finding::new("T11", subject, said).level(level).fix(fix).effect(effect));
