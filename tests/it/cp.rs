@@ -56,7 +56,7 @@ fn a_graph_store_has_the_changes_and_files_that_docker_shows() {
     judged(&store, "old", "overlay2");
 }
 
-/// The drivers that keep whole trees: the same changes, found by comparing trees.
+/// The drivers that keep whole trees: the same changes, found by comparing trees, but for files that were written and have the same size and time.
 #[test]
 fn every_driver_shows_the_same_files() {
     if !real::able() || !needs::programs(&["mkfs.btrfs"]) || private::elsewhere(this_test!()) {
@@ -71,10 +71,13 @@ fn every_driver_shows_the_same_files() {
             let [old, new] =
                 ["aufs", driver].map(|d| store.unaufs(&["diff", "--driver", d, "-s", &name]).exits(0).stdout);
             // an overlay file system holds no device 0:0
-            let lines = |text: &str| -> Vec<String> {
-                text.lines().filter(|l| !l.ends_with("czero")).map(str::to_owned).collect()
-            };
-            assert_eq!(lines(&old), lines(&new), "{driver} {name}");
+            let device = |l: &&str| l.ends_with("/czero") || l.ends_with("/whlike");
+            let new: Vec<&str> = new.lines().collect();
+            let lost: Vec<&str> = old.lines().filter(|l| !new.contains(l)).filter(|l| !device(l)).collect();
+            let unchanged = |l: &&str| driver != "overlay2" && l.starts_with('C');
+            assert!(lost.iter().all(unchanged), "{driver} {name}: only in the old store: {lost:?}");
+            let gained: Vec<&&str> = new.iter().filter(|l| !old.lines().any(|o| o == **l)).collect();
+            assert!(gained.is_empty(), "{driver} {name}: only in the new store: {gained:?}");
         }
     }
 }
@@ -109,6 +112,7 @@ layer
 f mid/only =mid
 w etc/old
 layer
+d etc mode=0751
 f etc/own =mine x:user.note=yes time=1000.500000000
 f etc/passwd =changed
 w lib/hidden
@@ -227,7 +231,7 @@ fn metadata_are_the_containers_and_owners_only_with_archive() {
     let m = fs::metadata(w.at("dest/etc/own")).expect("stat");
     assert_eq!((m.mtime(), m.mtime_nsec()), (1000, 500_000_000));
     assert_eq!(xattr::get(w.at("dest/etc/own"), "user.note").expect("an attribute"), Some(b"yes".to_vec()));
-    assert_eq!(fs::metadata(w.at("dest/etc")).expect("stat").permissions().mode() & 0o7777, 0o750);
+    assert_eq!(fs::metadata(w.at("dest/etc")).expect("stat").permissions().mode() & 0o7777, 0o751);
     w.cp("b:/lib/data", "dest/mine", &[]).exits(0);
     w.cp("b:/lib/data", "dest/theirs", &["-a"]).exits(0);
     let owner = |p: &str| {
@@ -497,7 +501,7 @@ fn a_damaged_graph_store_gives_what_is_left() {
     let copy = |name: &str| store.unaufs(&["cp", "-q", "c-changes:/", to.join(name).to_str().expect("text")]).exits(3);
     fs::create_dir(&to).expect("a folder");
     let said = copy("one");
-    assert!(said.stdout.contains(&format!("aufs/diff/{middle} is missing")), "{said:?}");
+    assert!(said.stdout.contains(&format!("aufs/diff/{} is missing", &middle[..12])), "{said:?}");
     let left = store.unaufs(&["diff", "c-changes"]).exits(3);
     let added = |text: &str| text.lines().filter(|l| l.starts_with('A')).map(str::to_owned).collect::<Vec<_>>();
     assert!(added(&whole).iter().all(|l| left.stdout.lines().any(|m| m == l)), "{whole}{}", left.stdout);
@@ -538,6 +542,10 @@ fn owners_are_those_that_the_container_saw() {
     }
     fn shift(path: &Path) {
         let m = fs::symlink_metadata(path).expect("lstat");
+        if m.uid() >= 100_000 {
+            // by another of its names
+            return;
+        }
         std::os::unix::fs::lchown(path, Some(m.uid() + 100_000), Some(m.gid() + 200_000)).expect("chown");
         // chown takes the setuid bit
         if !m.is_symlink() {
