@@ -221,6 +221,7 @@ cases! {
     L08 content: |b| file(b, TOP, ".wh.nothing", "") => |b| file(b, TOP, ".wh.srv", "");
     L09 content: |b| file(b, TOP, "etc/.wh.passwd", "text") => sound;
     L10 content: |b| names(b, 65_000) => |b| names(b, 640);
+    L11 content: |b| b.lock(&format!("aufs/diff/{BASE}/etc/passwd")) => |b| b.lock("containers");
     N01 content: |b| target(b, |at| put(&at.join("something"), "in it")) => |b| target(b, |_| ());
     N02 content: |b| { b.write(&format!("image/zfs/imagedb/content/sha256/{NONE}"), "{}"); target(b, |_| ()); }
         => |b| target(b, |_| ());
