@@ -19,6 +19,7 @@ pub mod host;
 pub mod make;
 pub mod merge;
 pub mod quirks;
+pub mod renames;
 pub mod scan;
 pub mod stack;
 pub mod stored;

@@ -2,6 +2,7 @@
 
 use crate::docker::driver::Target;
 use crate::docker::driver::WrittenBy;
+use crate::error::{Error, Kind};
 use crate::export::Format;
 use crate::export::compress::Compressed;
 use crate::plan::{Mode, Options};
@@ -186,12 +187,12 @@ pub enum ReportVerb {
 /// What `plan` and `migrate` share.
 #[derive(Clone, Debug, clap::Args)]
 pub struct What {
-    /// The driver to move to
-    #[arg(long, value_enum, default_value_t = Target::Overlay2, env = "UNAUFS_TO", value_name = "DRIVER")]
-    pub to: Target,
-    /// How layers get there
-    #[arg(long, value_enum, default_value_t = Mode::Auto, env = "UNAUFS_MODE", value_name = "MODE")]
-    pub mode: Mode,
+    /// The driver to move to [default: overlay2]
+    #[arg(long, value_enum, env = "UNAUFS_TO", value_name = "DRIVER")]
+    pub to: Option<Target>,
+    /// How layers get there [default: auto]
+    #[arg(long, value_enum, env = "UNAUFS_MODE", value_name = "MODE")]
+    pub mode: Option<Mode>,
     /// Only these: image=GLOB or container=GLOB
     #[arg(long, env = "UNAUFS_ONLY", value_name = "KIND=GLOB", value_parser = rule)]
     pub only: Vec<String>,
@@ -212,8 +213,8 @@ impl What {
         let absolute =
             |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned()).to_string_lossy().into_owned();
         Options {
-            to: self.to,
-            mode: self.mode,
+            to: self.to.unwrap_or_default(),
+            mode: self.mode.unwrap_or_default(),
             target: target.map(absolute),
             only: self.only.clone(),
             exclude: self.exclude.clone(),
@@ -221,6 +222,35 @@ impl What {
             docker_config: self.docker_config.as_ref().map(|p| p.to_string_lossy().into_owned()),
         }
     }
+}
+
+impl What {
+    /// An error if an option contradicts `options`, those of `of`: a saved plan or a run under way. `--allow` may be added to.
+    pub fn agrees(&self, options: &Options, of: &str) -> crate::error::Result<()> {
+        let list = |l: &[String]| l.join(",");
+        let docker_config = self.docker_config.as_ref().map(|p| p.to_string_lossy().into_owned());
+        let pairs = [
+            ("--to", self.to.map(|t| t.name().to_owned()), options.to.name().to_owned()),
+            ("--mode", self.mode.map(name), name(options.mode)),
+            ("--only", Some(list(&self.only)).filter(|l| !l.is_empty()), list(&options.only)),
+            ("--exclude", Some(list(&self.exclude)).filter(|l| !l.is_empty()), list(&options.exclude)),
+            ("--docker-config", docker_config, options.docker_config.clone().unwrap_or_default()),
+        ];
+        for (option, given, theirs) in pairs {
+            if let Some(given) = given.filter(|g| *g != theirs) {
+                let theirs = if theirs.is_empty() { format!("no {option}") } else { format!("{option} {theirs}") };
+                return Err(Error::new(Kind::Usage, format!("{option} {given} contradicts {of}, which has {theirs}"))
+                    .hint(format!("leave {option} out, or start over: unaufs rollback, then a new plan"))
+                    .loss("nothing; nothing was changed"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As on the command line.
+fn name(mode: Mode) -> String {
+    mode.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
 }
 
 fn allowable(id: &str) -> Result<String, String> {
@@ -451,6 +481,9 @@ pub struct RollbackArgs {
 /// Options of `cleanup`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CleanupArgs {
+    /// Delete without verifying the new store first
+    #[arg(long)]
+    pub skip_verify: bool,
     /// Do not ask
     #[arg(long, short = 'y', env = "UNAUFS_YES")]
     pub yes: bool,

@@ -16,7 +16,9 @@ use crate::plan::Plan;
 use crate::plan::stored::{self, Stored};
 use crate::plan::switch::STATE;
 use crate::run::Lock;
+use crate::run::identity::{self, Known};
 use crate::run::journal::{Journal, Run};
+use crate::run::states::Standing;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -36,6 +38,8 @@ struct Roots {
     old: Option<Dir>,
     /// Where the new store comes to be; `None` if that folder is not there yet.
     new: Option<Dir>,
+    /// What is known of a run there.
+    known: Known,
 }
 
 impl Roots {
@@ -45,37 +49,89 @@ impl Roots {
         if let Some(target) = &g.target {
             target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path is not UTF-8"))?;
             let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
-            let run = new.as_ref().map(last_run).transpose()?.flatten();
-            if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
-                let theirs = crate::text::text(&run.plan.root.path);
-                return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
-                    .hint(format!("--root {theirs}, or another --target")));
+            let known = new.as_ref().map_or(Ok(Known::Nothing), identity::look)?;
+            if let Known::Run(run) = &known {
+                belongs(&given, run)?;
             }
-            return Ok(Roots { old: Some(given), new });
+            return Ok(Roots { old: Some(given), new, known });
         }
-        match last_run(&given)?.and_then(|r| r.plan.elsewhere.is_some().then_some(r.plan.root.path)) {
-            Some(old) => Ok(Roots { old: Dir::open_named(Path::new(&old)).ok(), new: Some(given) }),
-            None => Ok(Roots { old: Some(given.again()?), new: Some(given) }),
-        }
+        let known = identity::look(&given)?;
+        let theirs = match &known {
+            Known::Run(run) => run.plan.elsewhere.is_some().then(|| run.plan.root.path.clone()),
+            Known::Lost(lost) => lost.course.target.is_some().then(|| lost.course.root.clone()),
+            Known::Nothing => None,
+        };
+        let old = match (theirs, &known) {
+            // another root may be there by now
+            (Some(path), Known::Run(run)) => {
+                let there = Dir::open_named(Path::new(&path)).ok();
+                there.filter(|d| run.state.over() || holds(d, run).unwrap_or(false))
+            }
+            (Some(_), _) => None,
+            (None, _) => Some(given.again()?),
+        };
+        Ok(Roots { old, new: Some(given), known })
     }
 
     /// The new root; an error if it is not there.
-    fn made(self) -> Result<(Option<Dir>, Dir)> {
+    fn made(self) -> Result<(Option<Dir>, Dir, Known)> {
         match self.new {
-            Some(new) => Ok((self.old, new)),
+            Some(new) => Ok((self.old, new, self.known)),
             None => Err(Error::new(Kind::NoStore, "there is nothing at --target yet")
                 .hint("`unaufs plan` shows what would be done; `unaufs migrate` makes it")),
         }
     }
 
-    /// Locks both.
-    fn lock(old: Option<&Dir>, new: &Dir) -> Result<Lock> {
-        let lock = Lock::take(new, false)?;
-        match old {
-            Some(old) if old.label() != new.label() => lock.and(old),
-            _ => Ok(lock),
+    /// Where they stand.
+    fn standing(&self) -> Result<Standing> {
+        match (&self.new, &self.old) {
+            (Some(new), old) => Standing::of(new, old.as_ref(), &self.known),
+            (None, Some(old)) => Standing::of(old, None, &Known::Nothing),
+            (None, None) => Ok(Standing::default()),
         }
     }
+
+    /// Locks both, then reads the journal: another unaufs may have worked before.
+    fn lock(&mut self, docker_may_run: bool) -> Result<Lock> {
+        let Some(new) = &self.new else {
+            return needed(self.old.as_ref().map(Dir::again).transpose()?).and_then(|o| Lock::take(&o, docker_may_run));
+        };
+        let mut lock = Lock::take(new, docker_may_run)?;
+        if let Some(old) = self.old.as_ref().filter(|o| o.label() != new.label()) {
+            lock = lock.and(old, docker_may_run)?;
+        }
+        self.known = identity::look(new)?;
+        Ok(lock)
+    }
+}
+
+/// Does the old root hold what the run migrates? It may have another path by now.
+fn holds(old: &Dir, run: &Run) -> Result<bool> {
+    for l in &run.plan.layers {
+        if !old.has(&l.source)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// An error if a new root is not the one of this old root.
+fn belongs(old: &Dir, run: &Run) -> Result<()> {
+    let theirs = crate::text::text(&run.plan.root.path);
+    if run.plan.elsewhere.is_none() && !run.state.over() {
+        return Err(Error::new(Kind::Usage, "this --target is a root that is migrated without --target"));
+    }
+    // an old root that was renamed is taken for what it holds; a copy of one that is still there is not
+    let there = Dir::open_named(Path::new(&run.plan.root.path)).ok();
+    let renamed = match &there {
+        Some(there) => there.meta()?.ino == old.meta()?.ino || !holds(there, run)?,
+        None => true,
+    };
+    if run.state.over() || renamed && holds(old, run)? {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
+        .hint(format!("--root {theirs}, or where that root is now; or another --target")))
 }
 
 /// The old root, where a verb cannot do without it.
@@ -154,11 +210,4 @@ fn load(file: &Path) -> Result<Plan> {
         );
     }
     Ok(plan)
-}
-
-fn last_run(root: &Dir) -> Result<Option<Run>> {
-    match journal(root)? {
-        Some(j) => j.last(),
-        None => Ok(None),
-    }
 }

@@ -129,6 +129,12 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     } else {
         let _ = writeln!(out, "not yet    The new store is complete but not in force: `unaufs migrate` switches.");
     }
+    for c in &s.outcome.changed {
+        let _ = writeln!(out, "built again {}", text::text(c));
+    }
+    for a in &s.outcome.aside {
+        let _ = writeln!(out, "set aside  {}: a Docker had made it while the switch was interrupted", text::text(a));
+    }
     if !s.left_behind.is_empty() {
         let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());
         for d in s.damage {

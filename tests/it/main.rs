@@ -19,6 +19,7 @@ mod graph_store;
 mod host_tools;
 mod hostile;
 mod ladder;
+mod lifecycle;
 mod merged_store;
 mod odd_layouts;
 mod old_kernel;

@@ -1,6 +1,6 @@
 //! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
 
-use super::{Roots, folder_of, last_run, load, root, say, say_json, write_outside};
+use super::{Roots, folder_of, load, root, say, say_json, write_outside};
 use crate::checks;
 use crate::cli::args::{Global, PlanArgs};
 use crate::cli::{Done, Ending, screen};
@@ -8,6 +8,7 @@ use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, make};
 use crate::report;
+use crate::run::identity::{self, Known};
 use std::path::{Path, PathBuf};
 
 /// `unaufs inspect`.
@@ -27,7 +28,7 @@ pub fn inspect(g: &Global) -> Done {
 /// `unaufs plan`.
 pub fn plan(g: &Global, a: &PlanArgs) -> Done {
     let root = root(g)?;
-    if let Some(run) = last_run(&root)? {
+    if let Known::Run(run) = identity::look(&root)? {
         run.supported()?;
     }
     let plan = {
@@ -87,13 +88,13 @@ fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
 /// `unaufs status`.
 pub fn status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
-    let run = roots.new.as_ref().map(last_run).transpose()?.flatten();
-    let root = match (roots.new, roots.old) {
-        (Some(new), _) if run.is_some() => new,
+    let standing = roots.standing()?;
+    let shown = match (roots.new, roots.old) {
+        (Some(new), _) if !matches!(roots.known, Known::Nothing) => new,
         (_, Some(old)) => old,
         (_, None) => root(g)?,
     };
-    let doc = report::status::Status::of(&root, run)?;
+    let doc = report::status::Status::of(&shown, g.target.as_deref(), &roots.known, &standing)?;
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {

@@ -1,7 +1,6 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, journal, last_run, load, needed, say, say_json, write_outside};
-use crate::checks::Level;
+use super::{Roots, journal, load, needed, say, say_json, write_outside};
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
@@ -10,7 +9,10 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::elsewhere::Place;
 use crate::plan::{Plan, make};
 use crate::report;
+use crate::run::identity::Known;
 use crate::run::journal::{Run, State};
+use crate::run::preflight::{self, IN_USE, ROOM, blockers};
+use crate::run::states::{Answer, Command, Standing};
 use crate::run::{self, How, Lock, Locked, carry, stage};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,31 +21,21 @@ use std::path::PathBuf;
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let (saved, target) = targeted(g, a)?;
     let g = &Global { target, ..g.clone() };
-    let Roots { old, new } = Roots::of(g)?;
-    let root = needed(old)?;
-    // before the journal is read: what another unaufs does meanwhile would make the plan out of date
-    let mut lock = if a.dry_run { None } else { Some(Lock::take(&root, a.prepare)?) };
-    if let Some(new) = new.as_ref().filter(|n| n.label() != root.label()) {
-        lock = lock.map(|l| l.and(new)).transpose()?;
-    }
+    let mut roots = Roots::of(g)?;
+    // before the journal is read: what another unaufs has done until then would make the plan out of date
+    let lock = if a.dry_run { None } else { Some(roots.lock(a.prepare)?) };
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
-    let last = new.as_ref().map(last_run).transpose()?.flatten();
-    if let Some(run) = last.as_ref().filter(|r| r.state != State::Switched) {
-        run.supported()?;
+    let standing = roots.standing()?;
+    let answer = standing.answer(if a.prepare { Command::Prepare } else { Command::Migrate });
+    let Roots { old, new, known } = roots;
+    let at = At { root: needed(old)?, new, lock, known };
+    if let Some(saved) = &saved {
+        same_root(saved, &at.root)?;
     }
-    let at = At { root, new, lock };
-    match last {
-        Some(run) if matches!(run.state, State::Undoing) => Err(Error::new(Kind::Failed, "a rollback was interrupted")
-            .hint("run `unaufs rollback` again; then migrate anew")),
-        Some(run) if matches!(run.state, State::Switched | State::Cleaned) => {
-            let at = at.new.as_ref().unwrap_or(&at.root);
-            if at.has("aufs")? && run.state == State::Switched {
-                return Err(Error::new(Kind::Failed, "this root was migrated, and there is a new aufs/ in it")
-                    .hint("an old Docker has run on it since; `unaufs status` tells more"));
-            }
-            finished(g, &run)
-        }
-        Some(run) if !run.state.over() => resume(g, a, at, run, how),
+    match answer {
+        Answer::Nothing(text) => finished(g, &standing, text),
+        Answer::Refuse(e) => Err(e),
+        Answer::Continue => resume(g, a, at, saved, how),
         _ => begin(g, a, at, saved, how),
     }
 }
@@ -55,6 +47,7 @@ struct At {
     /// Where the new store comes to be, if that folder is there.
     new: Option<Dir>,
     lock: Option<Lock>,
+    known: Known,
 }
 
 impl At {
@@ -65,19 +58,31 @@ impl At {
             (Some(new), _) => new,
             (None, Some(target)) => {
                 let new = Place::look(target)?.make(&self.root)?;
-                lock = lock.and(&new)?;
+                lock = lock.and(&new, false)?;
                 new
             }
             (None, None) => self.root.again()?,
         };
-        Locked::open(self.root, new, lock).map(Some)
+        Locked::open(self.root, new, lock, &self.known).map(Some)
     }
+}
+
+/// A saved plan is for one root.
+fn same_root(saved: &Plan, root: &Dir) -> Result<()> {
+    let (theirs, ours) = (crate::text::text(&saved.root.path), crate::text::path(root.label()));
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, format!("the saved plan is for {theirs}, and --root is {ours}"))
+        .hint(format!("--root {theirs}, or make a plan of {ours}"))
+        .loss("nothing; nothing was changed"))
 }
 
 /// The saved plan, if one was given, and the `--target` of it or of the command line.
 fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf>)> {
     let Some(file) = &a.plan else { return Ok((None, g.target.clone())) };
     let saved = load(file)?;
+    a.what.agrees(&saved.options, "the saved plan")?;
     let theirs = saved.options.target.as_ref().map(PathBuf::from);
     match (&g.target, &theirs) {
         (Some(given), Some(theirs)) if std::path::absolute(given).ok().as_ref() != Some(theirs) => {
@@ -88,14 +93,14 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
     }
 }
 
-fn finished(g: &Global, run: &Run) -> Done {
-    let text = "nothing to do: this root is migrated";
+fn finished(g: &Global, standing: &Standing, why: &str) -> Done {
+    let text = format!("nothing to do: {why}");
     if g.json || g.jsonl {
         say_json(
-            &serde_json::json!({"schema": "unaufs.migrate/1", "message_type": "summary", "state": run.state, "built": 0, "text": text}),
+            &serde_json::json!({"schema": "unaufs.migrate/1", "message_type": "summary", "state": standing.state, "built": 0, "text": text}),
         )?;
     } else {
-        say(text)?;
+        say(&text)?;
     }
     Ok(Ending::Fine)
 }
@@ -108,7 +113,11 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
             .hint(format!("unaufs migrate --root {old} --target {new}")));
     }
     // what is under way in the old root itself would go on from a store that this one leaves as it is
-    if g.target.is_some() && last_run(&at.root)?.is_some_and(|r| !r.state.over() && r.plan.elsewhere.is_none()) {
+    if g.target.is_some()
+        && let Known::Run(run) = run::identity::look(&at.root)?
+        && !run.state.over()
+        && run.plan.elsewhere.is_none()
+    {
         return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
             .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
             .loss("nothing; nothing was changed"));
@@ -136,60 +145,79 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     work(g, a, &mut locked, plan, None, how)
 }
 
-fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
-    if let Some(file) = &a.plan {
-        let saved = load(file)?;
-        if saved.fingerprint.digest != run.plan.fingerprint.digest {
-            return Err(Error::new(Kind::Stale, "another migration is under way here, not that of the saved plan")
-                .hint("`unaufs migrate` without a plan goes on with it; `unaufs rollback` drops it"));
+fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How) -> Done {
+    let run = match std::mem::replace(&mut at.known, Known::Nothing) {
+        Known::Run(run) => *run,
+        _ => return Err(Error::corrupt("the journal lost its run")),
+    };
+    a.what.agrees(&run.plan.options, "the migration under way")?;
+    if let Some(saved) = &saved
+        && saved.options != run.plan.options
+    {
+        return Err(Error::new(Kind::Usage, "the saved plan has other options than the migration under way")
+            .hint("`unaufs migrate` without a plan continues the one under way; `unaufs rollback` drops it")
+            .loss("nothing; nothing was changed"));
+    }
+    let to = run.plan.options.to;
+    if run.state == State::Switching {
+        if a.no_switch {
+            return Err(Error::new(
+                Kind::Usage,
+                "--no-switch contradicts the migration under way: its switch was interrupted",
+            )
+            .hint("unaufs migrate, without --no-switch; or unaufs rollback")
+            .loss("nothing; nothing was changed"));
         }
+        if at.lock.is_none() {
+            say(&format!("The switch to {to} was interrupted. `unaufs migrate` finishes it."))?;
+            return Ok(Ending::Fine);
+        }
+        confirm(a.yes, &format!("The switch to {to} was interrupted. Finish it?"))?;
+        let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
+        let plan = run.plan.clone();
+        return work(g, a, &mut locked, plan, Some(run), how);
     }
-    if run.prepared && run.state == State::Building {
-        return after_prepare(g, a, at, run, how);
-    }
-    if matches!(run.state, State::Building | State::Built | State::Verified) {
-        let progress = screen::progress(g);
-        let lost = match journal(at.new.as_ref().unwrap_or(&at.root))? {
-            Some(j) => j.lost(run.id)?,
-            None => BTreeMap::new(),
-        };
-        let known = make::Known { lost, ..make::Known::default() };
-        let fresh = make::make(&at.root, &run.plan.options, &known, &*progress)?;
-        crate::error::check_disk(a.keep_going)?;
-        blockers(&fresh, &ROOM)?;
-        stale(&run.plan, &fresh)?;
-    }
-    if at.lock.is_none() {
-        say(&format!("a migration stands at '{}'; `unaufs migrate` goes on with it", run.state.name()))?;
-        return Ok(Ending::Fine);
-    }
-    confirm(a.yes, &format!("A migration stands at '{}'. Go on?", run.state.name()))?;
-    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
-    let plan = run.plan.clone();
-    work(g, a, &mut locked, plan, Some(run), how)
-}
-
-/// Image layers were built while Docker ran. The plan is made anew, and what has changed since is built anew.
-fn after_prepare(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
+    let lost = match journal(at.new.as_ref().unwrap_or(&at.root))? {
+        // what failed while preparing is tried again
+        Some(j) if !run.prepared => j.lost(run.id)?,
+        _ => BTreeMap::new(),
+    };
+    let known = make::Known::of(&run.plan);
+    let counted = if run.prepared { known.counted } else { BTreeMap::new() };
     let progress = screen::progress(g);
-    let fresh = make::make(&at.root, &run.plan.options, &make::Known::of(&run.plan), &*progress)?;
+    let fresh = make::make(
+        &at.root,
+        &run.plan.options,
+        &make::Known { lost: lost.clone(), counted, docker: known.docker },
+        &*progress,
+    )?;
     drop(progress);
-    let settled = if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() };
     crate::error::check_disk(a.keep_going)?;
-    blockers(&fresh, &settled)?;
+    blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;
+    if let Some(saved) = &saved {
+        stale(saved, &fresh)?;
+    }
     if at.lock.is_none() {
         say(&report::plan::text(&fresh, screen::look(g)))?;
         return Ok(Ending::Fine);
     }
-    let saved = a.plan.is_some();
-    if !saved {
-        confirm(a.yes, "The image layers are prepared. Migrate now?")?;
+    if saved.is_none() {
+        confirm(a.yes, &format!("A migration to {to} was begun at {}. Continue?", crate::text::text(&run.started)))?;
     }
     let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
-    // what failed before is tried again
-    stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare, &BTreeMap::new())?;
-    let run = locked.journal.last()?;
-    work(g, a, &mut locked, fresh, run, how)
+    let other = run.state == State::Building && run.prepared != a.prepare;
+    let changes = preflight::changes(&run.plan, &fresh);
+    let run = if other || !changes.is_empty() {
+        if !changes.is_empty() && !run.prepared {
+            screen::progress(g).warn(&format!("changed since, and built again: {}", changes.join("; ")));
+        }
+        run::reconcile(&mut locked, &run, &fresh, a.prepare, &lost)?;
+        locked.journal.last()?
+    } else {
+        Some(run)
+    };
+    let plan = run.as_ref().map_or(fresh, |r| r.plan.clone());
+    work(g, a, &mut locked, plan, run, how)
 }
 
 /// Runs the engine; with `--keep-going` plans anew without what failed, as often as something fails.
@@ -202,7 +230,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         None => BTreeMap::new(),
     };
     let outcome = loop {
-        let outcome = run::migrate(locked, &plan, run.take(), how, &*progress)?;
+        let outcome = run::migrate(locked, &mut plan, run.take(), how, &*progress)?;
         if outcome.failed.is_empty() {
             break outcome;
         }
@@ -276,7 +304,7 @@ fn record(locked: &Locked, before: Option<u64>) -> Result<report::html::Record> 
         state: run.state.name().to_owned(),
         started: run.started,
         events,
-        verified: run.verified,
+        verified: run.verdict.filter(|v| v.clean).map(|v| v.text()),
         sums,
         disk,
     })
@@ -296,28 +324,4 @@ fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     )
     .hint("make a new plan; a migration under way can be dropped with `unaufs rollback`")
     .loss("nothing; nothing was changed"))
-}
-
-/// A running Docker and its mounts do not matter while only image layers are prepared.
-const IN_USE: [&str; 2] = ["H01", "H02"];
-/// When a run goes on, part of the new store is there already: whether the rest fits shows when it is built.
-const ROOM: [&str; 2] = ["H05", "H06"];
-
-/// The first blocking check as an error, with the exit code of its kind; `settled` are ids that do not count now.
-fn blockers(plan: &Plan, settled: &[&str]) -> Result<()> {
-    let counts = |id: &str| !settled.contains(&id);
-    let blocks: Vec<_> = plan.checks.iter().filter(|c| c.level == Level::Block && counts(&c.id)).collect();
-    let Some(first) = blocks.first() else { return Ok(()) };
-    let kind = match first.id.as_str() {
-        "H01" | "H02" => Kind::Busy,
-        "H05" | "H06" => Kind::Space,
-        "H04" | "T04" => Kind::Unsupported,
-        _ => Kind::Blocked,
-    };
-    let all: Vec<String> = blocks.iter().map(|c| format!("{} {}: {}", c.id, c.subject, c.message)).collect();
-    let mut e = Error::new(kind, all.join("; ")).loss("nothing; nothing was changed");
-    if let Some(fix) = &first.fix {
-        e = e.hint(fix.clone());
-    }
-    Err(e)
 }
