@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod calls;
+mod cases;
 mod checks;
 mod citations;
 mod conformance;
