@@ -203,7 +203,7 @@ pub fn room(dir: &Dir) -> Result<Room> {
         block: unit,
         magic,
         // where a kernel does not tell, what mkfs.btrfs does on a single disk
-        tree_copies: if magic == super::btrfs_ioctl::MAGIC { dir.space().map_or(2, |s| s.tree_copies()) } else { 1 },
+        tree_copies: if magic == super::ioctl::MAGIC { dir.space().map_or(2, |s| s.tree_copies()) } else { 1 },
     })
 }
 
