@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 /// One line of `/proc/<pid>/mountinfo` (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// The number of the device, `major:minor`.
+    pub device: String,
+    /// The directory of that file system that is mounted.
+    pub root: PathBuf,
     /// Where it is mounted.
     pub point: PathBuf,
     /// The type of the file system.
@@ -30,6 +34,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let dash = fields.iter().position(|f| *f == b"-")?;
     let text = |f: &[u8]| String::from_utf8_lossy(&unescape(f)).into_owned();
     Some(Mount {
+        device: text(fields.get(2)?),
+        root: super::os(&unescape(fields.get(3)?)).to_owned(),
         point: super::os(&unescape(fields.get(4)?)).to_owned(),
         options: text(fields.get(5)?),
         fstype: text(fields.get(dash + 1)?),
@@ -91,14 +97,14 @@ pub fn id(fd: BorrowedFd<'_>) -> Option<u64> {
 
 /// The mount that a path lies on.
 pub fn of(path: &Path) -> Result<Option<Mount>> {
-    let all = mine()?;
+    Ok(holding(&mine()?, path).cloned())
+}
+
+/// The one of these mounts that a path is on.
+pub fn holding<'a>(all: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     // later lines cover earlier ones at the same point
-    Ok(all
-        .into_iter()
-        .filter(|m| path.starts_with(&m.point))
-        .enumerate()
-        .max_by_key(|(i, m)| (m.point.components().count(), *i))
-        .map(|(_, m)| m))
+    let on_the_way = all.iter().filter(|m| path.starts_with(&m.point)).enumerate();
+    on_the_way.max_by_key(|(i, m)| (m.point.components().count(), *i)).map(|(_, m)| m)
 }
 
 /// Room on a file system.

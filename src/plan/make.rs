@@ -35,6 +35,7 @@ impl Known {
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
+    super::length::of_plan(root, options.target.as_deref())?;
     make_on(root, options, known, &host::Machine::here(options), progress)
 }
 

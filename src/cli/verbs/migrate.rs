@@ -1,8 +1,10 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, confirm, journal, last_run, load, needed, say, say_json, write_outside};
+use super::{Roots, confirm, journal, last_run, needed, say, say_json};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
+use crate::cli::output::Output;
+use crate::cli::saved::to_run as load;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
@@ -20,6 +22,8 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let g = &Global { target, ..g.clone() };
     let Roots { old, new } = Roots::of(g)?;
     let root = needed(old)?;
+    let roots: Vec<&Dir> = std::iter::once(&root).chain(&new).collect();
+    let page = Output::optional(a.html.as_deref(), &roots)?;
     // before the journal is read: what another unaufs does meanwhile would make the plan out of date
     let mut lock = if a.dry_run { None } else { Some(Lock::take(&root, a.prepare)?) };
     if let Some(new) = new.as_ref().filter(|n| n.label() != root.label()) {
@@ -30,7 +34,7 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     if let Some(run) = last.as_ref().filter(|r| r.state != State::Switched) {
         run.supported()?;
     }
-    let at = At { root, new, lock };
+    let at = At { root, new, lock, page };
     match last {
         Some(run) if matches!(run.state, State::Undoing) => Err(Error::new(Kind::Failed, "a rollback was interrupted")
             .hint("run `unaufs rollback` again; then migrate anew")),
@@ -54,11 +58,13 @@ struct At {
     /// Where the new store comes to be, if that folder is there.
     new: Option<Dir>,
     lock: Option<Lock>,
+    /// Gets the record of the migration.
+    page: Option<Output>,
 }
 
 impl At {
     /// Opens the journal; makes the folder of the new root where it is missing. `None` if nothing is to be changed.
-    fn open(self, g: &Global) -> Result<Option<Locked>> {
+    fn open(self, g: &Global) -> Result<Option<Ready>> {
         let Some(mut lock) = self.lock else { return Ok(None) };
         let new = match (self.new, &g.target) {
             (Some(new), _) => new,
@@ -69,8 +75,15 @@ impl At {
             }
             (None, None) => self.root.again()?,
         };
-        Locked::open(self.root, new, lock).map(Some)
+        let locked = Locked::open(self.root, new, lock)?;
+        Ok(Some(Ready { locked, page: self.page }))
     }
+}
+
+/// The roots locked, the journal and the outputs open.
+struct Ready {
+    locked: Locked,
+    page: Option<Output>,
 }
 
 /// The saved plan, if one was given, and the `--target` of it or of the command line.
@@ -90,9 +103,7 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
 fn finished(g: &Global, run: &Run) -> Done {
     let text = "nothing to do: this root is migrated";
     if g.json || g.jsonl {
-        say_json(
-            &serde_json::json!({"schema": "unaufs.migrate/1", "message_type": "summary", "state": run.state, "built": 0, "text": text}),
-        )?;
+        say_json(&serde_json::json!({"schema": "unaufs.migrate/1", "state": run.state, "built": 0, "text": text}))?;
     } else {
         say(text)?;
     }
@@ -131,7 +142,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
         confirm(a.yes, "Migrate now?")?;
     }
     let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
-    work(g, a, &mut locked, plan, None, how)
+    work(g, &mut locked, plan, None, how)
 }
 
 fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
@@ -164,7 +175,7 @@ fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
     confirm(a.yes, &format!("A migration stands at '{}'. Go on?", run.state.name()))?;
     let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
     let plan = run.plan.clone();
-    work(g, a, &mut locked, plan, Some(run), how)
+    work(g, &mut locked, plan, Some(run), how)
 }
 
 /// Image layers were built while Docker ran. The plan is made anew, and what has changed since is built anew.
@@ -185,13 +196,14 @@ fn after_prepare(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Don
     }
     let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
     // what failed before is tried again
-    stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare, &BTreeMap::new())?;
-    let run = locked.journal.last()?;
-    work(g, a, &mut locked, fresh, run, how)
+    stage::reconcile(&mut locked.locked, run.id, &run.plan, &fresh, a.prepare, &BTreeMap::new())?;
+    let run = locked.locked.journal.last()?;
+    work(g, &mut locked, fresh, run, how)
 }
 
 /// Runs the engine; with `--keep-going` plans anew without what failed, as often as something fails.
-fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
+fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
+    let Ready { locked, page } = ready;
     let progress = screen::progress(g);
     let prepared = how.prepare;
     let before = taken(&locked.root)?.filter(|_| run.is_none());
@@ -216,22 +228,19 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     };
     drop(progress);
     let record = record(locked, before)?;
-    if let Some(file) = &a.html {
-        write_outside(&locked.root, file, report::html::page(&plan, Some(&record))?.as_bytes())?;
+    if let Some(page) = page.take() {
+        page.write(report::html::page(&plan, Some(&record)).map(String::into_bytes));
     }
     let compared = report::truth::Comparison::of(&plan, &record).filter(|_| outcome.state != State::Building);
     let doc = report::migrate::Summary {
         schema: "unaufs.migrate/1",
-        message_type: "summary",
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
         compared: compared.as_ref(),
         driver: plan.options.to,
     };
-    if g.jsonl {
-        say(&crate::text::json(serde_json::json!(doc).to_string()))?;
-    } else if g.json {
+    if g.json || g.jsonl {
         say_json(&doc)?;
     } else {
         say(&report::migrate::text(&doc, &plan))?;
@@ -280,7 +289,7 @@ fn record(locked: &Locked, before: Option<u64>) -> Result<report::html::Record> 
 }
 
 /// Exit 13 with everything that changed.
-fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
+pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     let changes = report::plan::changes(saved, fresh);
     if changes.is_empty() {
         return Ok(());
