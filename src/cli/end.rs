@@ -12,6 +12,7 @@
 use super::args::ColorWhen;
 use super::{Done, Ending, log};
 use crate::error::{Error, Kind, Result};
+use clap::error::ErrorKind;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::ffi::OsString;
@@ -164,7 +165,9 @@ pub fn command(done: Done, changes: bool, color: ColorWhen) -> u8 {
         (Ok(_), Form::Text) => {}
         (Err(e), Form::Text) => complain(e, color),
         (Ok(_), _) => {
-            if let Some(body) = kept().document.take() {
+            // not in one statement: what is kept would stay locked until the end of it
+            let body = kept().document.take();
+            if let Some(body) = body {
                 last("summary", code, &body);
             }
         }
@@ -247,7 +250,7 @@ pub fn of_clap(e: &clap::Error) -> Option<Error> {
     let mut parts = said.split("\n\n").map(|p| p.trim().replace('\n', " "));
     let first = parts.next().unwrap_or_default();
     let message = match e.kind() {
-        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing",
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => "a command is missing",
         _ => first.strip_prefix("error: ").unwrap_or(&first),
     };
     let tip = parts.find_map(|p| p.strip_prefix("tip: ").map(str::to_owned));

@@ -1,6 +1,6 @@
 //! Where results go: outputs are open before any work, are never devices or symlinks that get replaced, and fail as a warning.
 
-use crate::support::real::{self, Ran, unaufs};
+use crate::support::real::{self, Ran};
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileTypeExt;
