@@ -6,6 +6,7 @@ pub mod log;
 pub mod notify;
 pub mod output;
 pub mod pages;
+pub mod prompt;
 pub mod saved;
 pub mod screen;
 pub mod verbs;
@@ -97,12 +98,17 @@ fn dispatch(args: Args) -> Done {
         Verb::Inspect => verbs::look::inspect(&g),
         Verb::Plan(a) => verbs::look::plan(&g, &a),
         Verb::Migrate(a) if a.dry_run => verbs::look::dry_run(&g, &a),
-        Verb::Migrate(a) => verbs::migrate::migrate(&g, &a),
+        Verb::Migrate(a) => {
+            screen::number_phases();
+            verbs::migrate::migrate(&g, &a)
+        }
         Verb::Status => verbs::look::status(&g),
         Verb::Verify(a) => verbs::verify::verify(&g, &a),
         Verb::Rollback(a) => verbs::undo::rollback(&g, &a),
         Verb::Cleanup(a) => verbs::undo::cleanup(&g, &a),
         Verb::Export(a) => verbs::export::export(&g, &a),
+        Verb::Cp(a) => verbs::cp::cp(&g, &a),
+        Verb::Diff(a) => verbs::diff::diff(&g, &a),
         Verb::Report { what: ReportVerb::Merge { files, html } } => {
             verbs::look::merge_reports(&g, &files, html.as_deref())
         }
@@ -141,7 +147,9 @@ fn catch_signals() {
                 std::process::exit(kind.exit_code().into());
             }
             crate::stop::request(signal);
-            mutter("stopping at a safe point; once more to stop at once");
+            if !prompt::is_asking() {
+                mutter("Stopping safely. Press Ctrl-C again to stop at once.");
+            }
         }
     });
 }

@@ -43,6 +43,8 @@ pub struct Dir {
     label: PathBuf,
     /// Follow a mount of the same file system.
     binds: bool,
+    /// Has it been listed, so that the descriptor's read position is not the beginning?
+    listed: AtomicBool,
 }
 
 /// `openat2` came with Linux 5.6; aufs hosts run kernels from 3.10 on. Set once it has failed with ENOSYS.
@@ -62,7 +64,7 @@ impl Dir {
     pub fn open_named(path: &Path) -> Result<Dir> {
         let real = std::fs::canonicalize(path).on(|| format!("open {}", path.display()))?;
         let fd = rustix::fs::open(&real, DIR_FLAGS, Mode::empty()).on(|| format!("open {}", real.display()))?;
-        Ok(Dir { fd, label: real, binds: false })
+        Ok(Dir { fd, label: real, binds: false, listed: AtomicBool::new(false) })
     }
 
     /// Opens a directory below this one. `rel` may have several components; none may be a symlink, `..` or a mount point.
@@ -95,7 +97,7 @@ impl Dir {
     /// Opens a directory below this one, with the plain errno: ENOTDIR or ELOOP when something else is in the way.
     pub fn try_open(&self, rel: &[u8]) -> Result<Dir, Errno> {
         let fd = self.open_beneath(rel, DIR_FLAGS)?;
-        Ok(Dir { fd, label: self.label.join(os(rel)), binds: self.binds })
+        Ok(Dir { fd, label: self.label.join(os(rel)), binds: self.binds, listed: AtomicBool::new(false) })
     }
 
     fn open_beneath(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -137,7 +139,7 @@ impl Dir {
             let fd = rustix::fs::openat(base, part, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
             let here = rustix::fs::fstat(&fd)?.st_dev;
             // each subvolume of a btrfs has a device number of its own, within one mount
-            if here != dev && mounts::id(fd.as_fd()) != mounts::id(base) {
+            if here != dev && mounts::crossed(base, fd.as_fd()) {
                 return Err(Errno::XDEV);
             }
             dev = here;
@@ -156,7 +158,7 @@ impl Dir {
     pub fn again(&self) -> Result<Dir> {
         let fd =
             rustix::fs::openat(&self.fd, ".", DIR_FLAGS, Mode::empty()).on(|| format!("open {}", self.show(b"")))?;
-        Ok(Dir { fd, label: self.label.clone(), binds: self.binds })
+        Ok(Dir { fd, label: self.label.clone(), binds: self.binds, listed: AtomicBool::new(false) })
     }
 
     /// Where the directory was when it was opened. Not for opening anything.
@@ -300,7 +302,9 @@ impl Dir {
 
     /// Calls `f` with each name, its type and inode, in the order of the disk; `.` and `..` are left out. Starts anew each time.
     pub fn for_each(&self, mut f: impl FnMut(&[u8], FileType, u64) -> Result<()>) -> Result<()> {
-        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).on(|| format!("list {}", self.show(b"")))?;
+        if self.listed.swap(true, Ordering::Relaxed) {
+            rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).on(|| format!("list {}", self.show(b"")))?;
+        }
         let mut buf = [MaybeUninit::<u8>::uninit(); DENTS];
         let mut raw = rustix::fs::RawDir::new(&self.fd, &mut buf);
         while let Some(entry) = raw.next() {
@@ -352,6 +356,14 @@ impl Dir {
             .and_then(|name| rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)))
             .on(|| format!("make folder {}", self.show(name)))?;
         if self.stat(name)?.mode == mode { Ok(()) } else { self.set_mode(name, mode) }
+    }
+
+    /// Makes a directory whose mode and owner are set when it is complete: until then the umask may have taken bits away.
+    pub fn mkdir_unfinished(&self, name: &[u8]) -> Result<()> {
+        fault::effect("mkdir");
+        one(name)
+            .and_then(|name| rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)))
+            .on(|| format!("make folder {}", self.show(name)))
     }
 
     /// Opens a directory below, making it and its parents where they are missing.

@@ -13,6 +13,8 @@ pub enum Kind {
     Failed,
     /// The command line makes no sense, or a confirmation is missing.
     Usage,
+    /// Somebody was asked and did not say yes. Not an error: nothing was changed.
+    Cancelled,
     /// Done, but something named stayed behind.
     Partial,
     /// A check blocks; nothing was changed.
@@ -42,7 +44,7 @@ impl Kind {
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Failed => 1,
-            Kind::Usage => 2,
+            Kind::Usage | Kind::Cancelled => 2,
             Kind::Partial => 3,
             Kind::Blocked => 4,
             Kind::WorkToDo => 5,

@@ -11,13 +11,18 @@
 //! is checked while it passes, and what comes before the manifests is no archive for anybody.
 
 pub mod archive;
+pub mod changes;
 pub mod compress;
+pub mod copy_out;
 pub mod image;
+pub mod inside;
 pub mod layer;
 pub mod layout;
 pub mod names;
 pub mod output;
 pub mod pump;
+pub mod remains;
+pub mod volumes;
 
 use crate::checks::Finding;
 use crate::disk::Dir;
@@ -380,9 +385,13 @@ fn rootfs(
                 return Err(Error::corrupt(format!("image {} cannot be exported: {why}", id.short())));
             }
             let none = || Error::new(Kind::Failed, format!("image {} has no layers", id.short()));
-            image.layers.last().cloned().ok_or_else(none)?
+            Some(image.layers.last().cloned().ok_or_else(none)?)
         }
-        (None, Some(c)) => image::stack(store, c)?.last().cloned().ok_or_else(|| Error::corrupt("it has no layer"))?,
+        // its record or its image's may be damaged, and all its files there
+        (None, Some(c)) if c.broken.is_some() && c.on_disk.is_some() => None,
+        (None, Some(c)) => {
+            Some(image::stack(store, c)?.last().cloned().ok_or_else(|| Error::corrupt("it has no layer"))?)
+        }
         (None, None) => return Err(Error::new(Kind::Usage, "nothing was named to export")),
     };
     let mut output = Output::create(root, &request.output, None)?;
@@ -392,12 +401,20 @@ fn rootfs(
     compress::through(request.compress, &mut output, &mut |out| {
         let mut counted = Counted { out, progress, bytes: &mut bytes };
         let mut buffered = BufWriter::with_capacity(1 << 20, &mut counted);
-        left = layers.flatten(&top, &mut buffered)?;
+        let alone = containers.values().find_map(|c| c.on_disk.as_ref());
+        left = match (&top, alone) {
+            (Some(top), _) => layers.flatten(top, &mut buffered)?,
+            (None, Some(alone)) => layers.flatten_on_disk(alone, &mut buffered)?,
+            (None, None) => return Err(Error::corrupt("it has no layer")),
+        };
         buffered.flush().on(|| "write the archive")
     })?;
     let written = output.position();
     output.complete()?;
-    let notes = layer::LeftOut::notes(std::iter::once(left));
+    let mut notes = layer::LeftOut::notes(std::iter::once(left));
+    if let Some((c, why)) = containers.values().find_map(|c| Some((c, c.broken.as_ref()?))).filter(|_| top.is_none()) {
+        notes.push(format!("{} is exported from its directories alone, since it is damaged: {why}", c.subject()));
+    }
     let images = chosen.iter().map(|(id, tags)| Exported {
         id: *id,
         was: None,

@@ -157,9 +157,11 @@ pub struct LayerId(String);
 
 impl LayerId {
     /// Accepts what is safe as one file name: letters, digits, `_ . -`, at most 128 bytes, not starting with a dot.
-    /// Docker's are 64 hex digits, BuildKit's 25 letters and digits; a cache-id may be any non-empty string (FORMATS 6).
+    /// Docker's are 64 hex digits, BuildKit's 25 letters and digits; a cache-id may be any non-empty string (FORMATS 6). The names that
+    /// overlay2 keeps for itself are none: a layer of that name would take the place of every layer's short name.
     pub fn parse(s: &str) -> Result<LayerId> {
         let ok = !s.is_empty()
+            && !matches!(s, "l" | "backingFsBlockDev")
             && s.len() <= 128
             && !s.starts_with('.')
             && s.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'));
@@ -169,6 +171,11 @@ impl LayerId {
     /// The id as a file name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Is it the layer that Docker puts between an image and a container?
+    pub fn is_init(&self) -> bool {
+        self.0.ends_with("-init")
     }
 
     /// Enough of the id to recognise it; `-init` is kept.

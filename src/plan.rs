@@ -10,6 +10,7 @@
 
 pub mod build;
 pub mod content;
+pub mod damage;
 pub mod elsewhere;
 pub mod estimate;
 pub mod existing;
@@ -31,7 +32,7 @@ use crate::disk::mounts::Room;
 use crate::docker::driver::Role;
 use crate::docker::driver::{Style, Target};
 use crate::ids::{ChainId, ContainerId, DiffId, ImageId, LayerId, Sha256};
-use crate::store::{Content, Generation};
+use crate::store::{Cause, Content, Generation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -111,6 +112,9 @@ pub struct Plan {
     pub containers: Vec<PlanContainer>,
     /// What does not move, and why.
     pub left_behind: Vec<LeftBehind>,
+    /// The same by what holds it back, containers first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<damage::Damage>,
     /// Paths that only aufs showed.
     pub quirks: Vec<quirks::Quirk>,
     /// Modes and owners of the driver's own folders.
@@ -151,7 +155,7 @@ impl Default for Tool {
 }
 
 /// The machine on which the plan was made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// Its name.
     pub name: String,
@@ -348,6 +352,9 @@ pub struct LeftBehind {
     pub lost: String,
     /// Does it make the exit code 3? What the user excluded, and what Docker itself could not use, does not.
     pub counts: bool,
+    /// The damaged object that holds it back, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<Cause>,
 }
 
 /// One rename of the switch. Both paths are below ROOT, or below the new root; nothing is ever replaced.

@@ -1,6 +1,8 @@
 //! What people and machines read: each document is one struct, rendered as text and as JSON.
 
+pub mod cp;
 pub mod demo;
+pub mod diff;
 pub mod export;
 pub mod fleet;
 pub mod html;
@@ -14,9 +16,10 @@ pub mod truth;
 pub mod verify;
 
 use crate::plan::Plan;
+use crate::store::aufs::Stray;
 
 /// What `cleanup` would delete that exists nowhere else.
-pub fn cleanup_warning(plan: &Plan) -> String {
+pub fn cleanup_warning(plan: &Plan, strays: &[Stray]) -> String {
     let root = crate::text::text(&plan.root.path);
     let mut out = match &plan.elsewhere {
         None => format!("This deletes the old store in {root}/.unaufs/old. After that there is no way back.\n"),
@@ -40,6 +43,18 @@ pub fn cleanup_warning(plan: &Plan) -> String {
         }
         if plan.left_behind.len() > 20 {
             out.push_str(&format!("  and {} more\n", plan.left_behind.len() - 20));
+        }
+    }
+    if !strays.is_empty() {
+        out.push_str("Files below mount points of the old store, which no image and no container has, will be deleted too (D13):\n");
+        for s in strays.iter().take(20) {
+            let names: Vec<String> = s.names.iter().map(|n| crate::text::bytes(n)).collect();
+            let more =
+                if s.count > names.len() { format!(" and {} more", s.count - names.len()) } else { String::new() };
+            out.push_str(&format!("  aufs/mnt/{}: {}{more}\n", crate::text::bytes(&s.name), names.join(", ")));
+        }
+        if strays.len() > 20 {
+            out.push_str(&format!("  and {} more\n", strays.len() - 20));
         }
     }
     out

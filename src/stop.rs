@@ -34,7 +34,5 @@ pub fn check() -> Result<()> {
         2 => Kind::Interrupted,
         _ => Kind::Terminated,
     };
-    Err(Error::new(kind, "stopped at a safe point, as asked")
-        .hint("the same command goes on where it stopped; `unaufs rollback` undoes it")
-        .loss("nothing"))
+    Err(Error::new(kind, "stopped safely").hint("run the same command to continue, or `unaufs rollback` to undo it"))
 }

@@ -9,16 +9,20 @@
 //! Both generations give the same [`Store`]; nothing after this folder asks which one it was. One damaged object is a
 //! [`Finding`] and a reason in its `broken`, never the end of the run.
 
+pub mod absent;
 pub mod aufs;
+pub mod boot;
 pub mod containers;
 pub mod content;
 pub mod driver;
 pub mod graph;
 pub mod native;
 pub mod old_fields;
+pub mod probe;
+pub mod stack;
 
 use crate::checks::Finding;
-use crate::disk::{Dir, FileType};
+use crate::disk::{Dir, FileType, mounts};
 use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Kind, Result};
@@ -58,9 +62,17 @@ pub struct Layer {
     pub moved_to: Option<String>,
     /// Why it cannot move.
     pub broken: Option<String>,
+    /// What keeps it from moving, where that is another object.
+    pub held_by: Option<Cause>,
 }
 
 impl Layer {
+    /// The damaged object that keeps it from moving, if it can't: another one, or the layer itself.
+    pub fn cause(&self) -> Option<Cause> {
+        let own = || self.broken.as_ref().map(|why| Cause::layer(self.id.short(), why.clone()));
+        self.held_by.clone().or_else(own)
+    }
+
     /// The layer directly below.
     pub fn parent(&self) -> Option<&LayerId> {
         self.lowers.first()
@@ -87,6 +99,39 @@ pub struct Image {
     pub layers: Vec<LayerId>,
     /// Why it cannot move.
     pub broken: Option<String>,
+    /// What keeps it from moving, where that is another object.
+    pub held_by: Option<Cause>,
+}
+
+/// A damaged object that holds others back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cause {
+    /// `layer` or `image`.
+    pub kind: String,
+    /// Its id, as much of it as the reports show.
+    pub id: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Cause {
+    /// A layer.
+    pub fn layer(id: String, reason: impl Into<String>) -> Cause {
+        Cause { kind: "layer".to_owned(), id, reason: reason.into() }
+    }
+}
+
+/// Something that the old store had and that nothing can bring back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// `tags`.
+    pub kind: String,
+    /// The file that held it.
+    pub id: String,
+    /// What is wrong with that.
+    pub reason: String,
+    /// What it means.
+    pub lost: String,
 }
 
 /// One container.
@@ -110,6 +155,14 @@ pub struct Container {
     pub foreign: bool,
     /// Why it cannot move.
     pub broken: Option<String>,
+    /// What keeps it from moving, where that is another object.
+    pub held_by: Option<Cause>,
+    /// dockerd crashes on one of its files at every start, so its folder may not stay.
+    pub crashes_docker: bool,
+    /// It has no `NetworkSettings`, on which a new dockerd would crash.
+    pub no_networks: bool,
+    /// Of one that cannot move: its writable layer as the driver alone knows it, where the list and all directories are whole.
+    pub on_disk: Option<Layer>,
     /// The files of its folder to write anew; the old ones are kept for the way back.
     pub files: Vec<ContainerFile>,
 }
@@ -218,6 +271,10 @@ pub struct Store {
     pub metadata: Vec<MetaFile>,
     /// `repositories.json`: repository, reference, image. In the order of the file.
     pub repositories: Vec<(String, Vec<(String, ImageId)>)>,
+    /// Records of layerdb that can't be read, and why.
+    pub bad_records: BTreeMap<ChainId, String>,
+    /// What is lost with the metadata that held it.
+    pub lost: Vec<Lost>,
     /// Folders in `aufs/diff` that belong to no image and no container.
     pub orphans: Vec<String>,
     /// Docker's folders that only make sense with the old driver (`buildkit/`, `builder/`).
@@ -235,9 +292,17 @@ impl Store {
             containers: BTreeMap::new(),
             metadata: Vec::new(),
             repositories: Vec::new(),
+            bad_records: BTreeMap::new(),
+            lost: Vec::new(),
             orphans: Vec::new(),
             caches: Vec::new(),
         }
+    }
+
+    /// The layer of a record of layerdb that is damaged or missing.
+    pub fn bad_record(&self, chain: ChainId) -> Cause {
+        let why = self.bad_records.get(&chain).cloned();
+        Cause::layer(chain.short(), why.unwrap_or_else(|| "its record in layerdb is missing".to_owned()))
     }
 
     /// A layer and all below it, as the driver stacks them. `root` holds the driver's folder.
@@ -295,6 +360,14 @@ pub fn attached(root: &Dir, name: &str) -> Result<()> {
     let shown = root.show(name.as_bytes());
     let what = match root.try_open(name.as_bytes()) {
         Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::XDEV) if mounts::onto_itself(&root.label().join(name))? => {
+            return Err(Error::new(
+                Kind::Blocked,
+                format!("{shown} is mounted onto itself: Docker left that when it ended"),
+            )
+            .hint(format!("umount {shown} (nothing has to be copied: the same files are below)"))
+            .loss("nothing; nothing was changed"));
+        }
         Err(Errno::XDEV) => "is a mount point",
         Err(Errno::LOOP | Errno::NOTDIR) if root.stat(name)?.kind == FileType::Symlink => "is a symlink",
         Err(Errno::LOOP | Errno::NOTDIR) => "is not a folder",
@@ -318,54 +391,21 @@ pub fn open(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     for name in ["aufs", "image", "containers"] {
         attached(root, name)?;
     }
+    if let Some(gone) = absent::layers_gone(root)? {
+        return Err(gone);
+    }
     if !root.has("aufs/diff")? {
-        return Err(no_store(root)?);
+        return Err(absent::no_store(root)?);
     }
     let content = root.has("image/aufs")?;
     // a Docker from 1.10 on leaves graph/ in place after converting it: it counts only where something in it is not converted
-    if root.has("graph")? && (!content || graph::to_convert(root)?) {
+    if root.has("graph")? && !content || graph::to_convert(root)? {
         return graph::read(root);
     }
     if content {
         return content::read(root);
     }
-    Err(no_store(root)?)
-}
-
-/// Why there is nothing to migrate here, and what the user may have meant.
-fn no_store(root: &Dir) -> Result<Error> {
-    let label = crate::text::path(root.label());
-    for path in ["aufs", "image", "graph"] {
-        if root.stat_opt(path)?.is_some_and(|m| m.kind == crate::disk::FileType::Symlink) {
-            return Ok(Error::new(
-                Kind::NoStore,
-                format!("{label}/{path} is a symlink; there is no aufs store below {label}"),
-            )
-            .hint("symlinks in a data root are not followed: put the folder itself in its place"));
-        }
-    }
-    let mut subs = Vec::new();
-    for (name, _) in root.list()? {
-        if remapped(&name) && root.has([&name[..], b"/aufs"].concat())? {
-            subs.push(format!("{label}/{}", String::from_utf8_lossy(&name)));
-        }
-    }
-    let e = Error::new(Kind::NoStore, format!("there is no aufs store at {label}"));
-    if let Some(sub) = subs.first() {
-        return Ok(e.hint(format!("the store of a Docker with userns-remap is below: use --root {sub}")));
-    }
-    if root.has(".unaufs")? {
-        return Ok(e.hint("unaufs has worked here; `unaufs status` tells where it stands"));
-    }
-    for driver in ["overlay2", "overlay", "btrfs", "devicemapper", "zfs", "vfs"] {
-        if root.has(format!("image/{driver}"))? {
-            return Ok(e.hint(format!("this Docker uses {driver}; there is nothing to migrate")));
-        }
-    }
-    if root.has("aufs")? {
-        return Ok(e.hint("there is a folder aufs/ but neither image/aufs nor graph/ beside it: the metadata are lost"));
-    }
-    Ok(e.hint("a Docker data root has folders like aufs/, image/ and containers/; give it with --root"))
+    Err(absent::no_store(root)?)
 }
 
 /// `<uid>.<gid>`: the sub-root of a daemon with userns-remap (FORMATS 0).

@@ -90,13 +90,13 @@ pub fn size(n: u64) -> String {
     format!("{v:.1} {}", UNITS[unit])
 }
 
-/// A count with thin groups: `612 340`.
+/// A count in groups: `612,340`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(' ');
+            out.push(',');
         }
         out.push(c);
     }
@@ -106,6 +106,15 @@ pub fn count(n: u64) -> String {
 /// `1 layer`, `2 layers`.
 pub fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("{n} {noun}") } else { format!("{} {noun}s", count(n as u64)) }
+}
+
+/// Seconds as people say them: `2 seconds`, `5 minutes`, `2 hours`; rounded up.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => plural(seconds as usize, "second"),
+        120..7200 => plural(seconds.div_ceil(60) as usize, "minute"),
+        _ => plural(seconds.div_ceil(3600) as usize, "hour"),
+    }
 }
 
 /// The time, RFC 3339 in UTC.
@@ -147,7 +156,8 @@ mod tests {
         assert_eq!(size(0), "0 B");
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(5 << 30), "5.0 GiB");
-        assert_eq!(count(612340), "612 340");
+        assert_eq!([1, 90, 121, 9000].map(duration), ["1 second", "90 seconds", "3 minutes", "3 hours"]);
+        assert_eq!(count(612340), "612,340");
         assert_eq!(count(12), "12");
     }
 }

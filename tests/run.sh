@@ -47,7 +47,7 @@ done
 /usr/bin/python3 -c 'import json, tarfile, hashlib' 2>/dev/null || missing+=(python3)
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 if [ $long = yes ]; then
-  for pair in /usr/sbin/debootstrap=debootstrap /usr/bin/systemd-nspawn=systemd-container; do
+  for pair in /usr/sbin/debootstrap=debootstrap /usr/bin/systemd-nspawn=systemd-container /usr/bin/lintian=lintian /usr/bin/rpmbuild=rpm; do
     [ -e "${pair%=*}" ] || missing+=("${pair#*=}")
   done
 fi
@@ -123,7 +123,7 @@ deny() {
 
 # the unit, with /bin/true where the package puts the program
 unit() {
-  sed 's,^ExecStart=/usr/bin/unaufs,ExecStart=/bin/true,; /^Documentation=/d' .release/unaufs-migrate.service >"$logs/unaufs-migrate.service"
+  sed 's,/usr/lib/unaufs/docker-start,/bin/true,; /^Documentation=/d' .release/unaufs-migrate.service >"$logs/unaufs-migrate.service"
   local said
   said=$(systemd-analyze verify "$logs/unaufs-migrate.service" 2>&1) && [ -z "$said" ] || { echo "$said"; return 1; }
 }
@@ -153,8 +153,9 @@ export UNAUFS
 beside_the_tests() {
   step 'every target, in one mode' env DOCKER=none tests/all_stores.sh quick
   step 'a root of a living Docker' env DRIVER=overlay2 tests/native_roots.sh small
+  step 'a store on a Docker of today' tests/engines.sh small trixie
   step 'systemd unit' unit
-  step 'Ansible, three hosts' tests/fleet/run.sh
+  step 'Ansible on real dockerds' tests/fleet/run.sh
 }
 if [ $long = no ]; then
   beside 'stores, roots, unit, fleet' beside_the_tests
@@ -165,7 +166,9 @@ if [ $long = no ]; then
     'every effect on the disk, hundreds of kills, power cuts and full disks (tests/crash/run.sh)'
     'every store to every target in every mode, each judged by a Docker (tests/all_stores.sh)'
     'roots of a living Docker for all four drivers (tests/native_roots.sh)'
+    'every store on every Docker of Debian (tests/engines.sh)'
     'the packages in a Debian without Rust, and under a live systemd (tests/package/run.sh, boot.sh)'
+    'the Ansible collection, as Galaxy and its linter see it (tests/fleet/lint.sh)'
     'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
   )
 else
@@ -174,9 +177,12 @@ else
   step 'every effect on the disk' env -u UNAUFS tests/crash/run.sh
   step 'every store, every target, every mode' tests/all_stores.sh
   step 'roots of a living Docker' tests/native_roots.sh
+  step 'every store on every Docker' tests/engines.sh
   step 'systemd unit' unit
-  step 'Ansible, three hosts' tests/fleet/run.sh
-  step 'packages' tests/package/run.sh
+  step 'Ansible on real dockerds' tests/fleet/run.sh
+  step 'Ansible, as Galaxy and its linter see it' tests/fleet/lint.sh
+  step 'packages on Debian 12' tests/package/run.sh
+  step 'packages on Debian 13' env SUITE=trixie tests/package/run.sh
   step 'packages under systemd' tests/package/boot.sh
   step 'fuzz targets' tests/fuzz/run.sh 60
 fi

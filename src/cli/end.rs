@@ -230,6 +230,10 @@ pub fn as_root() -> String {
 }
 
 fn complain(e: &Error, color: ColorWhen) {
+    if e.kind() == Kind::Cancelled || (e.kind() == Kind::Interrupted && e.hint_text().is_none()) {
+        // what somebody answered is no error
+        return super::mutter(&e.to_string());
+    }
     let colour = color.wanted(std::io::stderr().is_terminal());
     let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
     super::mutter(&format!("{word}: {}", e.chain()));

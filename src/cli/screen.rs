@@ -6,7 +6,7 @@ use crate::progress::Progress;
 use crate::report::page::Look;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The layout of stdout: as wide as the terminal, up to 120 columns; elsewhere `COLUMNS`, or 100.
@@ -51,7 +51,8 @@ impl Progress for Noted {
 }
 
 fn drawn(g: &Global) -> Box<dyn Progress> {
-    let terminal = std::io::stderr().is_terminal();
+    LazyLock::force(&BEGAN);
+    let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
     let lines = |json, stdout| Box::new(Lines::new(json, stdout, g.verbose > 0 || stdout));
     super::notify::also_systemd(match g.progress {
         ProgressWhen::Auto if g.jsonl => lines(true, true),
@@ -64,69 +65,123 @@ fn drawn(g: &Global) -> Box<dyn Progress> {
     })
 }
 
+/// A line at the bottom of a terminal: `[2/4] Building layers  11/20  about 2 seconds left`.
 #[derive(Default)]
 struct Bars {
-    bar: Mutex<Option<ProgressBar>>,
+    now: Mutex<Option<Bar>>,
 }
 
-impl Bars {
-    fn with(&self, f: impl FnOnce(&mut Option<ProgressBar>)) {
-        f(&mut self.bar.lock().unwrap_or_else(|e| e.into_inner()));
+struct Bar {
+    line: ProgressBar,
+    /// Bytes are counted, not steps.
+    bytes: bool,
+    began: Instant,
+}
+
+impl Bar {
+    /// How much is done, how much is left to do, and for how long.
+    fn show(&self) {
+        let (done, all) = (self.line.position(), self.line.length().unwrap_or(0));
+        let amount = |n: u64| if self.bytes { crate::text::size(n) } else { crate::text::count(n) };
+        let mut text = match all {
+            0 => amount(done),
+            _ if self.bytes => format!("{} of {}", amount(done), amount(all)),
+            _ => format!("{}/{}", amount(done), amount(all)),
+        };
+        // the pace of the first moments says nothing
+        if done > 0 && all > done && self.began.elapsed() > Duration::from_secs(2) {
+            let left = self.began.elapsed().as_secs_f64() / done as f64 * (all - done) as f64;
+            text += &format!("   about {} left", crate::text::duration(left.ceil() as u64));
+        }
+        self.line.set_message(text);
     }
 }
 
 impl Bars {
-    fn begin(&self, name: &str, length: u64, template: &str) {
-        self.with(|b| {
-            if let Some(old) = b.take() {
-                old.finish();
+    fn with(&self, f: impl FnOnce(&mut Option<Bar>)) {
+        f(&mut self.now.lock().unwrap_or_else(|e| e.into_inner()));
+    }
+
+    fn begin(&self, name: &str, length: u64, bytes: bool) {
+        self.with(|now| {
+            if let Some(old) = now.take() {
+                old.line.finish_and_clear();
             }
-            let bar = ProgressBar::new(length);
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("=> "));
+            let line = ProgressBar::new(length);
+            // the last part is cut to the width of the terminal, also when that changes
+            if let Ok(style) = ProgressStyle::with_template("{prefix}  {wide_msg}") {
+                line.set_style(style);
             }
-            bar.set_prefix(name.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(200));
-            *b = Some(bar);
+            line.set_prefix(title(name));
+            line.enable_steady_tick(Duration::from_millis(200));
+            let bar = Bar { line, bytes, began: Instant::now() };
+            bar.show();
+            *now = Some(bar);
         });
     }
+
+    fn more(&self, n: u64) {
+        self.with(|now| {
+            if let Some(bar) = now {
+                bar.line.inc(n);
+                bar.show();
+            }
+        });
+    }
+}
+
+/// What is going on, for people; the names of phases are for programs. Of a migration they are numbered.
+fn title(phase: &str) -> String {
+    let (number, title) = match phase {
+        "scan" => ("1/4", "Reading layers"),
+        "layers" => ("2/4", "Building layers"),
+        "metadata" => ("2/4", "Writing metadata"),
+        "other files" => ("2/4", "Copying other files"),
+        "verify" => ("3/4", "Verifying layers"),
+        "verify other files" => ("3/4", "Verifying other files"),
+        "switch" => ("4/4", "Switching"),
+        "rollback" => ("", "Putting the old store back"),
+        other => ("", other),
+    };
+    match NUMBERED.get() {
+        Some(()) if !number.is_empty() => format!("[{number}] {title}"),
+        _ => title.to_owned(),
+    }
+}
+
+/// Set by the one command that goes through all phases.
+static NUMBERED: OnceLock<()> = OnceLock::new();
+
+/// From now on phases have their numbers.
+pub fn number_phases() {
+    let _ = NUMBERED.set(());
 }
 
 impl Progress for Bars {
     fn phase(&self, name: &str, steps: u64) {
-        self.begin(name, steps, "{prefix:>10} [{bar:30}] {pos}/{len} {per_sec:>12} left {eta:>4}  {msg}");
+        self.begin(name, steps, false);
     }
 
     fn bytes(&self, name: &str, total: u64) {
-        let known = "{prefix:>10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec:>14} left {eta:>4}";
-        let unknown = "{prefix:>10} {bytes} {bytes_per_sec:>14}";
-        self.begin(name, total, if total > 0 { known } else { unknown });
+        self.begin(name, total, true);
     }
 
     fn moved(&self, bytes: u64) {
-        self.with(|b| {
-            if let Some(bar) = b {
-                bar.inc(bytes);
-            }
-        });
+        self.more(bytes);
     }
 
-    fn step(&self, what: &str) {
-        self.with(|b| {
-            if let Some(bar) = b {
-                bar.set_message(what.to_owned());
-                bar.inc(1);
-            }
-        });
+    fn step(&self, _: &str) {
+        self.more(1);
     }
 
     fn warn(&self, text: &str) {
-        self.with(|b| match b {
-            Some(bar) => bar.suspend(|| {
+        self.with(|now| {
+            let say = || {
                 let _ = writeln!(std::io::stderr(), "warning: {text}");
-            }),
-            None => {
-                let _ = writeln!(std::io::stderr(), "warning: {text}");
+            };
+            match now {
+                Some(bar) => bar.line.suspend(say),
+                None => say(),
             }
         });
     }
@@ -134,9 +189,9 @@ impl Progress for Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        self.with(|b| {
-            if let Some(bar) = b.take() {
-                bar.finish_and_clear();
+        self.with(|now| {
+            if let Some(bar) = now.take() {
+                bar.line.finish_and_clear();
             }
         });
     }
@@ -149,6 +204,9 @@ struct Lines {
     each: bool,
     now: Mutex<Now>,
 }
+
+/// When the program began to show progress.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 struct Now {
     phase: String,
@@ -179,6 +237,10 @@ impl Lines {
 
     fn say(&self, kind: &str, text: &str, n: &Now) {
         if !self.json {
+            // what ends at once needs no progress
+            if BEGAN.elapsed() < Duration::from_secs(2) && kind != "warning" {
+                return;
+            }
             // a terminal that is gone is no reason to end a migration
             let _ = writeln!(std::io::stderr(), "{text}");
             return;
@@ -203,9 +265,9 @@ impl Lines {
         let now = Instant::now();
         *n = Now { phase: name.to_owned(), unit, done: 0, steps, began: now, said: now };
         let text = match (unit, steps) {
-            (Unit::Bytes, 0) => name.to_owned(),
-            (Unit::Bytes, n) => format!("{name}: {}", crate::text::size(n)),
-            (Unit::Steps, n) => format!("{name}: {n} to do"),
+            (Unit::Bytes, 0) => title(name),
+            (Unit::Bytes, n) => format!("{}: {}", title(name), crate::text::size(n)),
+            (Unit::Steps, n) => format!("{}: {n}", title(name)),
         };
         self.say("status", &text, &n);
     }
@@ -220,10 +282,10 @@ impl Lines {
         }
         n.said = Instant::now();
         let shown = |v: u64| if n.unit == Unit::Bytes { crate::text::size(v) } else { v.to_string() };
-        let mut text = format!("{}: {}", n.phase, shown(n.done));
+        let mut text = format!("{}: {}", title(&n.phase), shown(n.done));
         if n.steps > 0 {
             let left = n.began.elapsed().as_secs_f64() / n.done as f64 * n.steps.saturating_sub(n.done) as f64;
-            text += &format!(" of {}, about {left:.0} s left", shown(n.steps));
+            text += &format!(" of {}, about {} left", shown(n.steps), crate::text::duration(left.ceil() as u64));
         }
         if !what.is_empty() {
             text += &format!(" ({what})");

@@ -1,6 +1,8 @@
 //! The verbs: each opens what it needs, calls the library, and shows what came of it. Here is what they share.
 
+pub mod cp;
 pub mod demo;
+pub mod diff;
 pub mod export;
 pub mod look;
 pub mod migrate;
@@ -14,7 +16,6 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::switch::STATE;
 use crate::run::Lock;
 use crate::run::journal::{Journal, Run};
-use std::io::IsTerminal;
 use std::path::Path;
 
 fn root(g: &Global) -> Result<Dir> {
@@ -108,30 +109,6 @@ fn say(text: &str) -> Result<()> {
 /// Keeps the document of this command.
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
     end::document(value)
-}
-
-/// Asks on a terminal; elsewhere `--yes` is needed.
-fn confirm(yes: bool, question: &str) -> Result<()> {
-    if yes {
-        return Ok(());
-    }
-    let missing = || {
-        Error::new(Kind::Usage, "this needs a confirmation")
-            .hint("run it on a terminal, or add --yes")
-            .loss("nothing; nothing was changed")
-    };
-    if !std::io::stdin().is_terminal() {
-        return Err(missing());
-    }
-    if !end::was_seen() {
-        return Err(Error::new(Kind::Failed, "the text before the question could not be printed")
-            .loss("nothing; nothing was changed"));
-    }
-    crate::cli::log::note(question);
-    eprint!("{question} Type yes: ");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(|e| Error::io("read the answer", e))?;
-    if line.trim() == "yes" { Ok(()) } else { Err(missing()) }
 }
 
 fn last_run(root: &Dir) -> Result<Option<Run>> {

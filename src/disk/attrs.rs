@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFla
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Extended attributes by name.
 pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -45,7 +46,7 @@ enum Place<'a> {
     /// What a path leads to; a symlink itself.
     Path(&'a [u8]),
     /// An open file: without a walk.
-    Open(&'a File),
+    Open(BorrowedFd<'a>),
 }
 
 impl Place<'_> {
@@ -66,7 +67,7 @@ impl Place<'_> {
 
 /// All extended attributes of an open file, which is called `shown`.
 pub fn of_file(file: &File, shown: impl Fn() -> String) -> Result<Xattrs> {
-    all(&Place::Open(file), shown)
+    all(&Place::Open(file.as_fd()), shown)
 }
 
 fn all(of: &Place<'_>, shown: impl Fn() -> String) -> Result<Xattrs> {
@@ -194,6 +195,27 @@ impl Dir {
             self.set_xattr(name, n, v)?;
         }
         Ok(())
+    }
+
+    /// All extended attributes of this folder, asked by its descriptor.
+    pub fn own_xattrs(&self) -> Result<Xattrs> {
+        all(&Place::Open(self.fd()), || self.show(b"."))
+    }
+
+    /// Gives this new folder the owner, mode, attributes and, last, the times recorded; `is` is what it has now. What is so already is not set
+    /// again.
+    pub fn finish(&self, m: &Meta, is: &Meta, xattrs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<()> {
+        if (is.uid, is.gid) != (m.uid, m.gid) {
+            self.set_owner(b".", m.uid, m.gid)?;
+        }
+        if is.mode != m.mode {
+            self.set_mode(b".", m.mode)?;
+        }
+        for (n, v) in xattrs {
+            self.set_xattr(b".", &n, &v)?;
+        }
+        super::fault::effect("utimens");
+        rustix::fs::futimens(self.fd(), &Times::from(m).stamps()).on(|| format!("set times of {}", self.show(b".")))
     }
 
     /// `lchown`.

@@ -6,7 +6,8 @@
 //! `UNAUFS_FAULT_AT=k` ends the process, as `kill -9` would, before the k-th effect on metadata, journal, layers or switch;
 //! `UNAUFS_FAULT_STALL=k` makes that effect take ten minutes, as a disk might;
 //! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs but the journal's
-//! own, for the control that must fail, and `UNAUFS_FAULT_NO_SYNC=all` those too, for cheap rounds without a power cut; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on).
+//! own, for the control that must fail, and `UNAUFS_FAULT_NO_SYNC=all` those too, for cheap rounds without a power cut; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on),
+//! and `=3.10` as if the kernel did not number mounts either (before 3.15).
 //! `UNAUFS_FAULT_DOCKER=TEXT` is what this machine's dockerd says of its version: to start one takes longer than most of what is tested.
 //! Compiled in only with the feature `fault-points`; otherwise all of it is nothing.
 
@@ -58,6 +59,17 @@ pub fn old_kernel() -> bool {
     {
         static FLAG: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
         armed::flag("UNAUFS_FAULT_OLD_KERNEL", &FLAG)
+    }
+    #[cfg(not(feature = "fault-points"))]
+    false
+}
+
+/// Shall the kernel not number the mounts of descriptors?
+#[inline]
+pub fn without_mount_ids() -> bool {
+    #[cfg(feature = "fault-points")]
+    {
+        std::env::var_os("UNAUFS_FAULT_OLD_KERNEL").is_some_and(|v| v == "3.10")
     }
     #[cfg(not(feature = "fault-points"))]
     false

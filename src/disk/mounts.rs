@@ -91,8 +91,36 @@ pub fn below_in(proc: &Path, root: &Path) -> Result<Vec<Mount>> {
 
 /// The number of the mount that a descriptor was opened through (proc(5), since Linux 3.15); `None` where it cannot be told.
 pub fn id(fd: BorrowedFd<'_>) -> Option<u64> {
+    if super::fault::without_mount_ids() {
+        return None;
+    }
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     text.lines().find_map(|l| l.strip_prefix("mnt_id:")?.trim().parse().ok())
+}
+
+/// Is `inner`, opened below `outer` and on another device, on another mount? Not so a subvolume of a btrfs. Before Linux 3.15 the kernel
+/// doesn't number the mounts of descriptors; then the list of mount points says it.
+pub fn crossed(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> bool {
+    match (id(outer), id(inner)) {
+        (Some(outer), Some(inner)) => outer != inner,
+        _ => {
+            let path = std::fs::read_link(format!("/proc/self/fd/{}", inner.as_raw_fd()));
+            // what can't be told is not entered
+            let all = path.ok().zip(mine().ok());
+            all.is_none_or(|(path, all)| all.iter().any(|m| m.point == path))
+        }
+    }
+}
+
+/// Is the directory at this path bound onto itself? aufs's driver did that to make the mount private, and a Docker that was killed left it.
+pub fn onto_itself(path: &Path) -> Result<bool> {
+    let all = mine()?;
+    let Some(here) = all.iter().rev().find(|m| m.point == path) else { return Ok(false) };
+    let around = path.parent().and_then(|parent| holding(&all, parent));
+    Ok(around.is_some_and(|m| {
+        let below = path.strip_prefix(&m.point).map(|below| m.root.join(below));
+        here.device == m.device && below.is_ok_and(|below| below == here.root)
+    }))
 }
 
 /// The mount that a path lies on.

@@ -5,9 +5,13 @@
 //! Reading is Go's too: the last of several equal keys counts, bytes that are not UTF-8 become U+FFFD when a string is
 //! decoded and stay as they are in raw text. Nesting and length are limited, since the input is hostile.
 
+mod mend;
+
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::io::Write;
+
+pub use mend::mended;
 
 /// The longest document that is read. Docker's are a few kilobytes.
 pub const MAX_LEN: usize = 16 << 20;
@@ -43,6 +47,16 @@ pub fn parse(doc: &[u8]) -> Result<Raw<'_>> {
         None => Ok(value),
         Some(_) => Err(s.bad("there is more after the JSON value")),
     }
+}
+
+/// The value with which `doc` begins: what comes after it is not looked at, as by Go's `Decoder`.
+pub fn first(doc: &[u8]) -> Result<Raw<'_>> {
+    if doc.len() > MAX_LEN {
+        return Err(Error::corrupt(format!("{} bytes of JSON, more than the {MAX_LEN} that are read", doc.len())));
+    }
+    let mut s = Scanner { doc, pos: 0 };
+    s.blanks();
+    s.value(0)
 }
 
 impl<'a> Raw<'a> {

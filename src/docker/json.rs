@@ -4,15 +4,71 @@
 //! container; it also sorts keys and escapes `<`. So one value is replaced where it stands (FORMATS 8.7).
 
 use crate::error::{Error, Result};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 
 /// Docker's own files are a few KiB; a config with a thousand mounts is below 1 MiB.
 pub const LIMIT: u64 = 16 << 20;
 
-/// The top-level values of a JSON object as they stand in the text. Of a repeated key the last one counts, as in Go.
-pub fn top_level(text: &str) -> Result<BTreeMap<String, &RawValue>> {
-    serde_json::from_str(text).map_err(|e| Error::corrupt("this is not a JSON object").with_source(e))
+/// The members of a JSON object as they stand in the text, in their order. A key may be there several times.
+#[derive(Debug, Default)]
+pub struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    /// The value that Go's `encoding/json` leaves in the field of this name: the last one, whatever case its key is in.
+    pub fn get(&self, field: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(key, _)| is_field(key, field)).map(|(_, value)| *value)
+    }
+
+    /// The members as a `map[string]T`: keys exactly as they are, of equal ones the last.
+    pub fn entries(self) -> std::collections::BTreeMap<String, &'a RawValue> {
+        self.0.into_iter().collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut out = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    out.push(member);
+                }
+                Ok(Object(out))
+            }
+        }
+        d.deserialize_map(Members)
+    }
+}
+
+/// The members of the object with which a text begins. What comes after it is not looked at: Docker's decoder stops there too.
+pub fn top_level(text: &str) -> Result<Object<'_>> {
+    Object::deserialize(&mut serde_json::Deserializer::from_str(text))
+        .map_err(|e| Error::corrupt("this is not a JSON object").with_source(e))
+}
+
+/// Does Go put the value of this key into the field `field`? It compares without regard to case, where the Kelvin sign and the long s
+/// are letters k and s too.
+pub fn is_field(key: &str, field: &str) -> bool {
+    folded(key) == folded(field)
+}
+
+/// A key as Go compares it with the name of a field.
+pub fn folded(key: &str) -> String {
+    key.chars()
+        .map(|c| match c {
+            '\u{212a}' => 'k',
+            '\u{17f}' => 's',
+            c => c.to_ascii_lowercase(),
+        })
+        .collect()
 }
 
 /// Text of a JSON file.
@@ -20,21 +76,27 @@ pub fn as_text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|e| Error::corrupt("this JSON is not UTF-8").with_source(e))
 }
 
-/// Sets top-level keys to new JSON values; a key that is missing is put in front. Everything else stays as it was.
+/// Sets fields to new JSON values, wherever a field is named; one that is missing is put in front. Everything else stays as it was.
 pub fn set(text: &str, changes: &[(&str, String)]) -> Result<String> {
+    edit(text, changes, is_field)
+}
+
+/// The same in an object that stands for a map: keys are compared as they are.
+pub fn set_entries(text: &str, changes: &[(&str, String)]) -> Result<String> {
+    edit(text, changes, |a, b| a == b)
+}
+
+fn edit(text: &str, changes: &[(&str, String)], same: fn(&str, &str) -> bool) -> Result<String> {
     let mut spans = Vec::new();
     let mut missing = String::new();
     let top = top_level(text)?;
     for (key, value) in changes {
-        match top.get(*key) {
-            // the raw value is a slice of `text`
-            Some(raw) => {
-                let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
-                spans.push((start, raw.get().len(), value.as_str()));
-            }
-            None => {
-                missing.push_str(&format!("{}:{value},", string(key)));
-            }
+        let found = spans.len();
+        // a raw value is a slice of `text`
+        let here = top.0.iter().filter(|(k, _)| same(k, key)).map(|(_, raw)| raw.get());
+        spans.extend(here.map(|raw| (raw.as_ptr() as usize - text.as_ptr() as usize, raw.len(), value.as_str())));
+        if spans.len() == found {
+            missing.push_str(&format!("{}:{value},", string(key)));
         }
     }
     spans.sort();
@@ -42,7 +104,7 @@ pub fn set(text: &str, changes: &[(&str, String)]) -> Result<String> {
     let mut at = 0;
     if !missing.is_empty() {
         let brace = text.find('{').ok_or_else(|| Error::corrupt("this is not a JSON object"))? + 1;
-        if top.is_empty() {
+        if top.0.is_empty() {
             missing.pop();
         }
         out.push_str(&text[..brace]);
@@ -68,6 +130,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_keys_of_a_map_are_not_folded() {
+        let changes = [("/A", "2".to_owned())];
+        assert_eq!(set_entries("{\"/a\":1,\"/A\":1}", &changes).expect("edit"), "{\"/a\":1,\"/A\":2}");
+        let top = top_level("{\"na\\u006de\":1,\"NAME\":2,\"x\":3}").expect("object");
+        assert_eq!(top.get("Name").map(|v| v.get()), Some("2"));
+        assert_eq!(top.entries().len(), 3);
+    }
+
+    #[test]
     fn only_the_value_changes() {
         let cases = [
             // a 64-bit integer, odd blanks, escapes and key order survive
@@ -83,8 +154,10 @@ mod tests {
             // missing: very old containers
             ("{\"ID\":\"x\"}", "{\"Driver\":\"overlay2\",\"ID\":\"x\"}"),
             ("{}", "{\"Driver\":\"overlay2\"}"),
-            // the last of two counts, as in Go
-            ("{\"Driver\":\"a\",\"Driver\":\"b\"}", "{\"Driver\":\"a\",\"Driver\":\"overlay2\"}"),
+            // Go fills one field from both, whatever their case
+            ("{\"Driver\":\"a\",\"driver\":\"b\"}", "{\"Driver\":\"overlay2\",\"driver\":\"overlay2\"}"),
+            // Docker reads the first value of a file
+            ("{\"Driver\":\"a\"}{\"Driver\":\"b\"}x", "{\"Driver\":\"overlay2\"}{\"Driver\":\"b\"}x"),
         ];
         for (old, new) in cases {
             assert_eq!(set(old, &[("Driver", string("overlay2"))]).expect("edit"), new);

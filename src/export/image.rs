@@ -231,12 +231,12 @@ fn composed(
     out.entry("os").or_insert_with(|| json::string("linux"));
     let own = match top.get("Config") {
         Some(config) => json::top_level(config.get())?,
-        None => BTreeMap::new(),
+        None => json::Object::default(),
     };
     let config: Vec<String> = OF_IMAGE
         .iter()
         .filter_map(|key| {
-            let value = own.get(*key).filter(|v| v.get() != "null")?;
+            let value = own.get(key).filter(|v| v.get() != "null")?;
             Some(format!("\"{key}\":{}", words(key, value)))
         })
         .collect();
@@ -275,7 +275,7 @@ fn mount_points(container: &str) -> Result<Vec<String>> {
     let mut out = BTreeSet::new();
     for key in ["MountPoints", "Volumes"] {
         let Some(raw) = top.get(key).filter(|v| v.get() != "null") else { continue };
-        out.extend(json::top_level(raw.get())?.into_keys().map(|k| text::text(&k)));
+        out.extend(json::top_level(raw.get())?.entries().into_keys().map(|k| text::text(&k)));
     }
     Ok(out.into_iter().collect())
 }

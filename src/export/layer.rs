@@ -10,6 +10,7 @@ use crate::disk::Dir;
 use crate::docker::driver::Role;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DiffId, LayerId};
+use crate::layer::view::Chain;
 use crate::store::{self, Content, Store};
 use crate::tar::branchtar;
 use crate::tar::digest;
@@ -179,9 +180,18 @@ impl<'s> Layers<'s> {
 
     /// Writes all that a layer and those below it show as one tar, as `docker export` does.
     pub fn flatten(&self, id: &LayerId, out: &mut dyn Write) -> Result<LeftOut> {
-        let chain = self.store.chain(self.root, id)?;
+        self.flattened(&self.store.chain(self.root, id)?, out)
+    }
+
+    /// The same of a container's layers as the driver alone knows them.
+    pub fn flatten_on_disk(&self, layer: &store::Layer, out: &mut dyn Write) -> Result<LeftOut> {
+        let chain = store::driver::chain(self.root, self.store.written_by, &self.store.layers, layer)?;
+        self.flattened(&chain, out)
+    }
+
+    fn flattened(&self, chain: &Chain, out: &mut dyn Write) -> Result<LeftOut> {
         let mut tar = TarWriter::new(out);
-        let counts = viewtar::append(&chain, None, Form { owners: self.owners, link_attributes: true }, &mut tar)?;
+        let counts = viewtar::append(chain, None, Form { owners: self.owners, link_attributes: true }, &mut tar)?;
         tar.finish()?;
         Ok(LeftOut { sockets: counts.sockets, bare_links: counts.bare_links })
     }
@@ -249,6 +259,7 @@ mod tests {
                 tar_split: false,
                 moved_to: None,
                 broken: None,
+                held_by: None,
             };
             store.layers.insert(id.clone(), layer);
             lowers.push(id);

@@ -74,6 +74,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
     };
     let a = found.existing.top.as_ref().unwrap_or(&found.host.aufs);
     let parents = layers.iter().filter_map(|l| l.lowers.first().cloned()).collect();
+    let left_behind = left_behind(found, &wanted, &decided, options.to);
     let mut plan = Plan {
         schema: SCHEMA.to_owned(),
         tool: Tool::default(),
@@ -86,7 +87,8 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         summary,
         checks,
         estimates: Vec::new(),
-        left_behind: left_behind(found, &wanted, &decided, options.to),
+        damage: damage::group(store, &left_behind),
+        left_behind,
         quirks: found.quirks.clone(),
         style: Style::of(a.mode, (a.uid, a.gid), found.host.container_root),
         metadata,
@@ -124,12 +126,19 @@ struct Wanted {
     /// Containers for which the target's store has no room, and why.
     clashing: BTreeMap<String, String>,
     /// Layers that turned out unreadable or too deep, and all above them.
-    damaged: BTreeMap<LayerId, String>,
+    damaged: BTreeMap<LayerId, Unsound>,
+}
+
+/// A layer that cannot move although its metadata are sound.
+struct Unsound {
+    reason: String,
+    /// The layer that it is because of.
+    cause: Cause,
 }
 
 fn select(found: &Found<'_>, options: &Options, decided: &merge::Decisions) -> Wanted {
     let store = found.store;
-    let damaged = damage(found, options, &decided.refused);
+    let damaged = unsound(found, options, &decided.refused);
     let mut w = Wanted {
         images: BTreeSet::new(),
         containers: BTreeSet::new(),
@@ -184,19 +193,23 @@ fn select(found: &Found<'_>, options: &Options, decided: &merge::Decisions) -> W
 }
 
 /// Layers that cannot move although their metadata are sound, and all that stand on them.
-fn damage(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, String>) -> BTreeMap<LayerId, String> {
-    let mut out = found.unreadable.clone();
-    out.extend(refused.clone());
+fn unsound(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, String>) -> BTreeMap<LayerId, Unsound> {
+    let mut first = found.unreadable.clone();
+    first.extend(refused.clone());
     for l in found.store.layers.values() {
         if options.to == Target::Overlay2 && l.lowers.len() > driver::MAX_LOWERS {
-            out.insert(l.id.clone(), format!("{} layers below it: overlay2 takes at most 128", l.lowers.len()));
+            first.insert(l.id.clone(), format!("{} layers below it: overlay2 takes at most 128", l.lowers.len()));
         }
     }
-    let first = out.clone();
+    let cause = |id: &LayerId, why: &String| Cause::layer(id.short(), why.clone());
+    let mut out: BTreeMap<LayerId, Unsound> = BTreeMap::new();
     for l in found.store.layers.values() {
-        if let Some(bad) = l.lowers.iter().find(|b| first.contains_key(*b)) {
-            out.entry(l.id.clone()).or_insert_with(|| format!("the layer {} below it cannot move", bad.short()));
-        }
+        // the lowest of several counts
+        let below = l.lowers.iter().rev().find_map(|b| Some((b, first.get(b)?)));
+        let own = first.get(&l.id);
+        let Some((bad, why)) = below.or(own.map(|why| (&l.id, why))) else { continue };
+        let reason = own.cloned().unwrap_or_else(|| format!("the layer {} below it cannot move", bad.short()));
+        out.insert(l.id.clone(), Unsound { reason, cause: cause(bad, why) });
     }
     out
 }
@@ -339,44 +352,71 @@ fn plan_metadata(found: &Found<'_>, wanted: &Wanted, images: &[PlanImage], to: T
 fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, to: Target) -> Vec<LeftBehind> {
     let store = found.store;
     let mut out = Vec::new();
-    let mut push = |kind: &str, id: String, name: String, reason: String, lost: &str, counts: bool| {
-        out.push(LeftBehind { kind: kind.to_owned(), id, name, reason, lost: lost.to_owned(), counts });
-    };
     for i in store.images.values().filter(|i| !wanted.images.contains(&i.id)) {
         let excluded = wanted.excluded.get(&i.id.to_string());
         let damaged = i.layers.iter().find_map(|l| wanted.damaged.get(l));
-        let reason = i.broken.as_ref().or(excluded).or(damaged).cloned().unwrap_or_default();
-        push(
-            "image",
-            i.id.to_string(),
-            i.tags.join(", "),
-            reason,
-            "nothing; it stays in the old store",
-            excluded.is_none(),
-        );
+        let held_by = i.held_by.clone().or_else(|| damaged.map(|d| d.cause.clone()));
+        out.push(LeftBehind {
+            kind: "image".to_owned(),
+            id: i.id.to_string(),
+            name: i.tags.join(", "),
+            reason: i.broken.as_ref().or(excluded).or(damaged.map(|d| &d.reason)).cloned().unwrap_or_default(),
+            lost: "nothing; it stays in the old store".to_owned(),
+            counts: excluded.is_none(),
+            held_by: held_by.filter(|_| excluded.is_none()),
+        });
     }
     // the target's own containers stay what they are
     let populated = found.existing.state == super::existing::State::Populated;
     let theirs = |c: &crate::store::Container| populated && c.foreign && c.driver == to.name();
     for c in store.containers.values().filter(|c| !wanted.containers.contains(&c.id) && !theirs(c)) {
-        let excluded = wanted.excluded.get(c.id.as_str());
-        let damaged = c.layer.as_ref().and_then(|l| wanted.damaged.get(l));
-        let clash = wanted.clashing.get(c.id.as_str());
-        let foreign = c.foreign.then(|| format!("it belongs to the driver {}", c.driver));
-        let known = [c.broken.as_ref(), excluded, clash, damaged, foreign.as_ref()];
-        let reason = known.into_iter().flatten().next().cloned().unwrap_or_default();
-        let lost = if c.foreign { "nothing; it is not touched" } else { "nothing; it stays in the old store" };
-        // what is not ours to move does not stay behind
-        push("container", c.id.to_string(), c.name.clone(), reason, lost, excluded.is_none() && !c.foreign);
+        out.push(container_left(c, wanted));
     }
     for l in store.layers.values().filter(|l| !wanted.layers.contains(&l.id)) {
-        let reason = l.broken.as_ref().or_else(|| wanted.damaged.get(&l.id)).cloned();
-        if let Some(reason) = reason {
-            push("layer", l.id.to_string(), String::new(), reason, "what is left of it stays in the old store", true);
-        }
+        let damaged = wanted.damaged.get(&l.id);
+        let Some(reason) = l.broken.as_ref().or(damaged.map(|d| &d.reason)) else { continue };
+        let by = l.held_by.clone().or_else(|| damaged.map(|d| d.cause.clone()));
+        out.push(LeftBehind {
+            kind: "layer".to_owned(),
+            id: l.id.to_string(),
+            name: String::new(),
+            reason: reason.clone(),
+            lost: "what is left of it stays in the old store".to_owned(),
+            counts: true,
+            held_by: by.filter(|c| c.id != l.id.short()),
+        });
     }
     out.extend(merge::left_references(decided));
+    out.extend(store.lost.iter().map(|l| LeftBehind {
+        kind: l.kind.clone(),
+        id: l.id.clone(),
+        name: String::new(),
+        reason: l.reason.clone(),
+        lost: l.lost.clone(),
+        counts: true,
+        held_by: None,
+    }));
     out
+}
+
+fn container_left(c: &crate::store::Container, wanted: &Wanted) -> LeftBehind {
+    let excluded = wanted.excluded.get(c.id.as_str());
+    let damaged = c.layer.as_ref().and_then(|l| wanted.damaged.get(l));
+    let clash = wanted.clashing.get(c.id.as_str());
+    let foreign = c.foreign.then(|| format!("it belongs to the driver {}", c.driver));
+    let known = [c.broken.as_ref(), excluded, clash, damaged.map(|d| &d.reason), foreign.as_ref()];
+    let lost = if c.foreign { "nothing; it is not touched" } else { "nothing; it stays in the old store" };
+    let held_by = c.held_by.clone().or_else(|| damaged.map(|d| d.cause.clone()));
+    LeftBehind {
+        kind: "container".to_owned(),
+        id: c.id.to_string(),
+        name: c.name.clone(),
+        reason: known.into_iter().flatten().next().cloned().unwrap_or_default(),
+        lost: lost.to_owned(),
+        // what is not ours to move does not stay behind
+        counts: excluded.is_none() && !c.foreign,
+        held_by: held_by.filter(|_| excluded.is_none() && clash.is_none()),
+    }
 }
 
 fn way_back(options: &Options, host: &Host) -> WayBack {

@@ -46,8 +46,8 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
             let what = format!("a file with {} names; the limit is {limit}", crate::text::count(f.most_names));
             checks.push(Finding::new("L10", subject.clone(), what).effect("copied instead of linked"));
         }
-        if f.idle_whiteouts > 0 {
-            let idle = crate::text::plural(f.idle_whiteouts as usize, "whiteout");
+        if let Some(idle) = f.idle_whiteouts.filter(|n| *n > 0) {
+            let idle = crate::text::plural(idle as usize, "whiteout");
             let what = format!("{idle} of what no layer below shows");
             checks.push(Finding::new("L08", subject.clone(), what).effect("left out; nothing is seen of it"));
         }

@@ -18,13 +18,14 @@ pub mod repoint;
 use super::switch::STATE;
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::Room;
-use crate::disk::{Dir, FileType, Meta};
+use crate::disk::{Dir, FileType, Meta, split};
 use crate::error::{Error, Result};
 use crate::store::Store;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Component, Path, PathBuf};
 
 pub use place::Place;
 
@@ -60,7 +61,10 @@ pub struct Carried {
     /// What it holds.
     #[serde(flatten)]
     pub size: Size,
-    /// Below `path`: files that are written anew, and mount points.
+    /// Symlinks that lead to the right place from the new root too, by their path below `path`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// Below `path`: files that are written anew, mount points and those symlinks.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::paths")]
     pub leave: Vec<Vec<u8>>,
 }
@@ -93,6 +97,17 @@ impl Size {
         self.allocated += s.allocated;
         self.folder_bytes += s.folder_bytes;
     }
+}
+
+/// A symlink that gets another target in the new root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Below the unit; empty if it is the unit itself.
+    #[serde(with = "super::path")]
+    pub path: Vec<u8>,
+    /// Its new target.
+    #[serde(with = "super::path")]
+    pub to: Vec<u8>,
 }
 
 /// A name that stays in the old root.
@@ -158,7 +173,7 @@ pub fn look(root: &Dir, store: &Store, place: &Place) -> Result<(Elsewhere, Vec<
         } else if kind == FileType::Directory && is_frame(&name) && !is_mount(root, &name)? {
             frame(root, store, &name, &mut out)?;
         } else {
-            let unit = carried(root, name, Vec::new())?;
+            let unit = carried(root, &out.path, name, Vec::new())?;
             out.carried.push(unit);
         }
     }
@@ -207,25 +222,89 @@ fn frame(root: &Dir, store: &Store, name: &[u8], out: &mut Elsewhere) -> Result<
                 if store.layers.values().any(|l| l.moved_to.as_ref() == Some(&layer)) {
                     leave.push(b"rw".to_vec());
                 }
-                out.carried.push(carried(root, path, leave)?);
+                out.carried.push(carried(root, &out.path, path, leave)?);
             }
             b"image" if kind == FileType::Directory && (DRIVERS.contains(&&*text) || text == "vfs") => {}
             b"vfs" if kind == FileType::Directory && text == "dir" && !is_mount(root, &path)? => {
                 out.frames.push(path.clone());
                 for (volume, _) in root.open(&path)?.list()? {
-                    out.carried.push(carried(root, [&path[..], b"/", &volume].concat(), Vec::new())?);
+                    let path = [&path[..], b"/", &volume].concat();
+                    out.carried.push(carried(root, &out.path, path, Vec::new())?);
                 }
             }
-            _ => out.carried.push(carried(root, path, Vec::new())?),
+            _ => out.carried.push(carried(root, &out.path, path, Vec::new())?),
         }
     }
     Ok(())
 }
 
-fn carried(root: &Dir, path: Vec<u8>, mut leave: Vec<Vec<u8>>) -> Result<Carried> {
+fn carried(root: &Dir, new: &str, path: Vec<u8>, mut leave: Vec<Vec<u8>>) -> Result<Carried> {
+    let links = links(root, new, &path)?;
+    leave.extend(links.iter().map(|l| l.path.clone()).filter(|p| !p.is_empty()));
     let counted = count(root, &path, &leave)?;
     leave.extend(counted.mounts);
-    Ok(Carried { mount: counted.mount, size: counted.size, leave, path })
+    Ok(Carried { mount: counted.mount, size: counted.size, links, leave, path })
+}
+
+/// The symlinks of a unit that would lead elsewhere from the new root: the unit itself, and a volume's `_data`, which Docker 1.7 to 1.10
+/// made for a volume from before.
+fn links(root: &Dir, new: &str, path: &[u8]) -> Result<Vec<Link>> {
+    let mut out = Vec::new();
+    let data = [path, b"/_data"].concat();
+    let inner = path.starts_with(b"volumes/").then_some((&data[..], &b"_data"[..]));
+    for (at, below) in std::iter::once((path, &b""[..])).chain(inner) {
+        let (holder, name) = match split(at) {
+            (b"", name) => (root.again()?, name),
+            (dir, name) => match root.try_open(dir) {
+                Ok(dir) => (dir, name),
+                // what is no directory has nothing in it; a mount point is not entered
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
+                Err(e) => return Err(Error::io(format!("open folder {}", root.show(dir)), e)),
+            },
+        };
+        if holder.try_stat(name).is_ok_and(|m| m.kind == FileType::Symlink)
+            && let Some(to) = led(root, new, holder.label(), &holder.read_link(name)?)
+        {
+            out.push(Link { path: below.to_vec(), to });
+        }
+    }
+    Ok(out)
+}
+
+/// The target of a symlink in the new root, where it can't stay what it is: a relative one that leaves the old root, and an absolute one into
+/// it, whose other end is copied too.
+fn led(root: &Dir, new: &str, holder: &Path, target: &[u8]) -> Option<Vec<u8>> {
+    let (old, target) = (root.label(), crate::disk::os(target));
+    if let Some(volume) = old_volume(target).filter(|v| root.has(format!("vfs/dir/{v}")).unwrap_or(false)) {
+        return Some(format!("{new}/vfs/dir/{volume}").into_bytes());
+    }
+    if target.is_absolute() {
+        let below = target.strip_prefix(old).ok()?;
+        return Some(Path::new(new).join(below).into_os_string().into_encoded_bytes());
+    }
+    let joined = holder.join(target);
+    // where nothing is there, as the text says
+    let real = std::fs::canonicalize(&joined).unwrap_or_else(|_| plain(&joined));
+    (!real.starts_with(old)).then(|| real.into_os_string().into_encoded_bytes())
+}
+
+/// A path without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(out.pop()),
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// The volume from before Docker 1.7 that an absolute path leads to: `/…/vfs/dir/<volume>`, wherever the root was then.
+fn old_volume(path: &Path) -> Option<&str> {
+    let volume = path.file_name()?.to_str()?;
+    (path.is_absolute() && path.parent()?.ends_with("vfs/dir")).then_some(volume)
 }
 
 fn is_mount(root: &Dir, path: &[u8]) -> Result<bool> {
@@ -368,11 +447,17 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         }
         let (holder, name) = root.parent_of(&c.path)?;
         if is_frame(&c.path) && holder.stat(name)?.kind == FileType::Symlink {
-            let to = crate::text::bytes(&holder.read_link(name)?);
+            let to = holder.read_link(name)?;
+            let now = c.links.first().map_or(&to, |l| &l.to);
+            let inside = crate::disk::os(now).starts_with(&e.path);
+            let effect =
+                if inside { "its target is copied too" } else { "the symlink is copied; both roots use its target" };
+            let led =
+                if *now == to { String::new() } else { format!(", in the new root to {}", crate::text::bytes(now)) };
             out.push(
-                Finding::new("N05", c.name(), format!("a symlink to {to}"))
+                Finding::new("N05", c.name(), format!("a symlink to {}{led}", crate::text::bytes(&to)))
                     .level(Level::Info)
-                    .effect("the symlink goes along; both roots use what it points to"),
+                    .effect(effect),
             );
         }
     }
@@ -407,6 +492,31 @@ mod tests {
             assert_eq!(reason.is_none(), goes, "{name}: {reason:?}");
         }
         assert!(stays(&root, &store, b"\xff", FileType::Directory).expect("look").is_some());
+    }
+
+    #[test]
+    fn symlinks_lead_to_the_same_place() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let at = t.path().canonicalize().expect("path");
+        std::fs::create_dir_all(at.join("root/vfs/dir/ab")).expect("mkdir");
+        std::fs::create_dir_all(at.join("vols")).expect("mkdir");
+        let root = Dir::open_named(&at.join("root")).expect("open");
+        let (old, outside) = (at.join("root"), at.join("vols"));
+        let old = old.to_str().expect("text");
+        for (holder, target, want) in [
+            ("", "../vols", Some(outside.to_str().expect("text").to_owned())),
+            ("", "../gone/./x", Some(format!("{}/gone/x", at.display()))),
+            ("", "vols", None),
+            ("volumes", "../vfs/dir/ab", None),
+            ("", "/srv/vols", None),
+            ("", &format!("{old}/here"), Some("/new/here".to_owned())),
+            ("volumes/ab", &format!("{old}/vfs/dir/ab"), Some("/new/vfs/dir/ab".to_owned())),
+            ("volumes/ab", "/var/lib/docker/vfs/dir/ab", Some("/new/vfs/dir/ab".to_owned())),
+            ("volumes/cd", "/var/lib/docker/vfs/dir/cd", None),
+        ] {
+            let got = led(&root, "/new", &root.label().join(holder), target.as_bytes());
+            assert_eq!(got.map(|g| String::from_utf8(g).expect("text")), want, "{holder} {target}");
+        }
     }
 
     #[test]

@@ -142,13 +142,14 @@ fn metadata(plan: &Plan, found: &Found<'_>) -> Cost {
             at = dir;
         }
     }
-    // image/ itself, and .unaufs/{new,old} with what is in them; in old/ the directories of containers/ whose files are parked
-    let parked = plan.containers.len() as u64;
+    // image/ itself, and .unaufs/{new,old} with what is in them: each has a directory for each container
+    let parked = 2 * plan.containers.len() as u64;
     let names = (plan.metadata.len() + directories.len()) as u64 + parked;
     out += disk.directories(directories.len() as u64 + 9 + parked, names, 64);
     plan.containers.iter().flat_map(|c| &c.files).for_each(|f| out += disk.file(length(&f.content)));
     out += disk.file(journal(plan));
-    out += disk.files(2, 0);
+    // SQLite's own journal, and small files of the state directory
+    out += disk.files(8, disk.block);
     out += disk.file(super::switch::RESERVE);
     out
 }

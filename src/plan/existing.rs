@@ -14,7 +14,7 @@ use crate::docker::driver::Target;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::Store;
-use crate::store::content::{SMALL, layer_of_record};
+use crate::store::content::{Repositories, SMALL, Salvaged, layer_of_record, parse_repositories, salvage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is there.
@@ -42,9 +42,6 @@ pub struct Layer {
     pub committed: bool,
 }
 
-/// References by repository: the familiar name, each reference with the image it points to, as they stand in `repositories.json`.
-pub type Repositories = BTreeMap<String, BTreeMap<String, String>>;
-
 /// The store.
 #[derive(Clone, Debug, Default)]
 pub struct Existing {
@@ -64,6 +61,8 @@ pub struct Existing {
     pub chains: usize,
     /// Tags and digests; `None` if the file cannot be read.
     pub repositories: Option<Repositories>,
+    /// Why not all of these could be read.
+    pub lost_tags: Option<String>,
     /// Containers with a record in `layerdb/mounts`.
     pub mounts: BTreeSet<String>,
     /// Containers whose Driver is the target, with their names.
@@ -101,8 +100,10 @@ pub fn read(root: &Dir, to: Target, store: &Store) -> Result<Existing> {
     }
     let own = store.containers.values().filter(|c| c.foreign && c.driver == to.name());
     out.containers = own.map(|c| (c.id.clone(), c.name.clone())).collect();
-    if image {
-        read_metadata(root, to, store, &mut out)?;
+    match image {
+        true => read_metadata(root, to, store, &mut out)?,
+        // directories without a record: nothing clashes
+        false => out.repositories = Some(Repositories::new()),
     }
     // records of layers whose folders are all gone are of no use to any Docker; an image may have no layer at all
     let populated = !out.folders.is_empty() || (out.chains == 0 && !out.images.is_empty());
@@ -139,7 +140,12 @@ fn read_metadata(root: &Dir, to: Target, store: &Store, out: &mut Existing) -> R
     out.mounts = list("layerdb/mounts")?.into_iter().collect();
     out.repositories = match image.read_opt("repositories.json", crate::docker::json::LIMIT) {
         Ok(None) => Some(Repositories::new()),
-        Ok(Some(bytes)) => parse_repositories(&bytes),
+        // Docker doesn't start on one that it can't read, so what is whole of it is written again
+        Ok(Some(bytes)) => {
+            let Salvaged { read, lost } = salvage(&bytes, parse_repositories);
+            out.lost_tags = lost;
+            Some(read)
+        }
         Err(_) => None,
     };
     let mut todo = vec![String::new()];
@@ -188,13 +194,4 @@ fn read_layer(root: &Dir, to: Target, id: LayerId) -> Result<Layer> {
         return Err(Error::corrupt(format!("overlay2/l/{link} does not lead to its diff")));
     }
     Ok(Layer { id, link, lower: text("lower")?.unwrap_or_default(), committed: dir.has("committed")? })
-}
-
-fn parse_repositories(bytes: &[u8]) -> Option<Repositories> {
-    #[derive(serde::Deserialize)]
-    struct Document {
-        #[serde(rename = "Repositories", default)]
-        repositories: Repositories,
-    }
-    serde_json::from_slice::<Document>(bytes).ok().map(|d| d.repositories)
 }

@@ -3,8 +3,8 @@
 use super::build::{Found, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
-use super::scan::{self, Facts};
-use super::{Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
+use super::scan::{self, Facts, Trail};
+use super::{DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::containerd::SNAPSHOTTERS;
@@ -23,19 +23,28 @@ pub struct Known {
     pub lost: BTreeMap<LayerId, String>,
     /// Image layers counted before: Docker never writes into them again, so they are not counted twice.
     pub counted: BTreeMap<LayerId, Facts>,
+    /// Docker as the earlier plan found it on this machine.
+    pub docker: Option<DockerFacts>,
 }
 
 impl Known {
     /// The image layers of an earlier plan.
     pub fn of(plan: &Plan) -> Known {
         let images = plan.layers.iter().filter(|l| !l.role.writable());
-        Known { lost: BTreeMap::new(), counted: images.map(|l| (l.id.clone(), l.facts.clone())).collect() }
+        Known {
+            lost: BTreeMap::new(),
+            counted: images.map(|l| (l.id.clone(), l.facts.clone())).collect(),
+            docker: (plan.host == HostFacts::here()).then(|| plan.docker.clone()),
+        }
     }
 }
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
     super::length::of_plan(root, options.target.as_deref())?;
+    if let Some(docker) = &known.docker {
+        host::docker_config::remember(docker.version.as_deref());
+    }
     make_on(root, options, known, &host::Machine::here(options), progress)
 }
 
@@ -47,7 +56,8 @@ pub fn make_on(
     machine: &host::Machine,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    let (mut store, mut findings) = store::open(root)?;
+    let (mut store, mut findings) = store::open(root).map_err(|e| host::docker_config::pointed(e, root, machine))?;
+    findings.extend(store::probe::unreadable(root, &mut store)?);
     let elsewhere = match &options.target {
         Some(dir) => {
             let place = Place::look(std::path::Path::new(dir))?;
@@ -73,11 +83,12 @@ pub fn make_on(
         let host = host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (counted, took, host)
     });
-    let ((facts, mut unreadable), mut host) = (counted?, host?);
+    let (mut counted, mut host) = (counted?, host?);
     add_containers(&store, &mut host.findings);
-    let pace = Pace::of(took, facts.values());
-    unreadable.extend(known.lost.clone());
-    let quirks = find_quirks(root, &store, &facts)?;
+    let pace = Pace::of(took, counted.facts.values());
+    counted.unreadable.extend(known.lost.clone());
+    let quirks = find_quirks(root, &store, &counted)?;
+    let Counted { facts, unreadable, .. } = counted;
     let volumes = count_volumes(root)?;
     let sizes = sizes(root, &store)?;
     // a store of the target in the old root is not the one that a root in another place gets
@@ -156,48 +167,49 @@ fn sizes(root: &Dir, store: &Store) -> Result<BTreeMap<String, u64>> {
     Ok(out)
 }
 
-/// Counts every sound layer, those with the fewest layers below first: a layer's folders must be known before the files that may cover them.
-fn count(
-    root: &Dir,
-    store: &Store,
-    known: &Known,
-    progress: &dyn Progress,
-) -> Result<(BTreeMap<LayerId, Facts>, BTreeMap<LayerId, String>)> {
+/// The content of the layers.
+#[derive(Default)]
+struct Counted {
+    facts: BTreeMap<LayerId, Facts>,
+    /// Of those that were counted now.
+    trails: BTreeMap<LayerId, Trail>,
+    /// Why a layer could not be read.
+    unreadable: BTreeMap<LayerId, String>,
+}
+
+/// Counts every sound layer, those with the most layers below first: what a layer says about those below it must be known before these.
+fn count(root: &Dir, store: &Store, known: &Known, progress: &dyn Progress) -> Result<Counted> {
     let mut by_depth: BTreeMap<usize, Vec<&Layer>> = BTreeMap::new();
-    let (mut facts, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+    let mut out = Counted::default();
     for l in store.layers.values().filter(|l| l.broken.is_none()) {
         match known.counted.get(&l.id).filter(|_| !l.role.writable()) {
-            Some(f) => drop(facts.insert(l.id.clone(), f.clone())),
+            Some(f) => drop(out.facts.insert(l.id.clone(), f.clone())),
             None => by_depth.entry(l.lowers.len()).or_default().push(l),
         }
     }
-    let folders = scan::Folders::default();
+    let mut above = scan::Above::default();
     progress.phase("scan", by_depth.values().map(Vec::len).sum::<usize>() as u64);
-    for level in by_depth.values() {
+    for level in by_depth.values().rev() {
         use rayon::prelude::*;
-        let counted: Vec<(&Layer, Result<Facts>)> = level
+        let counted: Vec<(&Layer, Result<scan::Found>)> = level
             .par_iter()
             .map(|l| {
-                let mut f = root.open(l.source()).and_then(|d| scan::scan(d, &folders));
-                if let Ok(f) = &mut f
-                    && f.whiteouts > 0
-                {
-                    // a layer that turns out unreadable here is found again when it is built
-                    f.idle_whiteouts = whiteouts::idle(root, store, l, f.whiteouts).unwrap_or(0);
-                }
+                let found = root.open(l.source()).and_then(|d| scan::scan(d, &above));
                 progress.step(&l.id.short());
-                (*l, f)
+                (*l, found)
             })
             .collect();
-        for (l, f) in counted {
-            match f {
-                Ok(mut f) => {
-                    f.sort();
-                    facts.insert(l.id.clone(), f);
+        for (l, found) in counted {
+            match found {
+                Ok(mut found) => {
+                    found.facts.sort();
+                    above.add(&found.trail);
+                    out.facts.insert(l.id.clone(), found.facts);
+                    out.trails.insert(l.id.clone(), found.trail);
                 }
                 // out of descriptors or memory: that is this process's, not the layer's
                 Err(e) if e.kind() == crate::error::Kind::Failed && !e.is_exhaustion() => {
-                    unreadable.insert(l.id.clone(), e.chain());
+                    out.unreadable.insert(l.id.clone(), e.chain());
                 }
                 Err(e) => return Err(e),
             }
@@ -205,33 +217,50 @@ fn count(
         crate::stop::check()?;
     }
     crate::disk::here::leave_all();
-    Ok((facts, unreadable))
-}
-
-fn find_quirks(root: &Dir, store: &Store, facts: &BTreeMap<LayerId, Facts>) -> Result<Vec<Quirk>> {
-    let mut out = Vec::new();
-    for l in store.layers.values().filter(|l| facts.contains_key(&l.id) && l.broken.is_none()) {
-        let ids: Vec<&LayerId> = std::iter::once(&l.id).chain(&l.lowers).collect();
-        for id in &ids {
-            for p in facts.get(*id).into_iter().flat_map(|f| &f.long_names.first) {
-                out.push(Quirk { layer: l.id.clone(), path: with_slash(p), id: "L07".to_owned() });
-            }
-        }
-        let spots = quirks::candidates(&ids, facts);
-        if spots.is_empty() {
-            continue;
-        }
-        let branch = |id: &&LayerId| -> Result<Branch> {
-            let source = store.layers.get(*id).map(Layer::source).unwrap_or_default();
-            Ok(Branch { id: Some((*id).clone()), dir: root.open(source)?, format: Format::Aufs })
-        };
-        let chain = Chain { branches: ids.iter().map(branch).collect::<Result<_>>()? };
-        for spot in spots {
-            for p in quirks::shown_by_aufs_only(&chain, spot)? {
-                out.push(Quirk { layer: l.id.clone(), path: with_slash(&p), id: "L06".to_owned() });
-            }
+    let lowers = |id: &LayerId| store.layers.get(id).map_or(&[][..], |l| &l.lowers[..]);
+    for (id, idle) in whiteouts::idle(&out.trails, lowers)? {
+        if let Some(f) = out.facts.get_mut(id) {
+            f.idle_whiteouts = Some(idle);
         }
     }
+    Ok(out)
+}
+
+/// Where aufs showed something else: each path once, for the layer with which that begins. What stands on this layer shows the same.
+fn find_quirks(root: &Dir, store: &Store, counted: &Counted) -> Result<Vec<Quirk>> {
+    use rayon::prelude::*;
+    let facts = &counted.facts;
+    let mut out = Vec::new();
+    for (id, f) in facts {
+        let long = f.long_names.first.iter();
+        out.extend(long.map(|p| Quirk { layer: id.clone(), path: with_slash(p), id: "L07".to_owned() }));
+    }
+    let candidates = quirks::Candidates::of(facts, &counted.trails);
+    let layers: Vec<&Layer> =
+        store.layers.values().filter(|l| facts.contains_key(&l.id) && l.broken.is_none()).collect();
+    let found: Vec<Vec<Quirk>> = layers
+        .par_iter()
+        .map(|l| {
+            let spots = candidates.in_layer(&l.id, &l.lowers);
+            if spots.is_empty() {
+                return Ok(Vec::new());
+            }
+            crate::stop::check()?;
+            let branch = |id: &LayerId| -> Result<Branch> {
+                let source = store.layers.get(id).map(Layer::source).unwrap_or_default();
+                Ok(Branch { id: Some(id.clone()), dir: root.open(source)?, format: Format::Aufs })
+            };
+            let ids = std::iter::once(&l.id).chain(&l.lowers);
+            let chain = Chain { branches: ids.map(branch).collect::<Result<_>>()? };
+            let mut paths = Vec::new();
+            for spot in spots {
+                paths.extend(quirks::shown_by_aufs_only(&chain, spot)?);
+            }
+            let quirk = |p: Vec<u8>| Quirk { layer: l.id.clone(), path: with_slash(&p), id: "L06".to_owned() };
+            Ok(paths.into_iter().map(quirk).collect())
+        })
+        .collect::<Result<_>>()?;
+    out.extend(found.into_iter().flatten());
     out.sort();
     out.dedup();
     Ok(out)

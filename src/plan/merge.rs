@@ -10,11 +10,12 @@
 //!
 //! Pure: [`super::existing`] has looked.
 
-use super::existing::{Existing, Layer, Repositories, State};
+use super::existing::{Existing, Layer, State};
 use super::{LeftBehind, PlanFile};
 use crate::checks::Finding;
 use crate::docker::driver::{self, Target};
 use crate::ids::{ChainId, ImageId, LayerId};
+use crate::store::content::Repositories;
 use crate::store::{Content, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -238,6 +239,10 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
             Finding::new("T03", format!("container {short}"), why.clone()).effect("it stays behind, with its data"),
         );
     }
+    if let Some(why) = &existing.lost_tags {
+        let effect = "Docker doesn't start on this file; the new one has the tags that could be read";
+        out.push(Finding::new("D10", format!("image/{to}/repositories.json"), why.clone()).effect(effect));
+    }
     for (reference, (_, theirs)) in &decided.references {
         let subject = format!("tag {}", crate::text::text(reference));
         out.push(Finding::new("T03", subject, lost_reference(theirs)).effect("the old image moves without this name"));
@@ -264,5 +269,6 @@ pub fn left_references(decided: &Decisions) -> impl Iterator<Item = LeftBehind> 
         reason: lost_reference(theirs),
         lost: "the name only; the old image moves under its id".to_owned(),
         counts: true,
+        held_by: None,
     })
 }

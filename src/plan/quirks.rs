@@ -1,10 +1,10 @@
 //! Where aufs itself departed from the layer semantics that every other driver and every registry's user sees (FORMATS 11.7, 11.26).
 //!
 //! Two situations, both found by the scan: a folder that is opaque in two layers of a stack, where aufs obeyed the lowest mark instead of
-//! the uppermost; and a file between two folders of one path, which aufs skipped. For each stack above such a spot both views are computed
-//! and the paths that only aufs showed are named. aufs's lookup: fs/aufs/dentry.c, au_lkup_dentry and au_do_lookup (aufs5.10).
+//! the uppermost; and a file between two folders of one path, which aufs skipped. For the layer with which that begins both views are
+//! computed and the paths that only aufs showed are named. aufs's lookup: fs/aufs/dentry.c, au_lkup_dentry and au_do_lookup (aufs5.10).
 
-use super::scan::{Facts, LIST};
+use super::scan::{Facts, LIST, Trail, hash_of_path};
 use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
@@ -13,12 +13,12 @@ use crate::layer::branch::{self, Format};
 use crate::layer::view::{Chain, Contributors};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A path that the old store showed and the new one does not, or the other way round.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Quirk {
-    /// The view: an image layer, an init layer or a container.
+    /// The layer with which that begins: an image layer, an init layer or a container. What stands on it shows the same.
     pub layer: LayerId,
     /// From the root, with a leading slash.
     #[serde(with = "crate::plan::path")]
@@ -27,23 +27,56 @@ pub struct Quirk {
     pub id: String,
 }
 
-/// The spots of one layer.
-fn spots(facts: &Facts) -> impl Iterator<Item = &Vec<u8>> {
-    facts.opaque.first.iter().chain(&facts.covers.first)
+/// Paths worth a look: folders that are opaque in two layers of a stack, and folders over a file over a folder.
+pub struct Candidates<'a> {
+    facts: &'a BTreeMap<LayerId, Facts>,
+    /// The layers in which a folder is opaque.
+    opaque: HashMap<&'a [u8], Vec<&'a LayerId>>,
+    /// Each layer's folders, sorted; only where some file covers one.
+    folders: HashMap<&'a LayerId, Vec<u64>>,
+    /// Files that may cover a folder, by layer, with the hashes of their paths.
+    covers: HashMap<&'a LayerId, Vec<(&'a [u8], u64)>>,
 }
 
-/// Paths worth a look in the stack `ids`, nearest first: marked in at least two layers (opaque) or covered in at least one.
-pub fn candidates<'a>(ids: &[&LayerId], facts: &'a BTreeMap<LayerId, Facts>) -> BTreeSet<&'a Vec<u8>> {
-    let mut times: BTreeMap<&Vec<u8>, usize> = BTreeMap::new();
-    let mut out = BTreeSet::new();
-    for f in ids.iter().filter_map(|id| facts.get(*id)) {
-        out.extend(&f.covers.first);
-        for p in spots(f) {
-            *times.entry(p).or_default() += 1;
+impl<'a> Candidates<'a> {
+    /// From what the scan found.
+    pub fn of(facts: &'a BTreeMap<LayerId, Facts>, trails: &'a BTreeMap<LayerId, Trail>) -> Candidates<'a> {
+        let mut opaque: HashMap<&[u8], Vec<&LayerId>> = HashMap::new();
+        let mut covers = HashMap::new();
+        for (id, f) in facts {
+            f.opaque.first.iter().for_each(|p| opaque.entry(p).or_default().push(id));
+            let files: Vec<(&[u8], u64)> = f.covers.first.iter().map(|p| (&p[..], hash_of_path(p))).collect();
+            if !files.is_empty() {
+                covers.insert(id, files);
+            }
         }
+        let sorted = |t: &Trail| {
+            let mut all = t.folders.clone();
+            all.sort_unstable();
+            all
+        };
+        let wanted = trails.iter().filter(|_| !covers.is_empty());
+        let folders = wanted.map(|(id, t)| (id, sorted(t))).collect();
+        Candidates { facts, opaque, folders, covers }
     }
-    out.extend(times.into_iter().filter(|(_, n)| *n > 1).map(|(p, _)| p));
-    out
+
+    /// Those in whose folder of that path this layer takes part: what only aufs showed begins with it.
+    pub fn in_layer(&self, id: &LayerId, lowers: &[LayerId]) -> BTreeSet<&'a [u8]> {
+        let mut out = BTreeSet::new();
+        let below: HashSet<&LayerId> = lowers.iter().collect();
+        for p in self.facts.get(id).into_iter().flat_map(|f| &f.opaque.first) {
+            if self.opaque.get(&p[..]).is_some_and(|layers| layers.iter().any(|l| below.contains(l))) {
+                out.insert(&p[..]);
+            }
+        }
+        let Some(folders) = self.folders.get(id) else { return out };
+        for (path, hash) in lowers.iter().filter_map(|l| self.covers.get(l)).flatten() {
+            if folders.binary_search(hash).is_ok() {
+                out.insert(path);
+            }
+        }
+        out
+    }
 }
 
 /// The paths below `path` that aufs showed in this stack and OCI semantics do not.

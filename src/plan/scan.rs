@@ -6,12 +6,13 @@
 use crate::disk::here::Here;
 use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::{Error, Result};
-use crate::layer::branch::{self, Format, Internal, Name};
+use crate::layer::branch::{self, Internal, Name};
 use crate::layer::walk::walk;
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, RwLock};
+use std::hash::Hasher;
+use std::sync::{Arc, Mutex};
 
 /// As many paths of one kind and layer are kept; the count goes on.
 pub const LIST: usize = 10_000;
@@ -35,8 +36,21 @@ impl Paths {
     /// Adds one.
     pub fn push(&mut self, path: &[u8]) {
         self.count += 1;
-        if self.first.len() < LIST {
-            self.first.push(path.to_vec());
+        self.first.push(path.to_vec());
+        self.shorten(2 * LIST);
+    }
+
+    fn append(&mut self, mut other: Paths) {
+        self.count += other.count;
+        self.first.append(&mut other.first);
+        self.shorten(2 * LIST);
+    }
+
+    /// Keeps the first [`LIST`] by name if there are more than so many: the same ones in whatever order they came.
+    fn shorten(&mut self, limit: usize) {
+        if self.first.len() > limit {
+            self.first.sort_unstable();
+            self.first.truncate(LIST);
         }
     }
 }
@@ -65,9 +79,9 @@ pub struct Facts {
     pub most_names: u64,
     /// Whiteouts.
     pub whiteouts: u64,
-    /// Whiteouts of names that no layer below shows.
-    #[serde(default)]
-    pub idle_whiteouts: u64,
+    /// Whiteouts of names that no layer below shows; `None` if these layers were not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_whiteouts: Option<u64>,
     /// Opaque folders.
     pub opaque: Paths,
     /// Inodes with more than one name.
@@ -90,48 +104,101 @@ pub struct Facts {
     pub beside: Paths,
     /// Whiteouts that are not empty regular files.
     pub odd_whiteouts: Paths,
-    /// Files where a layer below may have a folder: see [`super::quirks`].
+    /// Files where a layer above may have a folder: see [`super::quirks`].
     pub covers: Paths,
-    /// Changes when any name, type, owner, mode, size or time in the layer changes; in any order of reading.
+    /// Changes when any name, type, owner, mode, size or time in the layer changes; the same in any order of reading.
     pub state: u64,
 }
 
-/// Hashes of the paths that are folders in some layer scanned so far.
-pub type Folders = RwLock<HashSet<u64>>;
+/// What the layers above those being scanned have shown to be worth a look: hashes of paths.
+#[derive(Debug, Default)]
+pub struct Above {
+    /// Folders of some layer above.
+    folders: HashSet<u64>,
+    /// What whiteouts in some layer above name, and the folders on the way there.
+    watched: HashSet<u64>,
+}
+
+impl Above {
+    /// Takes in a layer that was scanned; those below come later.
+    pub fn add(&mut self, trail: &Trail) {
+        self.folders.extend(&trail.folders);
+        for (on_the_way, names) in &trail.whiteouts {
+            self.watched.extend(on_the_way);
+            self.watched.extend(names);
+        }
+    }
+}
+
+/// What a layer says about those below it, and to those above it: hashes of paths. Kept while a plan is made.
+#[derive(Debug, Default)]
+pub struct Trail {
+    /// Its folders.
+    pub folders: Vec<u64>,
+    /// For each of its folders with whiteouts the folders on the way there, itself included, and the paths that the whiteouts name.
+    pub whiteouts: Vec<(Vec<u64>, Vec<u64>)>,
+    /// Opaque folders.
+    pub opaque: Vec<u64>,
+    /// Paths of the layer that [`Above::watched`] has: is it a folder?
+    pub met: Vec<(u64, bool)>,
+}
+
+/// What a scan finds.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// For the plan.
+    pub facts: Facts,
+    /// For the other layers.
+    pub trail: Trail,
+}
 
 struct Scan<'a> {
-    facts: Mutex<Facts>,
+    found: Mutex<Found>,
     seen: Mutex<HashSet<u64>>,
-    below: &'a Folders,
-    mine: Mutex<Vec<u64>>,
+    above: &'a Above,
 }
 
 /// A folder on its way: its path, and the hash that stands for it.
 struct Spot {
     path: Vec<u8>,
     hash: u64,
+    holder: Option<Arc<Spot>>,
 }
 
 impl Spot {
     fn at_root(&self) -> bool {
         self.path.is_empty()
     }
+
+    /// The hashes of this folder and all that it is in, but for the root.
+    fn on_the_way(&self) -> Vec<u64> {
+        let mut out = Vec::new();
+        let mut at = Some(self);
+        while let Some(spot) = at.filter(|s| !s.at_root()) {
+            out.push(spot.hash);
+            at = spot.holder.as_deref();
+        }
+        out
+    }
 }
 
-/// Counts the layer whose root is `root`. `below` holds the folders of the layers scanned before; this layer's are added.
-pub fn scan(root: Dir, below: &Folders) -> Result<Facts> {
-    let scan = Scan { facts: Mutex::default(), seen: Mutex::default(), below, mine: Mutex::default() };
-    let first = (Arc::new(root), Vec::new(), Spot { path: Vec::new(), hash: 0 }, 0);
-    walk(first, |(above, name, spot, depth), hand_on| {
+/// Counts the layer whose root is `root`, of whose upper layers `above` tells.
+pub fn scan(root: Dir, above: &Above) -> Result<Found> {
+    let scan = Scan { found: Mutex::default(), seen: Mutex::default(), above };
+    let first = (Arc::new(root), Vec::new(), Spot { path: Vec::new(), hash: 0, holder: None }, 0);
+    walk(first, |(holder, name, spot, depth), hand_on| {
         too_deep(&spot.path, depth)?;
-        let dir = Arc::new(above.open(&name)?);
-        count_folder(&scan, &dir, &spot, |name, hash| {
-            let spot = Spot { path: join(&spot.path, name), hash };
-            hand_on((dir.clone(), name.to_vec(), spot, depth + 1));
-        })
+        let dir = Arc::new(if name.is_empty() { holder.again()? } else { holder.open(&name)? });
+        let spot = Arc::new(spot);
+        let mut folder = Folder::new(&scan, &dir, &spot);
+        folder.count()?;
+        for (name, hash) in folder.finish() {
+            let sub = Spot { path: join(&spot.path, &name), hash, holder: Some(spot.clone()) };
+            hand_on((dir.clone(), name, sub, depth + 1));
+        }
+        Ok(())
     })?;
-    below.write().unwrap_or_else(|e| e.into_inner()).extend(scan.mine.into_inner().unwrap_or_else(|e| e.into_inner()));
-    Ok(scan.facts.into_inner().unwrap_or_else(|e| e.into_inner()))
+    Ok(scan.found.into_inner().unwrap_or_else(|e| e.into_inner()))
 }
 
 fn too_deep(path: &[u8], depth: usize) -> Result<()> {
@@ -143,116 +210,160 @@ fn too_deep(path: &[u8], depth: usize) -> Result<()> {
     Err(Error::corrupt(format!("folders nested more than {DEPTH} deep, or a path of more than {length}: {end}…")))
 }
 
-fn count_folder(scan: &Scan<'_>, dir: &Dir, spot: &Spot, mut descend: impl FnMut(&[u8], u64)) -> Result<()> {
-    let (at_root, path) = (spot.at_root(), &spot.path[..]);
-    let here = dir.here();
-    let mut f = Facts::default();
-    note_attributes(&mut f, &here, b".", spot)?;
-    let own = dir.meta()?;
-    f.state = f.state.wrapping_add(state_of(spot.hash, &own));
-    let mut folders = Vec::new();
-    let (mut names, mut name_bytes) = (0, 0);
-    {
-        // other layers' folders are added only between two levels of the tree of layers: nobody waits for this
-        let below = scan.below.read().unwrap_or_else(|e| e.into_inner());
-        dir.for_each(|name, kind, ino| {
-            (names, name_bytes) = (names + 1, name_bytes + name.len() as u64);
-            match branch::classify(name, at_root) {
-                Name::Entry => {}
-                marker => return count_marker(&mut f, dir, spot, name, marker),
+/// One folder being counted: opened once, listed once, each name asked once.
+struct Folder<'a> {
+    scan: &'a Scan<'a>,
+    dir: &'a Dir,
+    here: Here<'a>,
+    spot: &'a Spot,
+    facts: Facts,
+    trail: Trail,
+    /// What its whiteouts name.
+    whiteouts: Vec<Vec<u8>>,
+    subs: Vec<(Vec<u8>, u64)>,
+    /// All names, those of markers too.
+    names: u64,
+    name_bytes: u64,
+}
+
+impl<'a> Folder<'a> {
+    fn new(scan: &'a Scan<'a>, dir: &'a Dir, spot: &'a Spot) -> Folder<'a> {
+        Folder {
+            scan,
+            dir,
+            here: dir.here(),
+            spot,
+            facts: Facts::default(),
+            trail: Trail::default(),
+            whiteouts: Vec::new(),
+            subs: Vec::new(),
+            names: 0,
+            name_bytes: 0,
+        }
+    }
+
+    fn count(&mut self) -> Result<()> {
+        self.note_attributes(b".")?;
+        let own = self.dir.meta()?;
+        self.add_state(self.spot.hash, &own);
+        self.dir.for_each(|name, kind, ino| {
+            (self.names, self.name_bytes) = (self.names + 1, self.name_bytes + name.len() as u64);
+            match branch::classify(name, self.spot.at_root()) {
+                Name::Entry => self.count_entry(name, kind, ino),
+                marker => self.count_marker(name, marker),
             }
-            if name.len() > 242 {
-                f.long_names.push(&join(path, name));
-            }
-            let hash = hash_of(spot.hash, name);
-            f.name_bytes += name.len() as u64;
-            if kind == FileType::Directory {
-                f.folders += 1;
-                folders.push(hash);
-                descend(name, hash);
-                return Ok(());
-            }
-            if below.contains(&hash) {
-                f.covers.push(&join(path, name));
-            }
-            count_file(scan, &mut f, dir, name, kind, ino, (spot, hash))?;
-            note_attributes(&mut f, &here, name, spot)
         })?;
-    }
-    // an old folder may be larger than it need be, and has a block more where its attributes do not fit into the inode
-    let new = BLOCK + if names * 16 + name_bytes > 3000 { BLOCK + entries(names, name_bytes) } else { 0 };
-    f.folder_bytes = own.allocated.clamp(new, new + BLOCK);
-    // whiteouts beside a name: only for folders that have whiteouts at all
-    if f.whiteouts > 0 {
-        for w in branch::markers(dir, Format::Aufs, at_root)?.whiteouts {
-            if dir.try_stat(&w).is_ok() {
-                f.beside.push(&join(path, &w));
+        // an old folder may be larger than it need be, and has a block more where its attributes do not fit into the inode
+        let crowded = self.names * 16 + self.name_bytes > 3000;
+        let new = BLOCK + if crowded { BLOCK + entries(self.names, self.name_bytes) } else { 0 };
+        self.facts.folder_bytes = own.allocated.clamp(new, new + BLOCK);
+        for hidden in &self.whiteouts {
+            if self.dir.try_stat(hidden).is_ok() {
+                self.facts.beside.push(&join(&self.spot.path, hidden));
             }
         }
+        Ok(())
     }
-    if !folders.is_empty() {
-        scan.mine.lock().unwrap_or_else(|e| e.into_inner()).extend(folders);
-    }
-    scan.facts.lock().unwrap_or_else(|e| e.into_inner()).add(f);
-    Ok(())
-}
 
-fn count_marker(f: &mut Facts, dir: &Dir, spot: &Spot, name: &[u8], marker: Name<'_>) -> Result<()> {
-    match marker {
-        Name::Entry => {}
-        Name::Whiteout(_) => {
-            f.whiteouts += 1;
-            let m = dir.stat(name)?;
-            f.state = f.state.wrapping_add(state_of(hash_of(spot.hash, name), &m));
-            if !m.is_file() || m.size > 0 {
-                f.odd_whiteouts.push(&join(&spot.path, name));
+    /// Adds what was found to the layer's; gives the folders in this one.
+    fn finish(mut self) -> Vec<(Vec<u8>, u64)> {
+        if !self.whiteouts.is_empty() {
+            let names = self.whiteouts.iter().map(|n| hash_of(self.spot.hash, n)).collect();
+            self.trail.whiteouts.push((self.spot.on_the_way(), names));
+        }
+        self.trail.folders.extend(self.subs.iter().map(|(_, hash)| *hash));
+        let mut found = self.scan.found.lock().unwrap_or_else(|e| e.into_inner());
+        found.facts.add(self.facts);
+        found.trail.folders.append(&mut self.trail.folders);
+        found.trail.whiteouts.append(&mut self.trail.whiteouts);
+        found.trail.opaque.append(&mut self.trail.opaque);
+        found.trail.met.append(&mut self.trail.met);
+        self.subs
+    }
+
+    fn add_state(&mut self, path: u64, m: &Meta) {
+        self.facts.state = self.facts.state.wrapping_add(state_of(path, m));
+    }
+
+    fn count_marker(&mut self, name: &[u8], marker: Name<'_>) -> Result<()> {
+        match marker {
+            Name::Entry => {}
+            Name::Whiteout(hidden) => {
+                self.facts.whiteouts += 1;
+                let m = self.dir.stat(name)?;
+                self.add_state(hash_of(self.spot.hash, name), &m);
+                if !m.is_file() || m.size > 0 {
+                    self.facts.odd_whiteouts.push(&join(&self.spot.path, name));
+                }
+                self.whiteouts.push(hidden.to_vec());
+            }
+            Name::Opaque if self.spot.at_root() => self.facts.opaque_root = true,
+            Name::Opaque => {
+                self.facts.opaque.push(&self.spot.path);
+                self.trail.opaque.push(self.spot.hash);
+            }
+            Name::Internal(kind) => {
+                self.facts.internal.entry(kind).or_default().push(&join(&self.spot.path, name));
             }
         }
-        Name::Opaque if spot.at_root() => f.opaque_root = true,
-        Name::Opaque => f.opaque.push(&spot.path),
-        Name::Internal(kind) => f.internal.entry(kind).or_default().push(&join(&spot.path, name)),
+        Ok(())
     }
-    Ok(())
-}
 
-fn count_file(
-    scan: &Scan<'_>,
-    f: &mut Facts,
-    dir: &Dir,
-    name: &[u8],
-    kind: FileType,
-    ino: u64,
-    (spot, hash): (&Spot, u64),
-) -> Result<()> {
-    let m = dir.stat(name)?;
-    f.files += 1;
-    f.most_names = f.most_names.max(m.nlink);
-    f.state = f.state.wrapping_add(state_of(hash, &m));
-    if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
-        f.devices += 1;
+    fn count_entry(&mut self, name: &[u8], kind: FileType, ino: u64) -> Result<()> {
+        if name.len() > 242 {
+            self.facts.long_names.push(&join(&self.spot.path, name));
+        }
+        let hash = hash_of(self.spot.hash, name);
+        self.facts.name_bytes += name.len() as u64;
+        let is_folder = kind == FileType::Directory;
+        if self.scan.above.watched.contains(&hash) {
+            self.trail.met.push((hash, is_folder));
+        }
+        if is_folder {
+            self.facts.folders += 1;
+            self.subs.push((name.to_vec(), hash));
+            return Ok(());
+        }
+        if self.scan.above.folders.contains(&hash) {
+            self.facts.covers.push(&join(&self.spot.path, name));
+        }
+        self.count_file(name, kind, ino, hash)?;
+        // overlayfs obeys attributes of folders and regular files only
+        if kind == FileType::RegularFile { self.note_attributes(name) } else { Ok(()) }
     }
-    if m.is_overlay_whiteout() {
-        f.device_zero.push(&join(&spot.path, name));
-    }
-    let first = m.nlink == 1 || scan.seen.lock().unwrap_or_else(|e| e.into_inner()).insert(ino);
-    if first {
-        f.inodes += 1;
-        f.bytes += m.size;
-        f.allocated += on_disk(&m);
-        f.hardlinks += u64::from(m.nlink > 1);
-    }
-    Ok(())
-}
 
-/// `.` is the folder itself.
-fn note_attributes(f: &mut Facts, here: &Here<'_>, name: &[u8], spot: &Spot) -> Result<()> {
-    let (any, overlay) = here.xattr_kinds(name)?;
-    f.xattrs += u64::from(any);
-    if overlay {
-        let path = if name == b"." { spot.path.clone() } else { join(&spot.path, name) };
-        f.overlay_xattrs.push(&path);
+    fn count_file(&mut self, name: &[u8], kind: FileType, ino: u64, hash: u64) -> Result<()> {
+        let m = self.dir.stat(name)?;
+        self.add_state(hash, &m);
+        let f = &mut self.facts;
+        f.files += 1;
+        f.most_names = f.most_names.max(m.nlink);
+        if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            f.devices += 1;
+        }
+        if m.is_overlay_whiteout() {
+            f.device_zero.push(&join(&self.spot.path, name));
+        }
+        let first = m.nlink == 1 || self.scan.seen.lock().unwrap_or_else(|e| e.into_inner()).insert(ino);
+        if first {
+            f.inodes += 1;
+            f.bytes += m.size;
+            f.allocated += on_disk(&m);
+            f.hardlinks += u64::from(m.nlink > 1);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// `.` is the folder itself.
+    fn note_attributes(&mut self, name: &[u8]) -> Result<()> {
+        let (any, overlay) = self.here.xattr_kinds(name)?;
+        self.facts.xattrs += u64::from(any);
+        if overlay {
+            let path = if name == b"." { self.spot.path.clone() } else { join(&self.spot.path, name) };
+            self.facts.overlay_xattrs.push(&path);
+        }
+        Ok(())
+    }
 }
 
 impl Facts {
@@ -299,15 +410,10 @@ impl Facts {
             &mut self.odd_whiteouts,
             &mut self.covers,
         ];
-        lists.into_iter().chain(self.internal.values_mut()).for_each(|l| l.first.sort());
-    }
-}
-
-impl Paths {
-    fn append(&mut self, other: Paths) {
-        self.count += other.count;
-        let room = LIST.saturating_sub(self.first.len());
-        self.first.extend(other.first.into_iter().take(room));
+        for list in lists.into_iter().chain(self.internal.values_mut()) {
+            list.first.sort_unstable();
+            list.shorten(LIST);
+        }
     }
 }
 
@@ -326,15 +432,27 @@ fn on_disk(m: &Meta) -> u64 {
 }
 
 /// Stands for a path: the hash of its folder's and of its name.
-fn hash_of(folder: u64, name: &[u8]) -> u64 {
-    let mut h = DefaultHasher::new();
-    h.write_u64(folder);
+pub fn hash_of(folder: u64, name: &[u8]) -> u64 {
+    let mut h = SipHasher13::new();
+    h.write(&folder.to_le_bytes());
     h.write(name);
     h.finish()
 }
 
+/// Stands for a whole path.
+pub fn hash_of_path(path: &[u8]) -> u64 {
+    path.split(|c| *c == b'/').filter(|p| !p.is_empty()).fold(0, hash_of)
+}
+
+/// Stands for what a name is. The same on every machine and in every version: it is part of a saved plan.
 fn state_of(path: u64, m: &Meta) -> u64 {
-    let mut h = DefaultHasher::new();
-    (path, m.mode, m.uid, m.gid, if m.is_dir() { 0 } else { m.size }, m.mtime, m.rdev, m.kind as u32).hash(&mut h);
+    let mut h = SipHasher13::new();
+    let size = if m.is_dir() { 0 } else { m.size };
+    for n in [path, size, m.rdev, m.mtime.0.cast_unsigned()] {
+        h.write(&n.to_le_bytes());
+    }
+    for n in [m.mode, m.uid, m.gid, m.mtime.1, m.kind.as_raw_mode()] {
+        h.write(&n.to_le_bytes());
+    }
     h.finish()
 }

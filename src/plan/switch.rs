@@ -69,6 +69,9 @@ pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<
             out.push(install(&path));
         }
     }
+    for c in store.containers.values().filter(|c| c.crashes_docker) {
+        out.push(park(&format!("containers/{}", c.id)));
+    }
     match existing {
         State::Absent | State::Empty => out.push(install(to.name())),
         State::Populated => out.extend(added(root, plan, home)?.iter().map(|p| install(p))),

@@ -1,8 +1,10 @@
 //! What a migration did.
 
 use super::truth::Comparison;
+use crate::checks::Level;
 use crate::docker::driver::Target;
 use crate::ids::LayerId;
+use crate::plan::damage::Damage;
 use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
@@ -26,6 +28,8 @@ pub struct Summary<'a> {
     pub failed: &'a BTreeMap<LayerId, String>,
     /// What did not move.
     pub left_behind: &'a [LeftBehind],
+    /// The same by what holds it back.
+    pub damage: &'a [Damage],
     /// The estimate and the truth, once the new store is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<&'a Comparison>,
@@ -95,7 +99,15 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(out, "took       {}", rows.join(", "));
     }
     if s.outcome.state == State::Switched {
-        let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
+        match p.checks.iter().find(|c| c.id == "T11" && c.level >= Level::Warn) {
+            Some(c) => {
+                let _ = writeln!(out, "switched   The new store is in place, but {}.", c.message);
+                let _ = writeln!(out, "do now     {}", c.fix.as_deref().unwrap_or_default());
+            }
+            None => {
+                let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
+            }
+        }
         let root = text::text(&p.root.path);
         match &p.elsewhere {
             None => {
@@ -117,18 +129,12 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     }
     if !s.left_behind.is_empty() {
         let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());
-        for l in s.left_behind.iter().take(20) {
-            let _ = writeln!(
-                out,
-                "  {} {} {}: {}",
-                l.kind,
-                super::short(&l.id),
-                text::text(&l.name),
-                text::text(&l.reason)
-            );
+        for d in s.damage {
+            let _ = writeln!(out, "  {}", d.sentence());
         }
-        if s.left_behind.len() > 20 {
-            let _ = writeln!(out, "  and {} more", s.left_behind.len() - 20);
+        let others = s.left_behind.iter().filter(|l| !l.counts).count();
+        if others > 0 {
+            let _ = writeln!(out, "  {} excluded, or of another driver", text::count(others as u64));
         }
     }
     out

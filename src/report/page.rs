@@ -120,6 +120,11 @@ impl Page {
         self.out.push('\n');
     }
 
+    /// An empty line.
+    pub fn blank(&mut self) {
+        self.out.push('\n');
+    }
+
     /// One line that is cut rather than wrapped: a row of a table.
     pub fn row(&mut self, style: Style, text: &str) {
         let text = sentence(text);

@@ -9,82 +9,18 @@ use crate::text;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// As many lines has a screen.
-const SCREEN: usize = 45;
+mod screen;
 
-/// One screen: lists are cut until it fits.
+pub use screen::{Screen, text as on_screen};
+
+/// One screen.
 pub fn text(p: &Plan, look: Look) -> String {
-    let mut limit = 8;
-    loop {
-        let page = page(p, look, limit);
-        if page.lines() <= SCREEN || limit == 0 {
-            return page.finish();
-        }
-        limit -= 1;
-    }
+    on_screen(p, &Screen::of(look))
 }
 
 /// The same with nothing cut, and a line for each object.
 pub fn whole(p: &Plan, look: Look) -> String {
-    format!("{}\n{}", page(p, look, usize::MAX).finish(), objects(p))
-}
-
-fn page(p: &Plan, look: Look, limit: usize) -> Page {
-    let mut out = Page::new(look);
-    head(p, &mut out);
-    new_ids(p, limit, &mut out);
-    left(p, limit, &mut out);
-    checks(p, limit, &mut out);
-    space(p, limit, &mut out);
-    largest(p, if limit == usize::MAX { limit } else { limit.min(3) }, &mut out);
-    commands(&next(p), &mut out);
-    out
-}
-
-fn head(p: &Plan, out: &mut Page) {
-    let (s, r) = (&p.summary, &p.root);
-    let room = format!("{} free of {}", text::size(r.room.free_bytes), text::size(r.room.total_bytes));
-    let root = format!(
-        "  host {}   root {} ({}, {room})   {}",
-        text::text(&p.host.name),
-        text::text(&r.path),
-        r.fs,
-        docker(p)
-    );
-    out.flow(2, &[(Style::Bold, "unaufs plan"), (Style::Plain, &root)]);
-    let found = format!(
-        "     {} ({})  {}  {}  {} files | {} (own data {})  {} ({})",
-        text::plural(s.images, "image"),
-        text::plural(s.tags, "name"),
-        text::plural(s.layers, "layer"),
-        text::size(s.bytes),
-        text::count(s.files),
-        text::plural(s.containers, "container"),
-        text::size(s.writable_bytes),
-        text::plural(s.volumes, "volume"),
-        volumes(p)
-    );
-    out.flow(11, &[(Style::Bold, "FOUND"), (Style::Plain, &found)]);
-    if let Some(e) = p.estimates.iter().find(|e| e.chosen) {
-        let needs = format!(
-            "    {}, mode {}{}   needs at most {} and {} inodes:",
-            p.options.to,
-            mode(e.mode),
-            if p.options.mode == Mode::Auto { " (auto)" } else { "" },
-            text::size(e.new_bytes),
-            text::count(e.new_inodes)
-        );
-        let fits = if e.fits { (Style::Good, "fits") } else { (Style::Bad, "MAY NOT FIT") };
-        let time = format!("  about {}, by the pace of this scan", seconds(e));
-        out.flow(11, &[(Style::Bold, "TARGET"), (Style::Plain, &needs), fits, (Style::Plain, &time)]);
-    }
-    if let Some(e) = &p.elsewhere {
-        elsewhere(e, out);
-        return;
-    }
-    let back = "  `unaufs rollback`, until `unaufs cleanup`. Once Docker has run on the new store: what images, containers and their own \
-                layers gained since is set aside; logs, networks and volumes keep it.";
-    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, back)]);
+    format!("{}\n{}", on_screen(p, &Screen { all: true, ..Screen::of(look) }), objects(p))
 }
 
 /// What becomes of the volumes.
@@ -97,33 +33,23 @@ pub(super) fn along(e: &Elsewhere) -> String {
     let (total, dir) = (e.total(), text::text(&e.path));
     let room = format!("{}, {} free of {}", e.fs, text::size(e.room.free_bytes), text::size(e.room.total_bytes));
     format!(
-        "new root {dir} ({room}); volumes, networks, logs and the rest go along by copy: {} in {} files",
+        "Volumes, networks, logs and the rest are copied to the new root {dir} ({room}): {} in {} files",
         text::size(total.bytes),
         text::count(total.files)
     )
 }
 
-fn elsewhere(e: &Elsewhere, out: &mut Page) {
-    out.flow(11, &[(Style::Bold, "ELSEWHERE"), (Style::Plain, &format!("  {}", along(e)))]);
-    let back = format!(
-        "  `unaufs rollback --root {}`, until `unaufs cleanup`; this root is never written to. What Docker writes in the new root, \
-         volumes too, does not reach this one.",
-        quoted(&e.path)
-    );
-    out.flow(11, &[(Style::Bold, "WAY BACK"), (Style::Plain, &back)]);
-}
-
 /// Who wrote the store, and which Docker is installed here: it need not be the same one.
 pub fn docker(p: &Plan) -> String {
     let here = match (&p.docker.version, p.docker.running) {
-        (Some(v), true) => format!("installed: Docker {v}, running (fine for plan)"),
-        (Some(v), false) => format!("installed: Docker {v}, stopped"),
-        (None, true) => "Docker is running (fine for plan)".to_owned(),
-        (None, false) => "no Docker seen".to_owned(),
+        (Some(v), true) => format!("installed: Docker {v}"),
+        (Some(v), false) => format!("installed: Docker {v}"),
+        (None, true) => "a Docker of unknown version runs".to_owned(),
+        (None, false) => "no Docker is installed".to_owned(),
     };
     match p.docker.wrote.as_str() {
         "" => here,
-        wrote => format!("written by {wrote}; {here}"),
+        wrote => format!("store written by {wrote}; {here}"),
     }
 }
 
@@ -134,34 +60,27 @@ fn new_ids(p: &Plan, limit: usize, out: &mut Page) {
     if changed.is_empty() {
         return;
     }
-    let title = format!("({})   as Docker 1.10 gave them; names stay", changed.len());
-    out.flow(2, &[(Style::Bold, "NEW IDS"), (Style::Plain, &title)]);
+    let title =
+        format!("  {} get the ids that Docker 1.10 gave them; tags stay", plural_of(changed.len(), "image", "images"));
+    let all = if limit == 0 { "(-v lists them)" } else { "" };
+    out.flow(9, &[(Style::Bold, "New ids"), (Style::Plain, &title), (Style::Plain, all)]);
     for (old, i) in changed.iter().take(limit) {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
         let id = i.id.to_string();
         let line = format!("  {} -> {}   {}", super::short(old), super::short(&id), text::text(&names.join(", ")));
-        out.flow(4, &[(Style::Plain, &line)]);
+        out.flow(11, &[(Style::Plain, &format!("       {line}"))]);
     }
-    more(changed.len(), limit, out);
 }
 
-fn left(p: &Plan, limit: usize, out: &mut Page) {
-    if p.left_behind.is_empty() {
-        return;
-    }
-    let title = format!("({})", p.left_behind.len());
-    out.flow(2, &[(Style::Bold, "STAYS BEHIND"), (Style::Plain, &title), (Style::Plain, "  nothing of it is deleted")]);
-    for l in p.left_behind.iter().take(limit) {
-        let name = if l.name.is_empty() { String::new() } else { format!(" {}", text::text(&l.name)) };
-        let line = format!("  {} {}{name}: {}", l.kind, super::short(&l.id), text::text(&l.reason));
-        out.flow(4, &[(Style::Warn, &line)]);
-    }
-    more(p.left_behind.len(), limit, out);
+/// `1 object is`, `2 objects are`.
+fn plural_of(n: usize, one: &str, several: &str) -> String {
+    format!("{} {}", text::count(n as u64), if n == 1 { one } else { several })
 }
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: -v", text::count((all - shown) as u64)))]);
+        let rest = format!("         and {} more (-v shows all)", text::count((all - shown) as u64));
+        out.flow(9, &[(Style::Dim, &rest)]);
     }
 }
 
@@ -192,62 +111,8 @@ pub fn kinds(groups: &[Group<'_>], level: Level) -> usize {
     groups.iter().filter(|g| g.first.level == level).count()
 }
 
-fn checks(p: &Plan, limit: usize, out: &mut Page) {
-    let groups = groups(&p.checks);
-    let n = |l: Level| kinds(&groups, l);
-    let counts: Vec<(Style, String)> =
-        [(Level::Ok, "ok"), (Level::Info, "info"), (Level::Warn, "warn"), (Level::Block, "block")]
-            .map(|(l, name)| (if n(l) > 0 { Style::of(l) } else { Style::Plain }, format!("{name} {}  ", n(l))))
-            .into();
-    let mut spans = vec![(Style::Bold, "CHECKS"), (Style::Plain, "   ")];
-    spans.extend(counts.iter().map(|(s, t)| (*s, t.as_str())));
-    out.flow(11, &spans);
-    let whole = limit == usize::MAX;
-    let singly: Vec<Group<'_>> = p.checks.iter().map(|first| Group { first, count: 1 }).collect();
-    let told = if whole { &singly } else { &groups };
-    let least = if whole { Level::Info } else { Level::Warn };
-    let serious: Vec<&Group<'_>> = told.iter().filter(|g| g.first.level >= least).collect();
-    for g in serious.iter().take(limit) {
-        let f = g.first;
-        let level = match f.level {
-            Level::Block => "BLOCK",
-            Level::Warn => "warn ",
-            Level::Info | Level::Ok => "info ",
-        };
-        let again =
-            if g.count > 1 { format!(" (and {} more)", text::count(g.count as u64 - 1)) } else { String::new() };
-        let what = format!("{}: {}{again}", f.subject, f.message);
-        let advice = match (&f.fix, &f.effect) {
-            (Some(fix), _) => format!("  fix: {fix}"),
-            (None, Some(effect)) => format!("  effect: {effect}"),
-            (None, None) => String::new(),
-        };
-        let head = format!("  {level} {}", f.id);
-        out.flow(12, &[(Style::of(f.level), &head), (Style::Plain, &what), (Style::Dim, &advice)]);
-    }
-    more(serious.len(), limit, out);
-    let info: Vec<String> =
-        groups
-            .iter()
-            .filter(|g| g.first.level == Level::Info)
-            .map(|g| {
-                if g.count > 1 {
-                    format!("{} ×{}", g.first.id, text::count(g.count as u64))
-                } else {
-                    g.first.id.clone()
-                }
-            })
-            .collect();
-    if !info.is_empty() && !whole {
-        out.flow(12, &[(Style::Plain, &format!("  info  {}", info.join(", "))), (Style::Dim, "  (-v, explain ID)")]);
-    }
-}
-
 fn space(p: &Plan, limit: usize, out: &mut Page) {
-    let head = format!(
-        "{:<21} {:>11} {:>11} {:>10} {:>9}  fits",
-        "SPACE BY TARGET", "at most", "free after", "inodes", "time"
-    );
+    let head = format!("{:<21} {:>11} {:>11} {:>10} {:>9}  fits", "DRIVERS", "at most", "free after", "inodes", "time");
     out.row(Style::Bold, &head);
     // a driver that cannot be used in any mode is one line, a mode that cannot be used is none
     let never = |e: &Estimate| p.estimates.iter().all(|o| o.driver != e.driver || !o.possible);
@@ -351,18 +216,6 @@ pub fn next_after(p: &Plan, state: &str) -> Vec<String> {
     out
 }
 
-/// On one line where they fit; else a line each, so that none is broken in the middle of what somebody copies.
-fn commands(steps: &[String], out: &mut Page) {
-    let line = steps.join(" ;  ");
-    if "Next: ".len() + line.chars().count() <= out.width() {
-        return out.flow(6, &[(Style::Bold, "Next:"), (Style::Plain, &line)]);
-    }
-    for (n, step) in steps.iter().enumerate() {
-        let label = if n == 0 { "Next:" } else { "     " };
-        out.flow(6, &[(Style::Bold, label), (Style::Plain, step)]);
-    }
-}
-
 /// What to type next: every option that shaped the plan is repeated.
 pub fn next(p: &Plan) -> Vec<String> {
     let root = root_option(&p.root.path);
@@ -371,7 +224,7 @@ pub fn next(p: &Plan) -> Vec<String> {
         return vec!["Fix the problems marked BLOCK, then:".to_owned(), format!("unaufs{root} plan{what}")];
     }
     let host = quoted(&p.host.name);
-    let mut out = vec![format!("unaufs{root} plan{what} --out {host}.plan --html {host}.html")];
+    let mut out = vec![format!("unaufs{root} plan{what} --out {host}.plan")];
     if p.docker.running {
         out.push("systemctl stop docker docker.socket".to_owned());
     }

@@ -101,9 +101,15 @@ fn discard(new: &Dir, c: &Carried) -> Result<()> {
 fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability) -> Result<Sums> {
     let ((from, name), (to, _)) = (old.parent_of(&c.path)?, new.parent_of(&c.path)?);
     let m = from.stat(name)?;
+    if let Some(own) = c.links.iter().find(|l| l.path.is_empty()) {
+        to.symlink(&own.to, name)?;
+        to.set_owner(name, m.uid, m.gid)?;
+        to.set_times(name, &m)?;
+        return Ok(Sums::default());
+    }
     if !m.is_dir() {
         let tally = Tally::default();
-        let original = Original { dir: &from, name, meta: &m, ability };
+        let original = Original { dir: &from, name, meta: &m, ability, moved: None };
         tally.copied(copy_object(&original, &to, name, XattrScope::Plain)?, &m);
         return Ok(Sums::of(&tally));
     }
@@ -115,6 +121,14 @@ fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability
     }
     let placer = Placer::new(to.open(name)?, order, XattrScope::Plain, false);
     flat::write(&plain(None, from.open(name)?), &placer, &c.leave.iter().cloned().collect())?;
+    for link in &c.links {
+        let (source, dir) = (from.open(name)?, to.open(name)?);
+        let was = source.stat(&link.path)?;
+        dir.symlink(&link.to, &link.path)?;
+        dir.set_owner(&link.path, was.uid, was.gid)?;
+        dir.set_times(&link.path, &was)?;
+        to.set_times(name, &m)?;
+    }
     Ok(Sums::of(&placer.tally))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
 
+use super::journal::Journal;
 use super::{Locked, Outcome, carry};
 use crate::disk::Dir;
 use crate::docker::driver::Target;
@@ -136,9 +137,19 @@ pub fn build(
     }
     progress.phase("layers", todo.len() as u64);
     let mut failed = BTreeMap::new();
+    let mut batch = Batch { layers: Vec::new(), since: Instant::now() };
+    let mut built = Ok(());
     for level in levels(to, &todo) {
-        build_level(at, plan, run, &new, &level, keep_going, progress, outcome, &mut failed)?;
+        built = build_level(at, plan, run, &new, &level, keep_going, progress, outcome, &mut failed, &mut batch);
+        if built.is_err() {
+            break;
+        }
     }
+    // a sync may take long: who asked for a stop does not wait for it, and these few layers are built again
+    if crate::stop::check().is_ok() {
+        batch.mark(&mut at.journal, run, &new)?;
+    }
+    built?;
     outcome.failed = failed;
     // the caller plans anew without them
     if !outcome.failed.is_empty() || which == Part::Images {
@@ -167,9 +178,25 @@ fn levels<'a>(to: Target, todo: &[&'a PlanLayer]) -> Vec<Vec<&'a PlanLayer>> {
     by_depth.into_values().collect()
 }
 
-/// As many layers are marked done at once, or those of so much time: each mark costs a sync of the file system.
-const BATCH: usize = 64;
-const BATCH_TIME: Duration = Duration::from_secs(2);
+/// Layers that are built are marked done together, those of so much time: each mark costs a sync of the file system.
+const BATCH_TIME: Duration = Duration::from_secs(10);
+
+/// Layers that are built and not marked done yet.
+struct Batch {
+    layers: Vec<(String, String)>,
+    since: Instant,
+}
+
+impl Batch {
+    fn mark(&mut self, journal: &mut Journal, run: i64, new: &Dir) -> Result<()> {
+        if !self.layers.is_empty() {
+            new.sync_fs()?;
+            journal.finish(run, "layer", &std::mem::take(&mut self.layers))?;
+        }
+        self.since = Instant::now();
+        Ok(())
+    }
+}
 
 #[allow(clippy::too_many_arguments)]
 fn build_level(
@@ -182,6 +209,7 @@ fn build_level(
     progress: &dyn Progress,
     outcome: &mut Outcome,
     failed: &mut BTreeMap<LayerId, String>,
+    batch: &mut Batch,
 ) -> Result<()> {
     let (sources, below) = (plan.sources(), Below::of(plan));
     let next = AtomicUsize::new(0);
@@ -207,13 +235,12 @@ fn build_level(
             });
         }
         drop(send);
-        let (mut batch, mut since) = (Vec::new(), Instant::now());
         while let Ok((layer, result)) = receive.recv() {
             match result {
                 Ok(sums) => {
                     outcome.tally.add(sums);
                     outcome.built += 1;
-                    batch.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
+                    batch.layers.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
                     progress.step(&layer.id.short());
                 }
                 // out of descriptors or memory says nothing about the layer
@@ -227,16 +254,9 @@ fn build_level(
                         .get_or_insert(e.on(format!("layer {}", layer.id.short())));
                 }
             }
-            if batch.len() >= BATCH || since.elapsed() > BATCH_TIME {
-                new.sync_fs()?;
-                journal.finish(run, "layer", &std::mem::take(&mut batch))?;
-                since = Instant::now();
+            if batch.since.elapsed() > BATCH_TIME {
+                batch.mark(journal, run, new)?;
             }
-        }
-        // a sync may take long: who asked for a stop does not wait for it, and these few layers are built anew
-        if !batch.is_empty() && crate::stop::check().is_ok() {
-            new.sync_fs()?;
-            journal.finish(run, "layer", &batch)?;
         }
         Ok(())
     })?;
@@ -357,7 +377,9 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
         Content::Same(from) => {
             let (src, sname) = root.parent_of(from.as_bytes())?;
             let m = src.stat(sname)?;
-            dir.write_new(name, &src.read(sname, METADATA_LIMIT)?, m.mode)?;
+            // a tar-split can have more than a gigabyte
+            let mut to = dir.create(name)?;
+            std::io::copy(&mut src.open_file(sname)?, &mut to).on(|| format!("copy {}", src.show(sname)))?;
             dir.set_owner(name, m.uid, m.gid)?;
             dir.set_mode(name, m.mode)?;
             dir.set_times(name, &m)
@@ -378,9 +400,6 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
     }
     .map_err(|e| e.on(format!("metadata file {}", f.path)))
 }
-
-/// A tar-split of a layer with a million files is some 100 MiB.
-const METADATA_LIMIT: u64 = 1 << 30;
 
 /// Makes room for descriptors: a walk holds two for each folder on its way down.
 pub fn raise_descriptor_limit() -> Result<()> {

@@ -7,6 +7,7 @@
 //! ```
 
 use super::driver::{Diff, Driver};
+use super::stack::Listed;
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
@@ -33,8 +34,8 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
                 findings.push(strange("aufs/layers", &name));
                 continue;
             }
-            let list = layers.read(&name, LAYERS_LIMIT).and_then(|text| parse_layers(&text)).map_err(|e| e.chain());
-            out.layers.insert(id, list);
+            let text = layers.read(&name, LAYERS_LIMIT);
+            out.layers.insert(id, text.map_or_else(|e| Listed::Bad(e.chain()), |text| listed(&text)));
         }
     }
     if let Some(mnt) = root.open_opt("aufs/mnt")? {
@@ -42,6 +43,55 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
             if name.ends_with(b"-removing") {
                 findings.push(removing("aufs/mnt", &name));
             }
+        }
+        below_mnt(&mnt, findings)?;
+    }
+    Ok(out)
+}
+
+/// Names what was written below a mount point while nothing was mounted there. One that is mounted now is named by check H02.
+fn below_mnt(mnt: &Dir, findings: &mut Vec<Finding>) -> Result<()> {
+    for stray in strays(mnt)? {
+        let shown: Vec<String> = stray.names.iter().map(|n| crate::text::bytes(n)).collect();
+        let more =
+            if stray.count > shown.len() { format!(" and {} more", stray.count - shown.len()) } else { String::new() };
+        findings.push(
+            Finding::new(
+                "D13",
+                format!("aufs/mnt/{}", crate::text::bytes(&stray.name)),
+                format!("it holds {}{more}", shown.join(", ")),
+            )
+            .fix("copy what you need to another place")
+            .effect("not migrated; unaufs cleanup deletes it"),
+        );
+    }
+    Ok(())
+}
+
+/// What is below a mount point of aufs on which nothing is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// The mount point's name in `aufs/mnt`.
+    pub name: Vec<u8>,
+    /// How many names it holds.
+    pub count: usize,
+    /// The first of them.
+    pub names: Vec<Vec<u8>>,
+}
+
+/// Looks below the mount points in `aufs/mnt`.
+pub fn strays(mnt: &Dir) -> Result<Vec<Stray>> {
+    const SHOWN: usize = 3;
+    let mut out = Vec::new();
+    for (name, kind) in mnt.list()? {
+        // a mount point isn't entered
+        let Some(dir) = (kind == FileType::Directory).then(|| mnt.try_open(&name).ok()).flatten() else { continue };
+        let mut names: Vec<Vec<u8>> = dir.list()?.into_iter().map(|(n, _)| n).collect();
+        if !names.is_empty() {
+            let count = names.len();
+            names.sort();
+            names.truncate(SHOWN);
+            out.push(Stray { name, count, names });
         }
     }
     Ok(out)
@@ -97,6 +147,29 @@ fn moved(root: &Dir, id: &LayerId, target: &[u8]) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// The list, or what a crash left of it: its last line is the beginning of an id, or NUL bytes.
+fn listed(text: &[u8]) -> Listed {
+    let written = text.iter().rposition(|c| *c != 0).map_or(0, |last| last + 1);
+    let (text, zeros) = text.split_at(written);
+    let (lines, tail) = text.split_at(text.iter().rposition(|c| *c == b'\n').map_or(0, |end| end + 1));
+    let whole = |text: &[u8]| parse_layers(text);
+    match (whole(text), whole(lines)) {
+        (Ok(ids), _) if zeros.is_empty() && (tail.is_empty() || ids.last().is_some_and(is_dockers)) => {
+            Listed::Whole(ids)
+        }
+        (_, Ok(ids)) if tail.iter().all(|c| c.is_ascii_hexdigit() || b"-init".contains(c)) => {
+            Listed::Cut(ids, String::from_utf8_lossy(tail).into_owned())
+        }
+        (Err(e), _) | (_, Err(e)) => Listed::Bad(e.chain()),
+        _ => Listed::Bad("a list of layers that ends in something else".to_owned()),
+    }
+}
+
+/// Is it as long as the ids that Docker makes?
+fn is_dockers(id: &LayerId) -> bool {
+    id.as_str().strip_suffix("-init").unwrap_or(id.as_str()).len() == 64
+}
+
 /// One id a line; empty lines are skipped, blanks are not trimmed (FORMATS 1.1).
 pub fn parse_layers(text: &[u8]) -> Result<Vec<LayerId>> {
     let text =
@@ -122,6 +195,28 @@ fn strange(folder: &str, name: &[u8]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_that_a_crash_cut() {
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        let id = |s: &str| LayerId::parse(s).expect("id");
+        let cut = |ids: Vec<LayerId>, tail: &str| Listed::Cut(ids, tail.to_owned());
+        for (text, want) in [
+            (String::new(), Listed::Whole(vec![])),
+            (format!("{a}\n{b}\n"), Listed::Whole(vec![id(&a), id(&b)])),
+            (format!("{a}\n{b}"), Listed::Whole(vec![id(&a), id(&b)])),
+            (format!("{a}\n{}", &b[..40]), cut(vec![id(&a)], &b[..40])),
+            (b[..7].to_owned(), cut(vec![], &b[..7])),
+            (format!("{a}-in"), cut(vec![], &format!("{a}-in"))),
+            (format!("{a}\n{}\0\0\0", &b[..40]), cut(vec![id(&a)], &b[..40])),
+            ("\0".repeat(65), cut(vec![], "")),
+        ] {
+            assert_eq!(listed(text.as_bytes()), want, "{text:?}");
+        }
+        for bad in [format!("{a} \n"), format!("{a}\n{a}\n"), "../x".to_owned(), format!("\0{a}\n")] {
+            assert!(matches!(listed(bad.as_bytes()), Listed::Bad(_)), "{bad:?}");
+        }
+    }
 
     #[test]
     fn layer_lists() {

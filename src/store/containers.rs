@@ -5,50 +5,24 @@
 //! ROOT/image/aufs/layerdb/mounts/<id>/{mount-id,init-id,parent}
 //! ```
 
+use super::boot;
 use super::content::{Chains, SMALL, text_of};
 use super::driver::{Diff, Driver};
 use super::old_fields::{self, Changes};
-use super::{Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Store};
+use super::stack::{self, Listed, Stack};
+use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Result};
-use crate::ids::{ChainId, ContainerId, LayerId};
-use serde::Deserialize;
+use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Files of a container's folder that a Docker may rewrite: each gets a new file, and the old one is kept for the way back.
 /// Docker 29 rewrites both JSON files at boot (FORMATS 11.30); hosts and its like are truncated and rewritten at each start.
 pub const REWRITTEN: &[&str] =
     &["config.v2.json", "config.json", "hostconfig.json", "hostname", "hosts", "resolv.conf", "resolv.conf.hash"];
-
-/// A container's configuration, from Docker 1.10 on.
-pub const CONFIG: &str = "config.v2.json";
-/// What its host does for it.
-pub const HOST_CONFIG: &str = "hostconfig.json";
-
-/// What matters of a container's config.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub struct Config {
-    #[serde(rename = "ID")]
-    id: Option<String>,
-    #[serde(rename = "Name")]
-    name: Option<String>,
-    #[serde(rename = "Driver")]
-    driver: Option<String>,
-    #[serde(rename = "Image")]
-    image: Option<String>,
-    #[serde(rename = "State")]
-    state: Option<State>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct State {
-    #[serde(rename = "Running")]
-    running: Option<bool>,
-}
 
 /// Reads all containers, and the writable layers that they own.
 pub fn read(
@@ -69,6 +43,7 @@ pub fn read(
             store.containers.insert(id, container);
         }
     }
+    settle_names(&BTreeMap::new(), store, findings);
     read_mounts(root, driver.written_by, store, findings)
 }
 
@@ -89,19 +64,61 @@ pub fn read_one(
     findings: &mut Vec<Finding>,
 ) -> Result<Container> {
     let folder = dir.open(id.as_str())?;
-    let mut c = describe(&folder, id, CONFIG, driver.written_by, findings);
-    if c.broken.is_some() || c.foreign {
+    let mut c = describe(&folder, id, boot::CONFIG, driver.written_by, findings);
+    if c.foreign {
         return Ok(c);
     }
-    rewrite(&folder, &mut c, CONFIG, vec![("Driver".to_owned(), DRIVER.to_owned())], findings)?;
+    if c.broken.is_some() {
+        c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
+        return Ok(c);
+    }
+    let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
+    changes.extend(networks(&c));
+    rewrite(&folder, &mut c, boot::CONFIG, changes, findings)?;
     if let Err(e) = read_mount(root, &mut c, driver, chains, store, findings) {
-        c.broken = Some(e.chain());
-        findings.push(
-            Finding::new("C04", c.subject(), e.chain())
-                .effect("its configuration and what is left of its data stay in the old store"),
-        );
+        stays(&mut c, &e, findings);
+        c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
     }
     Ok(c)
+}
+
+/// The writable layer that a container's record names, if nothing else of it can be used.
+fn mount_id(root: &Dir, c: &Container, driver: &Driver) -> Option<LayerId> {
+    let path = format!("image/{}/layerdb/mounts/{}/mount-id", driver.written_by, c.id);
+    LayerId::parse(&text_of(&root.read(path, SMALL).ok()?).ok()?).ok()
+}
+
+/// A container's layers as aufs would mount them, whatever the metadata say: enough to export its files.
+pub fn on_disk(driver: &Driver, id: LayerId) -> Option<Layer> {
+    let Some(Listed::Whole(lowers)) = driver.layers.get(&id).filter(|_| driver.written_by == WrittenBy::Aufs) else {
+        return None;
+    };
+    let there = std::iter::once(&id).chain(lowers).all(|l| driver.diffs.contains_key(l));
+    there.then(|| Layer {
+        moved_to: driver.moved_to(&id),
+        role: Role::Container,
+        lowers: lowers.clone(),
+        chain: None,
+        diff: None,
+        tar_split: false,
+        broken: None,
+        held_by: None,
+        id,
+    })
+}
+
+/// The edit without which a new dockerd would crash.
+pub fn networks(c: &Container) -> Option<(String, String)> {
+    c.no_networks.then(|| ("NetworkSettings".to_owned(), "{}".to_owned()))
+}
+
+/// Notes that a container stays behind, since its layers do.
+pub fn stays(c: &mut Container, why: &Error, findings: &mut Vec<Finding>) {
+    c.broken = Some(why.chain());
+    findings.push(
+        Finding::new("C04", c.subject(), why.chain())
+            .effect("its configuration and what is left of its data stay in the old store"),
+    );
 }
 
 /// Lists the files that get a new one: each that Docker may write into, with `changes` and with what no Docker of today fills in. `file` is
@@ -117,7 +134,7 @@ pub fn rewrite(
     let config = folder.read(file, json::LIMIT)?;
     let values: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), docker_value(v))).collect();
     let config = json::set(json::as_text(&config)?, &values)?;
-    let host = folder.read_opt(HOST_CONFIG, json::LIMIT)?;
+    let host = folder.read_opt(boot::HOST_CONFIG, json::LIMIT)?;
     let (of_config, of_host) = match filled_in(&config, host.as_deref()) {
         Ok(both) => both,
         Err(e) => {
@@ -127,17 +144,18 @@ pub fn rewrite(
         }
     };
     let mut files = Vec::new();
-    for name in REWRITTEN.iter().filter(|n| ![CONFIG, HOST_CONFIG].contains(n)) {
+    for name in REWRITTEN.iter().filter(|n| ![boot::CONFIG, boot::HOST_CONFIG].contains(n)) {
         if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
             files.push((*name, Content::Same(path(name))));
         }
     }
     let mut content = Content::Edited(path(file), changes);
     content.change(of_config)?;
-    files.push((CONFIG, content));
-    let mut content = if host.is_some() { Content::Same(path(HOST_CONFIG)) } else { Content::Text("{}".to_owned()) };
+    files.push((boot::CONFIG, content));
+    let mut content =
+        if host.is_some() { Content::Same(path(boot::HOST_CONFIG)) } else { Content::Text("{}".to_owned()) };
     content.change(of_host)?;
-    files.push((HOST_CONFIG, content));
+    files.push((boot::HOST_CONFIG, content));
     c.files.extend(files.into_iter().map(|(name, content)| ContainerFile { name: name.to_owned(), content }));
     Ok(())
 }
@@ -149,8 +167,8 @@ fn docker_value(value: &str) -> String {
 
 /// What to set in a container's two files.
 fn filled_in(config: &str, host: Option<&[u8]>) -> Result<(Changes, Changes)> {
-    let host = json::as_text(host.unwrap_or(b"{}")).map_err(|e| e.on(HOST_CONFIG))?;
-    let of_host = old_fields::host_config(host).map_err(|e| e.on(HOST_CONFIG))?;
+    let host = json::as_text(host.unwrap_or(b"{}")).map_err(|e| e.on(boot::HOST_CONFIG))?;
+    let of_host = old_fields::host_config(host).map_err(|e| e.on(boot::HOST_CONFIG))?;
     Ok((old_fields::config(config, host)?, of_host))
 }
 
@@ -166,26 +184,31 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         init: None,
         foreign: false,
         broken: None,
+        held_by: None,
+        crashes_docker: false,
+        on_disk: None,
+        no_networks: false,
         files: Vec::new(),
     };
-    match folder.read(file, json::LIMIT).and_then(|b| parse(&b, id)) {
+    let read = folder.read(file, json::LIMIT).map_err(boot::Refused::from);
+    match read.and_then(|b| boot::config(&b, id)) {
         Ok(config) => fill(&mut c, config),
         Err(e) => {
-            c.broken = Some(format!("its {file}: {}", e.chain()));
-            findings.push(
-                Finding::new("C01", c.subject(), e.chain())
-                    .effect("Docker cannot load it either; it stays where it is, with its data"),
-            );
+            refuse(&mut c, file, &e, findings);
             return c;
         }
     }
+    if let Err(e) = boot::host_config(folder) {
+        refuse(&mut c, boot::HOST_CONFIG, &e, findings);
+    }
     if !by.owns(&c.driver) {
-        c.foreign = true;
+        // whatever is wrong with it is not ours to touch
+        (c.foreign, c.broken, c.crashes_docker) = (true, None, false);
         findings.push(
             Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::text::text(&c.driver)))
                 .effect("not touched"),
         );
-    } else if c.running {
+    } else if c.running && c.broken.is_none() {
         findings.push(
             Finding::new("C03", c.subject(), "its state says that it runs")
                 .fix("stop it, or Docker, before migrating")
@@ -195,26 +218,45 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
     c
 }
 
-/// Reads the config file of the container `id`.
-pub fn parse(bytes: &[u8], id: &ContainerId) -> Result<Config> {
-    let text = json::as_text(bytes)?;
-    if text.trim().is_empty() {
-        return Err(Error::corrupt("the file is empty"));
-    }
-    // checks that it is an object and can be edited later
-    json::top_level(text)?;
-    let config: Config = serde_json::from_str(text).map_err(|e| Error::corrupt("unexpected content").with_source(e))?;
-    match &config.id {
-        Some(other) if other != id.as_str() => Err(Error::corrupt("it names another container's id")),
-        _ => Ok(config),
-    }
+/// Notes that Docker does not load a container because of one of its files.
+fn refuse(c: &mut Container, file: &str, e: &boot::Refused, findings: &mut Vec<Finding>) {
+    let why = format!("its {file}: {}", e.why.chain());
+    findings.push(Finding::new("C01", c.subject(), why.clone()).effect(e.effect()));
+    (c.broken, c.crashes_docker) = (Some(why), e.crashes);
 }
 
-fn fill(c: &mut Container, config: Config) {
-    c.name = config.name.unwrap_or_default().trim_start_matches('/').to_owned();
-    c.driver = config.driver.unwrap_or_default();
-    c.image = config.image.unwrap_or_default();
-    c.running = config.state.and_then(|s| s.running).unwrap_or(false);
+fn fill(c: &mut Container, config: boot::Config) {
+    c.name = config.name.trim_start_matches('/').to_owned();
+    (c.driver, c.image, c.running, c.no_networks) = (config.driver, config.image, config.running, config.no_networks);
+}
+
+/// A container's record in `layerdb/mounts`.
+struct Mount {
+    layer: LayerId,
+    init: Option<LayerId>,
+    /// The top of its image.
+    parent: Option<ChainId>,
+    /// Was `parent` taken from the image that the container's configuration names?
+    from_image: bool,
+}
+
+fn record(dir: &Dir, c: &Container, store: &Store) -> Result<Mount> {
+    let id = |name: &str| -> Result<Option<LayerId>> {
+        dir.read_opt(name, SMALL)?.map(|b| text_of(&b).and_then(|s| LayerId::parse(&s))).transpose()
+    };
+    let layer = id("mount-id")?.ok_or_else(|| Error::corrupt("its record in layerdb/mounts names no layer"))?;
+    let named = dir.read_opt("parent", SMALL)?.map(|b| text_of(&b).and_then(|s| ChainId::parse(&s))).transpose();
+    let (parent, from_image) = match named {
+        Ok(parent) => (parent, false),
+        Err(e) => (Some(top_of_image(c, store).ok_or_else(|| e.on("its record in layerdb/mounts"))?), true),
+    };
+    Ok(Mount { layer, init: id("init-id")?, parent, from_image })
+}
+
+/// The chain of the image that the container's configuration names.
+fn top_of_image(c: &Container, store: &Store) -> Option<ChainId> {
+    let image = store.images.get(&ImageId::parse(&c.image).ok()?).filter(|i| i.broken.is_none())?;
+    store.layers.get(image.layers.last()?)?.chain
 }
 
 /// The container's writable layer and its init layer.
@@ -226,89 +268,122 @@ fn read_mount(
     store: &mut Store,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let by = driver.written_by;
-    let path = format!("image/{by}/layerdb/mounts/{}", c.id);
+    let path = format!("image/{}/layerdb/mounts/{}", driver.written_by, c.id);
     let dir = root.open_opt(&path)?.ok_or_else(|| Error::corrupt("it has no record in layerdb/mounts"))?;
-    let id = |name: &str| -> Result<Option<LayerId>> {
-        dir.read_opt(name, SMALL)?.map(|b| text_of(&b).and_then(|s| LayerId::parse(&s))).transpose()
-    };
-    let layer = id("mount-id")?.ok_or_else(|| Error::corrupt("its record in layerdb/mounts names no layer"))?;
-    let init = id("init-id")?;
-    let parent = match dir.read_opt("parent", SMALL)? {
-        Some(b) => Some(ChainId::parse(&text_of(&b)?)?),
-        None => None,
-    };
-    let image = match parent {
-        None => Vec::new(),
-        Some(p) => {
-            let top = chains
-                .get(&p)
-                .ok_or_else(|| Error::corrupt(format!("its image's layer {} is not in layerdb", p.short())))?;
-            let below = store.layers.get(top).map(|l| l.lowers.clone()).unwrap_or_default();
-            std::iter::once(top.clone()).chain(below).collect()
-        }
-    };
-    let by_layerdb: Vec<LayerId> = init.iter().cloned().chain(image).collect();
-    let lowers = lowers_of(driver, c, &layer, by_layerdb, findings)?;
-    adopt(driver, store, &lowers);
-    let init_lowers: Vec<LayerId> = lowers.iter().skip(1).cloned().collect();
-    if let Some(init) = &init {
-        own(driver, store, init, Role::Init, init_lowers)?;
-    }
-    if let Err(e) = own(driver, store, &layer, Role::Container, lowers) {
-        // an init layer alone is of no use
-        init.iter().for_each(|i| drop(store.layers.remove(i)));
-        return Err(e);
-    }
+    let m = record(&dir, c, store)?;
+    let known: Vec<LayerId> = m.init.iter().cloned().chain(below(m.parent, chains, store, c)?).collect();
+    let stranger = |id: &LayerId| driver.diffs.contains_key(id) && !store.layers.contains_key(id);
+    let lowers = lowers(driver, c, &m.layer, &known, (&Clone::clone, &stranger), findings)?;
+    take(driver, store, c, (&m.layer, &m.init), lowers, findings)?;
     for f in ["mount-id", "init-id", "parent"] {
         if dir.try_stat(f.as_bytes()).is_ok() {
+            let text = m.parent.filter(|_| f == "parent" && m.from_image).map(|p| Content::Text(p.to_string()));
             store.metadata.push(MetaFile {
                 path: format!("layerdb/mounts/{}/{f}", c.id),
-                content: Content::Same(format!("{path}/{f}")),
+                content: text.unwrap_or_else(|| Content::Same(format!("{path}/{f}"))),
                 layer: None,
                 image: None,
                 container: Some(c.id.clone()),
             });
         }
     }
-    (c.layer, c.init) = (Some(layer), init);
+    if m.from_image {
+        let what = "its record in layerdb/mounts doesn't name the image's layer; the image of its configuration does";
+        findings.push(Finding::new("C05", c.subject(), what).effect("repaired in the new store"));
+    }
+    (c.layer, c.init) = (Some(m.layer), m.init);
     Ok(())
 }
 
-/// The layers below a container's own. The driver's list counts, where it keeps one: it is what was mounted.
-fn lowers_of(
+/// The layers of the image, uppermost first.
+fn below(parent: Option<ChainId>, chains: &Chains, store: &Store, c: &mut Container) -> Result<Vec<LayerId>> {
+    let Some(parent) = parent else { return Ok(Vec::new()) };
+    let Some(top) = chains.get(&parent) else {
+        c.held_by = Some(store.bad_record(parent));
+        return Err(Error::corrupt(format!("its image's layer {} is not in layerdb", parent.short())));
+    };
+    let below = store.layers.get(top).map(|l| l.lowers.clone()).unwrap_or_default();
+    Ok(std::iter::once(top.clone()).chain(below).collect())
+}
+
+/// Takes a container's two layers into the store.
+pub fn take(
+    driver: &Driver,
+    store: &mut Store,
+    c: &mut Container,
+    (layer, init): (&LayerId, &Option<LayerId>),
+    lowers: Vec<LayerId>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    adopt(driver, store, &lowers);
+    if let Some(bad) = damaged_below(store, &lowers) {
+        let e = Error::corrupt(format!("the layer {} below it is damaged: {}", bad.id, bad.reason));
+        c.held_by = Some(bad);
+        return Err(e);
+    }
+    if let Some(init) = init {
+        let below: Vec<LayerId> = lowers.iter().skip(1).cloned().collect();
+        if let Some(what) = driver.written_by.list()
+            && driver.layers.get(init).is_some_and(|l| *l != Listed::Whole(below.clone()))
+        {
+            let how = format!("{what} of its init layer names other layers than that of the container");
+            findings.push(Finding::new("C05", c.subject(), how).effect("the container's own list is taken for both"));
+        }
+        own(driver, store, init, Role::Init, below)?;
+    }
+    if let Err(e) = own(driver, store, layer, Role::Container, lowers) {
+        // an init layer alone is of no use
+        init.iter().for_each(|i| drop(store.layers.remove(i)));
+        return Err(e);
+    }
+    Ok(())
+}
+
+/// The lowest of these layers that is damaged or missing.
+fn damaged_below(store: &Store, lowers: &[LayerId]) -> Option<Cause> {
+    lowers.iter().rev().filter(|id| !id.is_init()).find_map(|id| match store.layers.get(id) {
+        None => Some(Cause::layer(id.short(), "its directory is missing")),
+        Some(l) => l.cause(),
+    })
+}
+
+/// How to tell another directory of a known layer, and one that the metadata don't know.
+pub type Directories<'a> = (&'a dyn Fn(&LayerId) -> LayerId, &'a dyn Fn(&LayerId) -> bool);
+
+/// The layers below a container's own, settled between the driver's list, where it keeps one, and the metadata.
+pub fn lowers(
     driver: &Driver,
     c: &Container,
     layer: &LayerId,
-    by_layerdb: Vec<LayerId>,
+    known: &[LayerId],
+    (stands_for, stranger): Directories<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<Vec<LayerId>> {
     let by = driver.written_by;
-    let Some(what) = by.list() else { return Ok(by_layerdb) };
-    let mut differ = |how: String, effect: String| {
-        let subject = format!("container {}", crate::text::text(&c.name));
-        findings.push(Finding::new("C05", subject, how).effect(effect));
-    };
-    match driver.layers.get(layer) {
-        Some(Ok(list)) => {
-            if *list != by_layerdb {
-                differ(
-                    format!("{what} and layerdb name different layers below it"),
-                    format!("{what} is followed: it is what {by} mounted"),
-                );
-            }
-            Ok(list.clone())
-        }
-        Some(Err(e)) => Err(Error::corrupt(format!("{what}/{}: {e}", layer.short()))),
-        None => {
-            differ(format!("its layer has no file in {what}"), "the order is taken from layerdb".to_owned());
-            Ok(by_layerdb)
-        }
+    let Some(what) = by.list() else { return Ok(known.to_vec()) };
+    let settled = stack::settle(driver.layers.get(layer), Some(known), stands_for, stranger);
+    let stack = settled.map_err(|why| Error::corrupt(format!("{what}/{}: {why}", layer.short())))?;
+    match &stack {
+        Stack::Same(_) => {}
+        Stack::Listed(list) if list.iter().map(stands_for).eq(known.iter().cloned()) => {}
+        Stack::Listed(_) => findings.push(
+            Finding::new(
+                "C05",
+                c.subject(),
+                format!("{what} names other directories for its layers than the metadata"),
+            )
+            .effect(format!("{what} is followed: those are what {by} mounted")),
+        ),
+        Stack::Repaired(why, _) => findings.push(
+            Finding::new("C05", c.subject(), format!("its list in {what} is {why}"))
+                .effect("repaired: the layers of its image are taken"),
+        ),
     }
+    Ok(stack.layers())
 }
 
 /// Image layers that only a container's list names: the migration of Docker 1.10 merged equal chains in layerdb and left the
-/// containers on the other folders.
+/// containers on the other folders (PEERS M7).
 pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
     for (i, id) in lowers.iter().enumerate() {
         if store.layers.contains_key(id) || id.as_str().ends_with("-init") || !driver.diffs.contains_key(id) {
@@ -330,6 +405,7 @@ pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
                 tar_split: false,
                 moved_to,
                 broken: None,
+                held_by: None,
             },
         );
     }
@@ -357,8 +433,17 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
             driver.written_by.folder(id)
         )));
     }
-    let layer =
-        Layer { id: id.clone(), role, lowers, chain: None, diff: None, tar_split: false, moved_to, broken: None };
+    let layer = Layer {
+        id: id.clone(),
+        role,
+        lowers,
+        chain: None,
+        diff: None,
+        tar_split: false,
+        moved_to,
+        broken: None,
+        held_by: None,
+    };
     store.layers.insert(id.clone(), layer);
     Ok(())
 }
@@ -380,4 +465,54 @@ pub fn read_mounts(root: &Dir, by: WrittenBy, store: &Store, findings: &mut Vec<
         }
     }
     Ok(())
+}
+
+/// Gives every container a name of its own. Docker from 1.10 on takes the configuration's and does not load a second container of the same
+/// name; up to 1.9 linkgraph.db decided, whose names are in `known`.
+pub fn settle_names(known: &BTreeMap<ContainerId, BTreeSet<String>>, store: &mut Store, findings: &mut Vec<Finding>) {
+    let old = |c: &Container| {
+        let old =
+            |f: &ContainerFile| matches!(&f.content, Content::Edited(path, _) if path.ends_with(boot::OLD_CONFIG));
+        c.files.iter().any(old)
+    };
+    let moves = |c: &Container| c.broken.is_none() && !c.foreign;
+    // what does not move keeps its name where it is; what a newer Docker has converted comes first
+    let mut order: Vec<(bool, ContainerId)> =
+        store.containers.values().filter(|c| moves(c)).map(|c| (old(c), c.id.clone())).collect();
+    order.sort();
+    let mut taken: BTreeSet<String> = BTreeSet::new();
+    for (old, id) in order {
+        let Some(c) = store.containers.get_mut(&id) else { continue };
+        let names = known.get(&id);
+        if names.is_some_and(|names| !names.contains(&c.name)) {
+            let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
+            let what = format!("linkgraph.db has another name for it: {}", crate::text::text(&names.join(", ")));
+            findings.push(
+                Finding::new("G09", c.subject(), what).effect("its own configuration is followed, as by Docker 1.10"),
+            );
+        }
+        // without a name Docker gives it one; up to 1.9 it always had one
+        if c.name.is_empty() && !old || !c.name.is_empty() && taken.insert(c.name.clone()) {
+            continue;
+        }
+        let free = names.into_iter().flatten().find(|n| !taken.contains(*n)).cloned();
+        rename(c, free, findings);
+        taken.insert(c.name.clone());
+    }
+}
+
+fn rename(c: &mut Container, free: Option<String>, findings: &mut Vec<Finding>) {
+    let name = free.unwrap_or_else(|| match c.name.as_str() {
+        "" => c.id.short().to_owned(),
+        name => format!("{name}_{}", c.id.short()),
+    });
+    let what = if c.name.is_empty() { "it has no name" } else { "another container has the same name" };
+    findings
+        .push(Finding::new("G09", c.subject(), what).effect(format!("it is now called {}", crate::text::text(&name))));
+    for file in &mut c.files {
+        if let (boot::CONFIG, Content::Edited(_, changes)) = (file.name.as_str(), &mut file.content) {
+            changes.push(("Name".to_owned(), json::string(&format!("/{name}"))));
+        }
+    }
+    c.name = name;
 }

@@ -11,13 +11,16 @@
 
 use super::aufs;
 use super::driver::{Diff, Driver};
-use super::{Content, Generation, Image, Layer, MetaFile, Store};
+use super::stack::Listed;
+use super::{Cause, Content, Generation, Image, Layer, Lost, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
+use crate::docker::{gojson, json};
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
 use serde::Deserialize;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Small files of layerdb: an id or a number.
@@ -82,6 +85,8 @@ struct Entry {
     diff: DiffId,
     parent: Option<ChainId>,
     files: Vec<String>,
+    /// `diff` and `parent` come from an image's configuration: the files can't be read.
+    mended: bool,
 }
 
 /// The driver's id of each chain.
@@ -91,6 +96,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
     let mut entries: BTreeMap<ChainId, Entry> = BTreeMap::new();
     let base = "layerdb/sha256";
     let by = driver.written_by;
+    let stacks = LazyCell::new(|| stacks(root, by));
     if let Some(dir) = root.open_opt(format!("image/{by}/{base}"))? {
         for (name, _) in dir.list()? {
             let text = crate::text::bytes(&name);
@@ -99,18 +105,18 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
                 findings.push(Finding::new(id, format!("{base}/{text}"), "not a layer of Docker").effect("not moved"));
                 continue;
             };
-            match read_entry(&dir, chain) {
+            match read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks)) {
                 Ok(e) => {
                     entries.insert(chain, e);
                 }
-                Err(e) => findings.push(
-                    Finding::new(
-                        "D01",
-                        format!("layer {}", chain.short()),
-                        format!("its record in layerdb: {}", e.chain()),
-                    )
-                    .effect("the layer and what stands on it stay behind"),
-                ),
+                Err(e) => {
+                    let why = format!("its record in layerdb: {}", e.chain());
+                    findings.push(
+                        Finding::new("D01", format!("layer {}", chain.short()), why.clone())
+                            .effect("the layer and what stands on it stay behind"),
+                    );
+                    store.bad_records.insert(chain, why);
+                }
             }
         }
     }
@@ -124,11 +130,17 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
     }
     let chains: Chains = entries.iter().map(|(c, e)| (*c, e.cache_id.clone())).collect();
     for (chain, entry) in &entries {
-        let layer = image_layer(*chain, &entries, driver, findings);
+        let layer = image_layer(*chain, &entries, store, driver, findings);
         for f in &entry.files {
+            let text = match f.as_str() {
+                "diff" if entry.mended => Some(entry.diff.to_string()),
+                "parent" if entry.mended => entry.parent.map(|p| p.to_string()),
+                _ => None,
+            };
+            let same = || Content::Same(format!("image/{by}/{base}/{}/{f}", chain.hex()));
             store.metadata.push(MetaFile {
                 path: format!("{base}/{}/{f}", chain.hex()),
-                content: Content::Same(format!("image/{by}/{base}/{}/{f}", chain.hex())),
+                content: text.map_or_else(same, Content::Text),
                 layer: Some(layer.id.clone()),
                 image: None,
                 container: None,
@@ -152,7 +164,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
 
 /// The driver's id that a record of layerdb names; `dir` is `layerdb/sha256`.
 pub fn layer_of_record(dir: &Dir, chain: ChainId) -> Result<LayerId> {
-    read_entry(dir, chain).map(|e| e.cache_id)
+    read_entry(dir, chain, None).map(|e| e.cache_id)
 }
 
 impl Record {
@@ -171,7 +183,11 @@ impl Record {
     }
 }
 
-fn read_entry(dir: &Dir, chain: ChainId) -> Result<Entry> {
+/// The digest of a layer and the chain below it.
+type Link = (DiffId, Option<ChainId>);
+
+/// Reads a record; `known` stands for its `diff` and `parent`.
+fn read_entry(dir: &Dir, chain: ChainId, known: Option<Link>) -> Result<Entry> {
     let sub = dir.open(chain.hex())?;
     let mut files = Vec::new();
     for (name, kind) in sub.list()? {
@@ -181,11 +197,48 @@ fn read_entry(dir: &Dir, chain: ChainId) -> Result<Entry> {
             files.push(s);
         }
     }
-    let parent = sub.read_opt("parent", SMALL)?;
-    let small = |name: &str| sub.read(name, SMALL);
+    let small = |name: &str| sub.read(name, SMALL).map_err(|e| e.on(name));
+    let (diff, parent) = match known {
+        Some((diff, parent)) => (diff.to_string().into_bytes(), parent.map(|p| p.to_string().into_bytes())),
+        None => (small("diff")?, sub.read_opt("parent", SMALL)?),
+    };
     let Record { cache_id, diff, parent } =
-        Record::parse(chain, &small("cache-id")?, &small("diff")?, parent.as_deref(), &small("size")?)?;
-    Ok(Entry { cache_id, diff, parent, files })
+        Record::parse(chain, &small("cache-id")?, &diff, parent.as_deref(), &small("size")?)?;
+    for (name, there) in [("diff", true), ("parent", parent.is_some())] {
+        if there && !files.iter().any(|f| f == name) {
+            files.push(name.to_owned());
+        }
+    }
+    if parent.is_none() {
+        files.retain(|f| f != "parent");
+    }
+    Ok(Entry { cache_id, diff, parent, files, mended: known.is_some() })
+}
+
+/// A record whose `diff` or `parent` a crash has emptied: an image with that layer says what was in it.
+fn mend_entry(dir: &Dir, chain: ChainId, why: Error, stacks: &HashMap<ChainId, Link>) -> Result<Entry> {
+    match stacks.get(&chain) {
+        Some(known) => read_entry(dir, chain, Some(*known)),
+        None => Err(why),
+    }
+}
+
+/// What the configurations of the images say of each layer.
+fn stacks(root: &Dir, by: WrittenBy) -> HashMap<ChainId, Link> {
+    let mut out = HashMap::new();
+    let dir = root.open_opt(format!("image/{by}/imagedb/content/sha256")).ok().flatten();
+    for (dir, name) in dir.iter().flat_map(|d| d.list().unwrap_or_default().into_iter().map(move |(name, _)| (d, name)))
+    {
+        let id = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok());
+        // one that can't be read is named where the images are
+        let diffs = id.and_then(|id| diff_ids(&dir.read(&name, json::LIMIT).ok()?, id).ok()).unwrap_or_default();
+        let mut below = None;
+        for (chain, diff) in ChainId::stack(&diffs).into_iter().zip(diffs) {
+            out.insert(chain, (diff, below));
+            below = Some(chain);
+        }
+    }
+    out
 }
 
 /// Docker trims what it reads from layerdb.
@@ -197,17 +250,19 @@ pub fn text_of(bytes: &[u8]) -> Result<String> {
 fn image_layer(
     chain: ChainId,
     entries: &BTreeMap<ChainId, Entry>,
+    store: &Store,
     driver: &Driver,
     findings: &mut Vec<Finding>,
 ) -> Layer {
     let entry = &entries[&chain];
     let id = entry.cache_id.clone();
-    let mut broken = None;
+    let (mut broken, mut held_by) = (None, None);
     let mut lowers = Vec::new();
     let mut at = entry.parent;
     while let Some(p) = at {
         let Some(e) = entries.get(&p) else {
             broken = Some(format!("its parent {} is not in layerdb", p.short()));
+            held_by = Some(store.bad_record(p));
             break;
         };
         lowers.push(e.cache_id.clone());
@@ -222,16 +277,21 @@ fn image_layer(
         Some(Diff::Here) => None,
         Some(Diff::Moved(rel)) => Some(rel.clone()),
         None => {
-            broken = Some(format!("its folder {} is missing", driver.written_by.folder(&id)));
+            let folder = driver.written_by.folder(&id);
+            let home = folder.rsplit_once('/').map_or("", |(home, _)| home);
+            broken = Some(format!("its directory in {home} is missing"));
+            held_by = None;
             None
         }
     };
     let subject = format!("layer {}", id.short());
     if let Some(what) = driver.written_by.list() {
         let differs = match driver.layers.get(&id) {
-            Some(Ok(list)) if *list == lowers => None,
-            Some(Ok(_)) if broken.is_none() => Some(format!("{what} names other layers below it than layerdb")),
-            Some(Err(e)) => Some(format!("{what}: {e}")),
+            Some(Listed::Whole(list)) if *list == lowers => None,
+            Some(Listed::Whole(_) | Listed::Cut(..)) if broken.is_none() => {
+                Some(format!("{what} names other layers below it than layerdb"))
+            }
+            Some(Listed::Bad(e)) => Some(format!("{what}: {e}")),
             None if broken.is_none() => Some(format!("it has no file in {what}")),
             _ => None,
         };
@@ -248,16 +308,22 @@ fn image_layer(
                 .effect("it moves and works; docker save and push of it fail as before, its digest cannot be proved"),
         );
     }
-    Layer { id, role: Role::Image, lowers, chain: Some(chain), diff: Some(entry.diff), tar_split, moved_to, broken }
+    if entry.mended {
+        let what = "its diff or parent in layerdb can't be read; the images with this layer say what was in it";
+        findings.push(Finding::new("D14", format!("layer {}", id.short()), what).effect("repaired in the new store"));
+    }
+    let (chain, diff) = (Some(chain), Some(entry.diff));
+    Layer { id, role: Role::Image, lowers, chain, diff, tar_split, moved_to, broken, held_by }
 }
 
-/// A layer on a damaged one is damaged.
+/// A layer on a damaged one is damaged. The lowest of several is what counts.
 fn spread_damage(store: &mut Store) {
-    let bad: BTreeSet<LayerId> = store.layers.values().filter(|l| l.broken.is_some()).map(|l| l.id.clone()).collect();
-    for layer in store.layers.values_mut().filter(|l| l.broken.is_none()) {
-        if let Some(b) = layer.lowers.iter().find(|l| bad.contains(*l)) {
-            layer.broken = Some(format!("the layer {} below it is damaged", b.short()));
-        }
+    let bad: BTreeMap<LayerId, Cause> =
+        store.layers.values().filter_map(|l| Some((l.id.clone(), l.cause()?))).collect();
+    for layer in store.layers.values_mut() {
+        let Some(b) = layer.lowers.iter().rev().find(|l| bad.contains_key(*l)) else { continue };
+        layer.held_by = bad.get(b).cloned();
+        layer.broken.get_or_insert_with(|| format!("the layer {} below it is damaged", b.short()));
     }
 }
 
@@ -288,14 +354,10 @@ fn read_images(
                 .push(Finding::new("D07", format!("imagedb/{shown}"), "not an image of Docker").effect("not moved"));
             continue;
         };
-        let mut image = Image { id, old_id: None, tags: vec![], digests: vec![], layers: vec![], broken: None };
-        match dir.read(&name, crate::docker::json::LIMIT).and_then(|bytes| image_layers(&bytes, id, chains)) {
-            Ok(layers) => {
-                if let Some(bad) = layers.iter().find(|l| store.layers.get(*l).is_none_or(|l| l.broken.is_some())) {
-                    image.broken = Some(format!("its layer {} is damaged", bad.short()));
-                }
-                image.layers = layers;
-            }
+        let mut image =
+            Image { id, old_id: None, tags: vec![], digests: vec![], layers: vec![], broken: None, held_by: None };
+        match dir.read(&name, json::LIMIT).and_then(|bytes| diff_ids(&bytes, id)) {
+            Ok(diffs) => take_layers(&mut image, &diffs, chains, store),
             Err(e) => image.broken = Some(e.chain()),
         }
         if let Some(why) = &image.broken {
@@ -323,51 +385,108 @@ fn image_file(path: String, from: String, id: ImageId) -> MetaFile {
     MetaFile { path, content: Content::Same(from), layer: None, image: Some(id), container: None }
 }
 
-/// The driver ids of an image's layers, base first, from its config.
-fn image_layers(config: &[u8], id: ImageId, chains: &Chains) -> Result<Vec<LayerId>> {
+/// Finds an image's layers, or the lowest of them that is damaged.
+fn take_layers(image: &mut Image, diffs: &[DiffId], chains: &Chains, store: &Store) {
+    for chain in ChainId::stack(diffs) {
+        let Some(layer) = chains.get(&chain) else {
+            image.broken = Some(format!("its layer {} is not in layerdb", chain.short()));
+            image.held_by = Some(store.bad_record(chain));
+            return;
+        };
+        image.layers.push(layer.clone());
+        if image.broken.is_none()
+            && let Some(cause) = store.layers.get(layer).map_or_else(|| Some(store.bad_record(chain)), Layer::cause)
+        {
+            image.broken = Some(format!("its layer {} is damaged", layer.short()));
+            image.held_by = Some(cause);
+        }
+    }
+}
+
+/// The digests of an image's layers, base first, from its config.
+fn diff_ids(config: &[u8], id: ImageId) -> Result<Vec<DiffId>> {
     if Sha256::of(config) != id.0 {
         return Err(Error::corrupt("its config does not have the digest that is its id"));
     }
     let parsed: Config =
         serde_json::from_slice(config).map_err(|e| Error::corrupt("its config cannot be read").with_source(e))?;
     let rootfs = parsed.rootfs.ok_or_else(|| Error::corrupt("its config has no rootfs"))?;
-    let diffs: Vec<DiffId> =
-        rootfs.diff_ids.unwrap_or_default().iter().map(|d| DiffId::parse(d)).collect::<Result<_>>()?;
-    ChainId::stack(&diffs)
-        .into_iter()
-        .map(|c| {
-            chains.get(&c).cloned().ok_or_else(|| Error::corrupt(format!("its layer {} is not in layerdb", c.short())))
-        })
-        .collect()
+    rootfs.diff_ids.unwrap_or_default().iter().map(|d| DiffId::parse(d)).collect()
 }
 
 #[derive(Deserialize)]
-struct Repositories {
+struct References {
     #[serde(rename = "Repositories", default)]
-    repositories: BTreeMap<String, BTreeMap<String, String>>,
+    repositories: Repositories,
 }
 
-/// Each repository's references with the ids that they name, unchecked: from the text of `repositories.json`.
-pub fn parse_repositories(text: &[u8]) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
-    let parsed: Repositories =
+/// Each repository's references with the ids that they name, unchecked.
+pub type Repositories = BTreeMap<String, BTreeMap<String, String>>;
+
+/// From the text of `repositories.json`.
+pub fn parse_repositories(text: &[u8]) -> Result<Repositories> {
+    // Go takes no array for a struct
+    if text.iter().find(|c| !c.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Error::corrupt("it holds no JSON object"));
+    }
+    let parsed: References =
         serde_json::from_slice(text).map_err(|e| Error::corrupt("cannot be read").with_source(e))?;
     Ok(parsed.repositories)
 }
 
+/// A JSON file that may have been cut: all of it, or what is whole before the cut and what is wrong with the rest.
+#[derive(Debug)]
+pub struct Salvaged<T> {
+    /// What could be read.
+    pub read: T,
+    /// Why it isn't all.
+    pub lost: Option<String>,
+}
+
+/// Reads a JSON file with `parse`; where that fails, what is whole of it.
+pub fn salvage<T: Default>(text: &[u8], parse: impl Fn(&[u8]) -> Result<T>) -> Salvaged<T> {
+    let why = match parse(text) {
+        Ok(read) => return Salvaged { read, lost: None },
+        Err(_) if text.is_empty() => "the file is empty".to_owned(),
+        Err(e) => e.chain(),
+    };
+    let read = gojson::mended(text).and_then(|whole| parse(&whole).ok()).unwrap_or_default();
+    Salvaged { read, lost: Some(why) }
+}
+
+/// Notes that tags are gone with the file that held them. `kept` says how many could be read.
+pub fn lose_tags(file: &str, kept: usize, why: String, store: &mut Store, findings: &mut Vec<Finding>) {
+    let (effect, lost) = match kept {
+        0 => (
+            "images are migrated without their tags",
+            "all tags and digests; docker tag gives an image a new one".to_owned(),
+        ),
+        n => {
+            let kept = crate::text::plural(n, "tag or digest");
+            (
+                "the tags before the damage are kept",
+                format!("the tags and digests after the damage; {kept} could be read"),
+            )
+        }
+    };
+    findings.push(Finding::new("D10", file, why.clone()).effect(effect));
+    store.lost.push(Lost { kind: "tags".to_owned(), id: file.to_owned(), reason: why, lost });
+}
+
 fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     let path = format!("image/{by}/repositories.json");
-    let parsed = match root.read_opt(path, crate::docker::json::LIMIT) {
+    let text = match root.read_opt(path, json::LIMIT) {
         Ok(None) => return Ok(()),
-        Ok(Some(bytes)) => parse_repositories(&bytes),
-        Err(e) => Err(e),
-    };
-    let parsed = match parsed {
-        Ok(p) => p,
+        Ok(Some(text)) => text,
         Err(e) => {
-            findings.push(Finding::new("D10", "repositories.json", e.chain()).effect("images move without their tags"));
+            lose_tags("repositories.json", 0, e.chain(), store, findings);
             return Ok(());
         }
     };
+    let Salvaged { read: parsed, lost } = salvage(&text, parse_repositories);
+    if let Some(why) = lost {
+        lose_tags("repositories.json", parsed.values().map(BTreeMap::len).sum(), why, store, findings);
+    }
     for (repo, refs) in parsed {
         let mut kept = Vec::new();
         for (reference, id) in refs {

@@ -12,6 +12,7 @@
 //! folders of volumes from before Docker 1.7 in `vfs/dir` have no record in layerdb, and so are not part of it.
 
 use super::driver::{Diff, Driver};
+use super::stack::Listed;
 use super::{Generation, Store, containers, content};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
@@ -73,11 +74,18 @@ fn read_folders(root: &Dir, driver: Target) -> Result<Driver> {
             continue;
         }
         if driver == Target::Overlay2 {
-            out.layers.insert(id.clone(), lowers(&dir, &names).map_err(|e| e.chain()));
+            let listed = lowers(&dir, &names).map_or_else(|e| Listed::Bad(e.chain()), Listed::Whole);
+            out.layers.insert(id.clone(), listed);
         }
         out.diffs.insert(id, Diff::Here);
     }
     Ok(out)
+}
+
+/// The layers below one layer of overlay2, nearest first, by its own list.
+pub fn listed(root: &Dir, id: &LayerId) -> Result<Vec<LayerId>> {
+    let home = root.open(Target::Overlay2.home())?;
+    lowers(&home.open(id.as_str())?, &link_names(&home)?)
 }
 
 /// What each symlink in `overlay2/l` leads to.
@@ -154,7 +162,7 @@ mod tests {
         put(
             top,
             &format!("containers/{c}/config.v2.json"),
-            &format!(r#"{{"ID":"{c}","Name":"/x","Driver":"{driver}"}}"#),
+            &format!(r#"{{"ID":"{c}","Name":"/x","Driver":"{driver}","Config":{{}},"NetworkSettings":{{}}}}"#),
         );
         let mount = format!("{image}/layerdb/mounts/{c}");
         for (file, text) in [("mount-id", &ids[2]), ("init-id", &ids[3]), ("parent", &chains[1].to_string())] {

@@ -5,18 +5,16 @@
 //! config.v2.json    MountPoints.<destination>.{Type,Spec}   HasBeenStartedBefore   NetworkSettings.Networks.<network>.DesiredMacAddress
 //! ```
 //!
-//! Which Docker wrote what, and who filled it in until when, is a table in docs/formats.md. A field that holds a value is left alone.
+//! Which Docker wrote what, and who filled it in until when, is a table in docs/dev/formats.md. A field that holds a value is left alone.
 
 use crate::docker::json::{self, string, top_level};
 use crate::error::Result;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 
 /// Top-level values to set, as JSON.
 pub type Changes = Vec<(String, String)>;
 
-type Fields<'a> = BTreeMap<String, &'a RawValue>;
+type Fields<'a> = json::Object<'a>;
 
 /// The time that Docker writes for "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -52,13 +50,13 @@ pub fn config(text: &str, host: &str) -> Result<Changes> {
     }
     let binds: Vec<String> = value(&host, "Binds").unwrap_or_default();
     let mut points = Changes::new();
-    for (destination, point) in inner(&top, "MountPoints")? {
+    for (destination, point) in inner(&top, "MountPoints")?.entries() {
         if let Some(changed) = mount_point(&destination, point.get(), &binds)? {
             points.push((destination, changed));
         }
     }
     if let Some(raw) = top.get("MountPoints").filter(|_| !points.is_empty()) {
-        out.push(("MountPoints".to_owned(), json::set(raw.get(), &borrowed(&points))?));
+        out.push(("MountPoints".to_owned(), json::set_entries(raw.get(), &borrowed(&points))?));
     }
     out.extend(mac_address(&top, &host)?);
     Ok(out)
@@ -115,7 +113,7 @@ fn mac_address(top: &Fields<'_>, host: &Fields<'_>) -> Result<Option<(String, St
     let Some(settings) = top.get("NetworkSettings").filter(|raw| !mac.is_empty() && raw.get().starts_with('{')) else {
         return Ok(None);
     };
-    let networks = inner(&top_level(settings.get())?, "Networks")?;
+    let networks = inner(&top_level(settings.get())?, "Networks")?.entries();
     let Some(network) = networks.get(&mode).filter(|raw| raw.get().starts_with('{')) else { return Ok(None) };
     if !word(&top_level(network.get())?, "DesiredMacAddress").is_empty() {
         return Ok(None);
@@ -123,7 +121,7 @@ fn mac_address(top: &Fields<'_>, host: &Fields<'_>) -> Result<Option<(String, St
     let network = json::set(network.get(), &[("DesiredMacAddress", string(&mac))])?;
     let own = top_level(settings.get())?;
     let all = own.get("Networks").map_or("{}", |raw| raw.get());
-    let all = json::set(all, &[(&mode, network)])?;
+    let all = json::set_entries(all, &[(&mode, network)])?;
     Ok(Some(("NetworkSettings".to_owned(), json::set(settings.get(), &[("Networks", all)])?)))
 }
 
@@ -131,7 +129,7 @@ fn mac_address(top: &Fields<'_>, host: &Fields<'_>) -> Result<Option<(String, St
 fn inner<'a>(fields: &Fields<'a>, key: &str) -> Result<Fields<'a>> {
     match fields.get(key) {
         Some(raw) if raw.get().starts_with('{') => top_level(raw.get()),
-        _ => Ok(Fields::new()),
+        _ => Ok(Fields::default()),
     }
 }
 

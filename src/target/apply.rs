@@ -72,7 +72,7 @@ impl Writer<'_> {
             if !spot.fresh {
                 to.remove_tree(name)?;
             }
-            self.placer.put(0, from, name, to, &join(&spot.path, name))
+            self.placer.put(0, from, name, to, &spot.path)
         })?;
         self.placer.finish_folder(from, to, false)?;
         folders.into_iter().for_each(|(name, fresh)| descend(name, fresh));
@@ -89,7 +89,7 @@ impl Writer<'_> {
                 e => return e.map(|_| false).on(|| format!("stat {}", to.show(name))),
             }
         }
-        to.mkdir(name, 0o700)?;
+        to.mkdir_unfinished(name)?;
         self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }

@@ -11,7 +11,8 @@ use crate::disk::attrs::XattrScope;
 use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
-use crate::layer::branch::Slice;
+use crate::ids::LayerId;
+use crate::layer::branch::{Branch, Format, Slice};
 use crate::layer::view::{Chain, Contributors, Node};
 use crate::layer::walk::walk;
 use crate::target::place::Placer;
@@ -34,6 +35,16 @@ pub fn write(chain: &Chain, placer: &Placer, leave: &Leave) -> Result<()> {
         writer.folder(&path, &from, |name, from| hand_on((join(&path, name), from)))
     })?;
     placer.settle()
+}
+
+/// The same for a layer whose parent has its complete tree in the new store already: that is merged with what the layer holds itself, so that
+/// no layer further down is read.
+pub fn write_over(chain: &Chain, parent: Option<Dir>, placer: &Placer) -> Result<()> {
+    let Some(parent) = parent else { return write(chain, placer, &Leave::new()) };
+    let own = chain.branch(0)?;
+    let branch = |id: &Option<LayerId>, dir, format| Branch { id: id.clone(), dir, format };
+    let branches = vec![branch(&own.id, own.dir.again()?, own.format), branch(&None, parent, Format::Plain)];
+    write(&Chain { branches }, placer, &Leave::new())
 }
 
 impl Writer<'_> {
@@ -66,7 +77,7 @@ impl Writer<'_> {
         let left = |name: &[u8]| !self.leave.is_empty() && self.leave.contains(&join(path, name));
         for (name, node) in names {
             if node.kind == FileType::Directory {
-                to.mkdir(&name, 0o700)?;
+                to.mkdir_unfinished(&name)?;
                 self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
                 if left(&name) {
                     let m = node.holder(dirs)?.1.stat(&name)?;
@@ -86,7 +97,7 @@ impl Writer<'_> {
                 && node.kind == FileType::CharacterDevice
                 && dir.stat(&name)?.is_overlay_whiteout();
             if !zero {
-                self.placer.put(branch, dir, &name, to, &join(path, &name))?;
+                self.placer.put(branch, dir, &name, to, path)?;
             }
         }
         Ok(())

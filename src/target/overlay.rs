@@ -38,14 +38,14 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>
         Shape::Root => {
             dir.mkdir("root", 0o755)?;
             let parent = super::parent(layer, theirs).map(|p| home.open(format!("{p}/root"))).transpose()?;
-            let placer = placer(dir.open("root")?).beside(parent);
-            flat::write(chain, &placer, &flat::Leave::new())?;
+            let placer = placer(dir.open("root")?).over_parent(parent.is_some());
+            flat::write_over(chain, parent, &placer)?;
             Ok(placer.tally)
         }
         Shape::Upper(branches, lower) => {
             dir.mkdir("upper", 0o755)?;
             let placer = placer(dir.open("upper")?);
-            overlay_diff::write(chain, branches, &placer)?;
+            overlay_diff::write(chain, branches, &placer, false)?;
             // 0666 less the umask until 19.03.14, 0600 since: told by the mode of the driver's folder (FORMATS 3)
             let lower = theirs.get(lower).unwrap_or(&lower);
             dir.write_new("lower-id", lower.as_str().as_bytes(), if style.top == 0o700 { 0o644 } else { 0o600 })?;

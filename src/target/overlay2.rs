@@ -38,7 +38,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_
     dir.mkdir("diff", 0o755)?;
     let scope = Target::Overlay2.xattr_scope();
     let placer = Placer::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
-    overlay_diff::write(chain, 1, &placer)?;
+    overlay_diff::write(chain, 1, &placer, layer.facts.idle_whiteouts == Some(0))?;
     Ok(placer.tally)
 }
 

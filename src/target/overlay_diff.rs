@@ -21,7 +21,7 @@ use crate::disk::attrs::Times;
 use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, IoContext, Result};
-use crate::layer::branch::{self, Format, Markers};
+use crate::layer::branch::{self, Format, Markers, Slice};
 use crate::layer::view::{Chain, Contributors};
 use crate::layer::walk::walk;
 use crate::target::place::Placer;
@@ -89,11 +89,14 @@ struct Writer<'a> {
     placer: &'a Placer,
     /// The layer's first whiteout; the others are links of it.
     whiteout: Mutex<Option<(Arc<Dir>, Vec<u8>)>>,
+    /// Is it known that every whiteout hides something?
+    all_hide: bool,
 }
 
-/// Writes the nearest `upper` branches of `chain` below the root of `placer`.
-pub fn write(chain: &Chain, upper: u16, placer: &Placer) -> Result<()> {
-    let writer = Writer { chain, placer, whiteout: Mutex::default() };
+/// Writes the nearest `upper` branches of `chain` below the root of `placer`. With `all_hide` every whiteout of theirs is known to hide
+/// something.
+pub fn write(chain: &Chain, upper: u16, placer: &Placer, all_hide: bool) -> Result<()> {
+    let writer = Writer { chain, placer, whiteout: Mutex::default(), all_hide };
     let from: Contributors = (0..upper).collect();
     let dirs = Arc::new(chain.open(&from, b"")?);
     let to = Arc::new(placer.root().again()?);
@@ -120,24 +123,24 @@ fn open_sub(dirs: &Dirs, to: &Dir, sub: &Sub) -> Result<(Vec<(u16, Dir)>, Dir)> 
 impl Writer<'_> {
     fn folder(&self, dirs: &Dirs, to: &Arc<Dir>, spot: &Spot, descend: impl FnMut(Sub)) -> Result<()> {
         let at_root = spot.path.is_empty();
-        let marks = marks(dirs, at_root)?;
-        let opaque = spot.closed || marks.opaque;
-        if opaque {
-            spot.close();
-        }
         let mut zero = Vec::new();
         let mut folders = Vec::new();
-        match dirs {
-            // the usual case, streamed
-            [(i, dir)] => branch::for_each_entry(dir, Format::Aufs, at_root, |name, kind, _| {
-                if kind != FileType::Directory {
-                    return self.file((*i, dir), name, kind, to, spot, &mut zero);
+        let marks = match dirs {
+            // the usual case: listed once, streamed
+            [(i, dir)] => {
+                let marks = branch::list(dir, Format::Aufs, at_root, Slice::WHOLE, |name, kind, _| {
+                    if kind != FileType::Directory {
+                        return self.file((*i, dir), name, kind, to, spot, &mut zero);
+                    }
+                    self.mkdir(to, name)?;
+                    folders.push(Sub { name: name.to_vec(), from: vec![*i], closed: false });
+                    Ok(())
+                })?;
+                for sub in folders.iter_mut().filter(|_| !marks.whiteouts.is_empty()) {
+                    sub.closed = marks.whiteouts.contains(&sub.name);
                 }
-                self.mkdir(to, name)?;
-                let closed = marks.whiteouts.contains(name);
-                folders.push(Sub { name: name.to_vec(), from: vec![*i], closed });
-                Ok(())
-            })?,
+                marks
+            }
             _ => {
                 for (name, node) in self.chain.merge_open(dirs, at_root)?.names {
                     if node.kind != FileType::Directory {
@@ -147,9 +150,13 @@ impl Writer<'_> {
                     self.mkdir(to, &name)?;
                     folders.push(Sub { closed: node.closed(), from: node.from, name });
                 }
+                marks(dirs, at_root)?
             }
-        }
-        if !opaque {
+        };
+        let opaque = spot.closed || marks.opaque;
+        if opaque {
+            spot.close();
+        } else {
             self.whiteouts(dirs, to, spot, &marks, &zero)?;
         }
         let (_, top) = dirs.first().ok_or_else(|| Error::corrupt("a folder that no layer holds"))?;
@@ -160,7 +167,7 @@ impl Writer<'_> {
 
     fn mkdir(&self, to: &Dir, name: &[u8]) -> Result<()> {
         self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
-        to.mkdir(name, 0o700)
+        to.mkdir_unfinished(name)
     }
 
     fn file(
@@ -177,7 +184,7 @@ impl Writer<'_> {
             zero.push(name.to_vec());
             return Ok(());
         }
-        self.placer.put(branch, from, name, to, &join(&spot.path, name))
+        self.placer.put(branch, from, name, to, &spot.path)
     }
 
     /// Makes the whiteouts of a folder that is not opaque; in an opaque one they would be ghosts (FORMATS 11.4).
@@ -185,9 +192,10 @@ impl Writer<'_> {
         if marks.whiteouts.is_empty() && zero.is_empty() {
             return Ok(());
         }
-        let below = self.chain.open(&spot.below(self.chain)?, &spot.path)?;
+        let all_hide = self.all_hide && zero.is_empty();
+        let below = if all_hide { Vec::new() } else { self.chain.open(&spot.below(self.chain)?, &spot.path)? };
         for name in &marks.whiteouts {
-            if !self.chain.shows(dirs, name)? && self.chain.shows(&below, name)? {
+            if !self.chain.shows(dirs, name)? && (all_hide || self.chain.shows(&below, name)?) {
                 self.whiteout(to, name)?;
             }
         }

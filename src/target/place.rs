@@ -1,8 +1,8 @@
 //! Puts one file of a branch into a new tree, by the transfer that the plan allows.
 //!
 //! link → clone → copy. A link needs no look at the file at all; EXDEV, EMLINK and EPERM step down to a copy, ENOSPC and EACCES stop.
-//! Where the old inode cannot be linked because it is on another file system, a complete tree links what the layers below brought from
-//! the tree of its parent instead, or by mode clone shares its extents.
+//! A complete tree takes what the layers below brought from the tree of its parent in the new store, which is always near: it links the
+//! files there, or by mode clone shares their extents, also where the old store is on another file system.
 //!
 //! Hard-link groups of a layer stay groups: by linking the same inode, or by remembering where the first name went. An inode may
 //! run out of links in the middle of a group (ext4: 65,000, and each tree takes one for each name); the names that it got are
@@ -11,12 +11,12 @@
 use crate::disk::attrs::XattrScope;
 use crate::disk::copy::{Ability, Copied, Original, Transfer, copy_object};
 use crate::disk::join;
-use crate::disk::{Dir, FileType, Meta, split};
+use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use rustix::io::Errno;
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 /// What one layer's writer has done, counted while it runs.
 #[derive(Debug, Default)]
@@ -86,15 +86,13 @@ pub struct Placer {
     link: bool,
     /// Links to the old inodes turned out to be impossible.
     far: AtomicBool,
-    /// See [`Placer::is_far`].
-    near: OnceLock<bool>,
-    /// The parent's tree in the new store.
-    parent: Option<Dir>,
+    /// Is what is below the first branch the parent's tree in the new store?
+    over_parent: bool,
     check_xattrs: bool,
     scope: XattrScope,
     ability: Ability,
-    /// The same between the parent's tree and this one, where files come from there because the old ones are on another file system.
-    beside: Option<Ability>,
+    /// The same between the parent's tree and this one.
+    near_ability: Ability,
     groups: Mutex<Groups>,
     /// The counters.
     pub tally: Tally,
@@ -108,20 +106,19 @@ impl Placer {
             root,
             link: order.contains(&Transfer::Link),
             far: AtomicBool::new(false),
-            near: OnceLock::new(),
-            parent: None,
+            over_parent: false,
             check_xattrs,
             scope,
             ability: Ability::starting(order.contains(&Transfer::Clone)),
-            beside: order.contains(&Transfer::Clone).then(|| Ability::starting(true)),
+            near_ability: Ability::starting(order.contains(&Transfer::Clone)),
             groups: Mutex::default(),
             tally: Tally::default(),
         }
     }
 
-    /// For a complete tree: `parent` is the complete tree of the layer below, whose unchanged files may be linked or cloned.
-    pub fn beside(mut self, parent: Option<Dir>) -> Placer {
-        self.parent = parent.filter(|_| self.link || self.beside.is_some());
+    /// For a complete tree: what is below the first branch is the complete tree of the parent in the new store.
+    pub fn over_parent(mut self, is: bool) -> Placer {
+        self.over_parent = is;
         self
     }
 
@@ -135,68 +132,34 @@ impl Placer {
         self.scope
     }
 
-    /// Puts the file `name` of `from`, a folder of branch `branch`, to `path` below the root; `to` is the open parent of `path`.
+    /// Puts the file `name` of `from`, a folder of branch `branch`, into `to`, which is the folder `path` below the root.
     pub fn put(&self, branch: u16, from: &Dir, name: &[u8], to: &Dir, path: &[u8]) -> Result<()> {
-        let (_, new) = split(path);
-        if let (false, Some(ability), Some(parent)) = (self.link, &self.beside, &self.parent)
-            && branch > 0
-            && self.is_far(from, to)?
-        {
-            let (dir, name) = parent.parent_of(path)?;
-            let m = dir.stat(name)?;
-            let theirs = Original { dir: &dir, name, meta: &m, ability };
-            return match m.nlink {
-                1 => self.copy(&theirs, to, new),
-                _ => self.put_grouped(branch, &theirs, to, path, None),
-            };
-        }
-        let full = match self.link_old(from, name, to, new)? {
+        let of_parent = self.over_parent && branch > 0;
+        let full = match self.link(of_parent, from, name, to)? {
             Linked::Yes => return Ok(()),
             Linked::Full(ino) => Some(ino),
-            Linked::No => match self.link_parent(branch, to, path)? {
-                Linked::Yes => return Ok(()),
-                Linked::Full(ino) => Some(ino),
-                Linked::No => None,
-            },
+            Linked::No => None,
         };
         let m = from.stat(name)?;
-        let original = Original { dir: from, name, meta: &m, ability: &self.ability };
-        if m.nlink > 1 { self.put_grouped(branch, &original, to, path, full) } else { self.copy(&original, to, new) }
+        let ability = if of_parent { &self.near_ability } else { &self.ability };
+        let original = Original { dir: from, name, meta: &m, ability, moved: None };
+        if m.nlink > 1 { self.put_grouped(branch, &original, to, path, full) } else { self.copy(&original, to, name) }
     }
 
-    /// Is the old branch on another file system? Learnt once.
-    fn is_far(&self, from: &Dir, to: &Dir) -> Result<bool> {
-        match self.near.get() {
-            Some(near) => Ok(!near),
-            None => {
-                let near = from.meta()?.dev == to.meta()?.dev;
-                Ok(!self.near.get_or_init(|| near))
-            }
-        }
-    }
-
-    /// Links the old inode, if the plan allows it and the file system can.
-    fn link_old(&self, from: &Dir, name: &[u8], to: &Dir, new: &[u8]) -> Result<Linked> {
-        if !self.link || self.far.load(Ordering::Relaxed) || self.check_xattrs && from.has_overlay_xattr(name)? {
+    /// Links the inode, if the plan allows it and the file system can.
+    fn link(&self, of_parent: bool, from: &Dir, name: &[u8], to: &Dir) -> Result<Linked> {
+        if !self.link || !of_parent && self.far.load(Ordering::Relaxed) {
             return Ok(Linked::No);
         }
-        let linked = self.try_link(from, name, to, new)?;
-        if linked == Linked::No && from.meta()?.dev != to.meta()?.dev {
+        // the parent's tree holds none
+        if !of_parent && self.check_xattrs && from.has_overlay_xattr(name)? {
+            return Ok(Linked::No);
+        }
+        let linked = self.try_link(from, name, to, name)?;
+        if linked == Linked::No && !of_parent && from.meta()?.dev != to.meta()?.dev {
             self.far.store(true, Ordering::Relaxed);
         }
         Ok(linked)
-    }
-
-    /// Links the parent's file: what comes from a lower branch is what the parent shows at the same path. Never for a tree that is written
-    /// into: its parent may be at hand for sharing extents only.
-    fn link_parent(&self, branch: u16, to: &Dir, path: &[u8]) -> Result<Linked> {
-        match &self.parent {
-            Some(parent) if self.link && branch > 0 => {
-                let (dir, name) = parent.parent_of(path)?;
-                self.try_link(&dir, name, to, name)
-            }
-            _ => Ok(Linked::No),
-        }
     }
 
     fn try_link(&self, from: &Dir, name: &[u8], to: &Dir, new: &[u8]) -> Result<Linked> {
@@ -222,25 +185,21 @@ impl Placer {
         path: &[u8],
         full: Option<u64>,
     ) -> Result<()> {
-        let (_, new) = split(path);
-        let ino = original.meta.ino;
+        let (name, ino) = (original.name, original.meta.ino);
         let mut groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(leader) = groups.leaders.get(&(branch, ino)) {
             let (dir, lname) = self.root.parent_of(leader)?;
-            match dir.try_link(lname, to, new) {
+            match dir.try_link(lname, to, name) {
                 Ok(()) => return Ok(()),
                 // a group of more names than the new file system allows: a new inode from here on
                 Err(Errno::MLINK) => {}
-                other => return other.on(|| format!("link {} to {}", dir.show(lname), to.show(new))),
+                other => return other.on(|| format!("link {} to {}", dir.show(lname), to.show(name))),
             }
         }
-        // the parent's tree has left an inode that was full for its own, if it is another one
-        if full != Some(ino) || self.link_parent(branch, to, path)? != Linked::Yes {
-            self.copy(original, to, new)?;
-        }
-        groups.leaders.insert((branch, ino), path.to_vec());
+        self.copy(original, to, name)?;
+        groups.leaders.insert((branch, ino), join(path, name));
         if let Some(full) = full {
-            groups.full.insert(full, path.to_vec());
+            groups.full.insert(full, join(path, name));
         }
         Ok(())
     }
@@ -286,13 +245,14 @@ impl Placer {
 
     /// Gives the new folder `to` the attributes of `from`, times last. Nothing may be made in `to` afterwards.
     pub fn finish_folder(&self, from: &Dir, to: &Dir, opaque: bool) -> Result<()> {
-        let m = from.meta()?;
-        to.set_owner_mode_xattrs(b".", &m, &from.xattrs(b".")?, self.scope)?;
+        let (m, is) = (from.meta()?, to.meta()?);
+        let mut xattrs = from.own_xattrs()?;
+        xattrs.retain(|name, _| self.scope.keeps(name));
         if opaque {
-            to.set_xattr(b".", crate::disk::attrs::OPAQUE, b"y")?;
+            xattrs.insert(crate::disk::attrs::OPAQUE.to_vec(), b"y".to_vec());
             self.tally.opaque.fetch_add(1, Ordering::Relaxed);
         }
-        self.tally.made(to.meta()?.allocated);
-        to.set_times(b".", &m)
+        self.tally.made(is.allocated);
+        to.finish(&m, &is, xattrs)
     }
 }

@@ -26,8 +26,8 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain
     home.mkdir(layer.id.as_str(), 0o700)?;
     let parent = super::parent(layer, theirs).map(|p| home.open(p.as_str())).transpose()?;
     let root = home.open(layer.id.as_str())?;
-    let placer = Placer::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).beside(parent);
-    flat::write(chain, &placer, &flat::Leave::new())?;
+    let placer = Placer::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).over_parent(parent.is_some());
+    flat::write_over(chain, parent, &placer)?;
     Ok(placer.tally)
 }
 

@@ -22,7 +22,7 @@ use crate::store::driver::chain;
 use crate::store::{Container, Content, Layer, Store, native};
 use crate::tar::split::beside;
 use crate::tar::viewtar::Shift;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::atomic::Ordering;
 
@@ -36,7 +36,7 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
         WrittenBy::Living(target) => native::open(base, target)?,
     };
     let seen = Seen::default();
-    findings.iter().for_each(|f| finding(f, &seen));
+    findings.iter().for_each(|f| finding(f, driver, &seen));
     let layers: Vec<&Layer> = store.layers.values().filter(|l| l.broken.is_none()).collect();
     let alone =
         Alone { base, store: &store, records: store.tar_splits(), owners: store.owners(base), level, seen: &seen };
@@ -48,18 +48,7 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
                 Err(e) => seen.failed(alone.damage(layer, ""), e)?,
             }
         }
-        for c in store.containers.values().filter(|c| !c.foreign && c.broken.is_none()) {
-            let d = |what: &str| {
-                Difference { name: c.name.clone(), ..Difference::new("container", c.id.as_str(), what) }
-                    .side(Side::Itself)
-                    .by(By::Records)
-            };
-            records::loads(base, c.id.as_str(), target.name())
-                .or_else(|e| seen.failed(d("Docker can't load it: "), e))?;
-            if target == Target::Overlay2 {
-                alone.order(c, &d).or_else(|e| seen.failed(d(""), e))?;
-            }
-        }
+        alone.containers(target)?;
     }
     alone.layers(&layers, progress)?;
     let names = names(&store);
@@ -70,8 +59,10 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
     Ok(Report { layers: layers.len() as u64, metadata: store.metadata.len() as u64, ..report })
 }
 
-fn finding(f: &Finding, seen: &Seen<'_>) {
-    if !DAMAGE.contains(&f.id.as_str()) {
+fn finding(f: &Finding, driver: WrittenBy, seen: &Seen<'_>) {
+    // whether dockerd loads a container is asked of each one below
+    let asked = f.id == "C01" && driver != WrittenBy::Aufs;
+    if asked || !DAMAGE.contains(&f.id.as_str()) {
         return;
     }
     let (kind, id) = match f.subject.kind.as_str() {
@@ -100,6 +91,31 @@ struct Alone<'a> {
 impl Alone<'_> {
     fn damage(&self, layer: &Layer, what: impl Into<String>) -> Difference {
         Difference::new("layer", layer.id.as_str(), what).side(Side::Itself).by(By::Records)
+    }
+
+    /// Each container of which layerdb knows: without its directory, or with one that dockerd can't load, its layer is of no use.
+    fn containers(&self, target: Target) -> Result<()> {
+        let mut ids = BTreeSet::new();
+        if let Some(mounts) = self.base.open_opt(format!("image/{target}/layerdb/mounts"))? {
+            // BuildKit's own have other names
+            mounts.for_each(|name, _, _| {
+                ids.extend(std::str::from_utf8(name).ok().filter(|n| n.len() == 64).map(str::to_owned));
+                Ok(())
+            })?;
+        }
+        for id in &ids {
+            let known = self.store.containers.values().find(|c| c.id.as_str() == id);
+            let d = |what: &str| {
+                let d = Difference::new("container", id.as_str(), what).side(Side::Itself).by(By::Records);
+                Difference { name: known.map(|c| c.name.clone()).unwrap_or_default(), ..d }
+            };
+            records::loads(self.base, id, target.name())
+                .or_else(|e| self.seen.failed(d("Docker can't load it: "), e))?;
+            if let Some(c) = known.filter(|c| target == Target::Overlay2 && !c.foreign && c.broken.is_none()) {
+                self.order(c, &d).or_else(|e| self.seen.failed(d(""), e))?;
+            }
+        }
+        Ok(())
     }
 
     /// All image layers.

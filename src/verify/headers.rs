@@ -122,3 +122,6 @@ pub fn check(layer: &Layer<'_>, tar_split: impl Read) -> Result<Faults> {
     all.names = names;
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;

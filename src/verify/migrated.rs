@@ -223,6 +223,20 @@ fn carried(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progre
         let name = c.name();
         let one = || -> Result<()> {
             let ((from, last), (to, _)) = (case.old.parent_of(&c.path)?, case.new.parent_of(&c.path)?);
+            for link in &c.links {
+                let (holder, at) = match link.path.is_empty() {
+                    true => (to.again()?, last),
+                    false => (to.open(last)?, &link.path[..]),
+                };
+                if holder.read_link(at)? != link.to {
+                    let what = "the symlink leads elsewhere";
+                    seen.note(Difference::new("carried", &*name, what).path(link.path.clone()));
+                }
+                if link.path.is_empty() {
+                    seen.carried.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
             let leave = c.leave.iter().cloned().collect();
             let (from, to, file) = match from.stat(last)?.is_dir() {
                 true if c.mount => return Ok(()),

@@ -6,8 +6,9 @@ use super::{By, Case, Difference};
 use crate::disk::{Dir, FileType, join};
 use crate::docker::json;
 use crate::error::{Error, Result};
+use crate::ids::ContainerId;
 use crate::plan::PlanFile;
-use crate::store::Content;
+use crate::store::{Content, boot};
 use std::collections::BTreeSet;
 
 /// Said of what the plan does not know.
@@ -118,23 +119,16 @@ fn directory(case: &Case<'_>, image: &str, below: &[u8], known: &BTreeSet<&[u8]>
 /// Would Docker load the container? The parts of its configuration without which dockerd leaves it out, or that would lead it to another
 /// driver's layers.
 pub fn loads(root: &Dir, id: &str, driver: &str) -> Result<()> {
-    let read = |name: &str| root.read(format!("containers/{id}/{name}"), json::LIMIT);
-    let bytes = read("config.v2.json")?;
-    let top = json::top_level(json::as_text(&bytes)?).map_err(|e| e.on("config.v2.json"))?;
-    let text = |key: &str| top.get(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
-    let wrong = |what: String| Err(Error::corrupt(format!("config.v2.json {what}")));
-    match (text("ID"), text("Driver")) {
-        (Some(is), _) if is != id => return wrong(format!("has the ID {}", crate::text::text(&is))),
-        (None, _) => return wrong("has no ID".to_owned()),
-        (_, Some(is)) if is != driver => {
-            return wrong(format!("names the driver \"{}\", not {driver}", crate::text::text(&is)));
-        }
-        (_, None) => return wrong("names no driver".to_owned()),
-        _ => {}
+    let container = ContainerId::parse(id)?;
+    let dir = root.open(format!("containers/{id}"))?;
+    let bytes = dir.read("config.v2.json", json::LIMIT)?;
+    let config = boot::config(&bytes, &container).map_err(|refused| refused.why.on("config.v2.json"))?;
+    if config.id.is_none() {
+        return Err(Error::corrupt("config.v2.json has no ID"));
     }
-    if root.has(format!("containers/{id}/hostconfig.json"))? {
-        let bytes = read("hostconfig.json")?;
-        json::top_level(json::as_text(&bytes)?).map_err(|e| e.on("hostconfig.json"))?;
+    if config.driver != driver {
+        let is = crate::text::text(&config.driver);
+        return Err(Error::corrupt(format!("config.v2.json names the driver \"{is}\", not {driver}")));
     }
-    Ok(())
+    boot::host_config(&dir).map_err(|refused| refused.why.on(boot::HOST_CONFIG))
 }

@@ -7,7 +7,7 @@
 //! …
 //! exit code 4             the last line, where it is not 0
 //! ```
-//! ```console stand-in     run too, on a copy of its own; what a test cannot have (a live systemd, apt, a cluster) is played by `stand-in`
+//! ```console stand-in     run too, on a copy of its own; what a test cannot have (a live systemd, apt, another host) is played by `stand-in`
 //! ````
 //!
 //! In every other block, and in `code spans`, what begins with `unaufs ` is parsed too.
@@ -24,6 +24,7 @@ fn pages() -> Vec<PathBuf> {
     let mut out: Vec<PathBuf> = fs::read_dir(Path::new(HOME).join("docs"))
         .expect("docs/")
         .map(|e| e.expect("a page").path())
+        .chain(fs::read_dir(Path::new(HOME).join("docs/dev")).expect("docs/dev/").map(|e| e.expect("a page").path()))
         .filter(|p| p.extension().is_some_and(|e| e == "md"))
         .collect();
     out.push(Path::new(HOME).join("README.md"));
@@ -143,8 +144,7 @@ fn run(store: &Path, folder: &Path, first: &Path, line: &str) -> Ran {
 }
 
 /// Who is played by `stand-in`.
-const PLAYED: [&str; 9] =
-    ["ansible-playbook", "apt", "cargo", "docker", "kubectl", "man", "reboot", "ssh", "systemctl"];
+const PLAYED: [&str; 8] = ["ansible-playbook", "apt", "cargo", "docker", "man", "reboot", "ssh", "systemctl"];
 
 /// A folder of them; the project's own scripts are played where a page calls them, in the folder that commands are run in.
 fn stand_ins(beside: &Path, folder: &Path) -> PathBuf {

@@ -69,8 +69,11 @@ impl Root {
         let lines: String = stack.iter().map(|p| id(*p) + "\n").collect();
         fs::create_dir_all(self.path("aufs/diff").join(id(c))).expect("mkdir");
         self.write(format!("aufs/layers/{}", id(c)), format!("{}-init\n{lines}", id(c)));
-        let config =
-            format!(r#"{{"ID":"{}","Image":"{}","Name":"/{name}","Driver":"aufs","State":{{}}}}"#, id(c), id(n));
+        let config = format!(
+            r#"{{"ID":"{}","Image":"{}","Name":"/{name}","Driver":"aufs","State":{{}},"Config":{{}},"NetworkSettings":{{}}}}"#,
+            id(c),
+            id(n)
+        );
         self.write(format!("containers/{}/config.json", id(c)), config);
         self.write(format!("containers/{}/hostconfig.json", id(c)), r#"{"Links":null,"Memory":9007199254740993}"#);
     }
@@ -365,7 +368,7 @@ fn volumes_of_docker_1_6_become_mount_points() {
     fs::create_dir_all(root.path(format!("vfs/dir/{}", id(0xabc)))).expect("mkdir");
     let config = |more: &str| {
         format!(
-            r#"{{"ID":"{}","Image":"{}","Name":"/web","Driver":"aufs","Volumes":{{"/data":"{volume}","/h":"/host","/bad":"x"}},"VolumesRW":{{"/data":true}}{more}}}"#,
+            r#"{{"ID":"{}","Image":"{}","Name":"/web","Driver":"aufs","Config":{{}},"NetworkSettings":{{}},"Volumes":{{"/data":"{volume}","/h":"/host","/bad":"x"}},"VolumesRW":{{"/data":true}}{more}}}"#,
             id(0xc),
             id(3)
         )

@@ -187,6 +187,8 @@ fn commands_that_look() {
         bed.runs(&["man", &bed.beside("man")], 0, "man");
         bed.runs(&["demo", "--to", "vfs"], 0, "demo");
         bed.runs(&["export", "--all", "-o", &archive], 0, "export");
+        bed.runs(&["cp", "c-changes:/etc/hostname", &bed.beside("hostname")], 0, "cp");
+        bed.runs(&["diff", "c-changes"], 0, "diff");
         bed.runs(&["rollback", "--yes"], 0, "rollback");
         let before = real::tree(&bed.store.root);
         let pinned = bed.beside("daemon.json");

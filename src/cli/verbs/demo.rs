@@ -48,6 +48,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         outcome: &outcome,
         failed: &BTreeMap::new(),
         left_behind: &plan.left_behind,
+        damage: &plan.damage,
         compared: None,
     };
     guide.show("$ unaufs migrate", &report::migrate::text(&summary, &plan))?;

@@ -1,9 +1,10 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, confirm, journal, last_run, needed, say, say_json};
+use super::{Roots, journal, last_run, needed, say, say_json};
 use crate::checks::Level;
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::output::Output;
+use crate::cli::prompt::confirm;
 use crate::cli::saved::to_run as load;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
@@ -136,7 +137,8 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     }
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
-        say(&report::plan::text(&plan, screen::look(g)))?;
+        let shown = report::plan::Screen { next: false, ..report::plan::Screen::of(screen::look(g)) };
+        say(&report::plan::on_screen(&plan, &shown))?;
     }
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;
@@ -237,6 +239,7 @@ fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
+        damage: &plan.damage,
         compared: compared.as_ref(),
         driver: plan.options.to,
     };

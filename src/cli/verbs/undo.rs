@@ -1,7 +1,8 @@
 //! `unaufs rollback` and `unaufs cleanup`: the two ways to end a migration.
 
-use super::{Roots, confirm, last_run, needed, say, say_json};
+use super::{Roots, last_run, needed, say, say_json};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
+use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
@@ -9,6 +10,7 @@ use crate::plan::switch::{OLD, STATE, old_parts};
 use crate::report;
 use crate::run::journal::{Run, State};
 use crate::run::{self, Lock, Locked};
+use crate::store::aufs;
 
 /// `unaufs rollback`.
 pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
@@ -122,7 +124,7 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         }
     }
     if !(g.json || g.jsonl) {
-        say(&report::cleanup_warning(&run.plan))?;
+        say(&report::cleanup_warning(&run.plan, &strays(&old, &root, &run)?))?;
     }
     confirm(a.yes, "Delete the old store for good?")?;
     let mut locked = Locked::open(old, root, lock)?;
@@ -133,6 +135,15 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         say("the old store is deleted")?;
     }
     Ok(Ending::Fine)
+}
+
+/// What was written below mount points of the old store.
+fn strays(old: &Dir, root: &Dir, run: &Run) -> Result<Vec<aufs::Stray>> {
+    let mnt = match run.plan.elsewhere.is_none() {
+        true => root.open_opt(format!("{OLD}/aufs/mnt"))?,
+        false => old.open_opt("aufs/mnt")?,
+    };
+    mnt.map_or(Ok(Vec::new()), |mnt| aufs::strays(&mnt))
 }
 
 /// Is there something of the old store?

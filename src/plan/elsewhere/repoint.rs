@@ -49,7 +49,7 @@ fn bind(c: &Container, path: &str) -> Finding {
 fn told(text: &str, id: &str) -> Option<String> {
     let top = top_level(text).ok()?;
     ["HostnamePath", "ResolvConfPath", "HostsPath"].iter().find_map(|key| {
-        let path: String = serde_json::from_str(top.get(*key)?.get()).ok()?;
+        let path: String = serde_json::from_str(top.get(key)?.get()).ok()?;
         let (root, _) = path.split_once(&format!("/containers/{id}/"))?;
         (root.starts_with('/') && root.len() > 1).then(|| root.to_owned())
     })
@@ -80,7 +80,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
     let inner = |key: &str| top.get(key).map(|raw| raw.get()).filter(|raw| raw.starts_with('{'));
     if let Some(points) = inner("MountPoints") {
         let mut changes = Vec::new();
-        for (destination, point) in top_level(points)? {
+        for (destination, point) in top_level(points)?.entries() {
             let Ok(fields) = top_level(point.get()) else { continue };
             let field = |key: &str| fields.get(key).and_then(|raw| read(raw.get())).unwrap_or_default();
             let source = field("Source");
@@ -96,7 +96,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
     }
     if let Some(volumes) = inner("Volumes") {
         let mut changes = Vec::new();
-        for (destination, raw) in top_level(volumes)? {
+        for (destination, raw) in top_level(volumes)?.entries() {
             if let Some(to) = read(raw.get()).and_then(|p| moved(&p, roots, new)) {
                 changes.push((destination, string(&to)));
             }
@@ -109,7 +109,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
 fn push(out: &mut Edits, key: &str, was: &str, changes: &[(String, String)]) -> Result<()> {
     if !changes.is_empty() {
         let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-        out.push((key.to_owned(), json::set(was, &changes)?));
+        out.push((key.to_owned(), json::set_entries(was, &changes)?));
     }
     Ok(())
 }

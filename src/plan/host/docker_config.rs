@@ -1,12 +1,15 @@
 //! What Docker will be told at its next start: `daemon.json`, its unit's command line, the version that is installed.
 
+mod beside;
+
 use super::{Machine, is_root_of};
 use crate::checks::{Finding, Level};
 use crate::disk::{Dir, fault};
 use crate::docker::driver::Target;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::plan::Options;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The parts of `daemon.json` that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,9 @@ pub struct DaemonJson {
 pub fn parse(text: &[u8]) -> Result<DaemonJson> {
     let v: serde_json::Value =
         serde_json::from_slice(text).map_err(|e| Error::corrupt("it is not JSON").with_source(e))?;
+    if !v.is_object() && !v.is_null() {
+        return Err(Error::corrupt("it is JSON, but not an object"));
+    }
     let string = |name: &str| v.get(name).and_then(|s| s.as_str()).filter(|s| !s.is_empty()).map(str::to_owned);
     let feature = v.get("features").and_then(|f| f.get("containerd-snapshotter"));
     Ok(DaemonJson {
@@ -100,7 +106,7 @@ pub(super) fn check(
         ),
     }
     let lines = command_lines(machine);
-    let (mut named, own) = (false, concerns(root, machine, &config, &lines));
+    let (mut named, own) = (Pins::default(), concerns(root, machine, &config, &lines));
     if own {
         named = pins(&config, &file, &lines, options.to, out);
         if config.live_restore {
@@ -112,7 +118,7 @@ pub(super) fn check(
         }
         remap(root, &config, out)?;
     }
-    if let Some(line) = options.to.pin().filter(|_| !named) {
+    if let Some(line) = options.to.pin().filter(|_| !named.target) {
         let (to, file) = (options.to, crate::text::path(&file));
         let effect = match to {
             Target::Overlay => "Docker starts on another driver, with an empty store; Docker 24 and later don't start",
@@ -127,6 +133,9 @@ pub(super) fn check(
     swarm(root, out)?;
     containerd(root, machine, own, out);
     let version = installed(machine);
+    if !named.any {
+        beside::check(root, options, version.as_deref().map(number), out)?;
+    }
     match version.as_deref().map(|v| (v, too_new_or_old(v, options.to))) {
         Some((v, Some(why))) => out.push(
             Finding::new("H17", format!("Docker {v}"), why)
@@ -140,6 +149,22 @@ pub(super) fn check(
         None => unseen.push("H17"),
     }
     Ok(version)
+}
+
+/// Adds where Docker's configuration says that its data root is, to an error that says there is none at ROOT.
+pub fn pointed(e: Error, root: &Dir, machine: &Machine) -> Error {
+    let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
+    let config = Machine::small(&file).ok().and_then(|text| parse(&text).ok()).unwrap_or_default();
+    let told =
+        config.data_root.or_else(|| command_lines(machine).iter().find_map(|(_, w)| super::process::data_root(w)));
+    let other = told.map(|dir| machine.file(dir.trim_start_matches('/'))).filter(|dir| !is_root_of(root, dir));
+    match other.filter(|dir| e.kind() == Kind::NoStore && dir.join("aufs").is_dir()) {
+        Some(dir) => {
+            let dir = crate::text::path(&dir);
+            e.hint(format!("Docker's own configuration says that its data root is {dir}: use --root {dir}"))
+        }
+        None => e,
+    }
 }
 
 /// A file with dockerd's words in it, comments left out.
@@ -183,14 +208,24 @@ fn concerns(root: &Dir, machine: &Machine, config: &DaemonJson, lines: &[Line]) 
     machine.docker_config.is_some() || is_root_of(root, &machine.file(dir.trim_start_matches('/')))
 }
 
-/// Looks at what names a driver. True if something names the target.
-fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut Vec<Finding>) -> bool {
-    let mut named = false;
+/// What names a driver.
+#[derive(Clone, Copy, Default)]
+struct Pins {
+    /// Something names the target.
+    target: bool,
+    /// Something names a driver.
+    any: bool,
+}
+
+/// Looks at what names a driver.
+fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut Vec<Finding>) -> Pins {
+    let mut named = Pins::default();
     let in_json = config.storage_driver.iter().map(|d| (file, d.clone(), true));
     let in_lines = lines.iter().filter_map(|(p, w)| Some((p.as_path(), pinned_by(w)?, false)));
     for (place, driver, json) in in_json.chain(in_lines) {
+        named.any = true;
         if driver == to.name() {
-            named = true;
+            named.target = true;
             continue;
         }
         let fix = match json {
@@ -275,13 +310,25 @@ fn swarm(root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     Ok(())
 }
 
-/// The version of the dockerd that is installed, by asking it. Before 1.12 daemon and client were one program.
+/// What this machine's own dockerd said: to start one takes longer than to read a small store, so it is asked once.
+static VERSION: OnceLock<Option<String>> = OnceLock::new();
+
+/// Takes the version from an earlier plan of this machine, so that dockerd is not asked at all.
+pub fn remember(version: Option<&str>) {
+    // whoever came first has it from dockerd itself
+    let _ = VERSION.set(version.map(str::to_owned));
+}
+
+/// The version of the dockerd that is installed.
 fn installed(machine: &Machine) -> Option<String> {
-    if machine.at == Path::new("/")
-        && let Some(said) = fault::docker()
-    {
-        return version_in(&said);
+    if machine.at == Path::new("/") {
+        return VERSION.get_or_init(|| fault::docker().map_or_else(|| ask(machine), |said| version_in(&said))).clone();
     }
+    ask(machine)
+}
+
+/// Asks the program. Before 1.12 daemon and client were one.
+fn ask(machine: &Machine) -> Option<String> {
     let programs = ["usr/bin/dockerd", "usr/local/bin/dockerd", "usr/sbin/dockerd", "usr/bin/docker"];
     let program = programs.iter().map(|p| machine.file(p)).find(|p| p.is_file())?;
     let client = program.ends_with("docker");
@@ -329,7 +376,9 @@ mod tests {
         assert!(c.live_restore && c.containerd_store);
         assert_eq!(parse(b"{}").expect("JSON"), DaemonJson::default());
         assert_eq!(parse(br#"{"storage-driver":7,"live-restore":"yes"}"#).expect("JSON"), DaemonJson::default());
-        assert!(parse(b"{,}").is_err());
+        for bad in ["{,}", "[]", "\"overlay2\"", "", "7"] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

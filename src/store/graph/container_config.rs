@@ -4,6 +4,7 @@
 //! the only place where nested key order of an image config is not the order found.
 
 use crate::docker::gojson::{Object, Raw, quote};
+use crate::docker::json::folded;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,18 +121,6 @@ impl ContainerConfig {
         print_unless_empty("StopSignal", &self.stop_signal, &mut o);
         o.end();
     }
-}
-
-/// A key as Go compares it with the name of a field: without regard to case, where the Kelvin sign and the long s are
-/// letters k and s too.
-pub fn folded(key: &str) -> String {
-    key.chars()
-        .map(|c| match c {
-            '\u{212a}' => 'k',
-            '\u{17f}' => 's',
-            c => c.to_ascii_lowercase(),
-        })
-        .collect()
 }
 
 /// Prints a member unless its value is empty: `omitempty`.

@@ -7,35 +7,42 @@
 //! ```
 
 use super::V1Id;
-use super::images::Images;
+use super::images::{self, Images};
 use super::linkgraph::{self, LinkGraph};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
-use crate::docker::driver::Role;
 use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
-use crate::store::containers::{self, CONFIG, HOST_CONFIG, adopt, own};
+use crate::store::boot::{self, CONFIG, HOST_CONFIG, OLD_CONFIG};
+use crate::store::containers;
 use crate::store::content::Chains;
 use crate::store::driver::Driver;
 use crate::store::{Container, Content, DRIVER, MetaFile, Store};
-use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
-
-const OLD_CONFIG: &str = "config.json";
+use std::collections::BTreeMap;
 
 /// Is there a container that no Docker has converted yet?
 pub fn left_to_convert(root: &Dir) -> Result<bool> {
     let Some(dir) = root.open_opt("containers")? else { return Ok(false) };
     for (name, kind) in dir.list()? {
         if kind == FileType::Directory {
-            let folder = dir.open(&name)?;
-            if folder.has(OLD_CONFIG)? && !folder.has(CONFIG)? {
+            let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
+            if let Some(id) = id
+                && config_file(&dir.open(&name)?, &id)? == OLD_CONFIG
+            {
                 return Ok(true);
             }
         }
     }
     Ok(false)
+}
+
+/// The file that says what the container is: `config.v2.json`, unless a Docker that was stopped while it converted left that one unreadable
+/// next to a whole `config.json`.
+fn config_file(folder: &Dir, id: &ContainerId) -> Result<&'static str> {
+    let whole = |file: &str| folder.read(file, json::LIMIT).is_ok_and(|b| boot::config(&b, id).is_ok());
+    let old = folder.has(OLD_CONFIG)? && whole(OLD_CONFIG);
+    Ok(if !folder.has(CONFIG)? || old && !whole(CONFIG) { OLD_CONFIG } else { CONFIG })
 }
 
 /// Reads all containers, and the writable layers that they own.
@@ -56,17 +63,16 @@ pub fn read(
                 continue;
             };
             // Docker wrote the config first and the record then; a crash between the two lost the container for it
-            let converted = dir.has(format!("{id}/{CONFIG}"))?;
-            let container = if converted && root.has(format!("image/aufs/layerdb/mounts/{id}"))? {
+            let file = config_file(&dir.open(id.as_str())?, &id)?;
+            let container = if file == CONFIG && root.has(format!("image/aufs/layerdb/mounts/{id}"))? {
                 containers::read_one(root, &dir, &id, driver, chains, store, findings)?
             } else {
-                let file = if converted { CONFIG } else { OLD_CONFIG };
                 read_one(&dir, &id, file, driver, chains, images, store, findings)?
             };
             store.containers.insert(id, container);
         }
     }
-    settle_names(&graph, store, findings);
+    containers::settle_names(&graph.names, store, findings);
     add_links(root, &graph, store, findings)?;
     containers::read_mounts(root, driver.written_by, store, findings)
 }
@@ -85,16 +91,21 @@ fn read_one(
     let folder = dir.open(id.as_str())?;
     let mut c = containers::describe(&folder, id, file, driver.written_by, findings);
     if c.broken.is_some() || c.foreign {
+        c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
         return Ok(c);
+    }
+    if file == OLD_CONFIG && folder.has(CONFIG)? {
+        let what = format!("its {CONFIG} can't be read, its {OLD_CONFIG} can");
+        findings.push(
+            Finding::new("C05", c.subject(), what)
+                .effect(format!("{OLD_CONFIG} is converted, as by the Docker that was stopped there")),
+        );
     }
     let placed = place(&mut c, driver, chains, images, store, findings);
     let made = placed.and_then(|image| convert(&folder, &mut c, file, image, findings));
     if let Err(e) = made {
-        c.broken = Some(e.chain());
-        findings.push(
-            Finding::new("C04", c.subject(), e.chain())
-                .effect("its configuration and what is left of its data stay in the old store"),
-        );
+        containers::stays(&mut c, &e, findings);
+        c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
     }
     Ok(c)
 }
@@ -110,8 +121,11 @@ fn place(
 ) -> Result<ImageId> {
     let (image, chain): (ImageId, Option<ChainId>) = match V1Id::parse(&c.image) {
         Ok(v1) => {
-            let new = images.new.get(&v1);
-            let new = new.ok_or_else(|| Error::corrupt(format!("its image {} is missing or damaged", v1.short())))?;
+            let Some(new) = images.new.get(&v1) else {
+                let why = images.damaged.get(&v1).cloned();
+                c.held_by = Some(why.unwrap_or_else(|| images::cause(&v1, "it is missing")));
+                return Err(Error::corrupt(format!("its image {} is missing or damaged", v1.short())));
+            };
             (new.id, new.chain)
         }
         Err(_) => {
@@ -127,30 +141,9 @@ fn place(
         .filter(|i| driver.layers.contains_key(i) || driver.diffs.contains_key(i));
     let stack = top.into_iter().flat_map(|t| std::iter::once(&t.id).chain(&t.lowers));
     let by_graph: Vec<LayerId> = init.iter().chain(stack).cloned().collect();
-    let unclear = |c: &Container, what: &str, effect: &str| Finding::new("C05", c.subject(), what).effect(effect);
-    let lowers = match driver.layers.get(&layer) {
-        Some(Ok(list)) => {
-            if images.stand_ins(list) != by_graph {
-                let what = "aufs/layers and graph/ name different layers below it";
-                findings.push(unclear(c, what, "aufs/layers is followed: it is what aufs mounted"));
-            }
-            list.clone()
-        }
-        Some(Err(e)) => return Err(Error::corrupt(format!("aufs/layers/{}: {e}", layer.short()))),
-        None => {
-            let what = "its layer has no file in aufs/layers";
-            findings.push(unclear(c, what, "the order is taken from graph/"));
-            by_graph
-        }
-    };
-    adopt(driver, store, &lowers);
-    if let Some(init) = &init {
-        own(driver, store, init, Role::Init, lowers.iter().skip(1).cloned().collect())?;
-    }
-    if let Err(e) = own(driver, store, &layer, Role::Container, lowers) {
-        init.iter().for_each(|i| drop(store.layers.remove(i)));
-        return Err(e);
-    }
+    let stranger = |id: &LayerId| driver.diffs.contains_key(id) && !store.layers.contains_key(id);
+    let lowers = containers::lowers(driver, c, &layer, &by_graph, (&|id| images.stand_in(id), &stranger), findings)?;
+    containers::take(driver, store, c, (&layer, &init), lowers, findings)?;
     let parent = chain.map(|chain| ("parent", chain.to_string()));
     let init_id = init.as_ref().map(|i| ("init-id", i.to_string()));
     let files = [Some(("mount-id", layer.to_string())), init_id, parent];
@@ -170,22 +163,11 @@ fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings
     let bytes = folder.read(file, json::LIMIT)?;
     let mut changes =
         vec![("Image".to_owned(), json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
+    changes.extend(containers::networks(c));
     if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }
     containers::rewrite(folder, c, file, changes, findings)
-}
-
-/// Volumes as Docker up to 1.6 noted them.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct OldVolumes {
-    #[serde(rename = "Volumes")]
-    volumes: Option<BTreeMap<String, Option<String>>>,
-    #[serde(rename = "VolumesRW")]
-    writable: Option<BTreeMap<String, Option<bool>>>,
-    #[serde(rename = "MountPoints")]
-    points: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 /// `MountPoints` for a container from before 1.7, which has `Volumes` instead. Docker made this up itself until 18.03.
@@ -193,10 +175,16 @@ struct OldVolumes {
 /// Docker's own volumes of that time are folders in `vfs/dir`. They are mounted from where they are, like a host's folder:
 /// that works on every Docker, needs no symlink in `volumes/`, and no `docker volume prune` can take them away.
 fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Result<Option<String>> {
-    let old: OldVolumes =
-        serde_json::from_str(config).map_err(|e| Error::corrupt("its volumes cannot be read").with_source(e))?;
-    let volumes = old.volumes.unwrap_or_default();
-    if volumes.is_empty() || old.points.is_some_and(|p| !p.is_empty()) {
+    let top = json::top_level(config)?;
+    // null leaves a field alone
+    let field = |name: &str| top.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
+    let bad = |e| Error::corrupt("its volumes cannot be read").with_source(e);
+    let volumes: BTreeMap<String, Option<String>> =
+        field("Volumes").map(serde_json::from_str).transpose().map_err(bad)?.unwrap_or_default();
+    let writable: BTreeMap<String, Option<bool>> =
+        field("VolumesRW").map(serde_json::from_str).transpose().map_err(bad)?.unwrap_or_default();
+    let has_points = field("MountPoints").map(json::top_level).transpose()?.is_some_and(|p| !p.entries().is_empty());
+    if volumes.is_empty() || has_points {
         return Ok(None);
     }
     let mut points = Vec::new();
@@ -212,7 +200,7 @@ fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Res
             let effect = "it is mounted from there as before; docker volume ls does not list it";
             findings.push(Finding::new("G10", c.subject(), crate::text::text(&what)).effect(effect));
         }
-        let writable = old.writable.as_ref().and_then(|w| w.get(&destination)).copied().flatten().unwrap_or(false);
+        let writable = writable.get(&destination).copied().flatten().unwrap_or(false);
         let [key, source] = [&destination, &source].map(|s| json::string(s));
         // the fields of a bind mount as Docker 1.9 wrote them
         points.push(format!(
@@ -254,46 +242,6 @@ fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<LinkGraph> {
             findings.push(finding);
             Ok(LinkGraph::default())
         }
-    }
-}
-
-/// Gives every container a name of its own. Docker from 1.10 on takes the config's and does not load a second container of
-/// the same name; before, the database decided.
-fn settle_names(graph: &LinkGraph, store: &mut Store, findings: &mut Vec<Finding>) {
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    let old = |c: &Container| {
-        c.files.iter().any(|f| matches!(&f.content, Content::Edited(path, _) if path.ends_with(OLD_CONFIG)))
-    };
-    // those that a newer Docker has converted keep their names
-    taken.extend(store.containers.values().filter(|c| !old(c)).map(|c| c.name.clone()));
-    for c in store.containers.values_mut().filter(|c| c.broken.is_none() && !c.foreign) {
-        let known = graph.names.get(&c.id);
-        if known.is_some_and(|names| !names.contains(&c.name)) {
-            let names: Vec<&str> = known.into_iter().flatten().map(String::as_str).collect();
-            let what = format!("linkgraph.db has another name for it: {}", crate::text::text(&names.join(", ")));
-            findings.push(
-                Finding::new("G09", c.subject(), what).effect("its own configuration is followed, as by Docker 1.10"),
-            );
-        }
-        if !old(c) || !c.name.is_empty() && taken.insert(c.name.clone()) {
-            continue;
-        }
-        let free = known.into_iter().flatten().find(|n| !taken.contains(*n)).cloned();
-        let name = free.unwrap_or_else(|| match c.name.as_str() {
-            "" => c.id.short().to_owned(),
-            name => format!("{name}_{}", c.id.short()),
-        });
-        let what = if c.name.is_empty() { "it has no name" } else { "another container has the same name" };
-        findings.push(
-            Finding::new("G09", c.subject(), what).effect(format!("it is now called {}", crate::text::text(&name))),
-        );
-        for file in &mut c.files {
-            if let (CONFIG, Content::Edited(_, changes)) = (file.name.as_str(), &mut file.content) {
-                changes.push(("Name".to_owned(), json::string(&format!("/{name}"))));
-            }
-        }
-        taken.insert(name.clone());
-        c.name = name;
     }
 }
 

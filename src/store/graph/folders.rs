@@ -15,7 +15,7 @@ use crate::disk::{Dir, FileType};
 use crate::docker::gojson;
 use crate::error::Result;
 use crate::ids::{ImageId, Sha256};
-use crate::store::content::{SMALL, text_of};
+use crate::store::content::{SMALL, Salvaged, salvage, text_of};
 use crate::store::driver::Driver;
 use std::collections::BTreeMap;
 
@@ -88,18 +88,27 @@ pub fn check<'f>(id: &V1Id, folder: &'f Folder, driver: &Driver) -> Result<(V1Im
 /// The images that a Docker from 1.10 on has converted already, by its own account.
 pub fn converted(root: &Dir, findings: &mut Vec<Finding>) -> BTreeMap<V1Id, ImageId> {
     const FILE: &str = ".migration-v1-images.json";
-    let read = || -> Result<BTreeMap<V1Id, ImageId>> {
-        let Some(text) = root.read_opt(FILE, gojson::MAX_LEN as u64)? else { return Ok(BTreeMap::new()) };
-        let entries = gojson::parse(&text)?.members()?.unwrap_or_default();
+    let read = |text: &[u8]| -> Result<BTreeMap<V1Id, ImageId>> {
+        let entries = gojson::parse(text)?.members()?.unwrap_or_default();
         let pair = |(v1, image): (String, gojson::Raw<'_>)| -> Result<(V1Id, ImageId)> {
             Ok((V1Id::parse(&v1)?, ImageId::parse(&image.string()?.unwrap_or_default())?))
         };
         entries.into_iter().map(pair).collect()
     };
-    read().unwrap_or_else(|e| {
-        findings.push(
-            Finding::new("D10", FILE, e.chain()).effect("images that Docker has converted already are converted anew"),
-        );
-        BTreeMap::new()
-    })
+    // with all that it made gone, the account is of nothing
+    if !root.has("image/aufs").unwrap_or(false) {
+        return BTreeMap::new();
+    }
+    let (done, lost) = match root.read_opt(FILE, gojson::MAX_LEN as u64) {
+        Ok(None) => return BTreeMap::new(),
+        Ok(Some(text)) => {
+            let Salvaged { read, lost } = salvage(&text, read);
+            (read, lost)
+        }
+        Err(e) => (BTreeMap::new(), Some(e.chain())),
+    };
+    if let Some(why) = lost {
+        findings.push(Finding::new("D10", FILE, why).effect("images that it doesn't name are converted again"));
+    }
+    done
 }

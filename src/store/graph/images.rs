@@ -12,9 +12,10 @@ use crate::docker::driver::Role;
 use crate::docker::json;
 use crate::error::Result;
 use crate::ids::{ImageId, LayerId, Sha256};
-use crate::store::content::Chains;
+use crate::store::content::{self, Chains};
 use crate::store::driver::Driver;
-use crate::store::{Content, Image, Layer, MetaFile, Store};
+use crate::store::stack::Listed;
+use crate::store::{Cause, Content, Image, Layer, MetaFile, Store};
 use rayon::prelude::*;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,14 +25,21 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Images {
     /// The new image of each sound one.
     pub new: BTreeMap<V1Id, Converted>,
+    /// What is wrong with each of the others.
+    pub damaged: BTreeMap<V1Id, Cause>,
     /// The layer that stands for each: of several with one chain Docker kept the first.
     kept: BTreeMap<LayerId, LayerId>,
 }
 
+/// An image of before Docker 1.10 that can't be converted.
+pub fn cause(id: &V1Id, why: impl Into<String>) -> Cause {
+    Cause { kind: "image".to_owned(), id: id.short(), reason: why.into() }
+}
+
 impl Images {
-    /// A list of layers with each replaced by the one that stands for it.
-    pub fn stand_ins(&self, layers: &[LayerId]) -> Vec<LayerId> {
-        layers.iter().map(|l| self.kept.get(l).unwrap_or(l).clone()).collect()
+    /// The layer that stands for another one.
+    pub fn stand_in(&self, layer: &LayerId) -> LayerId {
+        self.kept.get(layer).unwrap_or(layer).clone()
     }
 }
 
@@ -39,14 +47,8 @@ impl Images {
 pub fn left_to_convert(root: &Dir) -> Result<bool> {
     let Some(graph) = root.open_opt("graph")? else { return Ok(false) };
     let done = folders::converted(root, &mut Vec::new());
-    for (name, _) in graph.list()? {
-        let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| V1Id::parse(s).ok()) else { continue };
-        match done.get(&id) {
-            Some(image) if root.has(config_path(image))? => {}
-            _ => return Ok(true),
-        }
-    }
-    Ok(false)
+    let ids = graph.list()?.into_iter().filter_map(|(name, _)| V1Id::parse(std::str::from_utf8(&name).ok()?).ok());
+    Ok(ids.into_iter().any(|id| !done.contains_key(&id)))
 }
 
 fn config_path(image: &ImageId) -> String {
@@ -61,12 +63,17 @@ pub fn read(
     store: &mut Store,
     findings: &mut Vec<Finding>,
 ) -> Result<Images> {
-    let Some(graph) = root.open_opt("graph")? else { return Ok(Images::default()) };
-    let folders = folders::read(&graph, findings)?;
+    // where all is converted somebody may have deleted it
+    let folders = match root.open_opt("graph")? {
+        Some(graph) => folders::read(&graph, findings)?,
+        None => BTreeMap::new(),
+    };
+    let done = folders::converted(root, findings);
     let mut import = Import { root, driver, chains, store, findings, images: Images::default() };
-    import.take_converted(&folders);
+    import.take_converted(&done, folders.len());
     let mut checked: BTreeMap<&V1Id, Checked<'_>> = BTreeMap::new();
-    for (id, folder) in folders.iter().filter(|(id, _)| !import.images.new.contains_key(id)) {
+    // one that was converted is done, also where its image was removed since
+    for (id, folder) in folders.iter().filter(|(id, _)| !done.contains_key(id)) {
         checked.insert(id, folder.as_ref().map_err(String::clone).and_then(|f| folders::check(id, f, driver)));
     }
     let digests = import.digest(&mut checked);
@@ -89,6 +96,7 @@ pub fn read(
             }
         }
     }
+    import.blame(&checked, &lineage);
     import.add_images(&lineage);
     import.add_references()?;
     import.add_blobs(blobs);
@@ -109,11 +117,20 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    /// Takes over the images that a Docker from 1.10 on has converted, where they are still there and sound.
-    fn take_converted(&mut self, folders: &BTreeMap<V1Id, Result<Folder, String>>) {
-        for (id, image) in folders::converted(self.root, self.findings) {
-            let there = self.store.images.get_mut(&image).filter(|i| i.broken.is_none());
-            let (Some(there), true) = (there, folders.contains_key(&id)) else { continue };
+    /// Takes over the images that a Docker from 1.10 on has converted, where they are still there and sound. `all` is how many there were.
+    fn take_converted(&mut self, done: &BTreeMap<V1Id, ImageId>, all: usize) {
+        for (id, image) in done {
+            let (id, image) = (id.clone(), *image);
+            let Some(there) = self.store.images.get_mut(&image) else {
+                self.images
+                    .damaged
+                    .insert(id.clone(), cause(&id, "a newer Docker converted it, and it was removed since"));
+                continue;
+            };
+            if let Some(why) = &there.broken {
+                self.images.damaged.insert(id.clone(), there.held_by.clone().unwrap_or_else(|| cause(&id, why)));
+                continue;
+            }
             match self.root.read(config_path(&image), json::LIMIT).and_then(|c| convert::read(image, &c)) {
                 Ok(made) => {
                     there.old_id.get_or_insert_with(|| id.to_string());
@@ -123,12 +140,13 @@ impl Import<'_> {
                     self.images.new.insert(id, made);
                 }
                 Err(e) => self.findings.push(
-                    Finding::new("G08", format!("image {}", id.short()), e.chain()).effect("it is converted anew"),
+                    Finding::new("G08", format!("image {}", id.short()), e.chain())
+                        .effect("what stands on it can't be converted"),
                 ),
             }
         }
         if !self.images.new.is_empty() {
-            let what = format!("a newer Docker has converted {} of {} images", self.images.new.len(), folders.len());
+            let what = format!("a newer Docker has converted {} of {} images", done.len(), all.max(done.len()));
             self.findings.push(
                 Finding::new("G08", "graph/", what).effect("these stay as they are; the others are converted now"),
             );
@@ -144,6 +162,22 @@ impl Import<'_> {
             claims.insert((*id).clone(), claim);
         }
         lineage::trace(&claims)
+    }
+
+    /// Finds the damaged image that each other one stands on.
+    fn blame(&mut self, checked: &BTreeMap<&V1Id, Checked<'_>>, lineage: &Lineage) {
+        for id in lineage.broken.keys() {
+            let mut at = id;
+            // a circle has another reason, so this ends
+            while let Some(Ok((_, Some(parent)))) = checked.get(at)
+                && lineage.broken.get(at) == Some(&lineage::damaged_parent(parent))
+                && lineage.broken.contains_key(parent)
+            {
+                at = parent;
+            }
+            let why = lineage.broken.get(at).cloned().unwrap_or_default();
+            self.images.damaged.insert(id.clone(), cause(at, why));
+        }
     }
 
     /// Digests the layers of all images that are sound so far, on all cores. What cannot be read is not sound any more.
@@ -225,15 +259,20 @@ impl Import<'_> {
             tar_split: true,
             moved_to,
             broken: None,
+            held_by: None,
         };
         self.store.layers.insert(layer_id, new);
     }
 
     fn compare_with_driver(&mut self, id: &V1Id, lowers: &[LayerId]) {
         let what = match self.driver.layers.get(id.layer()) {
-            Some(Ok(list)) if self.images.stand_ins(list) == lowers => return,
-            Some(Ok(_)) => "aufs/layers names other layers below it than graph/".to_owned(),
-            Some(Err(e)) => format!("aufs/layers: {e}"),
+            Some(Listed::Whole(list)) if list.iter().map(|l| self.images.stand_in(l)).eq(lowers.iter().cloned()) => {
+                return;
+            }
+            Some(Listed::Whole(_) | Listed::Cut(..)) => {
+                "aufs/layers names other layers below it than graph/".to_owned()
+            }
+            Some(Listed::Bad(e)) => format!("aufs/layers: {e}"),
             None => "it has no file in aufs/layers".to_owned(),
         };
         self.findings.push(Finding::new("D08", format!("layer {}", id.short()), what).effect("graph/ is followed"));
@@ -256,7 +295,8 @@ impl Import<'_> {
             let top = made.chain.and_then(|c| self.chains.get(&c)).and_then(|l| self.store.layers.get(l));
             let layers = top.map(|t| t.lowers.iter().rev().chain([&t.id]).cloned().collect()).unwrap_or_default();
             let old_id = Some(id.to_string());
-            let image = Image { id: made.id, old_id, tags: vec![], digests: vec![], layers, broken: None };
+            let image =
+                Image { id: made.id, old_id, tags: vec![], digests: vec![], layers, broken: None, held_by: None };
             self.store.images.insert(made.id, image);
             self.store.metadata.push(image_file(&made.id, "content", "", config.clone()));
             made.parent.and_then(|parent| parents.insert(made.id, parent));
@@ -299,13 +339,15 @@ impl Import<'_> {
                 tar_split: false,
                 moved_to: self.driver.moved_to(&layer),
                 broken: Some(why.clone()),
+                held_by: self.images.damaged.get(id).cloned(),
             };
             self.store.layers.insert(layer, new);
         }
         if let Some(placeholder) = placeholder(id) {
             let old_id = Some(id.to_string());
-            let image =
-                Image { id: placeholder, old_id, tags: vec![], digests: vec![], layers: vec![], broken: Some(why) };
+            let held_by = self.images.damaged.get(id).cloned();
+            let (tags, digests, layers, broken) = (vec![], vec![], vec![], Some(why));
+            let image = Image { id: placeholder, old_id, tags, digests, layers, broken, held_by };
             self.store.images.insert(placeholder, image);
         }
     }
@@ -317,14 +359,18 @@ impl Import<'_> {
         }
         let newer = self.root.has("repositories-aufs")?;
         let file = if newer { "repositories-aufs" } else { "repositories" };
-        let Some(read) = self.root.read_opt(file, json::LIMIT).transpose() else { return Ok(()) };
-        let read = match read.and_then(|text| references::read(&text)) {
-            Ok(read) => read,
+        let text = match self.root.read_opt(file, json::LIMIT) {
+            Ok(None) => return Ok(()),
+            Ok(Some(text)) => text,
             Err(e) => {
-                self.findings.push(Finding::new("D10", file, e.chain()).effect("images move without their tags"));
+                content::lose_tags(file, 0, e.chain(), self.store, self.findings);
                 return Ok(());
             }
         };
+        let content::Salvaged { read, lost } = content::salvage(&text, references::read);
+        if let Some(why) = lost {
+            content::lose_tags(file, read.names.len(), why, self.store, self.findings);
+        }
         for problem in read.problems {
             let finding = Finding::new("G03", file, crate::text::text(&problem.chain()));
             self.findings.push(finding.effect(problem.hint_text().unwrap_or_default()));

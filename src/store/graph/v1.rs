@@ -7,9 +7,10 @@
 //! Two paths lead there. A `json` written by Docker 1.8.3 or later is kept as raw text, only its top level is sorted and
 //! loses some keys. An older one went through Go structs first, so its inside is printed anew.
 
-use super::container_config::{ContainerConfig, folded, print_unless_empty, set_string};
+use super::container_config::{ContainerConfig, print_unless_empty, set_string};
 use crate::docker::gojson::{Object, Raw, parse, print_map, quote, quoted};
 use crate::docker::gotime::Created;
+use crate::docker::json::folded;
 use crate::error::{Error, Result};
 use crate::ids::{DiffId, is_hex64};
 use std::borrow::Borrow;

@@ -380,12 +380,15 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Directories that are merged in a view, with the branches that they are of.
+pub type Merged = Vec<(u16, Dir)>;
+
 /// What the layers below show.
 pub struct Below<'a> {
     /// The layer and all below.
     pub chain: &'a Chain,
     /// The directories merged in the last path asked for, the layer's own left out.
-    pub last: Option<(Vec<u8>, Vec<(u16, Dir)>)>,
+    pub last: Option<(Vec<u8>, Merged)>,
 }
 
 impl Below<'_> {

@@ -145,7 +145,7 @@ cases! {
     C02 content: |b| config(b, serde_json::json!({"Driver": "devicemapper"})) => |b| config(b, serde_json::json!({"Driver": ""}));
     C03 content: |b| config(b, serde_json::json!({"State": {"Running": true}})) => |b| config(b, serde_json::json!({"State": {"Paused": true}}));
     C04 content: |b| b.remove(&format!("aufs/diff/{RW}")) => |b| b.remove(&format!("aufs/diff/{RW}/data"));
-    C05 content: |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n{BASE}\n"))
+    C05 content: |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n"))
         => |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n\n{TOP}\n{BASE}"));
     D01 content: |b| b.remove(&format!("aufs/diff/{BASE}")) => |b| b.remove(&format!("aufs/diff/{BASE}/etc"));
     D02 content: |b| fs::remove_file(record(b, 0).join("tar-split.json.gz")).expect("gone") => sound;
@@ -160,6 +160,8 @@ cases! {
     D10 content: |b| b.write("image/aufs/repositories.json", "{") => |b| b.write("image/aufs/repositories.json", "{}");
     D11 content: |b| b.mkdir("buildkit") => |b| b.write("buildkit", "a file");
     D12 content: |b| b.mkdir(&format!("vfs/dir/{NONE}")) => |b| b.mkdir("vfs/dir");
+    D13 content: |b| b.write(&format!("aufs/mnt/{RW}/data/x"), "x") => |b| b.mkdir(&format!("aufs/mnt/{RW}"));
+    D14 content: |b| fs::write(record(b, 1).join("diff"), "").expect("a file") => sound;
     G01 graph: |b| b.write(&format!("graph/{}/json", graph::id(9)), "{") => sound;
     G02 graph: |b| graph::image(&b.root, 8, None, 5) => |b| graph::image(&b.root, 8, None, 6);
     G03 graph: |b| graph::tags(&b.root, "Upper/case", "1", 9) => |b| graph::tags(&b.root, "lower/case", "1", 9);
@@ -239,4 +241,5 @@ cases! {
     T08 content: |b| b.options["mode"] = "clone".into() => |b| b.options["mode"] = "copy".into();
     T09 content: |b| b.root_on_tmpfs() => sound;
     T10 content: |b| config(b, serde_json::json!({"Driver": "overlayfs"})) => |b| config(b, serde_json::json!({"Driver": "zfs"}));
+    T11 content: |b| b.write("devicemapper/metadata", "x") => |b| b.mkdir("devicemapper");
 }

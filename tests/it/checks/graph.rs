@@ -42,8 +42,11 @@ pub fn container(root: &Path, n: usize, name: &str, more: &str) {
     let below = [id(2), id(1)];
     layer(root, &format!("{}-init", id(n)), &below);
     layer(root, &id(n), &[&[format!("{}-init", id(n))], &below[..]].concat());
-    let config =
-        format!(r#"{{"ID":"{}","Image":"{}","Name":"/{name}","Driver":"aufs","State":{{}}{more}}}"#, id(n), id(2));
+    let config = format!(
+        r#"{{"ID":"{}","Image":"{}","Name":"/{name}","Driver":"aufs","State":{{}},"Config":{{}},"NetworkSettings":{{}}{more}}}"#,
+        id(n),
+        id(2)
+    );
     put(&root.join("containers").join(id(n)).join("config.json"), config);
     put(&root.join("containers").join(id(n)).join("hostconfig.json"), r#"{"Links":null}"#);
 }

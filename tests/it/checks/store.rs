@@ -67,7 +67,7 @@ pub fn image(root: &Path, tag: &str, layers: &[&Link]) -> String {
 /// The configuration of the container.
 pub fn config(more: serde_json::Value) -> String {
     let mut config = serde_json::json!({
-        "ID": WEB, "Name": "/web", "Driver": "aufs", "Image": "app:1", "State": {"Running": false},
+        "ID": WEB, "Name": "/web", "Driver": "aufs", "Image": "app:1", "Config": {}, "NetworkSettings": {}, "State": {"Running": false},
     });
     for (name, value) in more.as_object().expect("an object") {
         config[name] = value.clone();

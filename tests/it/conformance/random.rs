@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Each takes about two seconds.
+/// Few: each stack is migrated to four targets and back.
 const STACKS: u32 = 5;
 /// Few names, so that layers meet.
 const NAMES: [&str; 4] = ["a", "b", "c", r"d\xff"];

@@ -139,7 +139,12 @@ fn symlinks_that_come_and_go() {
             w.unharmed(&format!("round {round}, {verb:?}"));
             // what the exchanges kept from ending is ended in peace; what they led away may be missing, and then stays behind
             if verb[0] != "cleanup" {
-                let ran = w.run(verb);
+                let mut ran = w.run(verb);
+                // the exchanges changed a layer after its plan was made: the way out that this names works
+                if ran.code == 13 {
+                    w.run(&["rollback", "--yes", "--drop-new"]).exits(0);
+                    ran = w.run(verb);
+                }
                 assert!(matches!(ran.code, 0 | 3), "round {round}, {verb:?}, in peace: {ran:?}");
             }
         }

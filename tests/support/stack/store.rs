@@ -164,7 +164,7 @@ fn container(
         fs::write(mounts.join("parent"), &image.chain).expect("metadata");
     }
     let config = serde_json::json!({
-        "ID": id, "Name": format!("/{name}"), "Driver": "aufs", "State": {"Running": false},
+        "ID": id, "Name": format!("/{name}"), "Driver": "aufs", "Config": {}, "NetworkSettings": {}, "State": {"Running": false},
         "Image": image.map(|i| format!("sha256:{}", i.image)).unwrap_or_default(),
     });
     fs::create_dir(root.join("containers").join(&id)).expect("a folder");

@@ -219,6 +219,9 @@ class Store(object):
             self.result["reason"] = "%s does not exist" % self.p["root"]
             return "none"
         code, document = self.unaufs("status")
+        if code == NO_STORE:
+            self.result.update(exit_code=0, reason="%s has no aufs store" % self.p["root"])
+            return "none"
         if code:
             self.failed("status", document)
         state = document["state"]

@@ -1,0 +1,190 @@
+//! What stays behind, by what holds it back: one damaged layer is one line, with all the containers, images and tags that need it.
+//!
+//! Text, page and JSON show this list; [`super::LeftBehind`] has an entry for each object.
+
+use super::LeftBehind;
+use crate::store::{Cause, Store};
+use crate::text::{self, plural};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Damage of one kind, and what it holds back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// What is damaged: `layer`, `image`, `container`, `tag`, or `tags` where a file with tags is.
+    pub kind: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What is lost by that, and what not.
+    pub lost: String,
+    /// The damaged objects.
+    pub causes: Vec<Named>,
+    /// The containers that stay behind, the damaged ones included.
+    pub containers: Vec<Named>,
+    /// The images that stay behind.
+    pub images: Vec<Named>,
+    /// Their tags and digests.
+    pub tags: usize,
+    /// The layers that stay behind.
+    pub layers: usize,
+}
+
+/// An object with the name that people know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+    /// Its name or first tag; empty if it has none.
+    pub name: String,
+}
+
+impl Named {
+    fn shown(&self) -> String {
+        match self.name.as_str() {
+            "" => match self.id.trim_start_matches("sha256:") {
+                hex if hex.bytes().all(|c| c.is_ascii_hexdigit()) => hex.chars().take(12).collect(),
+                file => text::text(file),
+            },
+            name => text::text(name),
+        }
+    }
+}
+
+/// Groups what stays behind: those first that cost containers, lost tags last.
+pub fn group(store: &Store, left: &[LeftBehind]) -> Vec<Damage> {
+    let mut by_cause: BTreeMap<(String, String), Damage> = BTreeMap::new();
+    for l in left.iter().filter(|l| l.counts) {
+        let own = || Cause { kind: l.kind.clone(), id: l.id.clone(), reason: l.reason.clone() };
+        let cause = l.held_by.clone().unwrap_or_else(own);
+        let d = by_cause.entry((cause.kind.clone(), cause.reason.clone())).or_default();
+        (d.kind, d.reason) = (cause.kind.clone(), cause.reason.clone());
+        if l.held_by.is_none() || d.lost.is_empty() {
+            d.lost.clone_from(&l.lost);
+        }
+        let name = match l.held_by {
+            None => l.name.clone(),
+            Some(_) => String::new(),
+        };
+        // a layer goes by its short id where it holds others back
+        let same = |n: &Named| n.id.starts_with(&cause.id) || cause.id.starts_with(&n.id);
+        match d.causes.iter_mut().find(|n| same(n)) {
+            Some(known) if known.name.is_empty() => known.name = name,
+            Some(_) => {}
+            None => d.causes.push(Named { id: cause.id.clone(), name }),
+        }
+        let named = Named { id: l.id.clone(), name: l.name.split(", ").next().unwrap_or_default().to_owned() };
+        match l.kind.as_str() {
+            "container" => d.containers.push(named),
+            "image" => {
+                let image = store.images.values().find(|i| i.id.to_string() == l.id);
+                d.tags += image.map_or(0, |i| i.tags.len() + i.digests.len());
+                d.images.push(named);
+            }
+            "layer" => d.layers += 1,
+            _ => {}
+        }
+    }
+    let mut out: Vec<Damage> = by_cause.into_values().collect();
+    let rank = |d: &Damage| (d.kind == "tags", usize::MAX - d.containers.len(), usize::MAX - d.images.len());
+    out.sort_by_key(rank);
+    out
+}
+
+impl Damage {
+    /// One sentence.
+    pub fn sentence(&self) -> String {
+        let (n, reason) = (self.causes.len(), text::text(&self.reason));
+        let only_itself = self.containers.len() + self.images.len() + self.layers <= n;
+        let list = |all: &[Named]| names(all, 3);
+        match self.kind.as_str() {
+            "file" => format!("{} can't be read ({}): {reason}", plural(n, "file"), list(&self.causes)),
+            "tags" => format!("Tags are lost with {}: {reason}", list(&self.causes)),
+            "tag" => format!("{} can't be kept ({}): {reason}", plural(n, "tag"), list(&self.causes)),
+            "container" => {
+                format!("{} can't be migrated ({}): {reason}", plural(n, "container"), list(&self.containers))
+            }
+            kind if only_itself && self.containers.is_empty() => {
+                let known = if self.images.is_empty() { &self.causes } else { &self.images };
+                format!("{} ({}): {reason}", plural(n, &format!("damaged {kind}")), list(known))
+            }
+            kind => {
+                let holds = if n == 1 { "holds" } else { "hold" };
+                format!("{} ({reason}) {holds} back {}", plural(n, &format!("damaged {kind}")), self.held())
+            }
+        }
+    }
+
+    fn held(&self) -> String {
+        let mut parts = Vec::new();
+        for (all, what) in [(&self.containers, "container"), (&self.images, "image")] {
+            if !all.is_empty() {
+                parts.push(format!("{} ({})", plural(all.len(), what), names(all, 3)));
+            }
+        }
+        if self.tags > 0 {
+            parts.push(plural(self.tags, "tag"));
+        }
+        if parts.is_empty() {
+            parts.push(plural(self.layers, "layer"));
+        }
+        match parts.pop() {
+            Some(last) if !parts.is_empty() => format!("{} and {last}", parts.join(", ")),
+            Some(last) => last,
+            None => String::new(),
+        }
+    }
+}
+
+/// The first names, those first that people gave.
+fn names(all: &[Named], shown: usize) -> String {
+    let mut sorted: Vec<&Named> = all.iter().collect();
+    sorted.sort_by(|a, b| (a.name.is_empty(), &a.name).cmp(&(b.name.is_empty(), &b.name)));
+    let first: Vec<String> = sorted.iter().take(shown).map(|n| n.shown()).collect();
+    format!("{}{}", first.join(", "), if all.len() > shown { ", …" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Generation;
+
+    fn left(kind: &str, id: &str, name: &str, reason: &str, held_by: Option<Cause>) -> LeftBehind {
+        let [kind, id, name, reason, lost] = [kind, id, name, reason, "nothing"].map(str::to_owned);
+        LeftBehind { kind, id, name, reason, lost, counts: true, held_by }
+    }
+
+    #[test]
+    fn one_cause_is_one_line() {
+        let missing = |id: &str| Some(Cause::layer(id.to_owned(), "its directory is missing"));
+        let mut all = vec![left("tags", "repositories.json", "", "the file is empty", None)];
+        all.extend((0..4).map(|n| {
+            left("image", &format!("sha256:{n:064}"), &format!("demo/app:{n}, x:{n}"), "", missing("aaaaaaaaaaaa"))
+        }));
+        all.extend(
+            ["b", "a"].map(|c| left("container", &c.repeat(64), &format!("c-{c}"), "", missing("aaaaaaaaaaaa"))),
+        );
+        all.push(left("layer", &"a".repeat(64), "", "its directory is missing", None));
+        all.push(left("container", &"d".repeat(64), "db", "its hostconfig.json: the file is empty", None));
+        let mut excluded = left("image", "sha256:e", "", "excluded by --exclude", None);
+        excluded.counts = false;
+        all.push(excluded);
+        let got = group(&Store::empty(Generation::Content), &all);
+        let said: Vec<String> = got.iter().map(Damage::sentence).collect();
+        assert_eq!(
+            said,
+            [
+                "1 damaged layer (its directory is missing) holds back 2 containers (c-a, c-b) and 4 images (demo/app:0, demo/app:1, demo/app:2, …)",
+                "1 container can't be migrated (db): its hostconfig.json: the file is empty",
+                "Tags are lost with repositories.json: the file is empty",
+            ]
+        );
+        assert_eq!((got[0].layers, got[0].causes.len()), (1, 1));
+    }
+
+    #[test]
+    fn damage_without_followers_names_itself() {
+        let all = [left("image", &format!("sha256:{}", "1".repeat(64)), "a:1", "its config cannot be read", None)];
+        let got = group(&Store::empty(Generation::Content), &all);
+        assert_eq!(got[0].sentence(), "1 damaged image (a:1): its config cannot be read");
+    }
+}

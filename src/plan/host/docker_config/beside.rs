@@ -1,0 +1,91 @@
+//! Directories of other drivers next to the new store: with them a dockerd that nobody told its driver may not start.
+
+use crate::checks::{Finding, Level};
+use crate::disk::{Dir, FileType};
+use crate::docker::choice::{self, Choice, Home, Version};
+use crate::docker::driver::Target;
+use crate::error::Result;
+use crate::plan::Options;
+
+/// Foretells what dockerd does on the root that comes of the plan: the installed one, or all, if none is known.
+pub(super) fn check(root: &Dir, options: &Options, installed: Option<Version>, out: &mut Vec<Finding>) -> Result<()> {
+    let to = options.to;
+    // no Docker picks these two by itself: T05
+    if matches!(to, Target::Vfs | Target::Overlay) {
+        return Ok(());
+    }
+    let there = will_be_there(root, options)?;
+    let works = |v: Version| choice::unnamed(v, &there) == Choice::Starts(to.name().to_owned());
+    // an older one than the installed is not asked; before 17.12 an empty directory counts too
+    let since = installed.unwrap_or((17, 12));
+    let bad: Vec<Version> = choice::turns().filter(|v| *v >= since && !works(*v)).collect();
+    let now = installed.filter(|v| *v >= (1, 12) && !works(*v));
+    if bad.is_empty() && now.is_none() {
+        return Ok(());
+    }
+    let (fix, path) = (format!("set \"storage-driver\": \"{to}\" in daemon.json"), crate::text::path(root.label()));
+    let others: Vec<&str> = there.iter().map(|(n, _)| *n).filter(|n| *n != to.name()).collect();
+    let which = now.or_else(|| bad.first().copied());
+    let said = which.map(|v| said(v, &choice::unnamed(v, &there))).unwrap_or_default();
+    let level = match installed {
+        Some(_) if now.is_none() => Level::Info,
+        _ => Level::Warn,
+    };
+    let subject = if others.is_empty() { "daemon.json".to_owned() } else { format!("{}/", others.join("/, ")) };
+    let fix = match others.first() {
+        Some(_) => format!("{fix}; or, if you don't need them, move {} out of {path}", subject),
+        None => fix,
+    };
+    let effect = match level {
+        Level::Info => "the installed Docker starts on the new store all the same".to_owned(),
+        _ => "Docker doesn't use the new store until it is told to".to_owned(),
+    };
+    out.push(Finding::new("T11", subject, said).level(level).fix(fix).effect(effect));
+    Ok(())
+}
+
+fn said(version: Version, choice: &Choice) -> String {
+    let (major, minor) = version;
+    let docker = match (major, minor) {
+        (_, 0) => format!("Docker {major}"),
+        (17..20, _) => format!("Docker {major}.{minor:02}"),
+        _ => format!("Docker {major}.{minor}"),
+    };
+    match choice {
+        Choice::Several(all) => {
+            let all = all.join(", ");
+            format!("{docker} doesn't start here: it finds directories of several drivers ({all}) and doesn't choose")
+        }
+        Choice::Unnamed(driver) => format!("{docker} doesn't start here: {driver} is deprecated and has to be named"),
+        Choice::Starts(driver) => format!("{docker} starts on {driver}"),
+        Choice::Fresh => format!("{docker} doesn't find the new store by itself"),
+    }
+}
+
+/// The drivers' directories as they are after the switch.
+fn will_be_there(root: &Dir, options: &Options) -> Result<Vec<(&'static str, Home)>> {
+    let mut out = Vec::new();
+    for name in choice::LOOKED_FOR {
+        let home = match name {
+            _ if name == options.to.name() => Some(Home::Filled),
+            "aufs" => None,
+            // nothing of them goes to a new root
+            _ if options.target.is_some() => None,
+            _ => home(root, name)?,
+        };
+        out.extend(home.map(|home| (name, home)));
+    }
+    Ok(out)
+}
+
+fn home(root: &Dir, name: &str) -> Result<Option<Home>> {
+    let Some(m) = root.stat_opt(name)? else { return Ok(None) };
+    let empty = match m.kind {
+        FileType::Directory => {
+            root.try_open(name.as_bytes()).ok().map(|d| d.list()).transpose()?.is_some_and(|l| l.is_empty())
+        }
+        // dockerd can't list it, and takes it for one that is not empty
+        _ => false,
+    };
+    Ok(Some(if empty { Home::Empty } else { Home::Filled }))
+}

@@ -1,0 +1,264 @@
+//! The plan on a terminal: the answer first, then what it costs, how to undo it, what to check and what to type.
+
+use super::{docker, more, next, plural_of, quoted, root_option};
+use crate::checks::{Finding, Level, explain, plan_is_blocked};
+use crate::plan::{Estimate, Mode, Plan};
+use crate::report::page::{Look, Page, Style};
+use crate::text;
+
+/// Where texts begin, behind the labels.
+const LABEL: usize = 9;
+/// As many lines of one kind are shown.
+const LIST: usize = 6;
+
+/// How a plan is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen<'a> {
+    /// Width and colours.
+    pub look: Look,
+    /// With the table of all drivers and modes?
+    pub targets: bool,
+    /// Nothing cut?
+    pub all: bool,
+    /// Where the plan was saved.
+    pub saved: Option<&'a str>,
+    /// With the commands to type next? Not if `migrate` itself shows the plan.
+    pub next: bool,
+}
+
+impl Screen<'_> {
+    /// The usual form.
+    pub fn of(look: Look) -> Screen<'static> {
+        Screen { look, targets: false, all: false, saved: None, next: true }
+    }
+}
+
+/// The screen.
+pub fn text(p: &Plan, screen: &Screen<'_>) -> String {
+    let limit = if screen.all { usize::MAX } else { LIST };
+    let mut out = Page::new(screen.look);
+    head(p, &mut out);
+    out.blank();
+    answer(p, limit, &mut out);
+    let chosen = p.estimates.iter().find(|e| e.chosen);
+    if let Some(e) = chosen {
+        cost(p, e, &mut out);
+    }
+    undo(p, &mut out);
+    super::new_ids(p, if screen.all { usize::MAX } else { 0 }, &mut out);
+    out.blank();
+    checks(p, screen.all, &mut out);
+    if screen.targets || screen.all || chosen.is_some_and(|e| !e.fits) {
+        out.blank();
+        super::space(p, usize::MAX, &mut out);
+    }
+    if screen.all {
+        super::largest(p, usize::MAX, &mut out);
+    }
+    if screen.next {
+        out.blank();
+        commands(p, screen, &mut out);
+    }
+    out.finish()
+}
+
+fn label(out: &mut Page, style: Style, name: &str, spans: &[(Style, &str)]) {
+    let name = format!("{name:<width$}", width = LABEL - 1);
+    let mut all = vec![(style, name.as_str())];
+    all.extend_from_slice(spans);
+    out.flow(LABEL, &all);
+}
+
+fn head(p: &Plan, out: &mut Page) {
+    let r = &p.root;
+    let where_ = format!(
+        "   {}   {} on {}, {} free   {}",
+        text::text(&p.host.name),
+        text::text(&r.path),
+        r.fs,
+        text::size(r.room.free_bytes),
+        if p.docker.running { "Docker is running" } else { "Docker is stopped" }
+    );
+    out.flow(LABEL, &[(Style::Bold, "unaufs plan"), (Style::Plain, &where_)]);
+    out.flow(LABEL, &[(Style::Dim, &format!("         {}", docker(p)))]);
+}
+
+/// Images and containers of the store: those that move, and all. Another driver's containers are not the store's.
+fn found(p: &Plan) -> [(usize, usize); 2] {
+    let stays = |kind: &str| {
+        let own = |l: &&crate::plan::LeftBehind| l.kind == kind && !l.reason.starts_with("it belongs to the driver");
+        p.left_behind.iter().filter(own).count()
+    };
+    [
+        (p.summary.images, p.summary.images + stays("image")),
+        (p.summary.containers, p.summary.containers + stays("container")),
+    ]
+}
+
+fn answer(p: &Plan, limit: usize, out: &mut Page) {
+    let [(images, all_images), (containers, all_containers)] = found(p);
+    let (style, word) = match (plan_is_blocked(&p.checks), p.partial()) {
+        (true, _) => (Style::Bad, "BLOCKED"),
+        (false, true) => (Style::Warn, "PARTLY"),
+        (false, false) => (Style::Good, "READY"),
+    };
+    let moves = format!(
+        "{} of {} and {} of {} will move to {}{}.",
+        text::count(images as u64),
+        text::plural(all_images, "image"),
+        text::count(containers as u64),
+        text::plural(all_containers, "container"),
+        p.options.to,
+        match (word, p.docker.running) {
+            ("BLOCKED", _) => " once the problems marked BLOCK are fixed",
+            (_, true) => " as soon as Docker is stopped",
+            _ => "",
+        }
+    );
+    label(out, style, word, &[(Style::Plain, &moves)]);
+    let volumes = p.summary.volumes;
+    let rest = match &p.elsewhere {
+        Some(e) => format!("{}.", super::along(e)),
+        None if volumes == 0 => "Networks and logs stay where they are.".to_owned(),
+        None => format!("Volumes ({}), networks and logs stay where they are.", text::count(volumes as u64)),
+    };
+    label(out, Style::Plain, "", &[(Style::Plain, &rest)]);
+    for d in p.damage.iter().take(limit) {
+        label(out, Style::Plain, "", &[(Style::Warn, &d.sentence())]);
+    }
+    more(p.damage.len(), limit, out);
+    let excluded = p.left_behind.iter().filter(|l| !l.counts).count();
+    if excluded > 0 {
+        let what =
+            format!("{} excluded by an option, or another driver's.", plural_of(excluded, "object is", "objects are"));
+        label(out, Style::Plain, "", &[(Style::Plain, &what)]);
+    }
+    if limit == usize::MAX {
+        for l in &p.left_behind {
+            let name = if l.name.is_empty() { String::new() } else { format!(" {}", text::text(&l.name)) };
+            let id = crate::report::short(&l.id);
+            out.flow(
+                LABEL + 2,
+                &[(Style::Plain, &format!("           {} {id}{name}: {}", l.kind, text::text(&l.reason)))],
+            );
+        }
+    }
+}
+
+fn cost(p: &Plan, e: &Estimate, out: &mut Page) {
+    let how = match e.mode {
+        Mode::Link => "image layers are hard-linked",
+        Mode::Clone => "files share their data with the old store",
+        _ => "every file is copied",
+    };
+    let space = format!("at most {} and {} inodes ({how})", text::size(e.new_bytes), text::count(e.new_inodes));
+    let why = e.why_not.as_deref().filter(|_| !e.fits).map(|w| format!("  MAY NOT FIT: {w}")).unwrap_or_default();
+    label(out, Style::Bold, "Space", &[(Style::Plain, &space), (Style::Bad, why.trim_start())]);
+    let time = match e.seconds_max {
+        0..=5 => "under 5 seconds".to_owned(),
+        n => format!("about {}", text::duration(n)),
+    };
+    let stopped = if p.docker.running { "; Docker must be stopped first" } else { "; Docker must be stopped" };
+    label(out, Style::Bold, "Time", &[(Style::Plain, &format!("{time}{stopped}"))]);
+}
+
+fn undo(p: &Plan, out: &mut Page) {
+    let undo = match &p.elsewhere {
+        Some(e) => {
+            format!("unaufs rollback --root {}, until unaufs cleanup. The old root is only read.", quoted(&e.path))
+        }
+        None => "unaufs rollback, at any time until unaufs cleanup.".to_owned(),
+    };
+    label(out, Style::Bold, "Undo", &[(Style::Plain, &undo)]);
+    if !crate::plan::host::kernel_knows("aufs") {
+        let kernel = "This kernel has no aufs, so Docker can't run after a rollback.";
+        label(out, Style::Plain, "", &[(Style::Plain, kernel)]);
+    }
+}
+
+fn checks(p: &Plan, all: bool, out: &mut Page) {
+    let groups = super::groups(&p.checks);
+    let n = |l: Level| super::kinds(&groups, l);
+    let mut counts = vec![format!("{} passed", n(Level::Ok))];
+    for (level, noun) in [(Level::Block, "blocker"), (Level::Warn, "warning")] {
+        if n(level) > 0 {
+            counts.push(text::plural(n(level), noun));
+        }
+    }
+    label(out, Style::Bold, "CHECKS", &[(Style::Plain, &counts.join(", "))]);
+    for g in groups.iter().filter(|g| g.first.level >= Level::Warn) {
+        finding(p, g.first, g.count, out);
+    }
+    let notes: Vec<_> = groups.iter().filter(|g| g.first.level == Level::Info).collect();
+    if all {
+        for f in p.checks.iter().filter(|f| f.level == Level::Info) {
+            let line = format!("{}: {}", named(p, f), f.message);
+            out.flow(LABEL, &[(Style::Plain, &format!("  i {:<5}{line}", f.id))]);
+        }
+    } else if !notes.is_empty() {
+        let titles: Vec<&str> = notes.iter().filter_map(|g| explain(&g.first.id)).map(|c| c.title).take(2).collect();
+        let rest = if notes.len() > titles.len() { ", …" } else { "" };
+        let line = format!("{}: {}{rest} (-v shows all)", text::plural(notes.len(), "note"), titles.join(", "));
+        out.flow(LABEL, &[(Style::Plain, &format!("  i      {line}"))]);
+    }
+}
+
+fn finding(p: &Plan, f: &Finding, count: usize, out: &mut Page) {
+    let mark = if f.level == Level::Block { "BLOCK" } else { "  !" };
+    let others = if count > 1 { format!(" (and {} more)", text::count(count as u64 - 1)) } else { String::new() };
+    let what = format!("{}: {}{others}", named(p, f), f.message);
+    let head = format!("{mark} {:<4}", f.id);
+    out.flow(LABEL, &[(Style::of(f.level), &head), (Style::Plain, &what)]);
+    let advice: String = match (&f.fix, &f.effect) {
+        (Some(fix), _) => format!("Fix: {fix}"),
+        (None, Some(effect)) => format!("Effect: {effect}"),
+        (None, None) => return,
+    };
+    label(out, Style::Plain, "", &[(Style::Dim, &advice)]);
+}
+
+/// The object of a finding; a layer with the container or the image that people know.
+fn named(p: &Plan, f: &Finding) -> String {
+    let subject = f.subject.to_string();
+    if f.subject.kind != "layer" || !f.subject.name.is_empty() {
+        return subject;
+    }
+    let is = |id: &crate::ids::LayerId| id.as_str().starts_with(f.subject.id.as_str());
+    let container = p.containers.iter().find(|c| [&c.layer, &c.init].into_iter().flatten().any(is));
+    let image = || p.images.iter().filter(|i| !i.tags.is_empty()).find(|i| i.layers.iter().any(is));
+    match container
+        .map(|c| format!("container {}", text::text(&c.name)))
+        .or_else(|| image().map(|i| text::text(&i.tags[0])))
+    {
+        Some(name) => format!("{subject} ({name})"),
+        None => subject,
+    }
+}
+
+fn commands(p: &Plan, screen: &Screen<'_>, out: &mut Page) {
+    if plan_is_blocked(&p.checks) {
+        let again = format!("Fix the problems marked BLOCK, then run: unaufs{} plan", root_option(&p.root.path));
+        return label(out, Style::Bold, "Next", &[(Style::Plain, &again)]);
+    }
+    let mut steps = next(p);
+    if let Some(file) = screen.saved {
+        steps.retain(|s| !s.contains(" --out "));
+        if let Some(last) = steps.last_mut() {
+            *last = format!("unaufs{} migrate {}", root_option(&p.root.path), quoted(file));
+        }
+    }
+    let width = steps.iter().map(|s| s.chars().count()).max().unwrap_or(0);
+    for (n, step) in steps.iter().enumerate() {
+        let remark = match step {
+            s if s.contains(" --out ") => "save this plan",
+            s if s.starts_with("systemctl stop") => "stop Docker",
+            _ => "do it",
+        };
+        let fits = LABEL + width + 3 + remark.len() <= out.width();
+        let line = if fits { format!("{step:<width$}   {remark}") } else { step.clone() };
+        label(out, Style::Bold, if n == 0 { "Next" } else { "" }, &[(Style::Plain, &line)]);
+    }
+    let first = p.checks.iter().find(|f| f.level >= Level::Warn).map(|f| format!("   unaufs explain {}", f.id));
+    let more = format!("--targets compares drivers   --html FILE{}", first.unwrap_or_default());
+    label(out, Style::Dim, "More", &[(Style::Dim, &more)]);
+}

@@ -1,0 +1,103 @@
+//! Why there is no aufs store to read at ROOT: what is there, what is gone, and where the store may be.
+
+use crate::disk::{Dir, FileType};
+use crate::error::{Error, Kind, Result};
+use crate::text::plural;
+
+/// Is `sub` below `root` a data root with an aufs store?
+fn holds_store(root: &Dir, sub: &str) -> bool {
+    let has = |path: &str| root.has(format!("{sub}{path}")).unwrap_or(false);
+    has("aufs/diff") && (has("image/aufs") || has("graph"))
+}
+
+/// Are the layers gone, while the metadata are there? Then that is an error of its own.
+pub fn layers_gone(root: &Dir) -> Result<Option<Error>> {
+    let diff = match root.open_opt("aufs/diff")? {
+        Some(dir) => dir.list()?.len(),
+        None => 0,
+    };
+    let is_id = |(name, _): &(Vec<u8>, FileType)| name.len() == 64;
+    let count = |path: &str| -> Result<usize> {
+        let list = root.open_opt(path)?.map(|d| d.list()).transpose()?.unwrap_or_default();
+        Ok(list.into_iter().filter(is_id).count())
+    };
+    let records = count("image/aufs/layerdb/sha256")?.max(count("graph")?);
+    if diff > 0 || records == 0 {
+        return Ok(None);
+    }
+    let label = crate::text::path(root.label());
+    let aufs = root.open_opt("aufs")?;
+    let what = match &aufs {
+        None => format!("{label}/aufs is missing"),
+        Some(dir) if dir.list()?.is_empty() => format!("{label}/aufs is an empty directory"),
+        Some(_) => format!("{label}/aufs/diff holds no layer"),
+    };
+    let images = count("image/aufs/imagedb/content/sha256")?.max(count("graph")?);
+    let there = format!(
+        "the metadata still name {}, {} and {}, but all files of theirs were in aufs/",
+        plural(images, "image"),
+        plural(records, "layer"),
+        plural(count("containers")?, "container")
+    );
+    let mut hint =
+        "no tool can bring these files back from what is here: restore aufs/ from a backup. Volumes aren't affected"
+            .to_owned();
+    if root.on_btrfs()? && aufs.is_some() {
+        hint += ". In a btrfs snapshot a subvolume is an empty directory: the files are where the snapshot was taken";
+    }
+    Ok(Some(Error::new(Kind::NoStore, format!("the layers are gone: {what}; {there}")).hint(hint)))
+}
+
+/// Why there is nothing to migrate here, and what the user may have meant.
+pub fn no_store(root: &Dir) -> Result<Error> {
+    let label = crate::text::path(root.label());
+    for path in ["aufs", "image", "graph"] {
+        if root.stat_opt(path)?.is_some_and(|m| m.kind == FileType::Symlink) {
+            return Ok(Error::new(
+                Kind::NoStore,
+                format!("{label}/{path} is a symlink; there is no aufs store below {label}"),
+            )
+            .hint("symlinks in a data root are not followed: put the directory itself in its place"));
+        }
+    }
+    let e = Error::new(Kind::NoStore, format!("there is no aufs store at {label}"));
+    if let Some(hint) = near(root)? {
+        return Ok(e.hint(hint));
+    }
+    if root.has(".unaufs")? {
+        return Ok(e.hint("unaufs has worked here; `unaufs status` shows the state"));
+    }
+    for driver in ["overlay2", "overlay", "btrfs", "devicemapper", "zfs", "vfs"] {
+        if root.has(format!("image/{driver}"))? {
+            return Ok(e.hint(format!("this Docker uses {driver}; there is nothing to migrate")));
+        }
+    }
+    if root.has("aufs/diff")? {
+        return Ok(
+            e.hint("there is a directory aufs/ but neither image/aufs nor graph/ next to it: the metadata are lost")
+        );
+    }
+    Ok(e.hint("a Docker data root has directories like aufs/, image/ and containers/; give it with --root"))
+}
+
+/// A store one level below or above.
+fn near(root: &Dir) -> Result<Option<String>> {
+    let label = root.label();
+    for (name, kind) in root.list()? {
+        let Ok(name) = String::from_utf8(name) else { continue };
+        if kind != FileType::Directory || !holds_store(root, &format!("{name}/")) {
+            continue;
+        }
+        let sub = crate::text::path(&label.join(&name));
+        return Ok(Some(match super::remapped(name.as_bytes()) {
+            true => format!("the store of a Docker with userns-remap is below: use --root {sub}"),
+            false => format!("there is one at {sub}: use --root {sub}"),
+        }));
+    }
+    // another path than the user's, so what can't be opened there is no error
+    let above = label.parent().and_then(|p| Dir::open_named(p).ok()).filter(|dir| holds_store(dir, ""));
+    Ok(above.map(|dir| {
+        let above = crate::text::path(dir.label());
+        format!("{} is a part of the data root {above}: use --root {above}", crate::text::path(label))
+    }))
+}

@@ -1,0 +1,391 @@
+//! Files that Docker parses when it starts, read as Docker reads them: whole, the first JSON value, keys in any case, with its types.
+//!
+//! ```text
+//! containers/<id>/config.v2.json   a value of another type: Docker leaves the container out; no Config or State: dockerd crashes
+//! containers/<id>/hostconfig.json  empty, cut, of another type: Docker leaves the container out; null: dockerd crashes
+//! ```
+//!
+//! Measured with dockerd 20.10.24 and 28.5.2. A container counts as one that moves only if Docker loads it afterwards. The fields are
+//! those of Docker 1.10 to 28 (container/container.go, container/state.go, api/types/container/hostconfig.go).
+
+use super::graph::container_config::ContainerConfig;
+use crate::disk::Dir;
+use crate::docker::gojson::{self, Raw};
+use crate::docker::gotime::Created;
+use crate::docker::json::{self, folded};
+use crate::error::{Error, Result};
+use crate::ids::ContainerId;
+
+/// The file from which Docker since 1.10 loads a container.
+pub const CONFIG: &str = "config.v2.json";
+/// The one from which Docker up to 1.9 loaded it.
+pub const OLD_CONFIG: &str = "config.json";
+/// How the container is run.
+pub const HOST_CONFIG: &str = "hostconfig.json";
+
+/// What matters of a container's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Its id.
+    pub id: Option<String>,
+    /// With a leading slash.
+    pub name: String,
+    /// Its storage driver.
+    pub driver: String,
+    /// Its image.
+    pub image: String,
+    /// Marked as running?
+    pub running: bool,
+    /// `NetworkSettings` is null or missing: dockerd 28 crashes on that, 20.10 does not.
+    pub no_networks: bool,
+}
+
+/// Why Docker would not load a container.
+#[derive(Debug)]
+pub struct Refused {
+    /// What is wrong with the file.
+    pub why: Error,
+    /// dockerd itself ends at this file, whatever driver the container belongs to.
+    pub crashes: bool,
+}
+
+impl Refused {
+    /// What Docker does with it.
+    pub fn effect(&self) -> &'static str {
+        match self.crashes {
+            true => {
+                "dockerd crashes on this file at every start, so the container's directory is set aside with the old store"
+            }
+            false => "Docker can't load this container either. It stays where it is, with its data",
+        }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(why: Error) -> Refused {
+        Refused { why, crashes: false }
+    }
+}
+
+/// The shape that a field has in Docker: Go refuses a value of another one, and takes `null` for every one.
+enum Shape {
+    Text,
+    Bool,
+    Int,
+    Time,
+    /// An array of strings, or one string.
+    Words,
+    List(&'static Shape),
+    Map(&'static Shape),
+    Object(&'static [(&'static str, Shape)]),
+    /// The configuration that images have too.
+    Config,
+}
+use Shape::{Bool, Int, List, Map, Object, Text, Time, Words};
+
+const TEXTS: Shape = List(&Text);
+const TEXT_MAP: Shape = Map(&Text);
+const ANY_OBJECT: Shape = Object(&[]);
+
+const STATE: Shape = Object(&[
+    ("Running", Bool),
+    ("Paused", Bool),
+    ("Restarting", Bool),
+    ("OOMKilled", Bool),
+    ("RemovalInProgress", Bool),
+    ("Dead", Bool),
+    ("Pid", Int),
+    ("ExitCode", Int),
+    ("Error", Text),
+    ("StartedAt", Time),
+    ("FinishedAt", Time),
+    ("Health", ANY_OBJECT),
+]);
+
+const MOUNT_POINT: Shape = Object(&[
+    ("Source", Text),
+    ("Destination", Text),
+    ("RW", Bool),
+    ("Name", Text),
+    ("Driver", Text),
+    ("Type", Text),
+    ("Relabel", Text),
+    ("Mode", Text),
+    ("Propagation", Text),
+    ("ID", Text),
+    ("CopyData", Bool),
+]);
+
+const NETWORKS: Shape = Object(&[
+    ("Bridge", Text),
+    ("SandboxID", Text),
+    ("HairpinMode", Bool),
+    ("Networks", Map(&ANY_OBJECT)),
+    ("Ports", Map(&List(&ANY_OBJECT))),
+    ("SandboxKey", Text),
+    ("IsAnonymousEndpoint", Bool),
+]);
+
+const CONTAINER: &[(&str, Shape)] = &[
+    ("ID", Text),
+    ("Config", Shape::Config),
+    ("State", STATE),
+    ("Created", Time),
+    ("Path", Text),
+    ("Args", TEXTS),
+    ("Image", Text),
+    ("NetworkSettings", NETWORKS),
+    ("LogPath", Text),
+    ("Name", Text),
+    ("Driver", Text),
+    ("OS", Text),
+    ("MountLabel", Text),
+    ("ProcessLabel", Text),
+    ("RestartCount", Int),
+    ("HasBeenStartedBefore", Bool),
+    ("HasBeenManuallyStopped", Bool),
+    ("MountPoints", Map(&MOUNT_POINT)),
+    ("AppArmorProfile", Text),
+    ("HostnamePath", Text),
+    ("HostsPath", Text),
+    ("ShmPath", Text),
+    ("ResolvConfPath", Text),
+    ("SeccompProfile", Text),
+    ("NoNewPrivileges", Bool),
+];
+
+const WEIGHTS: Shape = List(&Object(&[("Path", Text), ("Weight", Int)]));
+const RATES: Shape = List(&Object(&[("Path", Text), ("Rate", Int)]));
+const DEVICES: Shape = List(&Object(&[("PathOnHost", Text), ("PathInContainer", Text), ("CgroupPermissions", Text)]));
+const PORTS: Shape = Map(&List(&Object(&[("HostIp", Text), ("HostPort", Text)])));
+
+const HOST: &[(&str, Shape)] = &[
+    ("Binds", TEXTS),
+    ("ContainerIDFile", Text),
+    ("LogConfig", Object(&[("Type", Text), ("Config", TEXT_MAP)])),
+    ("NetworkMode", Text),
+    ("PortBindings", PORTS),
+    ("RestartPolicy", Object(&[("Name", Text), ("MaximumRetryCount", Int)])),
+    ("AutoRemove", Bool),
+    ("VolumeDriver", Text),
+    ("VolumesFrom", TEXTS),
+    ("ConsoleSize", List(&Int)),
+    ("Annotations", TEXT_MAP),
+    ("CapAdd", Words),
+    ("CapDrop", Words),
+    ("CgroupnsMode", Text),
+    ("Dns", TEXTS),
+    ("DnsOptions", TEXTS),
+    ("DnsSearch", TEXTS),
+    ("ExtraHosts", TEXTS),
+    ("GroupAdd", TEXTS),
+    ("IpcMode", Text),
+    ("Cgroup", Text),
+    ("Links", TEXTS),
+    ("OomScoreAdj", Int),
+    ("PidMode", Text),
+    ("Privileged", Bool),
+    ("PublishAllPorts", Bool),
+    ("ReadonlyRootfs", Bool),
+    ("SecurityOpt", TEXTS),
+    ("StorageOpt", TEXT_MAP),
+    ("Tmpfs", TEXT_MAP),
+    ("UTSMode", Text),
+    ("UsernsMode", Text),
+    ("ShmSize", Int),
+    ("Sysctls", TEXT_MAP),
+    ("Runtime", Text),
+    ("Isolation", Text),
+    ("CpuShares", Int),
+    ("Memory", Int),
+    ("NanoCpus", Int),
+    ("CgroupParent", Text),
+    ("BlkioWeight", Int),
+    ("BlkioWeightDevice", WEIGHTS),
+    ("BlkioDeviceReadBps", RATES),
+    ("BlkioDeviceWriteBps", RATES),
+    ("BlkioDeviceReadIOps", RATES),
+    ("BlkioDeviceWriteIOps", RATES),
+    ("CpuPeriod", Int),
+    ("CpuQuota", Int),
+    ("CpuRealtimePeriod", Int),
+    ("CpuRealtimeRuntime", Int),
+    ("CpusetCpus", Text),
+    ("CpusetMems", Text),
+    ("Devices", DEVICES),
+    ("DeviceCgroupRules", TEXTS),
+    ("KernelMemory", Int),
+    ("KernelMemoryTCP", Int),
+    ("MemoryReservation", Int),
+    ("MemorySwap", Int),
+    ("MemorySwappiness", Int),
+    ("OomKillDisable", Bool),
+    ("PidsLimit", Int),
+    ("Ulimits", List(&Object(&[("Name", Text), ("Hard", Int), ("Soft", Int)]))),
+    ("Mounts", List(&ANY_OBJECT)),
+    ("MaskedPaths", TEXTS),
+    ("ReadonlyPaths", TEXTS),
+    ("Init", Bool),
+];
+
+impl Shape {
+    fn accepts(&self, value: Raw<'_>) -> Result<()> {
+        match self {
+            Text => value.string().map(drop),
+            Bool => value.boolean().map(drop),
+            Int => value.integer().map(drop),
+            Time => value.string()?.map_or(Ok(()), |s| Created::parse(&s).map(drop)),
+            Words if value.bytes().first() == Some(&b'"') => Ok(()),
+            Words => TEXTS.accepts(value),
+            List(of) => value.elements()?.unwrap_or_default().into_iter().try_for_each(|v| of.accepts(v)),
+            Map(of) => {
+                let members = value.members()?.unwrap_or_default();
+                members.into_iter().try_for_each(|(key, v)| of.accepts(v).map_err(|e| e.on(key)))
+            }
+            Object(fields) => value.members()?.unwrap_or_default().into_iter().try_for_each(|(key, v)| {
+                let known = fields.iter().find(|(name, _)| json::is_field(&key, name));
+                known.map_or(Ok(()), |(_, shape)| shape.accepts(v)).map_err(|e| e.on(key))
+            }),
+            Shape::Config => ContainerConfig::default().decode(value),
+        }
+    }
+}
+
+/// Reads the configuration of the container `id`, from `config.v2.json` or `config.json`.
+pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
+    let value = first(bytes)?;
+    // dockerd ends in the middle of such a file, before it compares anything else
+    let members = value.members()?.ok_or_else(|| Error::corrupt("the file holds null"))?;
+    Object(CONTAINER).accepts(value)?;
+    crashes(&members)?;
+    // what is to be edited has to be text
+    json::top_level(json::as_text(bytes)?)?;
+    let mut out = Config { no_networks: true, ..Config::default() };
+    for (key, value) in members {
+        let text =
+            |field: &mut String| -> Result<()> { value.string().map(|s| s.into_iter().for_each(|s| *field = s)) };
+        match folded(&key).as_str() {
+            "id" => out.id = value.string()?.or(out.id.take()),
+            "name" => text(&mut out.name)?,
+            "driver" => text(&mut out.driver)?,
+            "image" => text(&mut out.image)?,
+            "networksettings" => out.no_networks = value.is_null(),
+            "state" => {
+                for (key, value) in value.members()?.unwrap_or_default() {
+                    if json::is_field(&key, "Running") {
+                        out.running = value.boolean()?.unwrap_or(out.running);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    match &out.id {
+        Some(other) if other != id.as_str() => Err(Error::corrupt("it names another container's id").into()),
+        _ => Ok(out),
+    }
+}
+
+/// Finds the nulls on which dockerd crashes: it keeps them as nil pointers and follows these.
+fn crashes(members: &[(String, Raw<'_>)]) -> Result<(), Refused> {
+    let crash = |what: String| Err(Refused { why: Error::corrupt(what), crashes: true });
+    let last = |field: &str| members.iter().rev().find(|(key, _)| json::is_field(key, field)).map(|(_, v)| *v);
+    if last("Config").is_none_or(Raw::is_null) {
+        return crash("it has no Config".to_owned());
+    }
+    if last("State").is_some_and(Raw::is_null) {
+        return crash("its State is null".to_owned());
+    }
+    let points = last("MountPoints").map(Raw::members).transpose()?.flatten().unwrap_or_default();
+    match points.iter().find(|(_, point)| point.is_null()) {
+        Some((at, _)) => crash(format!("its mount point {at} is null")),
+        None => Ok(()),
+    }
+}
+
+/// Checks `hostconfig.json`. Docker does without one.
+pub fn host_config(folder: &Dir) -> Result<(), Refused> {
+    let Some(bytes) = folder.read_opt(HOST_CONFIG, json::LIMIT)? else { return Ok(()) };
+    let value = first(&bytes)?;
+    if value.is_null() {
+        return Err(Refused { why: Error::corrupt("the file holds null"), crashes: true });
+    }
+    json::as_text(&bytes)?;
+    Ok(Object(HOST).accepts(value)?)
+}
+
+/// The value with which the file begins.
+fn first(bytes: &[u8]) -> Result<Raw<'_>> {
+    match bytes.iter().all(|c| matches!(c, 0 | b' ' | b'\t' | b'\r' | b'\n')) {
+        true if bytes.contains(&0) => Err(Error::corrupt("the file holds only NUL bytes")),
+        true => Err(Error::corrupt("the file is empty")),
+        false => gojson::first(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> ContainerId {
+        ContainerId::parse(&"c".repeat(64)).expect("id")
+    }
+
+    /// What dockerd 20.10.24 and 28.5.2 did with each of these.
+    #[test]
+    fn configurations_are_judged_as_docker_judges_them() {
+        let id = id();
+        let whole =
+            format!(r#"{{"ID":"{id}","Name":"/x","Driver":"aufs","State":{{"Running":true}},"Config":{{}},"N":1}}"#);
+        let read = config(whole.as_bytes(), &id).expect("whole");
+        assert_eq!((read.name.as_str(), read.driver.as_str(), read.running), ("/x", "aufs", true));
+        let with = |more: &str| config(whole.replace("\"N\":1", more).as_bytes(), &id);
+        assert_eq!(with(r#""driver":"overlay2""#).expect("the last of two keys counts").driver, "overlay2");
+        assert_eq!(with(r#""Driver":null"#).expect("null leaves a field alone").driver, "aufs");
+        assert!(with(r#""Unknown":[{}]"#).is_ok() && with(r#""NetworkSettings":null"#).is_ok_and(|c| c.no_networks));
+        let bare = config(format!(r#"{{"ID":"{id}","Name":"/x"}}"#).as_bytes(), &id);
+        assert!(bare.is_err_and(|e| e.crashes), "without a Config");
+        let after = config(format!("{whole} trailing").as_bytes(), &id);
+        assert!(after.is_ok(), "Docker stops after the first value");
+        for (more, crashes) in [
+            (r#""State":null"#, true),
+            (r#""Config":null"#, true),
+            (r#""config":null"#, true),
+            (r#""MountPoints":{"/x":null}"#, true),
+            (r#""RestartCount":"x""#, false),
+            (r#""Created":"""#, false),
+            (r#""Config":[]"#, false),
+            (r#""MountPoints":{"/x":1}"#, false),
+            (r#""id":"other""#, false),
+        ] {
+            assert_eq!(with(more).map_err(|e| e.crashes).expect_err(more), crashes, "{more}");
+        }
+        for (text, crashes) in [("", false), ("\0\0", false), ("null", false), ("[]", false), (&whole[..70], false)] {
+            assert_eq!(config(text.as_bytes(), &id).map_err(|e| e.crashes).expect_err(text), crashes, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn host_configurations_are_judged_as_docker_judges_them() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let folder = Dir::open_named(t.path()).expect("open");
+        assert!(host_config(&folder).is_ok(), "no file");
+        for (text, want) in [
+            ("{}", None),
+            (r#"{"Memory":1}trailing"#, None),
+            (r#"{"LogConfig":null,"Ulimits":[null],"CapAdd":"ALL","LxcConf":[]}"#, None),
+            ("", Some(false)),
+            ("\0\0\0", Some(false)),
+            (r#"{"Binds":null,"Cont"#, Some(false)),
+            (r#"{"Memory":"x"}"#, Some(false)),
+            (r#"{"memory":1.5}"#, Some(false)),
+            (r#"{"PortBindings":{"80/tcp":[{"HostPort":80}]}}"#, Some(false)),
+            ("[]", Some(false)),
+            ("null", Some(true)),
+            (" null\n", Some(true)),
+        ] {
+            std::fs::write(t.path().join(HOST_CONFIG), text).expect("write");
+            assert_eq!(host_config(&folder).err().map(|e| e.crashes), want, "{text:?}");
+        }
+    }
+}
