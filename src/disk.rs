@@ -21,6 +21,7 @@ mod meta;
 pub mod mounts;
 pub mod remove;
 pub mod sqlite;
+pub mod within;
 
 use crate::error::{Error, IoContext, Kind, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};

@@ -44,6 +44,7 @@ impl Known {
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
+    super::length::of_plan(root, options.target.as_deref())?;
     if let Some(docker) = &known.docker {
         host::docker_config::remember(docker.version.as_deref());
     }
