@@ -267,7 +267,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     } else {
         say(&report::migrate::text(&doc, &plan))?;
     }
-    let partial = plan.partial() || !failed.is_empty() || !outcome.damaged.is_empty();
+    let partial = plan.partial() || !failed.is_empty() || outcome.differences() > 0;
     Ok(if partial { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
