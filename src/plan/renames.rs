@@ -110,7 +110,7 @@ impl Look<'_> {
 
     fn object(&mut self, path: &str, flags: &Flags, named: &str, other_project: bool) {
         if flags.fixed {
-            let fix = format!("chattr -ia {}", self.shown(path.is_empty().then_some(named).unwrap_or(path)));
+            let fix = format!("chattr -ia {}", self.shown(if path.is_empty() { named } else { path }));
             self.note("H11", named, "it is immutable or append-only").fix(fix);
         } else if other_project {
             let why = "its project id is not the one that the directory for it passes on";

@@ -6,6 +6,7 @@ mod bad_input;
 mod calls;
 mod cases;
 mod checks;
+mod citations;
 mod conformance;
 mod convicts;
 mod cp;

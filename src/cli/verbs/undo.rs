@@ -55,8 +55,11 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     }
 }
 
+/// The number of a run in the journal and its state there; none where the journal is lost.
+type InJournal = Option<(i64, State)>;
+
 /// What is known of the run, and its number and state in the journal.
-fn course(root: &Dir, known: &Known) -> Result<Option<(Course, Option<(i64, State)>)>> {
+fn course(root: &Dir, known: &Known) -> Result<Option<(Course, InJournal)>> {
     Ok(match known {
         Known::Nothing => None,
         Known::Lost(lost) => Some((lost.course.clone(), lost.run.map(|run| (run, lost.state)))),
@@ -91,7 +94,7 @@ fn nothing_mounted(root: &Dir, course: &Course) -> Result<()> {
         .loss("nothing; nothing was changed"))
 }
 
-fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, number: Option<(i64, State)>) -> Done {
+fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, number: InJournal) -> Done {
     let switched = course.place(&locked.root)? != Place::Before;
     // all that may take long or fail comes before the first rename
     let added = match switched {
