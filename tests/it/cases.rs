@@ -72,13 +72,16 @@ fn delete(store: &Store, test: &[&str]) {
 
 const WHITEOUTS: [&str; 3] = ["-name", ".wh.*", "-prune"];
 const SPECIAL: [&str; 24] = [
-    "(", "-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c", "-o", "-type", "f", "-size", "0", "!",
-    "-name", ".wh*", ")", "!", "-path", "*-init/*",
+    "(", "-type", "l", "-o", "-type", "p", "-o", "-type", "b", "-o", "-type", "c", "-o", "-type", "f", "-size", "0",
+    "!", "-name", ".wh*", ")", "!", "-path", "*-init/*",
 ];
 
 /// Moved as it is, with what is missing named; overlay2 and vfs.
 const LOST: Case = Case {
-    migrate: (3, &["DAMAGED", "in the old store; the new store has the same:", "To repair an image, pull or build it again."]),
+    migrate: (
+        3,
+        &["DAMAGED", "in the old store; the new store has the same:", "To repair an image, pull or build it again."],
+    ),
     verify: 6,
     whole: false,
     ..SOUND
@@ -93,7 +96,12 @@ fn cases() -> Vec<Case> {
                 let layer = fs::read_to_string(mount.join("mount-id")).expect("mount-id");
                 empty(s.root.join("aufs/layers").join(layer));
             },
-            plan: &["C05", "c-twice", "its list in aufs/layers is empty", "repaired: the layers of its image are taken"],
+            plan: &[
+                "C05",
+                "c-twice",
+                "its list in aufs/layers is empty",
+                "repaired: the layers of its image are taken",
+            ],
             ..SOUND
         },
         Case {
@@ -236,9 +244,10 @@ fn what_a_copy_lost_is_found_in_the_old_store() {
     if !needs::root() {
         return;
     }
-    for (what, test, named) in
-        [("whiteouts", &WHITEOUTS[..], "its whiteout is missing"), ("special files", &SPECIAL[..], "missing: the layer's tar has it")]
-    {
+    for (what, test, named) in [
+        ("whiteouts", &WHITEOUTS[..], "its whiteout is missing"),
+        ("special files", &SPECIAL[..], "missing: the layer's tar has it"),
+    ] {
         let store = real::small().unpack();
         store.unaufs(&["verify", "--driver", "aufs", "--level", "fast", "-q"]).exits(0);
         delete(&store, test);
