@@ -40,7 +40,7 @@ use crate::plan::stack::Part;
 use crate::plan::switch::STATE;
 use crate::progress::Progress;
 use crate::text::now;
-use crate::verify::{self, By, Case, Difference, Level, Report, Side, Subject};
+use crate::verify::{self, By, Case, Difference, Level, Report, Side, Subject, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
@@ -152,13 +152,25 @@ pub struct Outcome {
     pub changed: Vec<String>,
     /// What a Docker had made while the switch was interrupted, and where it is now.
     pub aside: Vec<String>,
-    /// Damage that the old store had already, and that moved as it is.
+    /// Damage that the old store had already, and that moved as it is; found by this call.
     pub damaged: Vec<Difference>,
+    /// The verdict that stands, whichever call found it.
+    pub verdict: Option<Verdict>,
     /// What was really done, in sums.
     pub tally: stage::Sums,
     /// The same of what goes along to a root in another place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub along: Option<stage::Sums>,
+}
+
+impl Outcome {
+    /// How many differences moved: those that this call found, or else those of the verdict that stands.
+    pub fn differences(&self) -> u64 {
+        match &self.verdict {
+            Some(v) if self.damaged.is_empty() => v.total(),
+            _ => self.damaged.len() as u64,
+        }
+    }
 }
 
 /// A run under way.
@@ -191,6 +203,7 @@ pub fn migrate(
         changed: Vec::new(),
         aside: Vec::new(),
         damaged: Vec::new(),
+        verdict: None,
         tally: stage::Sums::default(),
         along: None,
     };
@@ -200,6 +213,7 @@ pub fn migrate(
     }
     while run.state != State::Switching {
         if !build(at, &mut run, plan, how, progress, &mut outcome)? || how.no_switch {
+            outcome.verdict = at.journal.verdict(run.id)?;
             outcome.state = run.state;
             return Ok(outcome);
         }
@@ -212,7 +226,8 @@ pub fn migrate(
     outcome.aside.extend(switch::forward(&at.root, &course(at, &run, plan)?, progress)?);
     to_state(at, &mut run, State::Switched)?;
     outcome.state = run.state;
-    outcome.verified |= at.journal.verdict(run.id)?.is_some_and(|v| v.clean);
+    outcome.verdict = at.journal.verdict(run.id)?;
+    outcome.verified |= outcome.verdict.as_ref().is_some_and(|v| v.clean);
     Ok(outcome)
 }
 
@@ -386,11 +401,8 @@ fn prove(
         return Err(unlike(if differs.is_empty() { &moved } else { &differs }).loss(NOTHING_LOST));
     }
     outcome.verified = true;
-    if !moved.is_empty() {
-        outcome.damaged = moved;
-        return Ok(());
-    }
-    if which == Part::Images {
+    outcome.damaged = moved;
+    if which == Part::Images && outcome.damaged.is_empty() {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
         return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
     }

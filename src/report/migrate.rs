@@ -83,15 +83,14 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
             text::count(t.folders)
         );
     }
-    let _ = writeln!(
-        out,
-        "verified   {}",
-        match (s.outcome.verified, s.outcome.damaged.is_empty()) {
-            (true, true) => "yes, no difference",
-            (true, false) => "yes; the old store has damage, which moved as it is",
-            _ => "no: run `unaufs verify`",
-        }
-    );
+    let verified = match (s.outcome.verified, &s.outcome.verdict) {
+        (true, _) if s.outcome.damaged.is_empty() => "yes, no difference".to_owned(),
+        (true, _) => "yes; the old store has damage, which moved as it is".to_owned(),
+        // an earlier call found it
+        (false, Some(v)) => format!("{}; `unaufs verify` lists them", v.text()),
+        (false, None) => "no: run `unaufs verify`".to_owned(),
+    };
+    let _ = writeln!(out, "verified   {verified}");
     damaged(&mut out, &s.outcome.damaged);
     if let Some(c) = s.compared {
         let rows: Vec<String> =

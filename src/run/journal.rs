@@ -132,12 +132,17 @@ impl Verdict {
         self.clean && (self.level == level || self.level == Level::Full)
     }
 
+    /// How many differences there are.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
     /// In one line.
     pub fn text(&self) -> String {
         let what = match self.clean {
             true => "no difference".to_owned(),
             false => {
-                let many = usize::try_from(self.counts.values().sum::<u64>()).unwrap_or(usize::MAX);
+                let many = usize::try_from(self.total()).unwrap_or(usize::MAX);
                 crate::text::plural(many, "difference")
             }
         };

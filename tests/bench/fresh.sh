@@ -2,7 +2,8 @@
 # tests/bench/fresh.sh [DIR]: unaufs against find and cp -al, each run on a fresh copy of one file system image.
 # ext4 hands out no inode that was freed a moment ago, so a second run on one file system would measure ext4. A store is made in an image; for
 # each run the image is copied, mounted on a loop device and read once, and everything is timed with `sync -f` at its end. Prints a Markdown
-# table of medians of RUNS (default 5) runs in turn. FILES and LAYERS are lists; SHARED=0 gives each layer directories of its own. Needs root,
+# table of medians of RUNS (default 5) runs in turn. FILES and LAYERS are lists; SHARED=0 gives each layer directories of its own; DIGESTS=0 leaves out
+# the tar-split data, and with them the proof by headers. Needs root,
 # and in DIR about 3 KiB for each file, three times. Not part of the tests: a clock never decides whether a test passes.
 set -eu
 shopt -s inherit_errexit
@@ -17,12 +18,13 @@ mkdir -p "$dir/at"
 cleanup() { mountpoint -q "$dir/at" && umount "$dir/at"; rm -rf "$dir"; }
 trap cleanup EXIT
 
-# fresh COMMAND: seconds of the command on a fresh copy of the image, its store at $s
+# fresh COMMAND [BEFORE]: nanoseconds of the command on a fresh copy of the image, its store at $s; BEFORE is not timed
 fresh() {
     # another file each time: a loop device may still hold the one before
     rm -f "$dir/run.img"
     cp --sparse=always "$dir/base.img" "$dir/run.img"
     mount -o loop "$dir/run.img" "$dir/at"
+    bash -c "${2:-true} && sync -f $dir/at" >/dev/null
     find "$s" -printf %s >/dev/null
     local begin end
     begin=$(date +%s%N)
@@ -32,11 +34,11 @@ fresh() {
     echo $((end - begin))
 }
 
-# row NAME OURS THEIRS
+# row NAME OURS THEIRS [BEFORE OURS]
 row() {
     local ours=() theirs=() took
     for _ in $(seq "${RUNS:-5}"); do
-        took=$(fresh "$2")
+        took=$(fresh "$2" "${4:-}")
         ours+=("$took")
         took=$(fresh "$3")
         theirs+=("$took")
@@ -51,6 +53,7 @@ PY
 
 s=$dir/at/docker
 [ "${SHARED:-1}" = 0 ] && shared= || shared=--shared
+[ "${DIGESTS:-1}" = 0 ] && digests= || digests=--digests
 migrate="$bin --root $s migrate --yes -q --progress none"
 echo "| what | unaufs | other | ratio |"
 echo "|---|---|---|---|"
@@ -61,12 +64,13 @@ for files in ${FILES:-10000 100000 190000 300000 1000000}; do
         mkfs.ext4 -q -F -N $((files * 4 + 200000)) "$dir/base.img"
         mount -o loop "$dir/base.img" "$dir/at"
         # shellcheck disable=SC2086
-        python3 "$here/make_store.py" "$s" --layers "$layers" --files "$files" $shared
+        python3 "$here/make_store.py" "$s" --layers "$layers" --files "$files" $shared $digests
         umount "$dir/at"
         sync "$dir/base.img"
         of="$files files in $layers layers"
         row "plan : find -printf %s, $of" "$bin --root $s plan -q --progress none" "find $s/aufs/diff -printf %s"
         row "link, verify none : cp -al, $of" "$migrate --mode link --verify none" "cp -al $s/aufs/diff $dir/at/copy"
         row "link, verify fast : cp -al, $of" "$migrate --mode link --verify fast" "cp -al $s/aufs/diff $dir/at/copy"
+        row "verify fast : cp -al, $of" "$bin --root $s verify --level fast -q" "cp -al $s/aufs/diff $dir/at/copy" "$migrate --mode link --verify none"
     done
 done

@@ -297,3 +297,25 @@ fn a_rootfs_needs_no_records_of_layers() {
         fs::create_dir(&content).expect("mkdir");
     }
 }
+
+/// A stop after the proof: what the proof found is told when the run continues, and counts.
+#[test]
+fn damage_is_told_by_the_run_that_continues() {
+    if !needs::root() {
+        return;
+    }
+    let migrate = ["migrate", "--yes", "--progress", "none", "--verify", "fast"];
+    let store = real::small().unpack();
+    delete(&store, &WHITEOUTS);
+    store.unaufs(&[&migrate[..], &["--no-switch"]].concat()).exits(3);
+    let ran = store.unaufs(&migrate).exits(3);
+    assert!(ran.stdout.contains("DAMAGED"), "proved again: {}", ran.stdout);
+    // the process ends after the last rename: the journal does not know yet that it was the last
+    let journal = rusqlite::Connection::open(store.root.join(".unaufs/journal.db")).expect("the journal");
+    assert_eq!(journal.execute("UPDATE run SET state = 'switching'", ()).expect("an update"), 1);
+    journal.close().expect("closed");
+    let ran = store.unaufs(&migrate).exits(3);
+    let said = flat(&ran);
+    assert!(said.contains(" differences; `unaufs verify` lists them") && said.contains("verified fast "), "{said}");
+    store.unaufs(&["verify", "-q"]).exits(6);
+}

@@ -268,7 +268,7 @@ fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how
     } else {
         say(&report::migrate::text(&doc, &plan))?;
     }
-    let partial = plan.partial() || !failed.is_empty() || !outcome.damaged.is_empty();
+    let partial = plan.partial() || !failed.is_empty() || outcome.differences() > 0;
     Ok(if partial { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
