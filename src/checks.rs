@@ -258,6 +258,8 @@ table! {
         "Docker up to 1.6 kept volumes as folders in vfs/dir. They stay there, and the container mounts them from there. docker volume ls does not list them. Do not delete vfs/dir."
     "L10" Info "file with as many names as the file system allows"
         "ext4 gives a file at most 65,000 names, btrfs 65,535 in one folder. Where one more link cannot be made the file is copied."
+    "L11" Warn "immutable or append-only file"
+        "A file or directory of a layer carries chattr +i or +a; only a privileged container can have set it. No copy and no link can carry these flags on, so in the new store the file can be changed and deleted. If it must not, set the flag again in the container: chattr +i FILE. Other flags of chattr, such as +d and +C, stay with a file that is linked, and are not copied with one that is copied."
     "H01" Block "Docker runs on this root"
         "A running dockerd or containerd writes into the store. Stop it: systemctl stop docker docker.socket. `plan` may run meanwhile, and names the containers that have to stop; `migrate` looks again and refuses with exit code 11. --allow does not help here."
     "H02" Block "something is mounted below the root"

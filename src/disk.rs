@@ -9,18 +9,19 @@
 //! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
 //! could be led out of ROOT by a symlink; a name below an open descriptor cannot. Everything that touches
 //! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion,
-//! [`btrfs_ioctl`] subvolumes, [`here`] fast questions about many names of one folder, [`flags`] what keeps an inode where it is.
+//! [`ioctl`] subvolumes, [`here`] fast questions about many names of one folder, [`flags`] what keeps an inode where it is.
 
 pub mod attrs;
-pub mod btrfs_ioctl;
 pub mod copy;
 pub mod fault;
 pub mod flags;
 pub mod here;
+pub mod ioctl;
 mod meta;
 pub mod mounts;
 pub mod remove;
 pub mod sqlite;
+pub mod within;
 
 use crate::error::{Error, IoContext, Kind, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};

@@ -10,25 +10,31 @@ pub mod undo;
 pub mod verify;
 
 use super::args::Global;
+use super::{end, saved::load};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
-use crate::plan::Plan;
-use crate::plan::stored::{self, Stored};
 use crate::plan::switch::STATE;
 use crate::run::Lock;
 use crate::run::identity::{self, Known};
 use crate::run::journal::{Journal, Run};
 use crate::run::states::Standing;
-use std::io::{Read, Write};
 use std::path::Path;
 
 fn root(g: &Global) -> Result<Dir> {
     Dir::open_named(&g.root).map_err(|e| {
         let kind = match e.errno() {
             Some(2 | 20) => Kind::NoStore,
+            Some(1 | 13) => {
+                let shown = crate::text::path(&g.root);
+                let e = match rustix::process::geteuid().is_root() {
+                    true => Error::new(Kind::Failed, format!("can't open {shown}")).with_source(e),
+                    false => Error::new(Kind::Failed, format!("you need to be root to read {shown}")).with_source(e),
+                };
+                return e.hint(end::as_root());
+            }
             _ => Kind::Failed,
         };
-        Error::new(kind, e.chain()).hint("give Docker's data root with --root; reading it needs root")
+        Error::new(kind, e.chain()).hint("give Docker's data root with --root")
     })
 }
 
@@ -150,64 +156,13 @@ fn journal(root: &Dir) -> Result<Option<Journal>> {
     }
 }
 
-/// Writes a result to stdout; a closed pipe is an error like any other.
+/// Prints a result. That it can't be printed shows at the end of the command.
 fn say(text: &str) -> Result<()> {
-    crate::cli::log::note(text);
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
-        .and_then(|()| out.flush())
-        .map_err(|e| Error::io("write to stdout", e))
+    end::text(text);
+    Ok(())
 }
 
+/// Keeps the document of this command.
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Failed, "write JSON").with_source(e))?;
-    say(&crate::text::json(text))
-}
-
-/// Writes a file that the user named; never inside ROOT.
-fn write_outside(root: &Dir, file: &Path, bytes: &[u8]) -> Result<()> {
-    let (dir, name) = folder_of(file)?;
-    if dir.label().starts_with(root.label()) {
-        let what = format!("{} would be written inside ROOT", file.display());
-        return Err(Error::new(Kind::Usage, what).hint("name a file elsewhere"));
-    }
-    dir.write_atomic(&name, bytes, 0o600)
-}
-
-pub(super) fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
-    use std::os::unix::ffi::OsStrExt;
-    let parent = match file.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let name = file.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} names no file", file.display())))?;
-    Ok((Dir::open_named(parent)?, name.as_bytes().to_vec()))
-}
-
-/// The plan of a store with 10,000 layers has some 30 MiB.
-const PLAN_LIMIT: u64 = 1 << 30;
-
-fn load(file: &Path) -> Result<Plan> {
-    let what = || format!("read {}", crate::text::path(file));
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).map_err(|e| Error::io(what(), e))?;
-    opened.take(PLAN_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
-    if bytes.len() as u64 > PLAN_LIMIT {
-        return Err(Error::new(Kind::Usage, format!("{} is too large for a plan", crate::text::path(file))));
-    }
-    let Stored { plan, in_place } = stored::read(&bytes).map_err(|e| {
-        Error::new(Kind::Usage, format!("{} is not a plan of this unaufs", file.display())).with_source(e)
-    })?;
-    if in_place {
-        let what = format!("{} was made for --mode move, which this version doesn't have", file.display());
-        return Err(Error::new(Kind::Usage, what).hint("make a new plan"));
-    }
-    if plan.schema != crate::plan::SCHEMA {
-        return Err(
-            Error::new(Kind::Usage, format!("{} has the schema {}", file.display(), plan.schema)).hint("make it anew")
-        );
-    }
-    Ok(plan)
+    end::document(value)
 }

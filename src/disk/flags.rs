@@ -1,14 +1,12 @@
 //! What keeps an inode from being renamed: the flags that `chattr` sets, and project ids.
 //!
-//! `FS_IOC_GETFLAGS` needs no `unsafe`; the project id is told by `FS_IOC_FSGETXATTR` alone, of which no safe binding exists.
+//! `FS_IOC_GETFLAGS` needs no `unsafe`; the project id is in `FS_IOC_FSGETXATTR` alone ([`super::ioctl`]).
 
-#![allow(unsafe_code)]
-
+use super::ioctl::project;
 use super::{Dir, FileType};
 use crate::error::Result;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::IFlags;
-use rustix::ioctl::{self, Getter, opcode};
 
 /// Of one inode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,28 +17,6 @@ pub struct Flags {
     pub inherit: bool,
     /// Its project id.
     pub project: u32,
-}
-
-/// `struct fsxattr` (linux/fs.h).
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct FsXattr {
-    xflags: u32,
-    extsize: u32,
-    nextents: u32,
-    projid: u32,
-    cowextsize: u32,
-    pad: [u8; 8],
-}
-
-const _: () = assert!(size_of::<FsXattr>() == 28);
-
-const FSGETXATTR: ioctl::Opcode = opcode::read::<FsXattr>(b'X', 31);
-
-fn project(fd: BorrowedFd<'_>) -> Option<u32> {
-    // SAFETY: FSGETXATTR is `_IOR('X', 31, struct fsxattr)`, and `FsXattr` has that struct's layout and size (asserted above). All bit
-    // patterns are valid for it. The kernel writes that struct and nothing else; on failure it writes nothing, and `Getter` gives the error.
-    unsafe { ioctl::ioctl(fd, Getter::<FSGETXATTR, FsXattr>::new()) }.ok().map(|x| x.projid)
 }
 
 fn flags(fd: BorrowedFd<'_>) -> Flags {

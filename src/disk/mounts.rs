@@ -94,7 +94,7 @@ pub fn below(root: &Path) -> Result<Vec<Below>> {
 /// The same, with `/proc` at another place.
 pub fn below_in(proc: &Path, root: &Path) -> Result<Vec<Below>> {
     let own = parse(&std::fs::read(proc.join("self/mountinfo")).unwrap_or_default());
-    let ours = holder(&own, root).and_then(|m| Some((m.device.clone(), within(m, root)?)));
+    let ours = holding(&own, root).and_then(|m| Some((m.device.clone(), within(m, root)?)));
     let mut out = Vec::new();
     for pid in std::fs::read_dir(proc).on(|| format!("list {}", proc.display()))?.flatten() {
         if pid.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
@@ -128,7 +128,7 @@ fn within(m: &Mount, path: &Path) -> Option<PathBuf> {
 }
 
 /// The mount that a path is on; later lines cover earlier ones at the same point.
-pub fn holder<'m>(all: &'m [Mount], path: &Path) -> Option<&'m Mount> {
+pub fn holding<'m>(all: &'m [Mount], path: &Path) -> Option<&'m Mount> {
     let on = all.iter().filter(|m| path.starts_with(&m.point)).enumerate();
     on.max_by_key(|(i, m)| (m.point.components().count(), *i)).map(|(_, m)| m)
 }
@@ -144,7 +144,7 @@ pub fn id(fd: BorrowedFd<'_>) -> Option<u64> {
 
 /// The mount that a path is on.
 pub fn of(path: &Path) -> Result<Option<Mount>> {
-    Ok(holder(&mine()?, path).cloned())
+    Ok(holding(&mine()?, path).cloned())
 }
 
 /// Is `inner`, opened below `outer` and on another device, on another mount? Not so a subvolume of a btrfs. Before Linux 3.15 the kernel
@@ -165,7 +165,7 @@ pub fn crossed(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> bool {
 pub fn onto_itself(path: &Path) -> Result<bool> {
     let all = mine()?;
     let Some(here) = all.iter().rev().find(|m| m.point == path) else { return Ok(false) };
-    let around = path.parent().and_then(|parent| holder(&all, parent));
+    let around = path.parent().and_then(|parent| holding(&all, parent));
     Ok(around.is_some_and(|m| m.device == here.device && within(m, path).is_some_and(|below| below == here.root)))
 }
 
@@ -203,7 +203,7 @@ pub fn room(dir: &Dir) -> Result<Room> {
         block: unit,
         magic,
         // where a kernel does not tell, what mkfs.btrfs does on a single disk
-        tree_copies: if magic == super::btrfs_ioctl::MAGIC { dir.space().map_or(2, |s| s.tree_copies()) } else { 1 },
+        tree_copies: if magic == super::ioctl::MAGIC { dir.space().map_or(2, |s| s.tree_copies()) } else { 1 },
     })
 }
 

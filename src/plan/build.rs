@@ -15,6 +15,8 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Everything that was looked at.
 pub struct Found<'a> {
+    /// The host's numbers of the container's user 0.
+    pub container_root: (u32, u32),
     /// The store.
     pub store: &'a Store,
     /// What is wrong with it.
@@ -99,7 +101,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         damage: damage::group(store, &left_behind),
         left_behind,
         quirks: found.quirks.clone(),
-        style: Style::of(a.mode, (a.uid, a.gid), found.host.container_root),
+        style: Style::of(a.mode, (a.uid, a.gid), found.container_root),
         metadata,
         elsewhere,
         merge: merge::merge(store, &found.existing, &decided, &parents),

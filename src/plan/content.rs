@@ -39,6 +39,7 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
         let long = "longer than 242 bytes: listed by aufs, lookup fails";
         note("L07", &f.long_names, long, "they can be opened after the migration");
         note("L09", &f.odd_whiteouts, "whiteouts that are not empty files", "taken as whiteouts, as Docker does");
+        note("L11", &f.fixed, "chattr +i or +a", "not set in the new store: there they can be changed and deleted");
         for (kind, list) in &f.internal {
             note("L01", list, kind.describe(), "not part of the layer, and not moved");
         }

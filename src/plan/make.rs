@@ -44,6 +44,7 @@ impl Known {
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
+    super::length::of_plan(root, options.target.as_deref())?;
     if let Some(docker) = &known.docker {
         host::docker_config::remember(docker.version.as_deref());
     }
@@ -100,7 +101,7 @@ pub fn make_on(
     let state = existing.state;
     #[rustfmt::skip]
     let mut found =
-        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, originals: BTreeMap::new(), pace, existing, elsewhere };
+        Found { container_root: container_root(root, &store), store: &store, findings, facts, unreadable, quirks, host, volumes, originals: BTreeMap::new(), pace, existing, elsewhere };
     let mut plan = plan(&found, options, crate::text::now());
     found.originals = originals(root, &plan)?;
     plan.switch = switch::moves(root, &store, &plan, state)?;
@@ -284,4 +285,13 @@ fn find_quirks(root: &Dir, store: &Store, counted: &Counted) -> Result<Vec<Quirk
 
 fn with_slash(p: &[u8]) -> Vec<u8> {
     [b"/", p].concat()
+}
+
+/// What root in the store's containers is outside: 0, but of a Docker with userns-remap. Who isn't root makes a store of files of their own.
+fn container_root(root: &Dir, store: &Store) -> (u32, u32) {
+    if !rustix::process::geteuid().is_root() {
+        return (0, 0);
+    }
+    let owners = store.owners(root);
+    (owners.uid, owners.gid)
 }

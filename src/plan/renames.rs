@@ -146,7 +146,7 @@ impl Noted<'_> {
 /// On an overlayfs a directory of a lower layer cannot be renamed, unless the mount says `redirect_dir=on`.
 fn lower_layer(root: &Dir, machine: &Machine, out: &mut Vec<Finding>) {
     let all = mounts::parse(&std::fs::read(machine.file("proc/self/mountinfo")).unwrap_or_default());
-    let Some(m) = mounts::holder(&all, root.label()).filter(|m| m.fstype == "overlay") else { return };
+    let Some(m) = mounts::holding(&all, root.label()).filter(|m| m.fstype == "overlay") else { return };
     for name in ["aufs", "image", "containers"] {
         if let Some(lower) = in_lower(m, root.label(), name) {
             out.push(

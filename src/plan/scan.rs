@@ -104,6 +104,9 @@ pub struct Facts {
     pub beside: Paths,
     /// Whiteouts that are not empty regular files.
     pub odd_whiteouts: Paths,
+    /// Immutable or append-only files and directories: a copy is neither.
+    #[serde(default)]
+    pub fixed: Paths,
     /// Files where a layer above may have a folder: see [`super::quirks`].
     pub covers: Paths,
     /// Changes when any name, type, owner, mode, size or time in the layer changes; the same in any order of reading.
@@ -247,7 +250,10 @@ impl<'a> Folder<'a> {
 
     fn count(&mut self) -> Result<()> {
         self.note_attributes(b".")?;
-        let own = self.dir.meta()?;
+        let (own, fixed) = self.dir.stat_fixed(b".")?;
+        if fixed {
+            self.facts.fixed.push(&self.spot.path);
+        }
         self.add_state(self.spot.hash, &own);
         if self.facts.xattrs > 0 {
             self.facts.state = self.facts.state.wrapping_add(attributes(self.dir, self.spot.hash)?);
@@ -340,7 +346,10 @@ impl<'a> Folder<'a> {
     }
 
     fn count_file(&mut self, name: &[u8], kind: FileType, ino: u64, hash: u64) -> Result<()> {
-        let m = self.dir.stat(name)?;
+        let (m, fixed) = self.dir.stat_fixed(name)?;
+        if fixed {
+            self.facts.fixed.push(&join(&self.spot.path, name));
+        }
         self.add_state(hash, &m);
         let f = &mut self.facts;
         f.files += 1;
@@ -397,6 +406,7 @@ impl Facts {
             (&mut self.long_names, f.long_names),
             (&mut self.beside, f.beside),
             (&mut self.odd_whiteouts, f.odd_whiteouts),
+            (&mut self.fixed, f.fixed),
             (&mut self.covers, f.covers),
         ];
         for (mine, new) in lists {
@@ -416,6 +426,7 @@ impl Facts {
             &mut self.long_names,
             &mut self.beside,
             &mut self.odd_whiteouts,
+            &mut self.fixed,
             &mut self.covers,
         ];
         for list in lists.into_iter().chain(self.internal.values_mut()) {

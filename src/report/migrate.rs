@@ -19,8 +19,6 @@ use std::fmt::Write;
 pub struct Summary<'a> {
     /// The schema's name.
     pub schema: &'static str,
-    /// Always `summary`.
-    pub message_type: &'static str,
     /// The new driver.
     pub driver: Target,
     /// What was done.

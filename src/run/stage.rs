@@ -269,7 +269,8 @@ fn build_level(
                     batch.layers.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
                     progress.step(&layer.id.short());
                 }
-                Err(e) if keep_going && e.kind() == Kind::Failed => {
+                // out of descriptors or memory says nothing about the layer
+                Err(e) if keep_going && e.kind() == Kind::Failed && !e.is_exhaustion() => {
                     progress.warn(&format!("layer {} is left out: {}", layer.id.short(), e.chain()));
                     failed.insert(layer.id.clone(), e.chain());
                 }

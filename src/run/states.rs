@@ -229,8 +229,9 @@ impl Standing {
     pub fn docker_may_start(&self) -> bool {
         match self.state {
             None | Some(State::Switched | State::Undone | State::Cleaned) => true,
-            Some(State::Building) => self.prepared && self.in_place.is_none(),
-            Some(_) => false,
+            // the old store is in its place, and nothing is half switched
+            Some(State::Building | State::Built | State::Verified) => self.in_place.is_none(),
+            Some(State::Switching | State::Undoing) => false,
         }
     }
 

@@ -45,7 +45,6 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let outcome = run::migrate(&mut locked, &mut plan, None, how, &Hidden)?;
     let summary = report::migrate::Summary {
         schema: "unaufs.migrate/1",
-        message_type: "summary",
         driver: plan.options.to,
         outcome: &outcome,
         failed: &BTreeMap::new(),

@@ -1,8 +1,10 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, journal, load, needed, say, say_json, write_outside};
+use super::{Roots, journal, needed, say, say_json};
 use crate::cli::args::{Global, MigrateArgs};
+use crate::cli::output::Output;
 use crate::cli::prompt::confirm;
+use crate::cli::saved::to_run as load;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
@@ -22,13 +24,17 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let (saved, target) = targeted(g, a)?;
     let g = &Global { target, ..g.clone() };
     let mut roots = Roots::of(g)?;
+    let page = {
+        let given: Vec<&Dir> = roots.old.iter().chain(&roots.new).collect();
+        Output::optional(a.html.as_deref(), &given)?
+    };
     // before the journal is read: what another unaufs has done until then would make the plan out of date
-    let lock = if a.dry_run { None } else { Some(roots.lock(a.prepare)?) };
+    let lock = roots.lock(a.prepare)?;
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
     let standing = roots.standing()?;
     let answer = standing.answer(if a.prepare { Command::Prepare } else { Command::Migrate });
     let Roots { old, new, known } = roots;
-    let at = At { root: needed(old)?, new, lock, known };
+    let at = At { root: needed(old)?, new, lock, known, page };
     if let Some(saved) = &saved {
         same_root(saved, &at.root)?;
     }
@@ -40,20 +46,22 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     }
 }
 
-/// The roots, locked unless nothing is to be changed.
+/// The roots, locked.
 struct At {
     /// Holds the old store.
     root: Dir,
     /// Where the new store comes to be, if that folder is there.
     new: Option<Dir>,
-    lock: Option<Lock>,
+    lock: Lock,
     known: Known,
+    /// Gets the record of the migration.
+    page: Option<Output>,
 }
 
 impl At {
-    /// Opens the journal; makes the folder of the new root where it is missing. `None` if nothing is to be changed.
-    fn open(self, g: &Global) -> Result<Option<Locked>> {
-        let Some(mut lock) = self.lock else { return Ok(None) };
+    /// Opens the journal; makes the directory of the new root where it is missing.
+    fn open(self, g: &Global) -> Result<Ready> {
+        let mut lock = self.lock;
         let new = match (self.new, &g.target) {
             (Some(new), _) => new,
             (None, Some(target)) => {
@@ -63,8 +71,15 @@ impl At {
             }
             (None, None) => self.root.again()?,
         };
-        Locked::open(self.root, new, lock, &self.known).map(Some)
+        let locked = Locked::open(self.root, new, lock, &self.known)?;
+        Ok(Ready { locked, page: self.page })
     }
+}
+
+/// The roots locked, the journal and the outputs open.
+struct Ready {
+    locked: Locked,
+    page: Option<Output>,
 }
 
 /// A saved plan is for one root.
@@ -97,7 +112,7 @@ fn finished(g: &Global, standing: &Standing, why: &str) -> Done {
     let text = format!("nothing to do: {why}");
     if g.json || g.jsonl {
         say_json(
-            &serde_json::json!({"schema": "unaufs.migrate/1", "message_type": "summary", "state": standing.state, "built": 0, "text": text}),
+            &serde_json::json!({"schema": "unaufs.migrate/1", "state": standing.state, "built": 0, "text": text}),
         )?;
     } else {
         say(&text)?;
@@ -129,10 +144,6 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     if let Some(saved) = &saved {
         stale(saved, &plan)?;
     }
-    if at.lock.is_none() {
-        say(&report::plan::text(&plan, screen::look(g)))?;
-        return Ok(Ending::Fine);
-    }
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
         let shown = report::plan::Screen { next: false, ..report::plan::Screen::of(screen::look(g)) };
@@ -141,8 +152,8 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;
     }
-    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
-    work(g, a, &mut locked, plan, None, how)
+    let mut locked = at.open(g)?;
+    work(g, &mut locked, plan, None, how)
 }
 
 fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How) -> Done {
@@ -168,14 +179,10 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
             .hint("unaufs migrate, without --no-switch; or unaufs rollback")
             .loss("nothing; nothing was changed"));
         }
-        if at.lock.is_none() {
-            say(&format!("The switch to {to} was interrupted. `unaufs migrate` finishes it."))?;
-            return Ok(Ending::Fine);
-        }
         confirm(a.yes, &format!("The switch to {to} was interrupted. Finish it?"))?;
-        let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
+        let mut locked = at.open(g)?;
         let plan = run.plan.clone();
-        return work(g, a, &mut locked, plan, Some(run), how);
+        return work(g, &mut locked, plan, Some(run), how);
     }
     let lost = match journal(at.new.as_ref().unwrap_or(&at.root))? {
         // what failed while preparing is tried again
@@ -197,31 +204,28 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     if let Some(saved) = &saved {
         stale(saved, &fresh)?;
     }
-    if at.lock.is_none() {
-        say(&report::plan::text(&fresh, screen::look(g)))?;
-        return Ok(Ending::Fine);
-    }
     if saved.is_none() {
         confirm(a.yes, &format!("A migration to {to} was begun at {}. Continue?", crate::text::text(&run.started)))?;
     }
-    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
+    let mut locked = at.open(g)?;
     let other = run.state == State::Building && run.prepared != a.prepare;
     let changes = preflight::changes(&run.plan, &fresh);
     let run = if other || !changes.is_empty() {
         if !changes.is_empty() && !run.prepared {
             screen::progress(g).warn(&format!("changed since, and built again: {}", changes.join("; ")));
         }
-        run::reconcile(&mut locked, &run, &fresh, a.prepare, &lost)?;
-        locked.journal.last()?
+        run::reconcile(&mut locked.locked, &run, &fresh, a.prepare, &lost)?;
+        locked.locked.journal.last()?
     } else {
         Some(run)
     };
     let plan = run.as_ref().map_or(fresh, |r| r.plan.clone());
-    work(g, a, &mut locked, plan, run, how)
+    work(g, &mut locked, plan, run, how)
 }
 
 /// Runs the engine; with `--keep-going` plans anew without what failed, as often as something fails.
-fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
+fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
+    let Ready { locked, page } = ready;
     let progress = screen::progress(g);
     let prepared = how.prepare;
     let before = taken(&locked.root)?.filter(|_| run.is_none());
@@ -246,13 +250,12 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     };
     drop(progress);
     let record = record(locked, before)?;
-    if let Some(file) = &a.html {
-        write_outside(&locked.root, file, report::html::page(&plan, Some(&record))?.as_bytes())?;
+    if let Some(page) = page.take() {
+        page.write(report::html::page(&plan, Some(&record)).map(String::into_bytes));
     }
     let compared = report::truth::Comparison::of(&plan, &record).filter(|_| outcome.state != State::Building);
     let doc = report::migrate::Summary {
         schema: "unaufs.migrate/1",
-        message_type: "summary",
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
@@ -260,9 +263,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         compared: compared.as_ref(),
         driver: plan.options.to,
     };
-    if g.jsonl {
-        say(&crate::text::json(serde_json::json!(doc).to_string()))?;
-    } else if g.json {
+    if g.json || g.jsonl {
         say_json(&doc)?;
     } else {
         say(&report::migrate::text(&doc, &plan))?;
@@ -311,7 +312,7 @@ fn record(locked: &Locked, before: Option<u64>) -> Result<report::html::Record> 
 }
 
 /// Exit 13 with everything that changed.
-fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
+pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     let changes = report::plan::changes(saved, fresh);
     if changes.is_empty() {
         return Ok(());

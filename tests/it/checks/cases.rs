@@ -223,6 +223,7 @@ cases! {
     L08 content: |b| file(b, TOP, ".wh.nothing", "") => |b| file(b, TOP, ".wh.srv", "");
     L09 content: |b| file(b, TOP, "etc/.wh.passwd", "text") => sound;
     L10 content: |b| names(b, 65_000) => |b| names(b, 640);
+    L11 content: |b| b.lock(&format!("aufs/diff/{BASE}/etc/passwd")) => |b| b.lock("containers");
     N01 content: |b| target(b, |at| put(&at.join("something"), "in it")) => |b| target(b, |_| ());
     N02 content: |b| { b.write(&format!("image/zfs/imagedb/content/sha256/{NONE}"), "{}"); target(b, |_| ()); }
         => |b| target(b, |_| ());
@@ -243,5 +244,6 @@ cases! {
     T08 content: |b| b.options["mode"] = "clone".into() => |b| b.options["mode"] = "copy".into();
     T09 content: |b| b.root_on_tmpfs() => sound;
     T10 content: |b| config(b, serde_json::json!({"Driver": "overlayfs"})) => |b| config(b, serde_json::json!({"Driver": "zfs"}));
-    T11 content: |b| b.write("devicemapper/metadata", "x") => |b| b.mkdir("devicemapper");
+    T11 content: |b| { b.dockerd("23.0.6"); b.write("devicemapper/metadata", "x"); }
+        => |b| { b.dockerd("25.0.5"); b.write("devicemapper/metadata", "x"); };
 }
