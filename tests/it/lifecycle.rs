@@ -463,23 +463,21 @@ fn happens(w: &World, what: &str, backup: &Path) {
     let old = |p: &str| [w.at(p), w.at(".unaufs/old").join(p)].into_iter().find(|p| p.exists());
     let own = &w.casts.iter().rev().find(|c| c.writable && !c.id.ends_with("-init")).expect("a container").id;
     match what {
-        "layer changed" => {
-            if w.at("aufs/diff").is_dir() {
-                change_unseen(&w.at("aufs/diff").join(own).join("own/file"));
-            }
+        "layer changed" if w.at("aufs/diff").is_dir() => {
+            change_unseen(&w.at("aufs/diff").join(own).join("own/file"));
         }
+        "layer changed" => {}
         "container changed" => fs::write(w.first("containers").join("hostconfig.json"), r#"{"Memory":3}"#).expect("it"),
         "Docker ran" => {
             let _ = fs::remove_dir_all(w.at("tmp"));
             fs::create_dir(w.at("tmp")).expect("tmp");
         }
         "target filled" => fs::create_dir_all(w.at("overlay2/l")).expect("an empty store"),
-        "second store" => {
-            if !w.at("aufs").exists() {
-                copy(&backup.join("aufs"), &w.at("aufs"));
-                copy(&backup.join("image/aufs"), &w.at("image/aufs"));
-            }
+        "second store" if !w.at("aufs").exists() => {
+            copy(&backup.join("aufs"), &w.at("aufs"));
+            copy(&backup.join("image/aufs"), &w.at("image/aufs"));
         }
+        "second store" => {}
         "journal lost" => {
             let _ = fs::remove_file(w.at(".unaufs/journal.db"));
         }
