@@ -296,6 +296,8 @@ table! {
         "The dockerd that is installed here would start on the new store, so it has to know the driver: overlay2 came with 1.12, overlay left with 24. Choose another --to, or another Docker."
     "H18" Warn "mounted noexec or nodev"
         "vfs and btrfs give a container a folder of the root as its root, and that has the options of the mount: with noexec no program starts, with nodev no device of an image can be opened. Mount the file system with exec and dev, or choose overlay2, whose mounts have options of their own."
+    "H19" Block "something cannot be renamed"
+        "The switch to the new store is a series of renames within the root, and rollback undoes them. A directory that is a btrfs subvolume or on another file system, that passes on another project id (xfs and ext4 quotas), or that is in a lower layer of an overlayfs cannot take part. Each fix puts an ordinary directory in its place."
     "T01" Info "an empty store of the target exists"
         "Docker 24 and later make an empty one at their first start. It is parked, and comes back with rollback."
     "T02" Info "a store of the target exists"

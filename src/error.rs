@@ -96,9 +96,7 @@ impl Error {
             _ => Kind::Failed,
         };
         let hint = match kind {
-            Kind::Space => {
-                Some("make room on that file system, then run `unaufs migrate` again: it goes on where it stopped")
-            }
+            Kind::Space => Some("free some space on that file system, then run the same command again: it continues"),
             _ => None,
         };
         let mut e = Error::new(kind, what).with_source(source);

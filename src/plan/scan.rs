@@ -111,6 +111,9 @@ pub struct Facts {
     pub covers: Paths,
     /// Changes when any name, type, owner, mode, size or time in the layer changes; the same in any order of reading.
     pub state: u64,
+    /// Changes when anything in the layer does: it is made of the inodes' times of change. So is the making of a further link.
+    #[serde(default)]
+    pub changed: u64,
 }
 
 /// What the layers above those being scanned have shown to be worth a look: hashes of paths.
@@ -252,6 +255,9 @@ impl<'a> Folder<'a> {
             self.facts.fixed.push(&self.spot.path);
         }
         self.add_state(self.spot.hash, &own);
+        if self.facts.xattrs > 0 {
+            self.facts.state = self.facts.state.wrapping_add(attributes(self.dir, self.spot.hash)?);
+        }
         self.dir.for_each(|name, kind, ino| {
             (self.names, self.name_bytes) = (self.names + 1, self.name_bytes + name.len() as u64);
             match branch::classify(name, self.spot.at_root()) {
@@ -289,6 +295,7 @@ impl<'a> Folder<'a> {
 
     fn add_state(&mut self, path: u64, m: &Meta) {
         self.facts.state = self.facts.state.wrapping_add(state_of(path, m));
+        self.facts.changed = self.facts.changed.wrapping_add(changed(path, m));
     }
 
     fn count_marker(&mut self, name: &[u8], marker: Name<'_>) -> Result<()> {
@@ -391,6 +398,7 @@ impl Facts {
         self.devices += f.devices;
         self.opaque_root |= f.opaque_root;
         self.state = self.state.wrapping_add(f.state);
+        self.changed = self.changed.wrapping_add(f.changed);
         let lists = [
             (&mut self.opaque, f.opaque),
             (&mut self.overlay_xattrs, f.overlay_xattrs),
@@ -453,6 +461,26 @@ pub fn hash_of(folder: u64, name: &[u8]) -> u64 {
 /// Stands for a whole path.
 pub fn hash_of_path(path: &[u8]) -> u64 {
     path.split(|c| *c == b'/').filter(|p| !p.is_empty()).fold(0, hash_of)
+}
+
+/// A folder is never linked, so the new store has another one: its attributes have to be the same.
+fn attributes(dir: &Dir, path: u64) -> Result<u64> {
+    let mut h = SipHasher13::new();
+    h.write(&path.to_le_bytes());
+    for (name, value) in dir.xattrs(b".")? {
+        h.write(&name);
+        h.write(&value);
+    }
+    Ok(h.finish())
+}
+
+/// Stands for an inode's time of change.
+fn changed(path: u64, m: &Meta) -> u64 {
+    let mut h = SipHasher13::new();
+    h.write(&path.to_le_bytes());
+    h.write(&m.ctime.0.to_le_bytes());
+    h.write(&m.ctime.1.to_le_bytes());
+    h.finish()
 }
 
 /// Stands for what a name is. The same on every machine and in every version: it is part of a saved plan.

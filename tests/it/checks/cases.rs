@@ -204,6 +204,8 @@ cases! {
     H17 content: |b| b.dockerd("1.11.2") => |b| b.dockerd("1.12.0");
     H18 content: |b| { b.options["to"] = "vfs".into(); mounts(b, "rw,nodev,noexec", "rw"); }
         => |b| { b.options["to"] = "vfs".into(); mounts(b, "rw,nosuid", "rw"); };
+    H19 content: |b| b.machine("proc/self/mountinfo", "25 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/,upperdir=/u,workdir=/w\n")
+        => |b| b.machine("proc/self/mountinfo", "25 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/,redirect_dir=on\n");
     L01 content: |b| file(b, BASE, ".wh..wh.plnk/12.34", "") => |b| file(b, BASE, "wh..wh.plnk/12.34", "");
     L02 content: |b| file(b, TOP, ".wh..wh..opq", "") => |b| file(b, TOP, "usr/.wh..wh..opq", "");
     L03 content: |b| device(b, 0, 0) => |b| device(b, 1, 3);
