@@ -21,7 +21,9 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         }
     }
     if !s.strays.is_empty() {
-        out.push_str("Files below mount points of the old store, which no image and no container has, will be deleted too (D13):\n");
+        out.push_str(
+            "Files below mount points of the old store will be deleted too. No image or container has them (D13):\n",
+        );
         for s in s.strays.iter().take(20) {
             let names: Vec<String> = s.names.iter().map(|n| text::bytes(n)).collect();
             let more =
@@ -33,7 +35,7 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         }
     }
     if !plan.left_behind.is_empty() && !s.old.is_empty() {
-        out.push_str("These were not migrated and are deleted too, if they are in it:\n");
+        out.push_str("These were not migrated and will be deleted too:\n");
         for l in plan.left_behind.iter().take(20) {
             let id = text::text(super::short(&l.id));
             let _ = writeln!(out, "  {} {id} {}: {}", text::text(&l.kind), text::text(&l.name), text::text(&l.reason));
@@ -43,7 +45,7 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         }
     }
     if !s.undone.is_empty() {
-        let _ = writeln!(out, "A rollback kept what Docker had written, and nothing else has it: {}", names(&s.undone));
+        let _ = writeln!(out, "A rollback kept what Docker wrote. This is the only copy: {}", names(&s.undone));
     }
     out
 }
@@ -56,12 +58,12 @@ pub fn names(all: &[Doomed]) -> String {
 
 /// Afterwards.
 pub fn done(c: &Cleaned) -> String {
-    let mut out = format!("the old store is deleted; {} are free now\n", text::size(c.freed));
+    let mut out = format!("DONE     The old store is deleted. This freed {}.\n", text::size(c.freed));
     for l in &c.left {
-        let _ = writeln!(out, "not deleted: {}", text::text(l));
+        let _ = writeln!(out, "         Not deleted: {}", text::text(l));
     }
     if !c.undone.is_empty() {
-        let _ = writeln!(out, "kept: {}. Delete it yourself if you don't need it.", names(&c.undone));
+        let _ = writeln!(out, "         Kept: {}. unaufs rollback --drop-new deletes it.", names(&c.undone));
     }
     out
 }

@@ -9,7 +9,6 @@ use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
 use crate::text;
-use crate::verify::Difference;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -38,116 +37,162 @@ pub struct Summary<'a> {
 /// As many are printed; JSON has all.
 const SHOWN: usize = 20;
 
-/// Damage that the old store had already.
-fn damaged(out: &mut String, all: &[Difference]) {
-    if all.is_empty() {
-        return;
-    }
-    let _ =
-        writeln!(out, "DAMAGED    {} in the old store; the new store has the same:", text::plural(all.len(), "name"));
-    for d in all.iter().take(SHOWN) {
-        let _ = writeln!(out, "  {d}");
-    }
-    if let Some(more) = all.len().checked_sub(SHOWN).filter(|n| *n > 0) {
-        let _ = writeln!(out, "  and {} more; --json has all", text::count(more as u64));
-    }
-    let _ = writeln!(out, "           To repair an image, pull or build it again.");
+/// Where texts begin, behind the labels.
+const LABEL: usize = 9;
+
+fn label(out: &mut String, name: &str, text: &str) {
+    let _ = writeln!(out, "{name:<LABEL$}{text}");
 }
 
 /// For people.
 pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let mut out = String::new();
+    result(&mut out, s, p);
+    verified(&mut out, s);
+    left_out(&mut out, p);
+    for c in &s.outcome.changed {
+        label(&mut out, "", &format!("Changed since it was built, and built again: {}", text::text(c)));
+    }
+    for a in &s.outcome.aside {
+        let what = format!("Set aside, since a Docker made it during the interrupted switch: {}", text::text(a));
+        label(&mut out, "", &what);
+    }
+    stays(&mut out, s);
+    next(&mut out, s, p);
+    out
+}
+
+/// The first line: what is done, how long it took, how much it takes.
+fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
+    let counts =
+        format!("{} and {}", text::plural(p.summary.images, "image"), text::plural(p.summary.containers, "container"));
+    let took = s.compared.map_or(String::new(), |c| {
+        let bytes = c.done.new_bytes.map_or(String::new(), |b| format!(", {}", text::size(b)));
+        format!(" ({}{bytes})", text::duration(c.done.seconds))
+    });
+    let partly = s.left_behind.iter().any(|l| l.counts) || !s.failed.is_empty();
+    match s.outcome.state {
+        State::Switched => {
+            let place = p.elsewhere.as_ref().map_or(String::new(), |e| format!(" in {}", text::text(&e.path)));
+            label(
+                out,
+                if partly { "PARTLY" } else { "DONE" },
+                &format!("{counts} are now on {}{place}{took}.", s.driver),
+            );
+        }
+        State::Building => label(
+            out,
+            "PREPARED",
+            "The image layers are built. Docker may keep running until you stop it for the rest.",
+        ),
+        _ => label(out, "READY", &format!("{counts} are built for {} but not active yet{took}.", s.driver)),
+    }
     let t = &s.outcome.tally;
-    let before =
-        if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
-    let _ = writeln!(
-        out,
-        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+    let before = match s.outcome.found_done {
+        0 => String::new(),
+        n => format!(", {} were built before", text::count(n as u64)),
+    };
+    let files = format!(
+        "{} built{before}: {} files linked, {} cloned, {} copied ({}), {}.",
         text::plural(s.outcome.built, "layer"),
         text::count(t.linked),
         text::count(t.cloned),
         text::count(t.copied),
         text::size(t.bytes),
-        text::count(t.folders),
-        text::count(t.whiteouts),
-        text::count(t.opaque)
+        text::plural(t.whiteouts as usize, "whiteout"),
     );
-    if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
-        let _ = writeln!(
-            out,
-            "along      to {}: {} cloned, {} copied ({}), {} folders",
-            text::text(&e.path),
-            text::count(t.cloned),
-            text::count(t.copied),
-            text::size(t.bytes),
-            text::count(t.folders)
-        );
+    label(out, "", &files);
+    if let (Some(_), Some(t)) = (&p.elsewhere, &s.outcome.along) {
+        let n = t.cloned + t.copied;
+        label(out, "", &format!("Volumes, networks, logs and the rest: {} files copied.", text::count(n)));
     }
-    let verified = match (s.outcome.verified, &s.outcome.verdict) {
-        (true, _) if s.outcome.damaged.is_empty() => "yes, no difference".to_owned(),
-        (true, _) => "yes; the old store has damage, which moved as it is".to_owned(),
-        // an earlier call found it
-        (false, Some(v)) => format!("{}; `unaufs verify` lists them", v.text()),
-        (false, None) => "no: run `unaufs verify`".to_owned(),
-    };
-    let _ = writeln!(out, "verified   {verified}");
-    damaged(&mut out, &s.outcome.damaged);
-    if let Some(c) = s.compared {
-        let rows: Vec<String> =
-            c.rows().iter().map(|[what, plan, truth]| format!("{what} {truth} (plan: {plan})")).collect();
-        let _ = writeln!(out, "took       {}", rows.join(", "));
-    }
-    if s.outcome.state == State::Switched {
-        match p.checks.iter().find(|c| c.id == "T11" && c.level >= Level::Warn) {
-            Some(c) => {
-                let _ = writeln!(out, "switched   The new store is in place, but {}.", c.message);
-                let _ = writeln!(out, "do now     {}", c.fix.as_deref().unwrap_or_default());
-            }
-            None => {
-                let _ = writeln!(out, "switched   Docker will start on {}.{}", s.driver, pinned(s.driver));
-            }
-        }
-        let root = text::text(&p.root.path);
-        match &p.elsewhere {
-            None => {
-                let _ = writeln!(out, "           The old store is in {root}/.unaufs/old.");
-                let _ = writeln!(out, "way back   `unaufs rollback` (seconds), until you run `unaufs cleanup`.");
-            }
-            Some(e) => {
-                let n03 = p.checks.iter().find(|c| c.id == "N03").and_then(|c| c.fix.as_deref());
-                let _ = writeln!(out, "do now     {}", n03.unwrap_or("set \"data-root\" in daemon.json"));
-                let _ = writeln!(out, "           The old root {root} was not touched.");
-                let dir = super::plan::quoted(&e.path);
-                let _ = writeln!(out, "way back   `unaufs rollback --root {dir}`, and \"data-root\" back.");
-            }
-        }
-    } else if s.outcome.state == State::Building {
-        let _ = writeln!(out, "prepared   The image layers are ready; Docker may go on. Stop it, then: unaufs migrate");
-    } else {
-        let _ = writeln!(out, "not yet    The new store is complete but not in force: `unaufs migrate` switches.");
-    }
-    for c in &s.outcome.changed {
-        let _ = writeln!(out, "built again {}", text::text(c));
-    }
-    for a in &s.outcome.aside {
-        let _ = writeln!(out, "set aside  {}: a Docker had made it while the switch was interrupted", text::text(a));
-    }
-    if !s.left_behind.is_empty() {
-        let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());
-        for d in s.damage {
-            let _ = writeln!(out, "  {}", d.sentence());
-        }
-        let others = s.left_behind.iter().filter(|l| !l.counts).count();
-        if others > 0 {
-            let _ = writeln!(out, "  {} excluded, or of another driver", text::count(others as u64));
-        }
-    }
-    out
 }
 
-/// What Docker must be told before it starts on the new store.
-fn pinned(to: Target) -> String {
-    let later = if to == Target::Overlay { " Docker 24 and later don't know overlay." } else { "" };
-    let line = |l: String| format!("\n           First add {l} to daemon.json: no Docker picks {to} by itself.{later}");
-    to.pin().map(line).unwrap_or_default()
+fn verified(out: &mut String, s: &Summary<'_>) {
+    let text = match (s.outcome.verified, &s.outcome.verdict) {
+        (true, _) if s.outcome.damaged.is_empty() => {
+            "directory trees, owners, modes, sizes and container data match.".to_owned()
+        }
+        (true, _) => "the new store equals the old one, which has damage.".to_owned(),
+        // an earlier call found it
+        (false, Some(v)) => format!("{}; unaufs verify lists them.", v.text()),
+        (false, None) => "not yet: run unaufs verify.".to_owned(),
+    };
+    label(out, "Verified", &text);
+    let damaged = &s.outcome.damaged;
+    if damaged.is_empty() {
+        return;
+    }
+    let _ =
+        writeln!(out, "DAMAGED  {} in the old store; the new store has the same:", text::plural(damaged.len(), "name"));
+    for d in damaged.iter().take(SHOWN) {
+        let _ = writeln!(out, "  {d}");
+    }
+    if let Some(more) = damaged.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+        let _ = writeln!(out, "  and {} more (--json has all)", text::count(more as u64));
+    }
+    label(out, "", "To repair an image, pull or build it again.");
+}
+
+/// What was left out on purpose, with the check that says why.
+fn left_out(out: &mut String, p: &Plan) {
+    for (id, one, several) in [
+        ("L03", "device file was", "device files were"),
+        ("L04", "attribute of overlayfs was", "attributes of overlayfs were"),
+        ("L06", "path that only aufs showed was", "paths that only aufs showed were"),
+    ] {
+        let n = p.checks.iter().filter(|c| c.id == id && c.level > Level::Ok).count();
+        let kept = !matches!(p.options.to, Target::Overlay2 | Target::Overlay) && id != "L06";
+        if n > 0 && !kept {
+            let what = if n == 1 { one } else { several };
+            label(out, "", &format!("{} {what} left out ({id}).", text::count(n as u64)));
+        }
+    }
+}
+
+fn stays(out: &mut String, s: &Summary<'_>) {
+    if s.left_behind.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());
+    for d in s.damage {
+        let _ = writeln!(out, "  {}", d.sentence());
+    }
+    let others = s.left_behind.iter().filter(|l| !l.counts).count();
+    if others > 0 {
+        let _ = writeln!(out, "  {} excluded by an option, or another driver's", text::count(others as u64));
+    }
+}
+
+/// What to type, and how to go back.
+fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
+    let root = super::plan::root_option(p.elsewhere.as_ref().map_or(&p.root.path, |e| &e.path));
+    let target =
+        p.elsewhere.as_ref().map(|e| format!(" --target {}", super::plan::quoted(&e.path))).unwrap_or_default();
+    let line = |out: &mut String, name: &str, command: &str, what: &str| {
+        label(out, name, &format!("{command:<30}{}{what}", if command.len() < 30 { "" } else { "  " }));
+    };
+    if s.outcome.state != State::Switched {
+        let old = super::plan::root_option(&p.root.path);
+        let what =
+            if s.outcome.state == State::Building { "after you stop Docker: do the rest" } else { "switch over" };
+        line(out, "Next", &format!("unaufs migrate{old}{target}"), what);
+        return line(out, "Undo", &format!("unaufs rollback{old}{target}"), "drop it; nothing is lost");
+    }
+    line(out, "Next", &format!("unaufs verify{root}"), "also check all contents (before Docker starts)");
+    if let Some(c) = p.checks.iter().find(|c| c.id == "T11" && c.level >= Level::Warn) {
+        label(out, "", &format!("First: {}. {}", c.message, c.fix.as_deref().unwrap_or_default()));
+    } else if let Some(pin) = s.driver.pin() {
+        label(out, "", &format!("First add {pin} to daemon.json: no Docker picks {} by itself.", s.driver));
+        if s.driver == Target::Overlay {
+            label(out, "", "Docker 24 and later don't know overlay.");
+        }
+    }
+    if p.elsewhere.is_some() {
+        let n03 = p.checks.iter().find(|c| c.id == "N03").and_then(|c| c.fix.as_deref());
+        label(out, "", &format!("First: {}", n03.unwrap_or("set \"data-root\" in daemon.json")));
+    }
+    line(out, "", "systemctl start docker", "then look at your containers: docker ps -a");
+    let until = if p.elsewhere.is_some() { "and take \"data-root\" back" } else { "until you run unaufs cleanup" };
+    line(out, "Undo", &format!("unaufs rollback{root}"), until);
 }

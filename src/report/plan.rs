@@ -188,7 +188,7 @@ fn fitted(name: &str, width: usize) -> String {
 }
 
 /// `--root` where it is needed.
-fn root_option(path: &str) -> String {
+pub(super) fn root_option(path: &str) -> String {
     if path == "/var/lib/docker" { String::new() } else { format!(" --root {}", quoted(path)) }
 }
 

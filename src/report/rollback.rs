@@ -104,31 +104,37 @@ impl Document<'_> {
         if let Some(dir) = self.elsewhere {
             return self.of_elsewhere(&text::text(dir));
         }
-        let mut out = format!("the old store is back: {} moved\n", text::plural(self.undone.restored.len(), "object"));
+        let mut out = "DONE     The old store is back.\n".to_owned();
         if !self.undone.kept.is_empty() {
             let what = if self.dropped { "was deleted" } else { "is kept in .unaufs/undone" };
-            let _ = writeln!(out, "the new store ({}) {what}", text::plural(self.undone.kept.len(), "object"));
+            let _ = writeln!(out, "         The new store {what}.");
+        }
+        if !crate::plan::host::kernel_knows("aufs") {
+            out.push_str("         This kernel has no aufs, so Docker can't use the old store here.\n");
         }
         for d in self.undone.remade.iter().map(text::sentence) {
-            let _ = writeln!(out, "Docker had removed {d}; its configuration is back, its log is not");
+            let _ = writeln!(out, "         Docker had removed {d}. Its configuration is back, its log is not.");
         }
         for l in self.undone.lost.iter().map(text::sentence) {
-            let _ = writeln!(out, "Docker has deleted {l} since; it was the target's own and cannot be brought back");
+            let _ = writeln!(
+                out,
+                "         Docker deleted {l}, which was in the new store before the migration. It can't be brought back."
+            );
         }
-        list(&mut out, "changed since the migration in places that all drivers share, and kept", self.added);
-        list(&mut out, "made by a Docker while the renames were under way, and set aside", &self.undone.aside);
+        list(&mut out, "Changed since the migration and kept", self.added);
+        list(&mut out, "Made by a Docker during the interrupted switch, and set aside", &self.undone.aside);
         out
     }
 
     fn of_elsewhere(&self, dir: &str) -> String {
         let root = text::text(self.root);
-        let mut out = format!("the old root {root} is what it was: it was never written to\n");
+        let mut out = format!("DONE     The old root {root} was never written to.\n");
         let what = if self.dropped { "was deleted".to_owned() } else { format!("is kept in {dir}/.unaufs/undone") };
-        let _ = writeln!(out, "what was in {dir} {what}");
-        let _ = writeln!(out, "before Docker starts: take {dir} out of daemon.json (\"data-root\") again");
+        let _ = writeln!(out, "         The new root {dir} {what}.");
+        let _ = writeln!(out, "         Before Docker starts, remove \"data-root\": {dir:?} from daemon.json.");
         let gone = if self.dropped { "gone" } else { "kept there" };
-        list(&mut out, &format!("written in it since the migration, and {gone} with it"), self.added);
-        list(&mut out, &format!("neither unaufs nor Docker made these, and they stay in {dir}"), &self.undone.left);
+        list(&mut out, &format!("Written in it since the migration, and {gone} with it"), self.added);
+        list(&mut out, &format!("Not made by unaufs or Docker, and still in {dir}"), &self.undone.left);
         out
     }
 }
@@ -143,6 +149,6 @@ fn list(out: &mut String, title: &str, lines: &[String]) {
         let _ = writeln!(out, "  {l}");
     }
     if lines.len() > 20 {
-        let _ = writeln!(out, "  and {} more: --json has all", lines.len() - 20);
+        let _ = writeln!(out, "  and {} more (--json has all)", lines.len() - 20);
     }
 }

@@ -104,30 +104,34 @@ impl Status {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut out = format!("{}\n", self.reason);
+        let word = match self.state {
+            "none" => "",
+            "switched" | "cleaned" | "undone" => "DONE",
+            _ => "INTERRUPTED",
+        };
+        // a sentence each
+        let mut sentences = self.reason.split_inclusive(". ");
+        let mut out = format!("{word:<13}{}\n", sentences.next().unwrap_or_default().trim_end());
+        for sentence in sentences {
+            let _ = writeln!(out, "{:<13}{}", "", sentence.trim_end());
+        }
+        let mut line = |name: &str, text: &str| {
+            let _ = writeln!(out, "{name:<13}{text}");
+        };
         if let Some(v) = &self.verdict {
-            let _ = writeln!(out, "verified: {}", text::text(&v.text()));
+            line("Verified", &text::text(&v.text()));
         }
         for u in &self.undone {
-            let _ = writeln!(out, "kept: {}/.unaufs/{}", text::text(&self.root), text::text(u));
+            line("Kept", &format!("{}/.unaufs/{}", text::text(&self.root), text::text(u)));
         }
-        let _ = writeln!(out, "\nWAYS BACK");
-        for w in &self.ways_back {
-            let mark = if w.now { "->" } else { "  " };
-            let _ = writeln!(out, " {mark} {:<38} {:<28} loses {}", w.when, w.how, w.loses);
+        for w in self.ways_back.iter().filter(|w| w.now) {
+            line("Undo", &format!("{}: {}, loses {}", w.how, w.when, w.loses));
         }
-        let here = if self.kernel_has_aufs {
-            "this kernel has aufs: a Docker before 24 can run here on a store that was put back"
-        } else {
-            "this kernel has no aufs, so Docker can't use the old store here after a rollback"
-        };
-        let _ = writeln!(out, "    {here}");
-        if !self.next.is_empty() {
-            out.push('\n');
+        if self.ways_back.iter().any(|w| w.now && w.how != "none") && !self.kernel_has_aufs {
+            line("", "This kernel has no aufs, so Docker can't use the old store here after a rollback.");
         }
         for (i, n) in self.next.iter().enumerate() {
-            let mark = if i == 0 { "next" } else { "  or" };
-            let _ = writeln!(out, "{mark}: {:<24} {}", n.command, n.why);
+            line(if i == 0 { "Next" } else { "   or" }, &format!("{:<24} {}", n.command, n.why));
         }
         out
     }
@@ -158,7 +162,7 @@ impl<'a> Words<'a> {
         match self.at.state {
             None if self.at.store.is_some() => {
                 format!(
-                    "Nothing has been done at {root}. The store is still aufs, which Docker 24 and later cannot read."
+                    "Nothing has been done at {root}. The store is still aufs, which Docker 24 and later can't read."
                 )
             }
             None => format!("Nothing has been done at {root}. There is no aufs store here."),

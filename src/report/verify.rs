@@ -75,22 +75,21 @@ impl Document<'_> {
         cut(out, &r.differences, &r.counts);
         let _ = match (r.total(), r.against_old) {
             _ if r.outcome() == Outcome::Unchecked => {
-                writeln!(out, "no verdict: something could not be checked, which says nothing about the store")
+                writeln!(out, "NO VERDICT  Something could not be checked. That says nothing about the store.")
             }
             (0, true) if r.changed_since.is_empty() => {
-                writeln!(out, "the new store shows exactly what the old one holds")
+                writeln!(out, "CLEAN  The new store holds what the old store holds.")
             }
-            (0, true) => writeln!(out, "what nobody may change is exactly what the old store holds"),
-            (0, false) => writeln!(out, "the store agrees with its own records"),
-            (n, _) => writeln!(out, "{}", text::plural(n as usize, "difference")),
+            (0, true) => writeln!(out, "CLEAN  Image layers are identical to the old store."),
+            (0, false) => writeln!(out, "CLEAN  The store matches its own records and tar headers."),
+            (n, _) => writeln!(out, "DAMAGED  {}", text::plural(n as usize, "difference")),
         };
         if r.changed_since.is_empty() {
             return;
         }
         let _ = writeln!(
             out,
-            "\nDocker has run on the new store since the switch. These are changes since then, not damage: containers' own layers and\n\
-             configurations, tags, and what Docker removed. They do not count as differences; what they were is in the old store."
+            "\nDocker ran on the new store since the switch. These changes are Docker's own, not damage:"
         );
         listed(out, &r.changed_since);
         cut(out, &r.changed_since, &r.changes);
