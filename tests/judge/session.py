@@ -76,7 +76,7 @@ def starts(root, driver):
             logs = d.call("logs", c["Id"], ok=False)
             # ids and addresses differ from run to run
             said = re.sub(r"[0-9a-f]{12,64}|0x[0-9a-f]+", "ID", started.stderr.strip().splitlines()[-1] if started.returncode else "")
-            after = " ".join(first) and "after " + " ".join(first)
+            after = "after " + " ".join(sorted(set(first))) if first else ""
             out[c["Name"].lstrip("/")] = [started.returncode, state["Status"], state["ExitCode"], logs.returncode, said or after]
         for running in d.call("ps", "-q").stdout.split():
             d.call("kill", running, ok=False)
