@@ -97,14 +97,14 @@ impl Error {
         };
         let hint = match kind {
             Kind::Space => {
-                Some("make room on that file system, then run `unaufs migrate` again: it goes on where it stopped")
+                Some("Free some space on that file system, then run `unaufs migrate` again to continue")
             }
             _ => None,
         };
         let mut e = Error::new(kind, what).with_source(source);
         e.0.hint = hint.map(str::to_owned);
         if e.is_exhaustion() {
-            e = e.hint("give unaufs more: `ulimit -n` for descriptors; or run it with -j 1");
+            e = e.hint("Raise the limit (`ulimit -n` for open files), or run unaufs with -j 1");
         }
         e
     }
@@ -210,8 +210,8 @@ pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
 pub fn check_disk(keep_going: bool) -> Result<()> {
     match FAILING_DISK.get() {
         Some(what) if !keep_going => Err(Error::new(Kind::Failed, format!("the disk failed: {what}"))
-            .hint("look at the kernel's log; try again, or leave out what cannot be read with --keep-going")
-            .loss("nothing: the old store is untouched")),
+            .hint("Look at the kernel log (dmesg), then try again. --keep-going leaves out what can't be read")
+            .loss("Nothing is lost: the old store is untouched.")),
         _ => Ok(()),
     }
 }

@@ -116,7 +116,7 @@ pub struct Plan {
     pub damage: Vec<damage::Damage>,
     /// Paths that only aufs showed.
     pub quirks: Vec<quirks::Quirk>,
-    /// Modes and owners of the driver's own folders.
+    /// Modes and owners of the driver's own directories.
     pub style: Style,
     /// Files of `image/<driver>`.
     pub metadata: Vec<PlanFile>,
@@ -128,7 +128,7 @@ pub struct Plan {
     pub merge: Option<merge::Merge>,
     /// The renames, in their order.
     pub switch: Vec<Move>,
-    /// Folders whose times the switch changes and rollback puts back.
+    /// Directories whose times the switch changes and rollback puts back.
     pub touched: Vec<Touched>,
     /// The way back.
     pub rollback: WayBack,
@@ -278,7 +278,7 @@ pub struct PlanImage {
 /// A layer that moves: a step of the plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlanLayer {
-    /// Its folder's name, in the old store and in the new one.
+    /// Its directory's name, in the old store and in the new one.
     pub id: LayerId,
     /// What it is for.
     pub role: Role,
@@ -290,7 +290,7 @@ pub struct PlanLayer {
     pub diff_id: Option<DiffId>,
     /// All layers below, nearest first.
     pub lowers: Vec<LayerId>,
-    /// Its folder below the old root.
+    /// Its directory below the old root.
     pub source: String,
     /// Is there a tar-split?
     pub tar_split: bool,
@@ -323,11 +323,11 @@ pub struct PlanContainer {
     pub init: Option<LayerId>,
     /// Content of its writable layer.
     pub bytes: u64,
-    /// Files of its folder that are written anew.
+    /// Files of its directory that are written anew.
     pub files: Vec<PlanFile>,
 }
 
-/// A metadata file to write; `path` is below `image/<driver>` or below the container's folder.
+/// A metadata file to write; `path` is below `image/<driver>` or below the container's directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlanFile {
     /// Where.
@@ -377,7 +377,7 @@ pub enum Why {
     Install,
 }
 
-/// A folder and its times.
+/// A directory and its times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touched {
     /// Below ROOT.
@@ -386,7 +386,7 @@ pub struct Touched {
     pub atime: (i64, u32),
     /// Seconds and nanoseconds of the last modification.
     pub mtime: (i64, u32),
-    /// Mode, for folders that Docker may have removed meanwhile.
+    /// Mode, for directories that Docker may have removed meanwhile.
     pub mode: u32,
     /// Owner and group.
     pub owner: (u32, u32),
@@ -418,7 +418,7 @@ impl Plan {
         self.left_behind.iter().any(|l| l.counts)
     }
 
-    /// Layers that the target's own store has too.
+    /// Layers that the existing target store has too.
     pub fn kept(&self) -> &[merge::Kept] {
         self.merge.as_ref().map_or(&[], |m| &m.kept)
     }

@@ -44,7 +44,7 @@ pub struct Global {
         value_name = "DIR"
     )]
     pub root: PathBuf,
-    /// Build the new root in this folder, on another disk for example; ROOT is then only read
+    /// Build the new root in this directory, on another disk for example; ROOT is then only read
     ///
     /// DIR, absent or empty, becomes a complete data root: volumes, networks, containers, swarm, plugins and all else of ROOT go along
     /// by copy. Afterwards tell Docker: "data-root" in daemon.json. `status`, `verify`, `rollback` and `cleanup` then take either --root
@@ -150,16 +150,16 @@ pub enum Verb {
         /// For example D01
         id: String,
     },
-    /// Plan, migrate and verify a small sample store in a temporary folder, and show the result
+    /// Plan, migrate and verify a small sample store in a temporary directory, and show the result
     Demo(DemoArgs),
     /// Print the completions for a shell
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
-    /// Write these manual pages into a folder
+    /// Write these manual pages into a directory
     Man {
-        /// The folder
+        /// The directory
         dir: PathBuf,
     },
 }

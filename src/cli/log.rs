@@ -20,7 +20,7 @@ pub fn open(g: &Global) -> Result<()> {
     let (folder, _) = folder_of(path)?;
     if Dir::open_named(&g.root).is_ok_and(|root| folder.label().starts_with(root.label())) {
         let what = format!("the log {} would be written inside ROOT", path.display());
-        return Err(Error::new(Kind::Usage, what).hint("name a file elsewhere"));
+        return Err(Error::new(Kind::Usage, what).hint("Choose a file outside ROOT"));
     }
     let file = OpenOptions::new()
         .create(true)

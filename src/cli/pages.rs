@@ -101,14 +101,14 @@ pub const PAGES: &[Page] = &[
         examples: &[
             ("unaufs export busybox:latest -o busybox.tar", "for docker load"),
             ("unaufs export --all --format oci --compress zstd -o all.tar", "every image"),
-            ("unaufs export --container web --format rootfs -o web.tar", "what a container shows, as one tree"),
+            ("unaufs export --container web --format rootfs -o web.tar", "what a container shows, as one file tree"),
         ],
     },
     Page {
         verb: "rollback",
         when: "When you do not like what you see after a migration, or want to drop one that was interrupted. It takes seconds and needs no free room. \
                Stop Docker first.",
-        touches: "Moves the old store back from ROOT/.unaufs/old, with the old configurations and the times of the folders. The new store goes to \
+        touches: "Moves the old store back from ROOT/.unaufs/old, with the old configurations and the times of the directories. The new store goes to \
                   ROOT/.unaufs/undone, or is deleted with --drop-new. What Docker wrote meanwhile into volumes, networks and logs stays, and is listed.",
         undo: "`unaufs migrate` again. What Docker wrote on the new store is in ROOT/.unaufs/undone, unless --drop-new deleted it.",
         examples: &[
@@ -148,7 +148,7 @@ pub const PAGES: &[Page] = &[
     Page {
         verb: "demo",
         when: "Before you trust it with a store of yours: it makes a small sample store, and plans, migrates and verifies it before your eyes.",
-        touches: "A temporary folder of its own, which it removes. Nothing of Docker; it needs no Docker and, for vfs, no root.",
+        touches: "A temporary directory of its own, which it removes. Nothing of Docker; it needs no Docker and, for vfs, no root.",
         undo: "There is nothing to undo.",
         examples: &[
             ("unaufs demo", "overlay2, or vfs where that cannot be made"),
@@ -165,7 +165,7 @@ pub const PAGES: &[Page] = &[
     Page {
         verb: "man",
         when: "Once, if you installed the bare binary: the packages bring the pages with them.",
-        touches: "Writes unaufs.8 and a page for each verb into the folder that you name.",
+        touches: "Writes unaufs.8 and a page for each verb into the directory that you name.",
         undo: "Remove these files.",
         examples: &[("unaufs man /usr/local/share/man/man8", "then: man unaufs-migrate")],
     },
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn manual_pages_have_the_same_parts() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         write_manual(dir.path()).expect("pages");
         for page in PAGES {
             let file = dir.path().join(format!("unaufs-{}.8", page.verb.replace(' ', "-")));

@@ -24,7 +24,7 @@ fn root(g: &Global) -> Result<Dir> {
             Some(2 | 20) => Kind::NoStore,
             _ => Kind::Failed,
         };
-        Error::new(kind, e.chain()).hint("give Docker's data root with --root; reading it needs root")
+        Error::new(kind, e.chain()).hint("Name Docker's data root with --root, and run unaufs as root")
     })
 }
 
@@ -32,7 +32,7 @@ fn root(g: &Global) -> Result<Dir> {
 struct Roots {
     /// Holds the old store; `None` if it is out of reach.
     old: Option<Dir>,
-    /// Where the new store comes to be; `None` if that folder is not there yet.
+    /// Where the new store comes to be; `None` if that directory is not there yet.
     new: Option<Dir>,
 }
 
@@ -41,13 +41,13 @@ impl Roots {
     fn of(g: &Global) -> Result<Roots> {
         let given = root(g)?;
         if let Some(target) = &g.target {
-            target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path is not UTF-8"))?;
+            target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path isn't UTF-8"))?;
             let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
             let run = new.as_ref().map(last_run).transpose()?.flatten();
             if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
                 let theirs = crate::text::text(&run.plan.root.path);
                 return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
-                    .hint(format!("--root {theirs}, or another --target")));
+                    .hint(format!("Use --root {theirs}, or another --target")));
             }
             return Ok(Roots { old: Some(given), new });
         }
@@ -61,8 +61,8 @@ impl Roots {
     fn made(self) -> Result<(Option<Dir>, Dir)> {
         match self.new {
             Some(new) => Ok((self.old, new)),
-            None => Err(Error::new(Kind::NoStore, "there is nothing at --target yet")
-                .hint("`unaufs plan` shows what would be done; `unaufs migrate` makes it")),
+            None => Err(Error::new(Kind::NoStore, "there is no migration at --target yet")
+                .hint("`unaufs plan` shows what a migration would do; `unaufs migrate` does it")),
         }
     }
 
@@ -79,8 +79,8 @@ impl Roots {
 /// The old root, where a verb cannot do without it.
 fn needed(old: Option<Dir>) -> Result<Dir> {
     old.ok_or_else(|| {
-        Error::new(Kind::Failed, "the old root cannot be opened")
-            .hint("mount its disk where it was when the migration was made, or give it: --root ROOT --target DIR")
+        Error::new(Kind::Failed, "the old root can't be opened")
+            .hint("Mount its disk where it was during the migration, or name both roots: --root ROOT --target DIR")
     })
 }
 
@@ -113,7 +113,7 @@ fn write_outside(root: &Dir, file: &Path, bytes: &[u8]) -> Result<()> {
     let (dir, name) = folder_of(file)?;
     if dir.label().starts_with(root.label()) {
         let what = format!("{} would be written inside ROOT", file.display());
-        return Err(Error::new(Kind::Usage, what).hint("name a file elsewhere"));
+        return Err(Error::new(Kind::Usage, what).hint("Choose a file outside ROOT"));
     }
     dir.write_atomic(&name, bytes, 0o600)
 }
@@ -124,7 +124,7 @@ pub(super) fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    let name = file.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} names no file", file.display())))?;
+    let name = file.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} isn't a file name", file.display())))?;
     Ok((Dir::open_named(parent)?, name.as_bytes().to_vec()))
 }
 
@@ -140,15 +140,15 @@ fn load(file: &Path) -> Result<Plan> {
         return Err(Error::new(Kind::Usage, format!("{} is too large for a plan", crate::text::path(file))));
     }
     let Stored { plan, in_place } = stored::read(&bytes).map_err(|e| {
-        Error::new(Kind::Usage, format!("{} is not a plan of this unaufs", file.display())).with_source(e)
+        Error::new(Kind::Usage, format!("{} isn't an unaufs plan", file.display())).with_source(e)
     })?;
     if in_place {
         let what = format!("{} was made for --mode move, which this version doesn't have", file.display());
-        return Err(Error::new(Kind::Usage, what).hint("make a new plan"));
+        return Err(Error::new(Kind::Usage, what).hint("Make a new plan: unaufs plan --out FILE"));
     }
     if plan.schema != crate::plan::SCHEMA {
         return Err(
-            Error::new(Kind::Usage, format!("{} has the schema {}", file.display(), plan.schema)).hint("make it anew")
+            Error::new(Kind::Usage, format!("{} has the schema {}", file.display(), plan.schema)).hint("Make a new plan: unaufs plan --out FILE")
         );
     }
     Ok(plan)

@@ -159,7 +159,7 @@ fn once() -> u64 {
     1
 }
 
-/// Free bytes and inodes of the file system that a folder lies on.
+/// Free bytes and inodes of the file system that a directory lies on.
 pub fn room(dir: &Dir) -> Result<Room> {
     let s = rustix::fs::fstatfs(dir).on(|| format!("statfs {}", dir.show(b"")))?;
     let unit = u64::try_from(s.f_bsize).unwrap_or(4096);

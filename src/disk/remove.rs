@@ -4,7 +4,7 @@ use super::{Dir, FileType};
 use crate::error::{Error, Result};
 use rustix::io::Errno;
 
-/// As many folders are held open on the way down, and as many subfolders are remembered of one listing. A stranger's tree may be deeper than
+/// As many directories are held open on the way down, and as many subfolders are remembered of one listing. A stranger's tree may be deeper than
 /// there are descriptors, and wider than there is memory.
 const HELD: usize = 256;
 
@@ -14,7 +14,7 @@ const SKELETON: usize = 16;
 impl Dir {
     /// Removes a name and everything below it; nothing to do if it is not there. Symlinks are removed, never followed; a mount
     /// point inside is an error. A btrfs subvolume goes as a whole. Neither the stack nor the number of descriptors grows with the depth: a
-    /// folder too far down is moved up to the top, and removed there.
+    /// directory too far down is moved up to the top, and removed there.
     pub fn remove_tree(&self, name: &[u8]) -> Result<()> {
         match self.try_stat(name) {
             Err(Errno::NOENT) => return Ok(()),
@@ -26,7 +26,7 @@ impl Dir {
         if top.is_subvolume()? && self.delete_subvolume(name)? {
             return Ok(());
         }
-        // (folder, its name in the one before, the folders found in it); the last is being emptied
+        // (directory, its name in the one before, the directories found in it); the last is being emptied
         let mut open: Vec<(Dir, Vec<u8>, Vec<Vec<u8>>)> = vec![(top, name.to_vec(), Vec::new())];
         let mut moved_up = 0u64;
         while let Some((dir, _, found)) = open.last_mut() {
@@ -55,7 +55,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Removes everything in this folder.
+    /// Removes everything in this directory.
     pub fn remove_all(&self) -> Result<()> {
         loop {
             let found = empty_once(self)?;
@@ -68,7 +68,7 @@ impl Dir {
         }
     }
 
-    /// Removes a folder and the folders below it if there is not a single file in them; what holds a file stays.
+    /// Removes a directory and the directories below it if there is not a single file in them; what holds a file stays.
     pub fn remove_empty(&self, name: &[u8]) -> Result<()> {
         self.remove_skeleton(name, SKELETON)
     }
@@ -84,7 +84,7 @@ impl Dir {
     }
 }
 
-/// Moves the folder `sub` of `dir` to `top` under a name that is free there; gives the number of the next such name.
+/// Moves the directory `sub` of `dir` to `top` under a name that is free there; gives the number of the next such name.
 fn move_up(dir: &Dir, sub: &[u8], top: &Dir, mut number: u64) -> Result<u64> {
     while top.has(format!(".unaufs-deep-{number}"))? {
         number += 1;
@@ -93,7 +93,7 @@ fn move_up(dir: &Dir, sub: &[u8], top: &Dir, mut number: u64) -> Result<u64> {
     Ok(number + 1)
 }
 
-/// Removes every file of a folder; some of the folders found, if there are any, are given back to be emptied before.
+/// Removes every file of a directory; some of the directories found, if there are any, are given back to be emptied before.
 fn empty_once(dir: &Dir) -> Result<Vec<Vec<u8>>> {
     loop {
         let (mut subs, mut seen) = (Vec::new(), false);

@@ -157,8 +157,8 @@ fn unknown(what: &str, name: &str, all: impl Iterator<Item = String>) -> Error {
         (!alike, candidate)
     });
     let hint = match all.is_empty() {
-        true => format!("there is no {what} at all"),
-        false => format!("there are: {}", listed(&all)),
+        true => format!("The store has no {what}"),
+        false => format!("Choose one of: {}", listed(&all)),
     };
     Error::new(Kind::Usage, format!("there is no {what} \"{}\"", text::text(name))).hint(hint)
 }
@@ -166,7 +166,7 @@ fn unknown(what: &str, name: &str, all: impl Iterator<Item = String>) -> Error {
 fn ambiguous(what: &str, name: &str, found: impl Iterator<Item = String>) -> Error {
     let found: Vec<String> = found.collect();
     Error::new(Kind::Usage, format!("\"{}\" may be more than one {what}", text::text(name)))
-        .hint(format!("say which: {}", listed(&found)))
+        .hint(format!("Choose one of: {}", listed(&found)))
 }
 
 fn listed(names: &[String]) -> String {

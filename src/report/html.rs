@@ -314,7 +314,7 @@ fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
     let verified = r.verified.is_some();
     vec![
         Tile { name: "Took", value: format!("{} s", text::count(done.seconds)), class: "" },
-        Tile { name: "New bytes", value: done.new_bytes.map_or("not known".to_owned(), text::size), class: "" },
+        Tile { name: "New bytes", value: done.new_bytes.map_or("unknown".to_owned(), text::size), class: "" },
         Tile { name: "Verified", value: if verified { "yes" } else { "not yet" }.to_owned(), class: good(verified) },
         Tile { name: "Stay behind", value: text::count(behind as u64), class: good(behind == 0) },
         Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },

@@ -295,7 +295,7 @@ fn objects(p: &Plan) -> String {
         item(
             &mut out,
             format!(
-                "layer {} {} files={} folders={} bytes={} whiteouts={} opaque={}",
+                "layer {} {} files={} directories={} bytes={} whiteouts={} opaque={}",
                 l.id,
                 role.as_str().unwrap_or(""),
                 f.files,
@@ -311,7 +311,7 @@ fn objects(p: &Plan) -> String {
     }
     for c in p.elsewhere.iter().flat_map(|e| &e.carried) {
         let s = &c.size;
-        let _ = writeln!(out, "along {} files={} folders={} bytes={}", c.name(), s.files, s.folders, s.bytes);
+        let _ = writeln!(out, "along {} files={} directories={} bytes={}", c.name(), s.files, s.folders, s.bytes);
     }
     for s in p.elsewhere.iter().flat_map(|e| &e.stays) {
         let _ = writeln!(out, "stays in the old root: {}: {}", text::bytes(&s.name), s.reason);

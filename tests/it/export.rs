@@ -223,7 +223,7 @@ fn names_that_mean_nothing_list_what_there_is() {
         (&["demo/bas:1"][..], "demo/base:1"),
         (&["--container", "c-comit"], "c-commit"),
         (&[""], "demo/base:1"),
-        (&["demo/base:1", "demo/app:1", "--format", "rootfs"], "one tree"),
+        (&["demo/base:1", "demo/app:1", "--format", "rootfs"], "one file tree"),
         (&[], "--all"),
         (&["demo/base:1", "--compress", "zstd"], "zstd"),
         (&["demo/base:1", "--driver", "vfs"], "vfs"),

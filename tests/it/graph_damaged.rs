@@ -146,7 +146,7 @@ fn damage_costs_that_image_and_what_stands_on_it() {
     let rows: Vec<(&str, Break, &[usize], &str)> = vec![
         ("json cut off", |r| r.write(format!("graph/{}/json", id(2)), r#"{"id":"0000"#), &[2, 3], "ends too early"),
         ("json empty", |r| r.write(format!("graph/{}/json", id(2)), ""), &[2, 3], "ends too early"),
-        ("json is binary", |r| r.write(format!("graph/{}/json", id(9)), b"\0\xff\x1f"), &[9], "cannot be read"),
+        ("json is binary", |r| r.write(format!("graph/{}/json", id(9)), b"\0\xff\x1f"), &[9], "can't be read"),
         ("json without end", |r| r.write(format!("graph/{}/json", id(9)), "[".repeat(1 << 20)), &[9], "nested deeper"),
         ("json huge", |r| r.write(format!("graph/{}/json", id(9)), vec![b' '; 5 << 20]), &[9], "larger than"),
         (
@@ -450,13 +450,13 @@ fn a_layer_without_a_record_has_the_digest_that_docker_gave_it() {
     root.write(format!("aufs/diff/{}/größe", id(9)), "content");
     let (message, effect) = nine(&root).expect("a finding");
     assert!(message.ends_with("because of größe"), "{message}");
-    assert_eq!(effect.as_deref(), Some("its id is new, and so are the ids of images with it"));
+    assert_eq!(effect.as_deref(), Some("the layer and all images with it get new IDs"));
     // what Docker's tar would not bring back has ours
     fs::rename(root.path(format!("aufs/diff/{}/größe", id(9))), root.path(format!("aufs/diff/{}/.wh.full", id(9))))
         .expect("mv");
     let (message, effect) = nine(&root).expect("a finding");
-    assert_eq!(message, "a whiteout that is more than an empty file: .wh.full");
-    assert_eq!(effect.as_deref(), Some("its id is new, and so are the ids of images with it"));
+    assert_eq!(message, "a whiteout that isn't an empty file: .wh.full");
+    assert_eq!(effect.as_deref(), Some("the layer and all images with it get new IDs"));
 }
 
 #[test]

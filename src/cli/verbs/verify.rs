@@ -40,7 +40,7 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
     run.supported()?;
     let (old, new) = match run.state {
         State::Building => {
-            return Err(Error::new(Kind::Failed, "the new store is not complete").hint("`unaufs migrate` goes on"));
+            return Err(Error::new(Kind::Failed, "the new store isn't complete").hint("Run `unaufs migrate` to continue"));
         }
         State::Built | State::Verified => (needed(old)?, root.open(NEW)?),
         State::Switched if run.plan.elsewhere.is_some() => (needed(old)?, root.again()?),
@@ -48,9 +48,9 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
         _ => {
             return Err(Error::new(
                 Kind::Failed,
-                format!("in the state '{}' there is nothing to compare", run.state.name()),
+                "there is nothing to compare",
             )
-            .hint("`unaufs status` tells what to do"));
+            .hint("`unaufs status` shows what to do next"));
         }
     };
     let switched = match run.state {
@@ -90,8 +90,8 @@ fn only_driver(root: &Dir, run: Option<&Run>) -> Result<WrittenBy> {
         (false, [one]) => Ok(WrittenBy::Living(*one)),
         (false, several) => {
             let names: Vec<&str> = several.iter().map(|t| t.name()).collect();
-            Err(Error::new(Kind::Usage, format!("there are stores of several drivers here: {}", names.join(", ")))
-                .hint("say which one with --driver"))
+            Err(Error::new(Kind::Usage, format!("the data root has several stores: {}", names.join(", ")))
+                .hint("Choose one with --driver"))
         }
     }
 }

@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 
 /// The contents of a layer's regular files.
 pub trait Payloads {
-    /// Opens a file for reading. `name` is a path below the layer's top folder without `.`, `..` or a leading slash.
+    /// Opens a file for reading. `name` is a path below the layer's top directory without `.`, `..` or a leading slash.
     /// Where there is no such file the error's cause is ENOENT; where it is no regular file, EINVAL or ELOOP.
     fn open(&self, name: &[u8]) -> Result<Box<dyn Read + '_>>;
 }
@@ -63,7 +63,7 @@ impl WrongFile {
     }
 
     fn error(name: &[u8], mismatch: Mismatch) -> Error {
-        Error::corrupt(format!("file \"{}\" of the layer is not as it was when the layer was made", text::bytes(name)))
+        Error::corrupt(format!("file \"{}\" has changed since the layer was made", text::bytes(name)))
             .with_source(WrongFile { name: name.to_vec(), mismatch })
     }
 }
@@ -72,7 +72,7 @@ impl std::fmt::Display for WrongFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.mismatch {
             Mismatch::Missing => f.write_str("it is missing"),
-            Mismatch::NotAFile => f.write_str("something else than a regular file stands there"),
+            Mismatch::NotAFile => f.write_str("it isn't a regular file"),
             Mismatch::Shorter { recorded, found } => write!(f, "it has {found} bytes instead of {recorded}"),
             Mismatch::Longer { recorded } => write!(f, "it has more than its {recorded} bytes"),
             Mismatch::Content => f.write_str("its content has changed (checksum)"),
@@ -95,7 +95,7 @@ pub fn reassemble<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, out: &mut
                 out.write_all(&bytes).on(|| "write the tar of a layer")?;
                 done.bytes += bytes.len() as u64;
             }
-            // folders, links, devices, whiteouts: all that there is of them stands in the segments
+            // directories, links, devices, whiteouts: all that there is of them stands in the segments
             Piece::File { size: 0, .. } => {}
             Piece::File { name, size, crc } => {
                 let crc = crc.ok_or_else(|| {
@@ -177,7 +177,7 @@ mod tests {
         fn open(&self, name: &[u8]) -> Result<Box<dyn Read + '_>> {
             let name = std::str::from_utf8(name).unwrap();
             match self.0.get(name) {
-                _ if name == "folder" => Err(Error::io("open folder", Errno::INVAL)),
+                _ if name == "folder" => Err(Error::io("open directory", Errno::INVAL)),
                 _ if name == "locked" => Err(Error::io("open locked", Errno::ACCESS)),
                 _ if name == "rotten" => Ok(Box::new(Rotten)),
                 Some(content) => Ok(Box::new(&content[..])),

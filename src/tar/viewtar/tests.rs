@@ -95,7 +95,7 @@ fn a_layer_of_aufs_on_its_parent() {
     let view = chain(&[("u", &upper, Format::Aufs), ("l", &lower, Format::Aufs)]);
     let below = chain(&[("l", &lower, Format::Aufs)]);
     let (names, counts) = listed(&view, Some(&below));
-    // each folder's markers, its files, then its folders; a whiteout of nothing is not written
+    // each directory's markers, its files, then its directories; a whiteout of nothing is not written
     let want = [
         "Regular .wh.gone",
         "Regular becomes-file now",
@@ -104,8 +104,8 @@ fn a_layer_of_aufs_on_its_parent() {
         "Symlink a/link -> ../nowhere",
         "Directory a/b/",
         "Link a/b/c -> a/d",
-        "Directory becomes-folder/",
-        "Regular becomes-folder/in now",
+        "Directory becomes-directory/",
+        "Regular becomes-directory/in now",
         "Directory etc/",
         "Regular etc/.wh.gone",
         "Regular etc/changed new",
@@ -146,8 +146,8 @@ fn two_whole_trees() {
     let want = [
         "Regular .wh.gone",
         "Regular becomes-file now",
-        "Directory becomes-folder/",
-        "Regular becomes-folder/in now",
+        "Directory becomes-directory/",
+        "Regular becomes-directory/in now",
         "Directory etc/",
         "Regular etc/.wh.gone",
         "Regular etc/changed NEW",
