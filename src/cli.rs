@@ -77,7 +77,7 @@ fn dispatch(args: Args) -> Done {
             verbs::look::merge_reports(&g, &files, html.as_deref())
         }
         Verb::Demo(a) => verbs::demo::demo(&g, &a),
-        Verb::Explain { id } => verbs::look::explain(&g, &id),
+        Verb::Explain { id } => verbs::look::explain(&g, id.as_deref()),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut pages::command(), "unaufs", &mut std::io::stdout());
             Ok(Ending::Fine)
@@ -137,10 +137,7 @@ fn complain(e: &Error, g: &args::Global) {
     let colour = g.color.wanted(std::io::stderr().is_terminal());
     let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
     mutter(&format!("{word}: {}", e.chain()));
-    if let Some(h) = e.hint_text() {
-        mutter(&format!("  do:   {h}"));
-    }
-    if let Some(l) = e.loss_text() {
-        mutter(&format!("  lost: {l}"));
+    for more in [e.hint_text(), e.loss_text()].into_iter().flatten() {
+        mutter(&format!("  {more}"));
     }
 }

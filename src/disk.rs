@@ -75,10 +75,11 @@ impl Dir {
     fn not_opened(&self, rel: &[u8], e: Errno) -> Error {
         let err = Error::io(format!("open directory {}", self.show(rel)), e);
         match e {
-            Errno::LOOP | Errno::NOTDIR => err.hint(
-                "It isn't a directory. unaufs doesn't follow symlinks here: put the directory itself below ROOT",
-            ),
-            Errno::XDEV => err.hint("Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither"),
+            Errno::LOOP | Errno::NOTDIR => err
+                .hint("It isn't a directory. unaufs doesn't follow symlinks here: put the directory itself below ROOT"),
+            Errno::XDEV => {
+                err.hint("Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither")
+            }
             _ => err,
         }
     }

@@ -96,9 +96,7 @@ impl Error {
             _ => Kind::Failed,
         };
         let hint = match kind {
-            Kind::Space => {
-                Some("Free some space on that file system, then run `unaufs migrate` again to continue")
-            }
+            Kind::Space => Some("Free some space on that file system, then run `unaufs migrate` again to continue"),
             _ => None,
         };
         let mut e = Error::new(kind, what).with_source(source);

@@ -161,8 +161,11 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
         return Err(match &left_out[..] {
             [] => Error::new(Kind::Failed, "there is nothing to export").hint("The store has no images"),
             [(_, why)] => Error::new(Kind::Failed, why.clone()),
-            [(name, why), ..] => Error::new(Kind::Failed, format!("none of the {} images and containers can be exported", left_out.len()))
-                .hint(format!("{name}: {why}")),
+            [(name, why), ..] => Error::new(
+                Kind::Failed,
+                format!("none of the {} images and containers can be exported", left_out.len()),
+            )
+            .hint(format!("{name}: {why}")),
         });
     }
     image::settle_parents(&mut images);
@@ -173,7 +176,9 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     notes.dedup();
     if request.format == Format::OciDir {
         let shown = text::text(&request.output.display().to_string());
-        notes.push(format!("only root can read the directory (mode 0700); to let others read it: chmod -R a+rX {shown}"));
+        notes.push(format!(
+            "only root can read the directory (mode 0700); to let others read it: chmod -R a+rX {shown}"
+        ));
     }
     Ok(Summary {
         layers: unique.len(),
@@ -370,7 +375,10 @@ fn rootfs(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     if chosen.len() + containers.len() != 1 {
-        let what = format!("--format rootfs writes one image or container, but {} were named", chosen.len() + containers.len());
+        let what = format!(
+            "--format rootfs writes one image or container, but {} were named",
+            chosen.len() + containers.len()
+        );
         return Err(Error::new(Kind::Usage, what).hint("Name one image or one container"));
     }
     let top = match (chosen.keys().next(), containers.values().next()) {

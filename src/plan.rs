@@ -38,19 +38,31 @@ use std::collections::BTreeMap;
 /// The version of the JSON form.
 pub const SCHEMA: &str = "unaufs.plan/1";
 
-/// How layers get to their new place.
+/// How layers are transferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Image layers link, else clone, else copy; writable layers clone, else copy.
+    /// Image layers: hard link, else clone, else copy. Writable layers: clone, else copy.
     #[default]
     Auto,
-    /// Image layers by hard link; fails where that cannot be.
+    /// Image layers: hard links only. Fails where that isn't possible.
     Link,
     /// Shared extents (btrfs, xfs).
     Clone,
-    /// Everything twice.
+    /// Every file is copied.
     Copy,
+}
+
+impl Mode {
+    /// As `--mode` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Auto => "auto",
+            Mode::Link => "link",
+            Mode::Clone => "clone",
+            Mode::Copy => "copy",
+        }
+    }
 }
 
 /// What the user asked for.

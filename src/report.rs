@@ -1,6 +1,7 @@
 //! What people and machines read: each document is one struct, rendered as text and as JSON.
 
 pub mod demo;
+pub mod explain;
 pub mod export;
 pub mod fleet;
 pub mod html;

@@ -381,9 +381,12 @@ pub fn attached(root: &Dir, name: &str) -> Result<()> {
             "Put the directory itself at {shown}: remove the symlink, then use mv, or cp -a from another disk. More: unaufs explain H08"
         ),
     };
-    Err(Error::new(Kind::Blocked, format!("{shown} {what}: unaufs can't read it safely, and can't set it aside by renaming"))
-        .hint(hint)
-        .loss("Nothing was changed."))
+    Err(Error::new(
+        Kind::Blocked,
+        format!("{shown} {what}: unaufs can't read it safely, and can't set it aside by renaming"),
+    )
+    .hint(hint)
+    .loss("Nothing was changed."))
 }
 
 /// Reads the store at ROOT.

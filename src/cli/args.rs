@@ -147,8 +147,8 @@ pub enum Verb {
     },
     /// Say what a check id means, and what to do
     Explain {
-        /// For example D01
-        id: String,
+        /// For example D01; without an ID, all checks are listed
+        id: Option<String>,
     },
     /// Plan, migrate and verify a small sample store in a temporary directory, and show the result
     Demo(DemoArgs),

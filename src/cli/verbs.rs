@@ -124,7 +124,8 @@ pub(super) fn folder_of(file: &Path) -> Result<(Dir, Vec<u8>)> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    let name = file.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} isn't a file name", file.display())))?;
+    let name =
+        file.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} isn't a file name", file.display())))?;
     Ok((Dir::open_named(parent)?, name.as_bytes().to_vec()))
 }
 
@@ -139,17 +140,15 @@ fn load(file: &Path) -> Result<Plan> {
     if bytes.len() as u64 > PLAN_LIMIT {
         return Err(Error::new(Kind::Usage, format!("{} is too large for a plan", crate::text::path(file))));
     }
-    let Stored { plan, in_place } = stored::read(&bytes).map_err(|e| {
-        Error::new(Kind::Usage, format!("{} isn't an unaufs plan", file.display())).with_source(e)
-    })?;
+    let Stored { plan, in_place } = stored::read(&bytes)
+        .map_err(|e| Error::new(Kind::Usage, format!("{} isn't an unaufs plan", file.display())).with_source(e))?;
     if in_place {
         let what = format!("{} was made for --mode move, which this version doesn't have", file.display());
         return Err(Error::new(Kind::Usage, what).hint("Make a new plan: unaufs plan --out FILE"));
     }
     if plan.schema != crate::plan::SCHEMA {
-        return Err(
-            Error::new(Kind::Usage, format!("{} has the schema {}", file.display(), plan.schema)).hint("Make a new plan: unaufs plan --out FILE")
-        );
+        return Err(Error::new(Kind::Usage, format!("{} has the schema {}", file.display(), plan.schema))
+            .hint("Make a new plan: unaufs plan --out FILE"));
     }
     Ok(plan)
 }

@@ -187,10 +187,7 @@ pub fn of_container(
     let image = image_of(text).map_err(on)?.filter(|id| store.images.contains_key(id));
     let of_image = image.map(|id| store.config(root, id)).transpose().map_err(on)?;
     if of_image.is_none() {
-        notes.push(format!(
-            "{}: its image isn't in the store; unaufs uses this machine's architecture",
-            c.subject()
-        ));
+        notes.push(format!("{}: its image isn't in the store; unaufs uses this machine's architecture", c.subject()));
     }
     let config = composed(c, text, of_image.as_deref(), image, store, &layers).map_err(on)?;
     let mounts = mount_points(text).map_err(on)?;

@@ -10,7 +10,7 @@ use super::*;
 use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
 use crate::docker::driver;
-use crate::store::Store;
+use crate::store::{Image, Store};
 use std::collections::{BTreeSet, HashMap};
 
 /// Everything that was looked at.
@@ -198,7 +198,10 @@ fn unsound(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, Str
     first.extend(refused.clone());
     for l in found.store.layers.values() {
         if options.to == Target::Overlay2 && l.lowers.len() > driver::MAX_LOWERS {
-            first.insert(l.id.clone(), format!("it has {} layers below it, and overlay2 takes at most 128", l.lowers.len()));
+            first.insert(
+                l.id.clone(),
+                format!("it has {} layers below it, and overlay2 takes at most 128", l.lowers.len()),
+            );
         }
     }
     let cause = |id: &LayerId, why: &String| Cause::layer(id.short(), why.clone());
@@ -215,6 +218,22 @@ fn unsound(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, Str
 }
 
 impl Options {
+    /// The first of `--only` and `--exclude` that no image and no container matches: most likely a typing error.
+    pub fn unmatched(&self, store: &Store) -> Option<String> {
+        let image = |i: &Image| [&i.tags[..], &i.digests, &[i.id.to_string()]].concat();
+        let images = store.images.values().map(|i| ("image", image(i)));
+        let containers = store.containers.values().map(|c| ("container", vec![c.name.clone(), c.id.to_string()]));
+        let all: Vec<(&str, Vec<String>)> = images.chain(containers).collect();
+        let rules = [("--only", &self.only), ("--exclude", &self.exclude)];
+        let mut rules = rules.into_iter().flat_map(|(option, rules)| rules.iter().map(move |r| (option, r)));
+        rules.find_map(|(option, rule)| {
+            let (kind, glob) = rule.split_once('=')?;
+            let pattern = wildmatch::WildMatch::new(glob);
+            let hit = all.iter().any(|(k, names)| *k == kind && names.iter().any(|n| pattern.matches(n)));
+            (!hit).then(|| format!("{option} {rule}"))
+        })
+    }
+
     /// Why `--only` or `--exclude` keeps something with these names from moving.
     fn refuses(&self, kind: &str, names: &[&str]) -> Option<String> {
         let matches = |rules: &[String]| {
@@ -405,7 +424,11 @@ fn container_left(c: &crate::store::Container, wanted: &Wanted) -> LeftBehind {
     let clash = wanted.clashing.get(c.id.as_str());
     let foreign = c.foreign.then(|| format!("it belongs to the driver {}", c.driver));
     let known = [c.broken.as_ref(), excluded, clash, damaged.map(|d| &d.reason), foreign.as_ref()];
-    let lost = if c.foreign { "Nothing is lost: unaufs doesn't change it." } else { "Nothing is lost: it stays in the old store." };
+    let lost = if c.foreign {
+        "Nothing is lost: unaufs doesn't change it."
+    } else {
+        "Nothing is lost: it stays in the old store."
+    };
     let held_by = c.held_by.clone().or_else(|| damaged.map(|d| d.cause.clone()));
     LeftBehind {
         kind: "container".to_owned(),

@@ -405,11 +405,7 @@ fn others(store: &Store, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
                 crate::text::plural(images, "image"),
                 crate::text::plural(containers, "container")
             );
-            out.push(
-                Finding::new("N02", format!("{driver}/"), what)
-                    .fix("migrate without --target, which adds to that store, or leave them in the old root with --allow N02")
-                    .effect("they are missing in the new root"),
-            );
+            out.push(Finding::new("N02", format!("{driver}/"), what));
         }
     }
     Ok(())
@@ -423,16 +419,16 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         crate::text::plural(usize::try_from(total.files).unwrap_or(usize::MAX), "file"),
         crate::text::plural(usize::try_from(total.folders).unwrap_or(usize::MAX), "folder"),
     );
-    out.push(Finding::new("N04", dir.clone(), what).effect("volumes, networks, logs and all other files exist twice"));
+    out.push(Finding::new("N04", dir.clone(), what));
     let remapped = root.label().file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));
     let told = if remapped { e.path.rsplit_once('/').map_or("/", |(p, _)| p) } else { &e.path };
     out.push(
-        Finding::new("N03", "daemon.json", format!("Docker's data root will be {}", crate::text::text(told)))
-            .fix(format!(
+        Finding::new("N03", "daemon.json", format!("Docker's data root will be {}", crate::text::text(told))).fix(
+            format!(
                 "before you start Docker, set \"data-root\": {} in daemon.json (before 17.05: \"graph\")",
                 crate::docker::json::string(told)
-            ))
-            .effect("otherwise Docker continues to use the old root"),
+            ),
+        ),
     );
     for c in &e.carried {
         let points = c.leave.iter().filter(|l| !c.path.starts_with(b"containers/") || l.contains(&b'/'));
@@ -441,7 +437,9 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
             let shown = crate::text::bytes(&point);
             out.push(
                 Finding::new("N05", shown.clone(), "something is mounted here")
-                    .fix(format!("mount it at {dir}/{shown} too before you start Docker, unless Docker mounts it itself"))
+                    .fix(format!(
+                        "mount it at {dir}/{shown} too before you start Docker, unless Docker mounts it itself"
+                    ))
                     .effect("an empty directory is made; mounted files aren't copied"),
             );
         }
@@ -450,8 +448,11 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
             let to = holder.read_link(name)?;
             let now = c.links.first().map_or(&to, |l| &l.to);
             let inside = crate::disk::os(now).starts_with(&e.path);
-            let effect =
-                if inside { "the target of the symlink is copied too" } else { "the symlink is copied; both roots use its target" };
+            let effect = if inside {
+                "the target of the symlink is copied too"
+            } else {
+                "the symlink is copied; both roots use its target"
+            };
             let led =
                 if *now == to { String::new() } else { format!(", in the new root to {}", crate::text::bytes(now)) };
             out.push(

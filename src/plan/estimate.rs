@@ -233,7 +233,9 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
                 host.new_fs
             ));
         }
-        (Target::Btrfs, Mode::Link) => return Some("btrfs layers are subvolumes and can't share hard links".to_owned()),
+        (Target::Btrfs, Mode::Link) => {
+            return Some("btrfs layers are subvolumes and can't share hard links".to_owned());
+        }
         _ => {}
     }
     match mode {

@@ -107,11 +107,7 @@ pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
     let mut unseen = Vec::new();
     let running = process::docker_on_machine(root, machine)?;
     if let Some(who) = &running {
-        out.push(
-            Finding::new("H01", "dockerd", who.clone())
-                .fix("systemctl stop docker docker.socket")
-                .effect("plan works while Docker is running; migrate doesn't"),
-        );
+        out.push(Finding::new("H01", "dockerd", who.clone()));
     }
     mounted(path, machine, &mut out)?;
     rights::check(machine, &mut out);
@@ -185,11 +181,7 @@ fn mounted(path: &Path, machine: &Machine, out: &mut Vec<Finding>) -> Result<()>
 
 fn kernel(to: Target, machine: &Machine, out: &mut Vec<Finding>) {
     if matches!(to, Target::Overlay2 | Target::Overlay) && !knows(&machine.text("proc/filesystems"), "overlay") {
-        out.push(
-            Finding::new("H04", "the kernel", "this kernel has no overlayfs loaded")
-                .fix("modprobe overlay")
-                .effect("Docker could not mount the new store"),
-        );
+        out.push(Finding::new("H04", "the kernel", "this kernel has no overlayfs loaded"));
     }
 }
 

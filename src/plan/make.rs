@@ -8,7 +8,7 @@ use super::{DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, hos
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::containerd::SNAPSHOTTERS;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
@@ -56,6 +56,11 @@ pub fn make_on(
     progress: &dyn Progress,
 ) -> Result<Plan> {
     let (mut store, mut findings) = store::open(root).map_err(|e| host::docker_config::pointed(e, root, machine))?;
+    // a plan that is made again follows the first one, whatever has been removed since
+    if let Some(option) = options.unmatched(&store).filter(|_| known.counted.is_empty()) {
+        return Err(Error::new(Kind::Usage, format!("{} doesn't match anything", crate::text::text(&option)))
+            .hint("Run `unaufs inspect` to see the names"));
+    }
     findings.extend(store::probe::unreadable(root, &mut store)?);
     let elsewhere = match &options.target {
         Some(dir) => {

@@ -98,10 +98,13 @@ pub fn decide(store: &Store, existing: &Existing) -> Decisions {
         existing.containers.iter().filter(|(_, n)| !n.is_empty()).map(|(id, n)| (n.as_str(), id.short())).collect();
     for c in store.containers.values().filter(|c| !c.foreign && c.broken.is_none()) {
         if existing.mounts.contains(c.id.as_str()) {
-            out.containers.insert(c.id.to_string(), "the existing target store has a container with this ID".to_owned());
-        } else if let Some(other) = names.get(c.name.as_str()) {
             out.containers
-                .insert(c.id.to_string(), format!("the existing target store has a container with this name ({other})"));
+                .insert(c.id.to_string(), "the existing target store has a container with this ID".to_owned());
+        } else if let Some(other) = names.get(c.name.as_str()) {
+            out.containers.insert(
+                c.id.to_string(),
+                format!("the existing target store has a container with this name ({other})"),
+            );
         }
     }
     for (repo, refs) in &store.repositories {
@@ -198,23 +201,17 @@ pub fn repositories(
 pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Finding> {
     let mut out = Vec::new();
     for name in &existing.strangers {
-        out.push(Finding::new("T07", format!("{name}/"), "it isn't a directory of Docker").effect("not changed"));
+        out.push(Finding::new("T07", format!("{name}/"), "it isn't a directory of Docker"));
     }
     match existing.state {
         State::Absent => {}
         State::Empty => {
             let dead = if existing.chains > 0 {
-                format!(
-                    "; its metadata names {} that no longer exist",
-                    crate::text::plural(existing.chains, "layer")
-                )
+                format!("; its metadata names {} that no longer exist", crate::text::plural(existing.chains, "layer"))
             } else {
                 String::new()
             };
-            out.push(
-                Finding::new("T01", format!("{to}/"), format!("it has no layers{dead}"))
-                    .effect("set aside; rollback restores it"),
-            );
+            out.push(Finding::new("T01", format!("{to}/"), format!("it has no layers{dead}")));
         }
         State::Populated => {
             let text = format!(
@@ -231,12 +228,13 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
         }
     }
     for (id, why) in &decided.refused {
-        out.push(Finding::new("T03", format!("layer {}", id.short()), why.clone()).effect("it stays in the old store"));
+        out.push(Finding::new("T03", format!("layer {}", id.short()), why.clone()));
     }
     for (id, why) in &decided.containers {
         let short = id.get(..12).unwrap_or(id);
         out.push(
-            Finding::new("T03", format!("container {short}"), why.clone()).effect("it stays in the old store, with its data"),
+            Finding::new("T03", format!("container {short}"), why.clone())
+                .effect("it stays in the old store, with its data"),
         );
     }
     if let Some(why) = &existing.lost_tags {
@@ -245,7 +243,9 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
     }
     for (reference, (_, theirs)) in &decided.references {
         let subject = format!("tag {}", crate::text::text(reference));
-        out.push(Finding::new("T03", subject, lost_reference(theirs)).effect("the old image is migrated without this tag"));
+        out.push(
+            Finding::new("T03", subject, lost_reference(theirs)).effect("the old image is migrated without this tag"),
+        );
     }
     out
 }

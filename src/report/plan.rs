@@ -253,12 +253,7 @@ pub fn quoted(s: &str) -> String {
 
 /// A mode's name.
 pub fn mode(m: Mode) -> &'static str {
-    match m {
-        Mode::Auto => "auto",
-        Mode::Link => "link",
-        Mode::Clone => "clone",
-        Mode::Copy => "copy",
-    }
+    m.name()
 }
 
 /// From, to.

@@ -40,8 +40,7 @@ pub fn layers_gone(root: &Dir) -> Result<Option<Error>> {
         plural(count("containers")?, "container")
     );
     let mut hint =
-        "Restore aufs/ from a backup: the files aren't in this data root any more. Volumes aren't affected"
-            .to_owned();
+        "Restore aufs/ from a backup: the files aren't in this data root any more. Volumes aren't affected".to_owned();
     if root.on_btrfs()? && aufs.is_some() {
         hint += ". In a btrfs snapshot, a subvolume is an empty directory. The files are in the original subvolume";
     }
@@ -73,9 +72,7 @@ pub fn no_store(root: &Dir) -> Result<Error> {
         }
     }
     if root.has("aufs/diff")? {
-        return Ok(
-            e.hint("There is a directory aufs/, but no image/aufs and no graph/: the metadata is lost")
-        );
+        return Ok(e.hint("There is a directory aufs/, but no image/aufs and no graph/: the metadata is lost"));
     }
     Ok(e.hint("A Docker data root has directories such as aufs/, image/ and containers/. Name it with --root"))
 }

@@ -55,15 +55,11 @@ fn below_mnt(mnt: &Dir, findings: &mut Vec<Finding>) -> Result<()> {
         let shown: Vec<String> = stray.names.iter().map(|n| crate::text::bytes(n)).collect();
         let more =
             if stray.count > shown.len() { format!(" and {} more", stray.count - shown.len()) } else { String::new() };
-        findings.push(
-            Finding::new(
-                "D13",
-                format!("aufs/mnt/{}", crate::text::bytes(&stray.name)),
-                format!("it holds {}{more}", shown.join(", ")),
-            )
-            .fix("copy what you need elsewhere before unaufs cleanup")
-            .effect("not migrated; unaufs cleanup deletes these files"),
-        );
+        findings.push(Finding::new(
+            "D13",
+            format!("aufs/mnt/{}", crate::text::bytes(&stray.name)),
+            format!("it holds {}{more}", shown.join(", ")),
+        ));
     }
     Ok(())
 }
@@ -172,8 +168,7 @@ fn is_dockers(id: &LayerId) -> bool {
 
 /// One id a line; empty lines are skipped, blanks are not trimmed (FORMATS 1.1).
 pub fn parse_layers(text: &[u8]) -> Result<Vec<LayerId>> {
-    let text =
-        std::str::from_utf8(text).map_err(|e| Error::corrupt("it isn't text").with_source(e))?;
+    let text = std::str::from_utf8(text).map_err(|e| Error::corrupt("it isn't text").with_source(e))?;
     let ids: Vec<LayerId> = text.split('\n').filter(|l| !l.is_empty()).map(LayerId::parse).collect::<Result<_>>()?;
     let mut seen = std::collections::BTreeSet::new();
     match ids.iter().find(|id| !seen.insert(*id)) {
@@ -184,12 +179,10 @@ pub fn parse_layers(text: &[u8]) -> Result<Vec<LayerId>> {
 
 fn removing(folder: &str, name: &[u8]) -> Finding {
     Finding::new("D04", format!("{folder}/{}", crate::text::bytes(name)), "left over from an interrupted removal")
-        .effect("not migrated")
 }
 
 fn strange(folder: &str, name: &[u8]) -> Finding {
     Finding::new("D05", format!("{folder}/{}", crate::text::bytes(name)), "this can't be a Docker layer")
-        .effect("not migrated")
 }
 
 #[cfg(test)]

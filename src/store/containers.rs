@@ -50,7 +50,6 @@ pub fn read(
 /// Something in `containers/` that is no container.
 pub fn strange(name: &[u8]) -> Finding {
     Finding::new("C01", format!("containers/{}", crate::text::bytes(name)), "it isn't a Docker container")
-        .effect("not changed")
 }
 
 /// Reads one container of this generation: `config.v2.json` and a record in `layerdb/mounts`.
@@ -115,10 +114,7 @@ pub fn networks(c: &Container) -> Option<(String, String)> {
 /// Notes that a container stays behind, since its layers do.
 pub fn stays(c: &mut Container, why: &Error, findings: &mut Vec<Finding>) {
     c.broken = Some(why.chain());
-    findings.push(
-        Finding::new("C04", c.subject(), why.chain())
-            .effect("its configuration and remaining data stay in the old store"),
-    );
+    findings.push(Finding::new("C04", c.subject(), why.chain()));
 }
 
 /// Lists the files that get a new one: each that Docker may write into, with `changes` and with what no Docker of today fills in. `file` is
@@ -204,16 +200,13 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
     if !by.owns(&c.driver) {
         // whatever is wrong with it is not ours to touch
         (c.foreign, c.broken, c.crashes_docker) = (true, None, false);
-        findings.push(
-            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::text::text(&c.driver)))
-                .effect("not changed"),
-        );
+        findings.push(Finding::new(
+            "C02",
+            c.subject(),
+            format!("it belongs to the driver {}", crate::text::text(&c.driver)),
+        ));
     } else if c.running && c.broken.is_none() {
-        findings.push(
-            Finding::new("C03", c.subject(), "it is marked as running")
-                .fix("stop it, or Docker, before migrating")
-                .effect("if Docker was killed: Docker corrects the state at its next start"),
-        );
+        findings.push(Finding::new("C03", c.subject(), "it is marked as running"));
     }
     c
 }
@@ -289,7 +282,7 @@ fn read_mount(
     }
     if m.from_image {
         let what = "its record in layerdb/mounts doesn't name the image's layer; the image of its configuration does";
-        findings.push(Finding::new("C05", c.subject(), what).effect("repaired in the new store"));
+        findings.push(Finding::new("C05", c.subject(), what));
     }
     (c.layer, c.init) = (Some(m.layer), m.init);
     Ok(())
@@ -458,10 +451,7 @@ pub fn read_mounts(root: &Dir, by: WrittenBy, store: &Store, findings: &mut Vec<
             .is_some_and(|id| store.containers.contains_key(&id));
         if !known {
             let shown = crate::text::bytes(&name);
-            findings.push(
-                Finding::new("D09", format!("layerdb/mounts/{shown}"), "it doesn't belong to any container")
-                    .effect("not migrated"),
-            );
+            findings.push(Finding::new("D09", format!("layerdb/mounts/{shown}"), "it doesn't belong to any container"));
         }
     }
     Ok(())
@@ -486,9 +476,11 @@ pub fn settle_names(known: &BTreeMap<ContainerId, BTreeSet<String>>, store: &mut
         let names = known.get(&id);
         if names.is_some_and(|names| !names.contains(&c.name)) {
             let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
-            let what = format!("linkgraph.db has another name for this container: {}", crate::text::text(&names.join(", ")));
+            let what =
+                format!("linkgraph.db has another name for this container: {}", crate::text::text(&names.join(", ")));
             findings.push(
-                Finding::new("G09", c.subject(), what).effect("the name in its configuration is used, as in Docker 1.10"),
+                Finding::new("G09", c.subject(), what)
+                    .effect("the name in its configuration is used, as in Docker 1.10"),
             );
         }
         // without a name Docker gives it one; up to 1.9 it always had one

@@ -57,10 +57,11 @@ pub fn read_image_folder(
 pub fn find_caches(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     for cache in ["buildkit", "builder"] {
         if root.stat_opt(cache)?.is_some_and(|m| m.is_dir()) {
-            findings.push(
-                Finding::new("D11", format!("{cache}/"), "the build cache refers to layers of the aufs driver")
-                    .effect("set aside; the next build starts with an empty cache"),
-            );
+            findings.push(Finding::new(
+                "D11",
+                format!("{cache}/"),
+                "the build cache refers to layers of the aufs driver",
+            ));
             store.caches.push(cache.to_owned());
         }
     }
@@ -102,7 +103,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
             let text = crate::text::bytes(&name);
             let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
                 let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
-                findings.push(Finding::new(id, format!("{base}/{text}"), "it isn't a Docker layer").effect("not migrated"));
+                findings.push(Finding::new(id, format!("{base}/{text}"), "it isn't a Docker layer"));
                 continue;
             };
             match read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks)) {
@@ -111,10 +112,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
                 }
                 Err(e) => {
                     let why = format!("its record in layerdb: {}", e.chain());
-                    findings.push(
-                        Finding::new("D01", format!("layer {}", chain.short()), why.clone())
-                            .effect("the layer and everything based on it stay in the old store"),
-                    );
+                    findings.push(Finding::new("D01", format!("layer {}", chain.short()), why.clone()));
                     store.bad_records.insert(chain, why);
                 }
             }
@@ -124,9 +122,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
         root.open_opt(format!("image/{by}/layerdb/tmp"))?.filter(|d| d.list().is_ok_and(|l| !l.is_empty()))
     {
         let _ = tmp;
-        findings.push(
-            Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer").effect("not migrated"),
-        );
+        findings.push(Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer"));
     }
     let chains: Chains = entries.iter().map(|(c, e)| (*c, e.cache_id.clone())).collect();
     for (chain, entry) in &entries {
@@ -296,21 +292,18 @@ fn image_layer(
             _ => None,
         };
         if let Some(how) = differs {
-            findings.push(Finding::new("D08", subject.clone(), how).effect("layerdb is used"));
+            findings.push(Finding::new("D08", subject.clone(), how));
         }
     }
     let tar_split = entry.files.iter().any(|f| f == "tar-split.json.gz");
     if let Some(why) = &broken {
-        findings.push(Finding::new("D01", subject, why.clone()).effect("the layer and everything based on it stay in the old store"));
+        findings.push(Finding::new("D01", subject, why.clone()));
     } else if !tar_split {
-        findings.push(
-            Finding::new("D02", subject, "it has no tar-split.json.gz")
-                .effect("the layer works, but docker save and push fail, as before; its digest can't be verified"),
-        );
+        findings.push(Finding::new("D02", subject, "it has no tar-split.json.gz"));
     }
     if entry.mended {
         let what = "its diff or parent in layerdb can't be read; unaufs takes it from the images with this layer";
-        findings.push(Finding::new("D14", format!("layer {}", id.short()), what).effect("repaired in the new store"));
+        findings.push(Finding::new("D14", format!("layer {}", id.short()), what));
     }
     let (chain, diff) = (Some(chain), Some(entry.diff));
     Layer { id, role: Role::Image, lowers, chain, diff, tar_split, moved_to, broken, held_by }
@@ -350,8 +343,7 @@ fn read_images(
         let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
         let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok()) else {
             let shown = crate::text::bytes(&name);
-            findings
-                .push(Finding::new("D07", format!("imagedb/{shown}"), "it isn't a Docker image").effect("not migrated"));
+            findings.push(Finding::new("D07", format!("imagedb/{shown}"), "it isn't a Docker image"));
             continue;
         };
         let mut image =
@@ -361,9 +353,7 @@ fn read_images(
             Err(e) => image.broken = Some(e.chain()),
         }
         if let Some(why) = &image.broken {
-            findings.push(
-                Finding::new("D03", format!("image {}", id.short()), why.clone()).effect("it stays in the old store"),
-            );
+            findings.push(Finding::new("D03", format!("image {}", id.short()), why.clone()));
         }
         store.metadata.push(image_file(path.clone(), format!("image/{by}/{path}"), id));
         let meta = format!("imagedb/metadata/sha256/{}", id.hex());
@@ -463,10 +453,7 @@ pub fn lose_tags(file: &str, kept: usize, why: String, store: &mut Store, findin
         ),
         n => {
             let kept = crate::text::plural(n, "tag or digest");
-            (
-                "tags before the damage are kept",
-                format!("The tags and digests after the damage. {kept} could be read."),
-            )
+            ("tags before the damage are kept", format!("The tags and digests after the damage. {kept} could be read."))
         }
     };
     findings.push(Finding::new("D10", file, why.clone()).effect(effect));
@@ -492,7 +479,7 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
         for (reference, id) in refs {
             let Ok(id) = ImageId::parse(&id) else {
                 let subject = format!("tag {}", crate::text::text(&reference));
-                findings.push(Finding::new("D06", subject, "it doesn't point to an image ID").effect("the tag is left out"));
+                findings.push(Finding::new("D06", subject, "it doesn't point to an image ID"));
                 continue;
             };
             match store.images.get_mut(&id) {
@@ -500,14 +487,11 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
                     let list = if reference.contains('@') { &mut image.digests } else { &mut image.tags };
                     list.push(reference.clone());
                 }
-                None => findings.push(
-                    Finding::new(
-                        "D06",
-                        format!("tag {}", crate::text::text(&reference)),
-                        format!("its image {} doesn't exist", id.short()),
-                    )
-                    .effect("the tag is left out"),
-                ),
+                None => findings.push(Finding::new(
+                    "D06",
+                    format!("tag {}", crate::text::text(&reference)),
+                    format!("its image {} doesn't exist", id.short()),
+                )),
             }
             kept.push((reference, id));
         }
@@ -546,10 +530,7 @@ pub fn find_orphans(driver: &Driver, store: &mut Store, findings: &mut Vec<Findi
         if store.layers.contains_key(id) || store.orphans.iter().any(|o| o == id.as_str()) {
             continue;
         }
-        findings.push(
-            Finding::new("D05", format!("layer {}", id.short()), "no image and no container uses it")
-                .effect("not migrated"),
-        );
+        findings.push(Finding::new("D05", format!("layer {}", id.short()), "no image and no container uses it"));
         store.orphans.push(id.to_string());
     }
 }

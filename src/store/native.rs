@@ -106,7 +106,10 @@ fn lowers(dir: &Dir, names: &BTreeMap<Vec<u8>, LayerId>) -> Result<Vec<LayerId>>
         .map(|part| {
             let link = part.strip_prefix(b"l/").and_then(|link| names.get(link));
             link.cloned().ok_or_else(|| {
-                Error::corrupt(format!("\"{}\" doesn't lead to a layer", crate::text::bytes(&part[..part.len().min(80)])))
+                Error::corrupt(format!(
+                    "\"{}\" doesn't lead to a layer",
+                    crate::text::bytes(&part[..part.len().min(80)])
+                ))
             })
         })
         .collect()

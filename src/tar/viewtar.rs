@@ -237,7 +237,9 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     /// The directory's own entry: at once if it is a change itself, else once something in it is.
     fn enter(&mut self, folder: &Folder, dirs: &Dirs, below: Option<&Dirs>) -> Result<()> {
         self.waiting.retain(|w| folder.path.starts_with(&w.path) && folder.path.get(w.path.len()) == Some(&b'/'));
-        let Some((branch, top)) = dirs.first() else { return Err(Error::corrupt("a directory that isn't in any layer")) };
+        let Some((branch, top)) = dirs.first() else {
+            return Err(Error::corrupt("a directory that isn't in any layer"));
+        };
         if folder.path.is_empty() {
             return Ok(());
         }

@@ -40,17 +40,17 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
     run.supported()?;
     let (old, new) = match run.state {
         State::Building => {
-            return Err(Error::new(Kind::Failed, "the new store isn't complete").hint("Run `unaufs migrate` to continue"));
+            return Err(
+                Error::new(Kind::Failed, "the new store isn't complete").hint("Run `unaufs migrate` to continue")
+            );
         }
         State::Built | State::Verified => (needed(old)?, root.open(NEW)?),
         State::Switched if run.plan.elsewhere.is_some() => (needed(old)?, root.again()?),
         State::Switched => (root.open(OLD)?, root.again()?),
         _ => {
-            return Err(Error::new(
-                Kind::Failed,
-                "there is nothing to compare",
-            )
-            .hint("`unaufs status` shows what to do next"));
+            return Err(
+                Error::new(Kind::Failed, "there is nothing to compare").hint("`unaufs status` shows what to do next")
+            );
         }
     };
     let switched = match run.state {

@@ -25,7 +25,8 @@ impl Place {
         let dir = if named.exists() { Some(Dir::open_named(&named)?) } else { None };
         let path = dir.as_ref().map_or(named, |d| d.label().to_owned());
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Error::new(Kind::Usage, "/ can't be Docker's data root").hint("Use another directory with --target DIR"));
+            return Err(Error::new(Kind::Usage, "/ can't be Docker's data root")
+                .hint("Use another directory with --target DIR"));
         };
         let parent = Dir::open_named(above).map_err(|e| {
             Error::new(Kind::Usage, format!("{} can't be made", path.display()))
@@ -67,7 +68,7 @@ impl Place {
     pub fn check(&self, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         let shown = crate::text::path(&self.path);
         let mut refuse = |why: String, fix: String| {
-            out.push(Finding::new("N01", shown.clone(), why).fix(fix).effect("the new root can't be built there"));
+            out.push(Finding::new("N01", shown.clone(), why).fix(fix));
         };
         let other = "name a directory that is empty or doesn't exist: --target DIR";
         if self.path.starts_with(root.label()) {

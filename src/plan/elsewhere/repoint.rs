@@ -41,8 +41,6 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
 
 fn bind(c: &Container, path: &str) -> Finding {
     Finding::new("N06", c.subject(), format!("it mounts {}, a path in the old root", crate::text::text(path)))
-        .fix("change the path in the compose file or script that creates the container")
-        .effect("config.v2.json has the new path; hostconfig.json still has the path that the user gave")
 }
 
 /// The root as the Docker that wrote this knew it: on a rescue system it lies elsewhere.

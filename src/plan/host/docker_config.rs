@@ -353,10 +353,10 @@ fn number(version: &str) -> (u32, u32) {
 /// Why the Docker of this version cannot use the target.
 fn too_new_or_old(version: &str, to: Target) -> Option<String> {
     match (to, number(version)) {
-        (Target::Overlay2, n) if n < (1, 12) => Some("it doesn't have overlay2, which came with Docker 1.12".to_owned()),
-        (Target::Overlay, n) if n >= (24, 0) => {
-            Some("it no longer has overlay, which Docker 24 removed".to_owned())
+        (Target::Overlay2, n) if n < (1, 12) => {
+            Some("it doesn't have overlay2, which came with Docker 1.12".to_owned())
         }
+        (Target::Overlay, n) if n >= (24, 0) => Some("it no longer has overlay, which Docker 24 removed".to_owned()),
         _ => None,
     }
 }

@@ -56,17 +56,14 @@ pub(super) fn check(
     let magic = mounts::room(place)?.magic;
     hosts(place, options, magic, out)?;
     if options.mode == Mode::Clone && !shares_extents(magic) {
-        out.push(
-            Finding::new("T08", "the disk", "this file system can't share extents")
-                .fix("use --mode link, which takes no space for image layers")
-                .effect("every file is copied"),
-        );
+        out.push(Finding::new("T08", "the disk", "this file system can't share extents"));
     }
     if magic == EXT && mounts::room(root)?.magic != EXT {
-        out.push(
-            Finding::new("T09", crate::text::path(place.label()), "ext4 has little space for extended attributes")
-                .effect("a file with more than about 4 KiB of attributes stops the migration; the error names the file"),
-        );
+        out.push(Finding::new(
+            "T09",
+            crate::text::path(place.label()),
+            "ext4 has little space for extended attributes",
+        ));
     }
     let mountinfo = std::fs::read(machine.file("proc/self/mountinfo")).unwrap_or_default();
     mount_options(place.label(), &mounts::parse(&mountinfo), options.to, out);
@@ -75,7 +72,11 @@ pub(super) fn check(
     if machine.file("sys/fs/selinux/enforce").exists() {
         out.push(
             Finding::new("H14", "SELinux", "SELinux is enabled")
-                .fix(format!("before you start Docker: restorecon -R {}/{}", crate::text::path(root.label()), options.to))
+                .fix(format!(
+                    "before you start Docker: restorecon -R {}/{}",
+                    crate::text::path(root.label()),
+                    options.to
+                ))
                 .effect("containers may be denied access to their files"),
         );
     }
@@ -88,11 +89,7 @@ fn folders(root: &Dir, to: Target, out: &mut Vec<Finding>) {
         if let Ok(m) = root.try_stat(name.as_bytes())
             && !m.is_dir()
         {
-            out.push(
-                Finding::new("H08", name, "it isn't a directory")
-                    .fix("put the directory itself there: unaufs explain H08")
-                    .effect("it can't be set aside by renaming"),
-            );
+            out.push(Finding::new("H08", name, "it isn't a directory"));
         }
     }
 }
@@ -100,11 +97,7 @@ fn folders(root: &Dir, to: Target, out: &mut Vec<Finding>) {
 /// Can the target live on this file system?
 fn hosts(place: &Dir, options: &Options, magic: u64, out: &mut Vec<Finding>) -> Result<()> {
     let mut refuse = |why: String| {
-        out.push(
-            Finding::new("T04", "the disk", why)
-                .fix("choose another driver with --to, or another disk with --target DIR")
-                .effect("Docker couldn't use the new store"),
-        );
+        out.push(Finding::new("T04", "the disk", why));
     };
     match options.to {
         Target::Overlay2 | Target::Overlay => {
@@ -219,7 +212,7 @@ fn clock(root: &Dir, now: std::time::SystemTime, out: &mut Vec<Finding>) -> Resu
 fn beside(root: &Dir, to: Target, out: &mut Vec<Finding>) -> Result<()> {
     for name in ["overlay2.temp", "aufs.migrated"] {
         if root.has(name)? {
-            out.push(Finding::new("T07", format!("{name}/"), "left by another tool").effect("not changed"));
+            out.push(Finding::new("T07", format!("{name}/"), "left by another tool"));
         }
     }
     // `vfs` may be a symlink of the user's: then it is nothing of ROOT's, and for vfs as the target H08 says so
@@ -227,7 +220,7 @@ fn beside(root: &Dir, to: Target, out: &mut Vec<Finding>) -> Result<()> {
         root.stat_opt("vfs")?.filter(Meta::is_dir).and_then(|_| root.open_opt("vfs/dir").transpose()).transpose()?;
     if vfs.is_some_and(|d| d.list().is_ok_and(|l| !l.is_empty())) {
         let f = Finding::new("D12", "vfs/dir", "it has volumes of Docker before 1.7, or a vfs store");
-        out.push(if to == Target::Vfs { f.level(Level::Warn) } else { f }.effect("not changed"));
+        out.push(if to == Target::Vfs { f.level(Level::Warn) } else { f });
     }
     for (name, kind) in root.list()? {
         if kind == FileType::Directory && crate::store::remapped(&name) {

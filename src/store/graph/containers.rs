@@ -96,10 +96,7 @@ fn read_one(
     }
     if file == OLD_CONFIG && folder.has(CONFIG)? {
         let what = format!("its {CONFIG} can't be read, its {OLD_CONFIG} can");
-        findings.push(
-            Finding::new("C05", c.subject(), what)
-                .effect(format!("{OLD_CONFIG} is converted instead")),
-        );
+        findings.push(Finding::new("C05", c.subject(), what).effect(format!("{OLD_CONFIG} is converted instead")));
     }
     let placed = place(&mut c, driver, chains, images, store, findings);
     let made = placed.and_then(|image| convert(&folder, &mut c, file, image, findings));

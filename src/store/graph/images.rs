@@ -324,10 +324,7 @@ impl Import<'_> {
     /// An image that cannot be converted has no new id. It goes by its old one, in a place where only what moves is looked at.
     fn add_broken(&mut self, id: &V1Id, why: &str) {
         let why = crate::text::text(why);
-        self.findings.push(
-            Finding::new("G01", format!("image {}", id.short()), why.clone())
-                .effect("it stays in the old store, with all images and containers based on it"),
-        );
+        self.findings.push(Finding::new("G01", format!("image {}", id.short()), why.clone()));
         let layer = id.layer().clone();
         if self.driver.diffs.contains_key(&layer) && !self.store.layers.contains_key(&layer) {
             let new = Layer {
@@ -387,7 +384,7 @@ impl Import<'_> {
             let subject = format!("tag {}", reference.full);
             let Some(image) = image else {
                 let what = format!("its image {v1:.12} is not in graph/");
-                self.findings.push(Finding::new("D06", subject, what).effect("the tag is left out"));
+                self.findings.push(Finding::new("D06", subject, what));
                 continue;
             };
             match all.entry(reference.repository).or_default().entry(reference.full) {

@@ -118,7 +118,11 @@ fn familiar(name: &str) -> Result<String> {
     }
     let parts = |s: &str| s.split('/').all(is_name_part);
     let named = parts(&short) || host.is_some_and(is_host) && parts(remote);
-    if named { Ok(short) } else { bad("it must be letters and digits, with single . _ - between them, in parts separated by /") }
+    if named {
+        Ok(short)
+    } else {
+        bad("it must be letters and digits, with single . _ - between them, in parts separated by /")
+    }
 }
 
 /// `[a-z0-9]+((\.|_|__|-*)[a-z0-9]+)*`

@@ -154,7 +154,10 @@ impl<'a> V1Image<'a> {
         if is_hex64(&parent) {
             Ok(Some(parent))
         } else {
-            Err(Error::corrupt(format!("its parent {:?} isn't an image ID", parent.chars().take(80).collect::<String>())))
+            Err(Error::corrupt(format!(
+                "its parent {:?} isn't an image ID",
+                parent.chars().take(80).collect::<String>()
+            )))
         }
     }
 

@@ -185,10 +185,7 @@ fn what_docker_s_form_would_not_bring_back_has_ours() {
             |t| fs::create_dir(t.join(".wh.folder")).expect("mkdir"),
             "a whiteout that isn't an empty file: .wh.directory",
         ),
-        (
-            |t| symlink("x", t.join("etc/.wh.link")).expect("ln"),
-            "a whiteout that isn't an empty file: etc/.wh.link",
-        ),
+        (|t| symlink("x", t.join("etc/.wh.link")).expect("ln"), "a whiteout that isn't an empty file: etc/.wh.link"),
         (|t| fs::write(t.join("b/.wh."), "").expect("write"), "a whiteout without a name: b/.wh."),
         (
             |t| fs::create_dir(t.join("b/.wh..wh.x.01ab")).expect("mkdir"),
@@ -220,9 +217,7 @@ fn a_path_that_docker_could_not_open_has_our_form() {
     at.write_new("abc", b"", 0o644).expect("write");
     assert_eq!(digest(&dir).expect("digest").put.new_id.map(|why| why.contains("process")), Some(true));
     at.write_new("abcdef", b"", 0o644).expect("write");
-    assert!(
-        digest(&dir).expect("digest").put.new_id.expect("ours").starts_with("a path too long for Docker: nnn")
-    );
+    assert!(digest(&dir).expect("digest").put.new_id.expect("ours").starts_with("a path too long for Docker: nnn"));
     // the temporary directory's own removal goes by paths
     at.unlink(b"abc").expect("rm");
     at.unlink(b"abcdef").expect("rm");

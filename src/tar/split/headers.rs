@@ -231,7 +231,9 @@ fn entry(header: &[u8; BLOCK], name: Vec<u8>, size: u64, extended: Extended) -> 
         b'4' => Kind::BlockDevice,
         b'5' => Kind::Directory,
         b'6' => Kind::Fifo,
-        other => return Err(Error::corrupt(format!("its type is {}, which Docker doesn't unpack", text::bytes(&[other])))),
+        other => {
+            return Err(Error::corrupt(format!("its type is {}, which Docker doesn't unpack", text::bytes(&[other]))));
+        }
     };
     let device = match kind {
         Kind::CharDevice | Kind::BlockDevice => {

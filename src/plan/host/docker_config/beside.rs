@@ -56,7 +56,9 @@ fn said(version: Version, choice: &Choice) -> String {
             let all = all.join(", ");
             format!("{docker} doesn't start here: it finds directories of several drivers ({all})")
         }
-        Choice::Unnamed(driver) => format!("{docker} doesn't start here: {driver} is deprecated and must be set in daemon.json"),
+        Choice::Unnamed(driver) => {
+            format!("{docker} doesn't start here: {driver} is deprecated and must be set in daemon.json")
+        }
         Choice::Starts(driver) => format!("{docker} starts with {driver}"),
         Choice::Fresh => format!("{docker} doesn't find the new store by itself"),
     }
