@@ -73,6 +73,8 @@ fn dispatch(args: Args) -> Done {
         Verb::Rollback(a) => verbs::undo::rollback(&g, &a),
         Verb::Cleanup(a) => verbs::undo::cleanup(&g, &a),
         Verb::Export(a) => verbs::export::export(&g, &a),
+        Verb::Cp(a) => verbs::cp::cp(&g, &a),
+        Verb::Diff(a) => verbs::diff::diff(&g, &a),
         Verb::Report { what: ReportVerb::Merge { files, html } } => {
             verbs::look::merge_reports(&g, &files, html.as_deref())
         }

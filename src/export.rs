@@ -11,13 +11,18 @@
 //! is checked while it passes, and what comes before the manifests is no archive for anybody.
 
 pub mod archive;
+pub mod changes;
 pub mod compress;
+pub mod copy_out;
 pub mod image;
+pub mod inside;
 pub mod layer;
 pub mod layout;
 pub mod names;
 pub mod output;
 pub mod pump;
+pub mod remains;
+pub mod volumes;
 
 use crate::checks::Finding;
 use crate::disk::Dir;

@@ -1,6 +1,8 @@
 //! What people and machines read: each document is one struct, rendered as text and as JSON.
 
+pub mod cp;
 pub mod demo;
+pub mod diff;
 pub mod explain;
 pub mod export;
 pub mod fleet;

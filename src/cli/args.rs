@@ -7,6 +7,7 @@ use crate::export::compress::Compressed;
 use crate::plan::{Mode, Options};
 use crate::verify::Level;
 use clap::{Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
@@ -139,6 +140,10 @@ pub enum Verb {
     Cleanup(CleanupArgs),
     /// Write images and containers as archives for docker load, podman, skopeo and others
     Export(ExportArgs),
+    /// Copy a file or directory out of a container or image, as docker cp; no Docker needed
+    Cp(CpArgs),
+    /// List what a container changed since its image, as docker diff; no Docker needed
+    Diff(DiffArgs),
     /// Put the reports of many hosts together
     Report {
         /// What to do with them
@@ -357,6 +362,51 @@ pub struct ExportArgs {
     /// The whole archive (docker, rootfs) or each layer (oci, oci-dir)
     #[arg(long, value_enum, default_value_t = Compressed::None, env = "UNAUFS_COMPRESS", value_name = "HOW")]
     pub compress: Compressed,
+    /// Which store, if ROOT has several
+    #[arg(long, value_enum, env = "UNAUFS_DRIVER", value_name = "DRIVER")]
+    pub driver: Option<StoreDriver>,
+}
+
+/// Options of `cp`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  unaufs cp web:/etc/nginx/nginx.conf .             one file
+  unaufs cp -a db:/var/lib/mysql /srv/rescued       a directory, with its owners
+  unaufs cp db:/var/lib/mysql/. /srv/mysql          what is in it
+  unaufs cp db:/var/lib/mysql - | ssh HOST tar x    as a tar
+  unaufs cp --image app:1 /opt/app /srv             from an image")]
+pub struct CpArgs {
+    /// NAME:PATH, a container's name, id or start of an id; with --image only PATH
+    #[arg(value_name = "NAME:PATH")]
+    pub source: OsString,
+    /// Where to, as for docker cp; - is a tar on stdout
+    #[arg(value_name = "DEST")]
+    pub dest: PathBuf,
+    /// Copy from this image: a tag, a digest, an id or its start
+    #[arg(long, value_name = "REF")]
+    pub image: Option<String>,
+    /// If PATH is a symlink, copy what it leads to in the container
+    #[arg(long, short = 'L')]
+    pub follow_link: bool,
+    /// Keep the container's owners and groups
+    #[arg(long, short = 'a')]
+    pub archive: bool,
+    /// Replace files that exist
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// Which store, if ROOT has several
+    #[arg(long, value_enum, env = "UNAUFS_DRIVER", value_name = "DRIVER")]
+    pub driver: Option<StoreDriver>,
+}
+
+/// Options of `diff`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DiffArgs {
+    /// A container: its name, id or start of an id
+    pub name: String,
+    /// With the size of each added or changed file
+    #[arg(long, short = 's')]
+    pub size: bool,
     /// Which store, if ROOT has several
     #[arg(long, value_enum, env = "UNAUFS_DRIVER", value_name = "DRIVER")]
     pub driver: Option<StoreDriver>,

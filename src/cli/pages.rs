@@ -105,6 +105,30 @@ pub const PAGES: &[Page] = &[
         ],
     },
     Page {
+        verb: "cp",
+        when: "When you only need one file or directory out of a container whose Docker no longer starts. It takes the same paths as docker cp, and \
+               works on every root that `export` reads, damaged ones too.",
+        touches: "Reads ROOT. Writes only below DEST, and replaces files there only with --force. It takes no lock. Docker may run.",
+        undo: "Remove what it wrote.",
+        examples: &[
+            ("unaufs cp -a db:/var/lib/mysql /srv/rescued", "a directory, with its owners"),
+            ("unaufs cp web:/etc/nginx/nginx.conf .", "one file"),
+            ("unaufs cp db:/var/lib/mysql - | tar t", "a tar on stdout"),
+            ("unaufs cp --image app:1 /opt/app /srv", "from an image"),
+        ],
+    },
+    Page {
+        verb: "diff",
+        when: "When you want to know which files of a container are its own: those that its image does not have. A is added, C changed, D deleted.",
+        touches: "Reads ROOT. Writes nothing. It takes no lock. Docker may run.",
+        undo: "There is nothing to undo.",
+        examples: &[
+            ("unaufs diff web", "as docker diff prints it"),
+            ("unaufs diff -s web", "with sizes"),
+            ("unaufs diff web --json", "for programs"),
+        ],
+    },
+    Page {
         verb: "rollback",
         when: "When you do not like what you see after a migration, or want to drop one that was interrupted. It takes seconds and needs no free room. \
                Stop Docker first.",
@@ -361,7 +385,15 @@ mod tests {
         for page in PAGES {
             assert!(!page.examples.is_empty(), "{}", page.verb);
             for (command, _) in page.examples {
-                let words = command.split(" > ").next().unwrap_or_default().split(' ').map(|w| w.trim_matches('\''));
+                let words = command
+                    .split(" > ")
+                    .next()
+                    .unwrap_or_default()
+                    .split(" | ")
+                    .next()
+                    .unwrap_or_default()
+                    .split(' ')
+                    .map(|w| w.trim_matches('\''));
                 assert!(command.starts_with(&format!("unaufs {}", page.verb)), "{command}");
                 if let Err(e) = self::command().try_get_matches_from(words) {
                     panic!("{command}: {e}");

@@ -1,6 +1,8 @@
 //! The verbs: each opens what it needs, calls the library, and shows what came of it. Here is what they share.
 
+pub mod cp;
 pub mod demo;
+pub mod diff;
 pub mod export;
 pub mod look;
 pub mod migrate;
@@ -47,7 +49,7 @@ impl Roots {
             if let Some(run) = run.filter(|r| !r.state.over() && Path::new(&r.plan.root.path) != given.label()) {
                 let theirs = crate::text::text(&run.plan.root.path);
                 return Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
-                    .hint(format!("Use --root {theirs}, or another --target")));
+                    .hint(format!("Use Use --root {theirs}, or another --target")));
             }
             return Ok(Roots { old: Some(given), new });
         }

@@ -70,6 +70,16 @@ pub struct Original<'a> {
     pub meta: &'a Meta,
     /// What can be tried between its file system and that of the copy.
     pub ability: &'a Ability,
+    /// Is told of each stretch that was copied.
+    pub moved: Option<&'a dyn Fn(u64)>,
+}
+
+impl Original<'_> {
+    fn moved(&self, bytes: u64) {
+        if let Some(moved) = self.moved {
+            moved(bytes);
+        }
+    }
 }
 
 /// Copies a file to `new` in `to` with everything that belongs to it. Hard links are the caller's: this makes a new inode.
@@ -90,13 +100,13 @@ pub fn copy_object(original: &Original<'_>, to: &Dir, new: &[u8], scope: XattrSc
 }
 
 fn copy_file(original: &Original<'_>, to: &Dir, new: &[u8], scope: XattrScope) -> Result<Copied> {
-    let Original { dir: from, name, meta: m, ability } = *original;
+    let Original { dir: from, name, meta: m, .. } = *original;
     let (src, now) = from.open_seen(name)?;
     if (now.ino, now.size, now.mtime) != (m.ino, m.size, m.mtime) {
         return Err(changed(from, name));
     }
     let dst = to.create(new)?;
-    let how = copy_content(&src, &dst, m, ability)
+    let how = copy_content(&src, &dst, original)
         .map_err(|e| e.named(|| format!("copy {} to {}", from.show(name), to.show(new))))?;
     let after = Meta::from_stat(&rustix::fs::fstat(&src).on(|| format!("stat {}", from.show(name)))?);
     if (after.size, after.mtime) != (m.size, m.mtime) {
@@ -161,24 +171,28 @@ impl<E: Into<std::io::Error>> From<E> for Failure {
     }
 }
 
-fn copy_content(src: &File, dst: &File, m: &Meta, ability: &Ability) -> Result<Transfer, Failure> {
+fn copy_content(src: &File, dst: &File, original: &Original<'_>) -> Result<Transfer, Failure> {
+    let Original { meta: m, ability, .. } = *original;
     if m.size == 0 {
         return Ok(Transfer::Copy);
     }
     super::fault::effect("content");
     if ability.step.load(Ordering::Relaxed) == 0 {
         match rustix::fs::ioctl_ficlone(dst, src) {
-            Ok(()) => return Ok(Transfer::Clone),
+            Ok(()) => {
+                original.moved(m.size);
+                return Ok(Transfer::Clone);
+            }
             Err(e) if not_here(e) => ability.step_down(0),
             Err(e) => return Err(e.into()),
         }
     }
     if m.allocated >= m.size {
-        copy_range(src, dst, 0, m.size, ability)?;
+        copy_range(src, dst, 0, m.size, original)?;
     } else {
         let mut pos = 0;
         while let Some((start, end)) = next_data(src, pos, m.size)? {
-            copy_range(src, dst, start, end, ability)?;
+            copy_range(src, dst, start, end, original)?;
             pos = end;
         }
         super::fault::effect("size");
@@ -228,7 +242,8 @@ const STRETCH: u64 = 16 << 20;
 /// So much is read at once where the kernel does not copy by itself.
 const BUFFER: usize = 256 << 10;
 
-fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -> Result<(), Failure> {
+fn copy_range(src: &File, dst: &File, start: u64, end: u64, original: &Original<'_>) -> Result<(), Failure> {
+    let ability = original.ability;
     let mut pos = start;
     while pos < end && ability.step.load(Ordering::Relaxed) <= 1 {
         let (mut a, mut b) = (pos, pos);
@@ -236,7 +251,10 @@ fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -
         let want = usize::try_from((end - pos).min(STRETCH)).unwrap_or(usize::MAX);
         match rustix::fs::copy_file_range(src, Some(&mut a), dst, Some(&mut b), want) {
             Ok(0) => break,
-            Ok(n) => pos += n as u64,
+            Ok(n) => {
+                pos += n as u64;
+                original.moved(n as u64);
+            }
             Err(Errno::INTR) => {}
             Err(e) if not_here(e) => ability.step_down(1),
             Err(e) => return Err(e.into()),
@@ -255,6 +273,7 @@ fn copy_range(src: &File, dst: &File, start: u64, end: u64, ability: &Ability) -
             Ok(n) => {
                 dst.write_all_at(&buf[..n], pos)?;
                 pos += n as u64;
+                original.moved(n as u64);
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e.into()),

@@ -107,6 +107,32 @@ fn container<'s>(store: &'s Store, name: &str) -> Result<Vec<&'s Container>> {
     }
 }
 
+/// The one container that a name means.
+pub fn one_container<'s>(store: &'s Store, name: &str) -> Result<&'s Container> {
+    let found = container(store, name)?;
+    match &found[..] {
+        [one] => Ok(one),
+        several => Err(ambiguous("container", name, several.iter().map(|c| c.subject()))),
+    }
+}
+
+/// The one image that a name means. A repository without a tag means its tag `latest`, as for Docker, unless it has but one image.
+pub fn one_image<'s>(store: &'s Store, name: &str) -> Result<&'s Image> {
+    let mut found = image(store, name)?;
+    if found.len() > 1 {
+        let latest = format!("{}:latest", familiar(name));
+        found.retain(|_, tags| tags.contains(&latest));
+    }
+    let ids: Vec<ImageId> = found.into_keys().collect();
+    match (&ids[..], image(store, name)?) {
+        ([id], _) => store.images.get(id).ok_or_else(|| Error::corrupt("the image isn't in the store")),
+        (_, all) => {
+            let described = all.keys().filter_map(|id| store.images.get(id)).map(describe);
+            Err(ambiguous("image", name, described))
+        }
+    }
+}
+
 fn is_glob(name: &str) -> bool {
     name.contains(['*', '?'])
 }

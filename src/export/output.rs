@@ -103,7 +103,7 @@ impl Drop for Place {
 }
 
 /// Is a directory ROOT or below it? Asked of the inodes, since ROOT may be mounted in several places.
-fn inside(dir: &Dir, root: &Dir) -> Result<bool> {
+pub fn inside(dir: &Dir, root: &Dir) -> Result<bool> {
     let top = root.meta()?;
     let mut path = Some(dir.label());
     while let Some(p) = path {

@@ -8,7 +8,7 @@
 //! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);
 //! - a directory over a file over a directory shows only the upper directory (11.7).
 
-use crate::disk::{Dir, FileType};
+use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
 use crate::layer::branch::{self, Branch, Format, Slice};
@@ -45,6 +45,11 @@ pub struct Folder {
 }
 
 impl Node {
+    /// A name of the first branch alone.
+    pub fn of_first(kind: FileType) -> Node {
+        Node { kind, from: vec![0], closed: kind != FileType::Directory }
+    }
+
     /// The branch that the name's attributes and a file's content come from, among the open directories that were merged.
     pub fn holder<'d>(&self, dirs: &'d [(u16, Dir)]) -> Result<(u16, &'d Dir)> {
         let i = self.from.first().ok_or_else(|| Error::corrupt("a name that isn't in any layer"))?;
@@ -166,6 +171,32 @@ impl Chain {
         Ok(out)
     }
 
+    /// Is a directory of some branch below the first one merged in the directory `path` of the first? The nearest that has it ends the search.
+    pub fn merged_below(&self, path: &[u8]) -> Result<bool> {
+        for branch in self.branches.iter().skip(1) {
+            let (mut at, mut cut) = (branch.dir.again()?, false);
+            let mut whole = true;
+            for name in path.split(|c| *c == b'/').filter(|p| !p.is_empty()) {
+                cut |= branch::has_whiteout(&at, branch.format, name)?;
+                at = match at.try_open(name) {
+                    Ok(sub) => sub,
+                    Err(Errno::NOENT) => {
+                        whole = false;
+                        break;
+                    }
+                    // a file, a symlink: what is further down does not show
+                    Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+                    Err(e) => return Err(Error::io(format!("open directory {}", at.show(name)), e)),
+                };
+                cut |= branch::is_opaque(&at, branch.format)?;
+            }
+            if whole || cut {
+                return Ok(whole);
+            }
+        }
+        Ok(false)
+    }
+
     /// The branches, among `from`, merged in the directory `path`: from the root down, a step for each component.
     pub fn contributors(&self, from: &[u16], path: &[u8]) -> Result<Contributors> {
         let mut at: Vec<u8> = Vec::new();
@@ -185,18 +216,24 @@ impl Chain {
 
     /// Does the view that `dirs` make have `name`?
     pub fn shows(&self, dirs: &[(u16, Dir)], name: &[u8]) -> Result<bool> {
+        Ok(self.find(dirs, name)?.is_some())
+    }
+
+    /// Which of `dirs` the view that they make has `name` from, and what is there.
+    pub fn find<'d>(&self, dirs: &'d [(u16, Dir)], name: &[u8]) -> Result<Option<(u16, &'d Dir, Meta)>> {
         for (i, dir) in dirs {
             let format = self.branch(*i)?.format;
             match dir.try_stat(name) {
-                Ok(m) => return Ok(format != Format::Overlay || !m.is_overlay_whiteout()),
+                Ok(m) if format == Format::Overlay && m.is_overlay_whiteout() => return Ok(None),
+                Ok(m) => return Ok(Some((*i, dir, m))),
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(Error::io(format!("stat {}", dir.show(name)), e)),
             }
             if branch::has_whiteout(dir, format, name)? {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 

@@ -109,7 +109,7 @@ fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability
     }
     if !m.is_dir() {
         let tally = Tally::default();
-        let original = Original { dir: &from, name, meta: &m, ability };
+        let original = Original { dir: &from, name, meta: &m, ability, moved: None };
         tally.copied(copy_object(&original, &to, name, XattrScope::Plain)?, &m);
         return Ok(Sums::of(&tally));
     }

@@ -203,7 +203,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         findings.push(Finding::new(
             "C02",
             c.subject(),
-            format!("it belongs to the driver {}", crate::text::text(&c.driver)),
+            format!("it belongs to the storage driver {}", crate::text::text(&c.driver)),
         ));
     } else if c.running && c.broken.is_none() {
         findings.push(Finding::new("C03", c.subject(), "it is marked as running"));

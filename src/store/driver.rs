@@ -9,8 +9,8 @@
 use super::Layer;
 use super::stack::Listed;
 use crate::disk::Dir;
-use crate::docker::driver::WrittenBy;
-use crate::error::Result;
+use crate::docker::driver::{Role, Shape, Target, WrittenBy, shape};
+use crate::error::{Error, Result};
 use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
@@ -52,13 +52,55 @@ pub fn chain(base: &Dir, written_by: WrittenBy, layers: &BTreeMap<LayerId, Layer
     let target = match written_by {
         WrittenBy::Living(target) => target,
         WrittenBy::Aufs => {
-            let branch = |id: &LayerId| -> Result<Branch> {
-                let source = layers.get(id).map_or_else(|| format!("aufs/diff/{id}"), Layer::source);
-                Ok(Branch { id: Some(id.clone()), dir: base.open(source)?, format: Format::Aufs })
-            };
-            let branches = std::iter::once(&layer.id).chain(&layer.lowers).map(branch).collect::<Result<_>>()?;
-            return Ok(Chain { branches });
+            let ids = std::iter::once(&layer.id).chain(&layer.lowers);
+            return Ok(Chain { branches: ids.map(|id| aufs_branch(base, layers, id)).collect::<Result<_>>()? });
         }
     };
     target.stack(base, &layer.id, layer.role, &layer.lowers, None)
+}
+
+fn aufs_branch(base: &Dir, layers: &BTreeMap<LayerId, Layer>, id: &LayerId) -> Result<Branch> {
+    let source = layers.get(id).map_or_else(|| format!("aufs/diff/{id}"), Layer::source);
+    Ok(Branch { id: Some(id.clone()), dir: base.open(source)?, format: Format::Aufs })
+}
+
+/// A stack of which some layers may be missing.
+#[derive(Debug)]
+pub struct Rest {
+    /// Those that can be opened.
+    pub chain: Chain,
+    /// Those that can't, and why.
+    pub missing: Vec<(LayerId, Error)>,
+}
+
+/// What can be opened of a stack; `ids` are the layer itself and those below it, nearest first. For stores that are damaged.
+pub fn rest(base: &Dir, by: WrittenBy, layers: &BTreeMap<LayerId, Layer>, role: Role, ids: &[LayerId]) -> Rest {
+    let mut out = Rest { chain: Chain { branches: Vec::new() }, missing: Vec::new() };
+    let Some((own, lowers)) = ids.split_first() else { return out };
+    let mut take = |id: &LayerId, opened: Result<Vec<Branch>>| match opened {
+        Ok(branches) => out.chain.branches.extend(branches),
+        Err(e) => out.missing.push((id.clone(), e)),
+    };
+    let stack = |target: Target, id: &LayerId, role: Role, lowers: &[LayerId]| {
+        target.stack(base, id, role, lowers, None).map(|chain| chain.branches)
+    };
+    match by {
+        WrittenBy::Aufs => ids.iter().for_each(|id| take(id, aufs_branch(base, layers, id).map(|b| vec![b]))),
+        WrittenBy::Living(target @ Target::Overlay2) => {
+            ids.iter().for_each(|id| take(id, stack(target, id, role, &[])));
+        }
+        WrittenBy::Living(target) => match (stack(target, own, role, lowers), shape(role, lowers)) {
+            (Err(e), Shape::Upper(_, lower)) if target == Target::Overlay => {
+                let upper = base.open(format!("{}/{own}/upper", target.home()));
+                let upper = upper.map(|dir| vec![Branch { id: Some(own.clone()), dir, format: Format::Overlay }]);
+                let failed = if upper.is_ok() { lower } else { own };
+                if let Ok(branches) = upper {
+                    take(own, Ok(branches));
+                }
+                take(failed, Err(e));
+            }
+            (opened, _) => take(own, opened),
+        },
+    }
+    out
 }

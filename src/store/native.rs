@@ -82,6 +82,12 @@ fn read_folders(root: &Dir, driver: Target) -> Result<Driver> {
     Ok(out)
 }
 
+/// The layers below one layer of overlay2, nearest first, by its own list.
+pub fn listed(root: &Dir, id: &LayerId) -> Result<Vec<LayerId>> {
+    let home = root.open(Target::Overlay2.home())?;
+    lowers(&home.open(id.as_str())?, &link_names(&home)?)
+}
+
 /// What each symlink in `overlay2/l` leads to.
 fn link_names(home: &Dir) -> Result<BTreeMap<Vec<u8>, LayerId>> {
     let mut out = BTreeMap::new();

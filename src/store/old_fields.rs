@@ -5,7 +5,7 @@
 //! config.v2.json    MountPoints.<destination>.{Type,Spec}   HasBeenStartedBefore   NetworkSettings.Networks.<network>.DesiredMacAddress
 //! ```
 //!
-//! Which Docker wrote what, and who filled it in until when, is a table in docs/formats.md. A field that holds a value is left alone.
+//! Which Docker wrote what, and who filled it in until when, is a table in docs/dev/formats.md. A field that holds a value is left alone.
 
 use crate::docker::json::{self, string, top_level};
 use crate::error::Result;

@@ -37,8 +37,13 @@ pub struct Shift {
 }
 
 impl Shift {
+    /// An owner and a group as the container saw them.
+    pub fn owner(self, m: &Meta) -> (u32, u32) {
+        (seen(m.uid, self.uid), seen(m.gid, self.gid))
+    }
+
     /// An attribute as the container saw it: capabilities without the host's number of its root, lists of permissions with its own numbers.
-    fn attribute(self, name: &[u8], value: &[u8]) -> Vec<u8> {
+    pub fn attribute(self, name: &[u8], value: &[u8]) -> Vec<u8> {
         match name {
             b"security.capability" => plain_capability(value),
             b"system.posix_acl_access" | b"system.posix_acl_default" => self.acl(value),
@@ -317,7 +322,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
         content: &mut dyn Read,
     ) -> Result<()> {
         self.counts.entries += 1;
-        let (uid, gid) = (seen(m.uid, self.form.owners.uid), seen(m.gid, self.form.owners.gid));
+        let (uid, gid) = self.form.owners.owner(m);
         let xattrs: Vec<_> =
             xattrs.iter().map(|(name, v)| (name.clone(), self.form.owners.attribute(name, v))).collect();
         self.tar.append(&Entry { name, node, mode: m.mode, uid, gid, mtime: m.mtime, xattrs: &xattrs }, content)
@@ -325,7 +330,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
 }
 
 /// The attributes that go along.
-fn kept(xattrs: Xattrs, format: Format) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub fn kept(xattrs: Xattrs, format: Format) -> Vec<(Vec<u8>, Vec<u8>)> {
     // whiteouts of an overlay layer are not seen here; its marks on directories are, and are not part of the layer
     let internal = |name: &[u8]| format == Format::Overlay && name.starts_with(b"user.overlay.");
     xattrs.into_iter().filter(|(name, _)| XattrScope::Overlay.keeps(name) && !internal(name)).collect()

@@ -142,7 +142,7 @@ impl Placer {
         };
         let m = from.stat(name)?;
         let ability = if of_parent { &self.near_ability } else { &self.ability };
-        let original = Original { dir: from, name, meta: &m, ability };
+        let original = Original { dir: from, name, meta: &m, ability, moved: None };
         if m.nlink > 1 { self.put_grouped(branch, &original, to, path, full) } else { self.copy(&original, to, name) }
     }
 

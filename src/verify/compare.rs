@@ -1,5 +1,8 @@
 //! Two views of one layer, or two plain trees, compared directory by directory, on all cores.
 
+mod own;
+
+use self::own::{How, Task};
 use super::Difference;
 use super::seen::Seen;
 use crate::disk::attrs::{OPAQUE, XattrScope};
@@ -245,8 +248,15 @@ impl<'a> Pair<'a> {
 
     /// Compares everything; do the bytes of any file differ?
     fn compare(self) -> Result<bool> {
-        walk((Vec::new(), self.old.root(), self.new.root()), |(path, old, new), hand_on| {
-            self.folder(&path, &old, &new, |name, old, new| hand_on((join(&path, name), old, new)))
+        let how = match self.own_may_do() {
+            true => How::Own { hidden: false, open: true },
+            false => How::Merged(self.old.root(), self.new.root()),
+        };
+        walk(Task { path: Vec::new(), how }, |Task { path, how }, hand_on| match how {
+            How::Own { hidden, open } => self.first_branches(&path, hidden, open, hand_on),
+            How::Merged(old, new) => self.folder(&path, &old, &new, |name, old, new| {
+                hand_on(Task { path: join(&path, name), how: How::Merged(old, new) });
+            }),
         })?;
         Ok(self.changed.into_inner())
     }

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""make_store.py ROOT [--layers N] [--files N] [--size BYTES] [--big-first] [--whiteouts N] [--containers N] [--digests]
+"""make_store.py ROOT [--layers N] [--files N] [--size BYTES] [--big-first] [--shared] [--whiteouts N] [--containers N] [--digests]
 
 Makes a content-addressable aufs root for benchmarks: one image whose layers share ROOT's file system, folders of 30 files,
-whiteouts of names that do not exist below. --big-first puts all but 1,000 files a layer into the first one.
+whiteouts of names that do not exist below. --big-first puts all but 1,000 files a layer into the first one. With --shared all layers have
+the same directories, as images share /usr/lib, and a whiteout hides a file of the layer below.
 With --digests the layers have tar-split data and true digests; without, the digests are made up.
 """
 import argparse
@@ -23,19 +24,21 @@ def write(path, text):
         f.write(text)
 
 
-def fill(folder, files, data, whiteouts, tag):
-    """files in folders of 30, three levels down"""
+def fill(folder, files, data, whiteouts, tag, layer=None):
+    """files in folders of 30, three levels down; with the number of a layer in folders that all layers have"""
+    own, hidden = ("", "gone") if layer is None else (f"l{layer}-", f"l{layer - 1}-f0")
+    tag = tag if layer is None else "shared"
     made = marks = folders = 0
     while made < files:
         sub = f"{folder}/usr/{tag}/d{folders // 20}/e{folders % 20}"
         os.makedirs(sub)
         folders += 1
         for i in range(min(30, files - made)):
-            with open(f"{sub}/f{i}", "wb") as f:
+            with open(f"{sub}/{own}f{i}", "wb") as f:
                 f.write(data)
             made += 1
         if marks < whiteouts:
-            write(f"{sub}/.wh.gone", "")
+            write(f"{sub}/.wh.{hidden}", "")
             marks += 1
 
 
@@ -89,6 +92,7 @@ def main():
     p.add_argument("--whiteouts", type=int, default=20, help="a layer")
     p.add_argument("--containers", type=int, default=0, help="of 100 files each")
     p.add_argument("--big-first", action="store_true")
+    p.add_argument("--shared", action="store_true")
     p.add_argument("--digests", action="store_true")
     a = p.parse_args()
     root, data = a.root, os.urandom(a.size)
@@ -105,7 +109,7 @@ def main():
         if a.big_first:
             files = a.files - 1000 * (a.layers - 1) if n == 0 else 1000
         os.mkdir(f"{root}/aufs/diff/{cache}")
-        fill(f"{root}/aufs/diff/{cache}", files, data, a.whiteouts if n else 0, f"l{n}")
+        fill(f"{root}/aufs/diff/{cache}", files, data, a.whiteouts if n else 0, f"l{n}", n if a.shared else None)
         os.mkdir(f"{root}/aufs/mnt/{cache}")
         write(f"{root}/aufs/layers/{cache}", "".join(x + "\n" for x in reversed(stack)))
         if a.digests:

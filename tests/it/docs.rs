@@ -24,6 +24,7 @@ fn pages() -> Vec<PathBuf> {
     let mut out: Vec<PathBuf> = fs::read_dir(Path::new(HOME).join("docs"))
         .expect("docs/")
         .map(|e| e.expect("a page").path())
+        .chain(fs::read_dir(Path::new(HOME).join("docs/dev")).expect("docs/dev/").map(|e| e.expect("a page").path()))
         .filter(|p| p.extension().is_some_and(|e| e == "md"))
         .collect();
     out.push(Path::new(HOME).join("README.md"));

@@ -3,9 +3,12 @@
 //! They share a process: what changes the process (mounts, the environment, the folder it is in) belongs into a child.
 
 mod bad_input;
+mod calls;
 mod checks;
+mod citations;
 mod conformance;
 mod convicts;
+mod cp;
 mod demo;
 mod docs;
 mod elsewhere;

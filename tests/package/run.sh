@@ -43,7 +43,7 @@ wanted='/usr/bin/unaufs
 /usr/lib/unaufs/docker-start
 /usr/share/ansible/collections/ansible_collections/unaufs/migrate/galaxy.yml
 /usr/share/bash-completion/completions/unaufs
-/usr/share/doc/unaufs/docs/operations.md
+/usr/share/doc/unaufs/docs/guide.md
 /usr/share/doc/unaufs/unaufs.cdx.json
 /usr/share/man/man8/unaufs-rollback.8.gz'
 holds() { # package, its files, more that are wanted

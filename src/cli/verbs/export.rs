@@ -47,7 +47,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
 type Read = (Store, Vec<Finding>);
 
 /// The store that is meant, and the directory that stands for its ROOT.
-fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Read)> {
+pub(super) fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Read)> {
     match driver {
         Some(StoreDriver::Aufs) => old(root),
         Some(living) => match living.living() {

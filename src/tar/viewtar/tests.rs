@@ -92,8 +92,8 @@ fn a_layer_of_aufs_on_its_parent() {
     fs::hard_link(upper.join("a/b/c"), upper.join("a/d")).expect("link");
     symlink("../nowhere", upper.join("a/link")).expect("symlink");
     drop(std::os::unix::net::UnixListener::bind(upper.join("a/socket")).expect("socket"));
-    let view = chain(&[("u", &upper, Format::Aufs), ("l", &lower, Format::Aufs)]);
-    let below = chain(&[("l", &lower, Format::Aufs)]);
+    let view = chain(&[("u", &upper, Format::Aufs), ("layer", &lower, Format::Aufs)]);
+    let below = chain(&[("layer", &lower, Format::Aufs)]);
     let (names, counts) = listed(&view, Some(&below));
     // each directory's markers, its files, then its directories; a whiteout of nothing is not written
     let want = [
@@ -188,7 +188,7 @@ fn attributes_fractions_and_owners_go_along() {
         let mut tar = TarWriter::new(Vec::new());
         // the one who runs this is the container's root
         let form = Form { owners: Shift { uid: own.uid(), gid: own.gid() }, link_attributes: true };
-        append(&chain(&[("l", t.path(), format)]), None, form, &mut tar).expect("tar");
+        append(&chain(&[("layer", t.path(), format)]), None, form, &mut tar).expect("tar");
         tar.finish().expect("tar").0
     };
     let records = |bytes: &[u8]| {

@@ -1,0 +1,206 @@
+//! `unaufs diff`: what a container changed since its image, as `docker diff` prints it, from the layers alone.
+//!
+//! ```text
+//! A   the container has it, what is below has not
+//! D   what is below has it, the container has not
+//! C   both have it: a file that was written; a directory with other attributes, or in which a name was added or deleted
+//! ```
+//!
+//! What is below is the image, and what Docker itself put into the container (its init layer).
+
+use super::remains::Missing;
+use crate::disk::{Dir, FileType, Meta, join};
+use crate::error::{Error, Kind, Result};
+use crate::layer::view::{self, Chain, Contributors, Node};
+use crate::text;
+use serde::{Serialize, Serializer};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a path differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum How {
+    /// Added.
+    #[serde(rename = "A")]
+    Added,
+    /// Changed.
+    #[serde(rename = "C")]
+    Changed,
+    /// Deleted.
+    #[serde(rename = "D")]
+    Deleted,
+}
+
+impl How {
+    /// As Docker prints it.
+    pub fn letter(self) -> char {
+        match self {
+            How::Added => 'A',
+            How::Changed => 'C',
+            How::Deleted => 'D',
+        }
+    }
+}
+
+/// One path that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// How.
+    pub kind: How,
+    /// In the container, with a slash at its beginning.
+    #[serde(serialize_with = "shown")]
+    pub path: Vec<u8>,
+    /// Bytes, of a regular file that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+fn shown<S: Serializer>(path: &[u8], to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(&text::bytes(path))
+}
+
+/// Compares a container with what is below it. What can't be read is named in `missing`.
+pub fn changes(view: &Chain, below: &Chain, missing: &mut Vec<Missing>) -> Result<Vec<Change>> {
+    let upper = view.branches.len().checked_sub(below.branches.len());
+    let stacked = upper == Some(1) && view.branches.iter().skip(1).zip(&below.branches).all(|(a, b)| a.id == b.id);
+    let mut out = Vec::new();
+    let compare = Compare { view, below, stacked };
+    let mut todo = vec![Step::Enter(Folder { path: Vec::new(), from: view.root(), below: Some(below.root()) })];
+    while let Some(step) = todo.pop() {
+        crate::stop::check()?;
+        match step {
+            Step::Found(change) => out.push(change),
+            Step::Enter(folder) => match compare.folder(&folder) {
+                // the last one pushed is the next one taken
+                Ok(steps) => todo.extend(steps.into_iter().rev()),
+                Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) || e.is_exhaustion() => {
+                    return Err(e);
+                }
+                Err(e) => {
+                    missing.push(Missing { what: format!("/{}", text::bytes(&folder.path)), why: e.chain() });
+                }
+            },
+        }
+    }
+    Ok(out)
+}
+
+/// What is to be done next: paths come in their order, a directory before what is in it.
+enum Step {
+    Found(Change),
+    Enter(Folder),
+}
+
+/// A directory that both have, or that was added.
+struct Folder {
+    path: Vec<u8>,
+    from: Contributors,
+    /// `None`: it was added.
+    below: Option<Contributors>,
+}
+
+/// The same directory of some layers, nearest first.
+type Dirs = Vec<(u16, Dir)>;
+
+struct Compare<'c> {
+    view: &'c Chain,
+    below: &'c Chain,
+    /// `view` is `below` with one layer on top: whatever that layer holds was changed.
+    stacked: bool,
+}
+
+impl Compare<'_> {
+    fn folder(&self, folder: &Folder) -> Result<Vec<Step>> {
+        let path = &folder.path;
+        let dirs = self.view.open(&folder.from, path)?;
+        let names = self.view.merge_open(&dirs, path.is_empty())?.names;
+        let old_dirs = match &folder.below {
+            Some(from) => self.below.open(from, path)?,
+            None => Vec::new(),
+        };
+        let old = self.below.merge_open(&old_dirs, path.is_empty())?.names;
+        let mut out = Vec::new();
+        if folder.below.is_some() && !path.is_empty() {
+            let count = |a: &BTreeMap<Vec<u8>, Node>, b: &BTreeMap<Vec<u8>, Node>| a.keys().any(|n| !b.contains_key(n));
+            if count(&names, &old) || count(&old, &names) || self.attributes_differ(&dirs, &old_dirs)? {
+                out.push(found(How::Changed, path.clone(), None));
+            }
+        }
+        let all: BTreeSet<&Vec<u8>> = names.keys().chain(old.keys()).collect();
+        for name in all {
+            self.name(path, name, (names.get(name), &dirs), (old.get(name), &old_dirs), &mut out)?;
+        }
+        Ok(out)
+    }
+
+    fn name(
+        &self,
+        folder: &[u8],
+        name: &[u8],
+        (node, dirs): (Option<&Node>, &Dirs),
+        (old, old_dirs): (Option<&Node>, &Dirs),
+        out: &mut Vec<Step>,
+    ) -> Result<()> {
+        let path = join(folder, name);
+        let Some(node) = node else {
+            out.push(found(How::Deleted, path, None));
+            return Ok(());
+        };
+        let is_dir = node.kind == FileType::Directory;
+        if is_dir && let Some(old) = old.filter(|old| old.kind == node.kind) {
+            if !self.same_layers(node, old) {
+                out.push(Step::Enter(Folder { path, from: node.from.clone(), below: Some(old.from.clone()) }));
+            }
+            return Ok(());
+        }
+        let how = if old.is_some() { How::Changed } else { How::Added };
+        if is_dir {
+            out.push(found(how, path.clone(), None));
+            out.push(Step::Enter(Folder { path, from: node.from.clone(), below: None }));
+            return Ok(());
+        }
+        let (branch, dir) = node.holder(dirs)?;
+        if let Some(old) = old.filter(|old| old.kind == node.kind) {
+            let same = match self.stacked {
+                true => branch != 0,
+                false => same_file(&dir.stat(name)?, &old.holder(old_dirs)?.1.stat(name)?),
+            };
+            if same {
+                return Ok(());
+            }
+        }
+        let m = dir.stat(name)?;
+        out.push(found(how, path, m.is_file().then_some(m.size)));
+        Ok(())
+    }
+
+    /// Do both merge the same layers in a directory? Then nothing in it differs.
+    fn same_layers(&self, node: &view::Node, old: &view::Node) -> bool {
+        let ids = |chain: &Chain, from: &[u16]| -> Vec<_> {
+            from.iter().map(|i| chain.branch(*i).ok().and_then(|b| b.id.clone())).collect()
+        };
+        let (a, b) = (ids(self.view, &node.from), ids(self.below, &old.from));
+        a == b && a.iter().all(Option::is_some)
+    }
+
+    fn attributes_differ(&self, dirs: &Dirs, old: &Dirs) -> Result<bool> {
+        let (Some((_, a)), Some((_, b))) = (dirs.first(), old.first()) else {
+            return Err(Error::corrupt("a directory that no layer holds"));
+        };
+        let (a, b) = (a.meta()?, b.meta()?);
+        Ok((a.mode, a.uid, a.gid) != (b.mode, b.uid, b.gid) || !same_time(a.mtime, b.mtime))
+    }
+}
+
+fn found(kind: How, path: Vec<u8>, size: Option<u64>) -> Step {
+    Step::Found(Change { kind, path: [b"/", &path[..]].concat(), size })
+}
+
+/// Where each layer is a whole tree: the same attributes mean the same file, as for Docker.
+fn same_file(a: &Meta, b: &Meta) -> bool {
+    (a.mode, a.uid, a.gid, a.rdev, a.size) == (b.mode, b.uid, b.gid, b.rdev, b.size) && same_time(a.mtime, b.mtime)
+}
+
+/// A time from a tar has whole seconds only.
+fn same_time(a: (i64, u32), b: (i64, u32)) -> bool {
+    a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
+}

@@ -1,0 +1,271 @@
+//! What can be read of one container or image, on a damaged root too: as many of its layers as there are, and the names of the others.
+//!
+//! ```text
+//! which layers     the store's list ─ none? ─▶ aufs/layers, lower ─ none? ─▶ the init layer's list ─ none? ─▶ the image's configuration,
+//!                  layerdb, graph/
+//! each of them     opened, or missing with the reason
+//! ```
+
+use super::volumes::{self, Mounted};
+use crate::disk::Dir;
+use crate::docker::driver::{Role, Target, WrittenBy};
+use crate::docker::json;
+use crate::error::{Error, Kind, Result};
+use crate::ids::{ChainId, DiffId, ImageId, LayerId};
+use crate::layer::view::Chain;
+use crate::store::content::{SMALL, text_of};
+use crate::store::{Container, Generation, Image, Store, aufs, driver, native};
+use crate::tar::viewtar::Shift;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// A list of at most 128 layers.
+const LIST: u64 = 1 << 20;
+
+/// Something that could not be read, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// For people.
+    pub what: String,
+    /// For people.
+    pub why: String,
+}
+
+/// The layers that are left.
+#[derive(Debug)]
+pub struct Remains {
+    /// The container or image, for messages.
+    pub subject: String,
+    /// Those that can be opened, nearest first.
+    pub chain: Chain,
+    /// All that there should be, nearest first.
+    pub layers: Vec<LayerId>,
+    /// Those that can't, and what else is unknown of the stack.
+    pub missing: Vec<Missing>,
+    /// What the container's users are on the host.
+    pub owners: Shift,
+    /// What was mounted in the container.
+    pub mounts: Vec<Mounted>,
+}
+
+impl Remains {
+    /// What is left of a container.
+    pub fn of_container(root: &Dir, store: &Store, c: &Container) -> Result<Remains> {
+        let record = Record::read(root, store, c);
+        let own = c.layer.clone().or(record.layer.clone()).ok_or_else(|| {
+            let why = c.broken.clone().unwrap_or_else(|| "nothing names its writable layer".to_owned());
+            Error::new(Kind::Failed, format!("{} can't be read: {why}", c.subject()))
+        })?;
+        let mut missing = Vec::new();
+        let lowers = below(root, store, c, &own, &record, &mut missing);
+        let mut layers = vec![own];
+        layers.extend(lowers);
+        let found = opened(root, store, c.subject(), Role::Container, layers, missing)?;
+        Ok(Remains { mounts: volumes::of(root, c), ..found })
+    }
+
+    /// What is left of an image.
+    pub fn of_image(root: &Dir, store: &Store, image: &Image) -> Result<Remains> {
+        let mut missing = Vec::new();
+        let layers = of_image(root, store, image, &mut missing);
+        let name = image.tags.first().map_or_else(String::new, |tag| format!(" ({})", crate::text::text(tag)));
+        opened(root, store, format!("image {}{name}", image.id.short()), Role::Image, layers, missing)
+    }
+
+    /// The stack below the topmost layer: what a container was made from.
+    pub fn below(&self, root: &Dir, store: &Store) -> Chain {
+        let Some((_, lowers)) = self.layers.split_first() else { return Chain { branches: Vec::new() } };
+        let role = if lowers.first().is_some_and(is_init) { Role::Init } else { Role::Image };
+        driver::rest(root, store.written_by, &store.layers, role, lowers).chain
+    }
+
+    /// Is the topmost layer there?
+    pub fn has_own(&self) -> bool {
+        self.chain.branches.first().is_some_and(|b| b.id.as_ref() == self.layers.first())
+    }
+}
+
+fn is_init(id: &LayerId) -> bool {
+    id.as_str().ends_with("-init")
+}
+
+fn opened(
+    root: &Dir,
+    store: &Store,
+    subject: String,
+    role: Role,
+    layers: Vec<LayerId>,
+    mut missing: Vec<Missing>,
+) -> Result<Remains> {
+    let rest = driver::rest(root, store.written_by, &store.layers, role, &layers);
+    missing.extend(rest.missing.into_iter().map(|(id, e)| {
+        let what = match layers.first() == Some(&id) && role == Role::Container {
+            true => format!("the writable layer {}", id.short()),
+            false if is_init(&id) => format!("the init layer {}", id.short()),
+            false => format!("image layer {}", id.short()),
+        };
+        let gone = e.errno() == Some(Errno::NOENT.raw_os_error());
+        let why = if gone { format!("{} is missing", store.written_by.folder(&id)) } else { e.chain() };
+        Missing { what, why }
+    }));
+    if rest.chain.branches.is_empty() {
+        let why: Vec<String> = missing.iter().map(|m| format!("{}: {}", m.what, m.why)).collect();
+        let why = if why.is_empty() { "it has no layers".to_owned() } else { why.join("; ") };
+        return Err(Error::new(Kind::Failed, format!("nothing is left of {subject}: {why}")));
+    }
+    Ok(Remains { subject, chain: rest.chain, layers, missing, owners: store.owners(root), mounts: Vec::new() })
+}
+
+/// What `layerdb/mounts` says of a container, as far as it can be read.
+#[derive(Default)]
+struct Record {
+    layer: Option<LayerId>,
+    init: Option<LayerId>,
+    parent: Option<ChainId>,
+}
+
+impl Record {
+    fn read(root: &Dir, store: &Store, c: &Container) -> Record {
+        let text = |name: &str| small(root, &format!("image/{}/layerdb/mounts/{}/{name}", store.written_by, c.id));
+        let layer = |name: &str| text(name).and_then(|t| LayerId::parse(&t).ok());
+        let mut out = Record {
+            layer: layer("mount-id"),
+            init: layer("init-id"),
+            parent: text("parent").and_then(|t| ChainId::parse(&t).ok()),
+        };
+        // up to Docker 1.9 a container's layer had the container's id
+        if out.layer.is_none() && store.generation == Generation::Graph {
+            out.layer = LayerId::parse(c.id.as_str()).ok();
+            out.init = LayerId::parse(&format!("{}-init", c.id)).ok();
+        }
+        out
+    }
+}
+
+/// A small file of the metadata, if it can be read.
+fn small(root: &Dir, path: &str) -> Option<String> {
+    text_of(&root.read(path, SMALL).ok()?).ok().filter(|text| !text.is_empty())
+}
+
+/// The layers below a container's own, nearest first, from the first source that knows some.
+fn below(
+    root: &Dir,
+    store: &Store,
+    c: &Container,
+    own: &LayerId,
+    record: &Record,
+    missing: &mut Vec<Missing>,
+) -> Vec<LayerId> {
+    if let Some(layer) = store.layers.get(own).filter(|l| !l.lowers.is_empty()) {
+        return layer.lowers.clone();
+    }
+    let own_list = listed(root, store.written_by, own);
+    if !own_list.is_empty() {
+        return own_list;
+    }
+    let init = c.init.iter().chain(&record.init).next();
+    let init_list = init.map(|id| listed(root, store.written_by, id)).unwrap_or_default();
+    let image = if init_list.is_empty() { image_below(root, store, c, record, missing) } else { init_list };
+    init.cloned().into_iter().chain(image).collect()
+}
+
+/// The driver's own list of the layers below one.
+fn listed(root: &Dir, by: WrittenBy, id: &LayerId) -> Vec<LayerId> {
+    let list = match by {
+        WrittenBy::Aufs => root.read(format!("aufs/layers/{id}"), LIST).and_then(|text| aufs::parse_layers(&text)),
+        WrittenBy::Living(Target::Overlay2) => native::listed(root, id),
+        WrittenBy::Living(_) => return Vec::new(),
+    };
+    // where it can't be read there are other sources
+    list.unwrap_or_default()
+}
+
+/// The layers of a container's image, nearest first.
+fn image_below(root: &Dir, store: &Store, c: &Container, record: &Record, missing: &mut Vec<Missing>) -> Vec<LayerId> {
+    let mut layers = match ImageId::parse(&c.image).ok().map(|id| (id, store.images.get(&id))) {
+        Some((_, Some(image))) => of_image(root, store, image, missing),
+        Some((id, None)) => by_config(root, store.written_by, id, missing),
+        None => by_graph(root, &c.image),
+    };
+    if layers.is_empty() {
+        layers = by_parents(root, store.written_by, record.parent, missing);
+    }
+    if layers.is_empty() && (record.parent.is_some() || !c.image.is_empty()) {
+        let why = "neither the driver nor Docker's metadata name them";
+        missing.push(Missing { what: "the layers of the image".to_owned(), why: why.to_owned() });
+    }
+    layers
+}
+
+/// An image's layers, nearest first.
+fn of_image(root: &Dir, store: &Store, image: &Image, missing: &mut Vec<Missing>) -> Vec<LayerId> {
+    match image.layers.is_empty() {
+        true => by_config(root, store.written_by, image.id, missing),
+        false => image.layers.iter().rev().cloned().collect(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+/// By the digests in an image's configuration: each names its record in layerdb, whatever is wrong with the others.
+fn by_config(root: &Dir, by: WrittenBy, image: ImageId, missing: &mut Vec<Missing>) -> Vec<LayerId> {
+    let path = format!("image/{by}/imagedb/content/sha256/{}", image.hex());
+    let Ok(bytes) = root.read(path, json::LIMIT) else { return Vec::new() };
+    let Ok(config) = serde_json::from_slice::<Config>(&bytes) else { return Vec::new() };
+    let Ok(diffs) = config.rootfs.diff_ids.iter().map(|d| DiffId::parse(d)).collect::<Result<Vec<_>>>() else {
+        return Vec::new();
+    };
+    ChainId::stack(&diffs).into_iter().rev().filter_map(|chain| recorded(root, by, chain, missing)).collect()
+}
+
+/// From one record of layerdb to the next.
+fn by_parents(root: &Dir, by: WrittenBy, top: Option<ChainId>, missing: &mut Vec<Missing>) -> Vec<LayerId> {
+    let (mut out, mut at) = (Vec::new(), top);
+    while let Some(chain) = at.take_if(|_| out.len() < MOST) {
+        out.extend(recorded(root, by, chain, missing));
+        let parent = small(root, &format!("image/{by}/layerdb/sha256/{}/parent", chain.hex()));
+        at = parent.and_then(|t| ChainId::parse(&t).ok()).filter(|parent| *parent != chain);
+    }
+    out
+}
+
+/// The directory of a layer, by its record in layerdb.
+fn recorded(root: &Dir, by: WrittenBy, chain: ChainId, missing: &mut Vec<Missing>) -> Option<LayerId> {
+    let path = format!("layerdb/sha256/{}/cache-id", chain.hex());
+    let id = small(root, &format!("image/{by}/{path}")).and_then(|text| LayerId::parse(&text).ok());
+    if id.is_none() {
+        let what = format!("the image layer with the chain id {}", chain.short());
+        missing.push(Missing { what, why: format!("image/{by}/{path} can't be read") });
+    }
+    id
+}
+
+/// No driver stacks more.
+const MOST: usize = 500;
+
+#[derive(Deserialize)]
+struct V1 {
+    #[serde(default)]
+    parent: Option<String>,
+}
+
+/// Up to Docker 1.9 an image is a layer of the same id, and names its parent.
+fn by_graph(root: &Dir, image: &str) -> Vec<LayerId> {
+    let (mut out, mut at) = (Vec::<LayerId>::new(), LayerId::parse(image).ok());
+    while let Some(id) = at.take_if(|id| out.len() < MOST && !out.contains(id)) {
+        let bytes = root.read(format!("graph/{id}/json"), json::LIMIT).ok();
+        let v1 = bytes.and_then(|b| serde_json::from_slice::<V1>(&b).ok());
+        out.push(id);
+        at = v1.and_then(|v| v.parent).and_then(|p| LayerId::parse(&p).ok());
+    }
+    out
+}

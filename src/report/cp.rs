@@ -1,0 +1,57 @@
+//! What `cp` says at its end.
+
+use crate::export::copy_out::Copied;
+use crate::export::remains::Missing;
+use crate::text;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// As many files that were left out are listed on a terminal.
+const LISTED: usize = 20;
+
+/// The result, for JSON and for people.
+#[derive(Debug, Serialize)]
+pub struct Document<'a> {
+    /// `unaufs.cp/1`.
+    pub schema: &'static str,
+    /// The container or image.
+    pub from: &'a str,
+    /// What was copied.
+    #[serde(flatten)]
+    pub copied: &'a Copied,
+    /// The layers that could not be read.
+    pub missing: &'a [Missing],
+}
+
+impl Document<'_> {
+    /// A few lines.
+    pub fn text(&self) -> String {
+        let c = self.copied;
+        let to = if c.dest == "-" { "stdout" } else { &c.dest };
+        let many = |n: u64, what: &str| text::plural(usize::try_from(n).unwrap_or(usize::MAX), what);
+        let mut counts = vec![format!("{} ({})", many(c.files, "file"), text::size(c.bytes))];
+        for (n, what, more) in [(c.directories, "director", ["y", "ies"]), (c.others, "other", ["", "s"])] {
+            if n > 0 {
+                counts.push(format!("{} {what}{}", text::count(n), more[usize::from(n != 1)]));
+            }
+        }
+        let mut out = format!("copied {} from {} to {to}\n", counts.join(", "), self.from);
+        for note in &c.notes {
+            let _ = writeln!(out, "note: {note}");
+        }
+        for m in c.left_out.iter().take(LISTED) {
+            let _ = writeln!(out, "not copied: {}: {}", m.what, m.why);
+        }
+        let more = c.left_out.len().saturating_sub(LISTED) as u64 + c.more_left_out;
+        if more > 0 {
+            let _ = writeln!(out, "not copied: {} more; --json lists {}", text::count(more), c.left_out.len());
+        }
+        for m in self.missing {
+            let _ = writeln!(out, "missing: {}: {}", m.what, m.why);
+        }
+        if !self.missing.is_empty() {
+            out += "Files that were only in a missing layer were not copied; files that it hid may have been.\n";
+        }
+        out
+    }
+}
