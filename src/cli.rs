@@ -10,7 +10,7 @@ pub mod verbs;
 
 use crate::error::{Error, Kind, Result};
 use args::{Args, ReportVerb, Verb};
-use clap::FromArgMatches;
+use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -81,7 +81,7 @@ fn dispatch(args: Args) -> Done {
         Verb::Demo(a) => verbs::demo::demo(&g, &a),
         Verb::Explain { id } => verbs::look::explain(&g, id.as_deref()),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut pages::command(), "unaufs", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut std::io::stdout());
             Ok(Ending::Fine)
         }
         Verb::Man { dir } => {

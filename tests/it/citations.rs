@@ -36,8 +36,12 @@ fn visit(dir: &Path, found: &mut Vec<(String, String)>) {
             for (number, line) in text.lines().enumerate() {
                 for (at, word) in line.match_indices("FORMATS ") {
                     let rest = &line[at + word.len()..];
-                    let list: String = rest.chars().take_while(|c| c.is_ascii_digit() || ".,to and".contains(*c)).collect();
-                    let numbers = list.split([',', ' ']).map(|n| n.trim_matches('.')).filter(|n| n.starts_with(|c: char| c.is_ascii_digit()));
+                    let list: String =
+                        rest.chars().take_while(|c| c.is_ascii_digit() || ".,to and".contains(*c)).collect();
+                    let numbers = list
+                        .split([',', ' '])
+                        .map(|n| n.trim_matches('.'))
+                        .filter(|n| n.starts_with(|c: char| c.is_ascii_digit()));
                     found.extend(numbers.map(|n| (format!("{}:{}", path.display(), number + 1), n.to_owned())));
                 }
             }
