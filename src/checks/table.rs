@@ -197,7 +197,7 @@ table! {
     "T10" Warn "images or containers in containerd's store"
         "Docker 29 uses containerd's store while no storage driver in the data root has images or containers. After the migration, Docker uses the storage driver and hides the objects in containerd's store. They aren't deleted. To keep them visible, save them before you migrate with docker commit and docker save, and load them afterwards with docker load. The setting \"features\": {\"containerd-snapshotter\": true} in daemon.json shows containerd's store again, and hides the migrated store."
     "T11" Warn "directory of another driver next to the new store"
-        "Without configuration, dockerd looks for the directories of all its drivers. If two of them have content, Docker doesn't start: \"contains several valid graphdrivers\". Docker 1.12 has overlay2 but doesn't look for it. Set storage-driver in daemon.json, or move the old directory away if you don't need it."
+        "Without configuration, dockerd looks for the directories of all its drivers. If two of them have content, Docker doesn't start: \"contains several valid graphdrivers\". Docker 1.12 has overlay2 but doesn't look for its directory. Set storage-driver in daemon.json, or move the old directory away if you don't need it."
     "N01" Block "--target directory can't be used"
         "--target DIR needs a directory that doesn't exist, is empty, or was made by unaufs. It must be outside the old data root. With userns-remap, the last part of its path must be UID.GID, as in the old data root."
         effect "the new root can't be built there"

@@ -214,7 +214,7 @@ fn allowable(id: &str) -> Result<String, String> {
     match crate::checks::allowable(id) {
         true => Ok(id.to_ascii_uppercase()),
         false => {
-            Err("no such check, or --allow isn't possible for it. List all checks with: unaufs explain".to_owned())
+            Err("no such check, or --allow can't disable this check. List all checks with: unaufs explain".to_owned())
         }
     }
 }

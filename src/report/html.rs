@@ -406,7 +406,12 @@ fn images(p: &Plan) -> (Vec<ImageRow>, Vec<ImageRow>, usize) {
     let left_out = all.len().saturating_sub(drawn + LISTED);
     let mut rows = all.into_iter().take(drawn + LISTED).map(|(_, i)| {
         let id = i.id.to_string();
-        let names: Vec<String> = i.tags.iter().chain(&i.digests).map(|t| text::text(t)).collect();
+        const NAMES: usize = 3;
+        let all = if i.tags.is_empty() { &i.digests } else { &i.tags };
+        let mut names: Vec<String> = all.iter().take(NAMES).map(|t| text::text(t)).collect();
+        if all.len() > NAMES {
+            names.push(format!("and {} more", text::count((all.len() - NAMES) as u64)));
+        }
         ImageRow {
             name: if names.is_empty() { "<none>".to_owned() } else { names.join(", ") },
             id: super::short(&id).to_owned(),

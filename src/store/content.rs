@@ -288,7 +288,7 @@ fn image_layer(
                 Some(format!("{what} and layerdb name different layers below it"))
             }
             Some(Listed::Bad(e)) => Some(format!("{what}: {e}")),
-            None if broken.is_none() => Some(format!("there is no file for it in {what}")),
+            None if broken.is_none() => Some(format!("it has no list in {what}")),
             _ => None,
         };
         if let Some(how) = differs {

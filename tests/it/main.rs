@@ -25,8 +25,10 @@ mod old_kernel;
 mod page;
 mod plan;
 mod real_stores;
+mod reference;
 mod roots;
 #[path = "../support/mod.rs"]
 mod support;
 mod tarsplit_stores;
 mod verify;
+mod words;

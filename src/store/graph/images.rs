@@ -273,7 +273,7 @@ impl Import<'_> {
                 "aufs/layers and graph/ name different layers below it".to_owned()
             }
             Some(Listed::Bad(e)) => format!("aufs/layers: {e}"),
-            None => "there is no file for it in aufs/layers".to_owned(),
+            None => "it has no list in aufs/layers".to_owned(),
         };
         self.findings.push(Finding::new("D08", format!("layer {}", id.short()), what).effect("graph/ is used"));
     }
