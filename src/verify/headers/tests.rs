@@ -84,7 +84,7 @@ fn a_tree_that_its_tar_made_fits_and_one_that_changed_does_not() {
         "added: only in the store: the layer's tar doesn't have it",
         "d/gone: its whiteout is missing: the layer removes this name",
         "d/link: missing: the layer's tar has it",
-        "d/two: is not one file with /d/file, as the layer's tar says",
+        "d/two: isn't a hard link of /d/file, as in the layer's tar",
         "deep/more: hidden by a whiteout that the layer's tar doesn't have",
         "deep/x: mode 4711, the layer's tar says 0600",
         "over: its opaque mark is missing: the layer replaces this directory",
