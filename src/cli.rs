@@ -1,18 +1,23 @@
 //! The command line. Stdout carries results, stderr progress and errors.
 
 pub mod args;
+pub mod end;
 pub mod log;
 pub mod notify;
+pub mod output;
 pub mod pages;
 pub mod prompt;
+pub mod saved;
 pub mod screen;
 pub mod verbs;
 
 use crate::error::{Error, Kind, Result};
-use args::{Args, ReportVerb, Verb};
-use clap::{CommandFactory, FromArgMatches};
+use args::{Args, ColorWhen, ReportVerb, Verb};
+use clap::FromArgMatches;
+use end::Form;
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What a verb has to say at its end: the exit code besides errors.
@@ -29,24 +34,52 @@ pub enum Ending {
 
 /// Runs the program.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match pages::command().try_get_matches_from(argv).and_then(|m| Args::from_arg_matches(&m)) {
-        Ok(a) => a,
-        Err(e) => {
-            let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { Kind::Usage.exit_code() } else { 0 });
-        }
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let form = Form::asked(&argv);
+    if let Ok(form) = &form {
+        form.fix();
+    }
+    let args = match form.and_then(|form| parsed(&argv, form)) {
+        Ok(Ok(args)) => args,
+        Ok(Err(code)) => return ExitCode::from(code),
+        Err(e) => return ExitCode::from(end::command(Err(e), false, ColorWhen::Auto)),
     };
     catch_signals();
-    let global = args.global.clone();
-    let result = prepare(&args).and_then(|()| dispatch(args));
-    match result {
-        Ok(Ending::Fine) => ExitCode::SUCCESS,
-        Ok(Ending::Code(kind)) => ExitCode::from(kind.exit_code()),
+    let (color, changes) = (args.global.color, args.verb.changes());
+    let done = prepare(&args).and_then(|()| dispatch(args));
+    ExitCode::from(end::command(done, changes, color))
+}
+
+/// The command line; or the exit code, where clap has said all there is to say.
+fn parsed(argv: &[OsString], form: Form) -> Result<std::result::Result<Args, u8>> {
+    let read = pages::command().try_get_matches_from(argv).and_then(|m| Ok((Args::from_arg_matches(&m)?, m)));
+    let (mut args, matches) = match read {
+        Ok(read) => read,
         Err(e) => {
-            complain(&e, &global);
-            ExitCode::from(e.kind().exit_code())
+            if let Some(e) = end::of_clap(&e) {
+                return Err(e);
+            }
+            // the exit code says the same to those whose pipe is closed
+            let _ = e.print();
+            return Ok(Err(if e.use_stderr() { Kind::Usage.exit_code() } else { 0 }));
         }
+    };
+    args.contradictions()?;
+    (args.global.json, args.global.jsonl) = (form == Form::Json, form == Form::JsonLines);
+    if matches.value_source("root") == Some(clap::parser::ValueSource::DefaultValue)
+        && let Some(root) = data_root(args.docker_config())
+    {
+        args.global.root = root;
     }
+    Ok(Ok(args))
+}
+
+/// The data root that Docker's configuration names. What can't be read there is the concern of a check of the plan.
+fn data_root(config: Option<&Path>) -> Option<PathBuf> {
+    let file = config.unwrap_or(Path::new("/etc/docker/daemon.json"));
+    let text = crate::plan::host::Machine::small(file).ok()?;
+    let root = crate::plan::host::docker_config::parse(&text).ok()?.data_root?;
+    Some(PathBuf::from(root)).filter(|r| r.is_absolute())
 }
 
 fn prepare(args: &Args) -> Result<()> {
@@ -64,6 +97,7 @@ fn dispatch(args: Args) -> Done {
     match args.verb {
         Verb::Inspect => verbs::look::inspect(&g),
         Verb::Plan(a) => verbs::look::plan(&g, &a),
+        Verb::Migrate(a) if a.dry_run => verbs::look::dry_run(&g, &a),
         Verb::Migrate(a) => {
             screen::number_phases();
             verbs::migrate::migrate(&g, &a)
@@ -81,11 +115,22 @@ fn dispatch(args: Args) -> Done {
         Verb::Demo(a) => verbs::demo::demo(&g, &a),
         Verb::Explain { id } => verbs::look::explain(&g, id.as_deref()),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut pages::command(), "unaufs", &mut script);
+            let script = String::from_utf8_lossy(&script);
+            match Form::now() {
+                Form::Text => end::text(&script),
+                _ => end::document(&serde_json::json!({
+                    "schema": "unaufs.completions/1", "shell": shell.to_string(), "script": script,
+                }))?,
+            }
             Ok(Ending::Fine)
         }
         Verb::Man { dir } => {
             pages::write_manual(&dir)?;
+            if Form::now() != Form::Text {
+                end::document(&serde_json::json!({"schema": "unaufs.man/1", "directory": crate::text::path(&dir)}))?;
+            }
             Ok(Ending::Fine)
         }
     }
@@ -113,33 +158,4 @@ fn catch_signals() {
 pub(crate) fn mutter(line: &str) {
     log::note(line);
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-fn complain(e: &Error, g: &args::Global) {
-    if g.json || g.jsonl {
-        let doc = serde_json::json!({
-            "schema": "unaufs.error/1",
-            "message_type": "exit_error",
-            "kind": e.kind(),
-            "exit_code": e.kind().exit_code(),
-            "message": e.to_string(),
-            "cause": e.chain(),
-            "fix": e.hint_text(),
-            "lost": e.loss_text(),
-        });
-        log::note(&doc.to_string());
-        // the exit code tells the same to those whose pipe is closed
-        let _ = writeln!(std::io::stdout(), "{}", crate::text::json(doc.to_string()));
-        return;
-    }
-    if e.kind() == Kind::Cancelled || (e.kind() == Kind::Interrupted && e.hint_text().is_none()) {
-        // what somebody answered is no error
-        return mutter(&e.to_string());
-    }
-    let colour = g.color.wanted(std::io::stderr().is_terminal());
-    let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    mutter(&format!("{word}: {}", e.chain()));
-    for more in [e.hint_text(), e.loss_text()].into_iter().flatten() {
-        mutter(&format!("  {more}"));
-    }
 }

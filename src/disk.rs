@@ -9,17 +9,19 @@
 //! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
 //! could be led out of ROOT by a symlink; a name below an open descriptor cannot. Everything that touches
 //! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion,
-//! [`btrfs_ioctl`] subvolumes, [`here`] fast questions about many names of one directory.
+//! [`ioctl`] subvolumes, [`here`] fast questions about many names of one directory, [`flags`] what keeps an inode where it is.
 
 pub mod attrs;
-pub mod btrfs_ioctl;
 pub mod copy;
 pub mod fault;
+pub mod flags;
 pub mod here;
+pub mod ioctl;
 mod meta;
 pub mod mounts;
 pub mod remove;
 pub mod sqlite;
+pub mod within;
 
 use crate::error::{Error, IoContext, Kind, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -427,6 +429,23 @@ impl Dir {
             return Err(Error::io(what(), Errno::EXIST));
         }
         rustix::fs::renameat(&fd.fd, fname, &td.fd, tname).on(what)
+    }
+
+    /// Exchanges two names of two directories in one step. `false` if the kernel (before 3.15) or the file system cannot.
+    pub fn exchange(&self, name: &str, other: &Dir, new: &str) -> Result<bool> {
+        if fault::old_kernel() {
+            return Ok(false);
+        }
+        fault::effect("rename");
+        let both = one(name.as_bytes()).and_then(|name| Ok((name, one(new.as_bytes())?)));
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        match both.and_then(|(name, new)| rustix::fs::renameat_with(&self.fd, name, &other.fd, new, flags)) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOSYS | Errno::INVAL) => Ok(false),
+            Err(e) => {
+                Err(Error::io(format!("exchange {} and {}", self.show(name.as_bytes()), other.show(new.as_bytes())), e))
+            }
+        }
     }
 
     /// The open parent directory of a path below, and the last component.

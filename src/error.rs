@@ -96,7 +96,7 @@ impl Error {
             _ => Kind::Failed,
         };
         let hint = match kind {
-            Kind::Space => Some("Free some space on that file system, then run `unaufs migrate` again to continue"),
+            Kind::Space => Some("free some space on that file system, then run the same command again: it continues"),
             _ => None,
         };
         let mut e = Error::new(kind, what).with_source(source);

@@ -17,23 +17,31 @@
 //! what follows it.
 
 pub mod carry;
+pub mod cleanup;
+pub mod guard;
+pub mod identity;
 pub mod journal;
 pub mod measure;
+pub mod preflight;
 pub mod reserve;
+pub mod rollback;
 pub mod stage;
+pub mod states;
 pub mod switch;
 
+use self::guard::Guard;
+use self::identity::{Course, Known, Place};
 use self::journal::{Journal, Run, State};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
 use crate::plan::stack::Part;
-use crate::plan::switch::{STATE, old_parts};
+use crate::plan::switch::STATE;
 use crate::progress::Progress;
 use crate::text::now;
-use crate::verify::{self, By, Case, Difference, Level, Side, Subject};
-use std::collections::BTreeMap;
+use crate::verify::{self, By, Case, Difference, Level, Report, Side, Subject, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 /// The lock on a root. Taken before the journal is read: what another unaufs does meanwhile would make a plan out of date.
@@ -47,16 +55,14 @@ impl Lock {
     pub fn take(root: &Dir, docker_may_run: bool) -> Result<Lock> {
         let lock = root.lock()?;
         if !docker_may_run && let Some(who) = crate::plan::host::docker_on(root)? {
-            return Err(Error::new(Kind::Busy, who)
-                .hint("systemctl stop docker docker.socket; then run unaufs again")
-                .loss("nothing; nothing was changed"));
+            return Err(docker_runs(who));
         }
         Ok(Lock { _held: vec![lock] })
     }
 
     /// Takes the lock of a new root in another place too.
-    pub fn and(mut self, place: &Dir) -> Result<Lock> {
-        self._held.extend(Lock::take(place, false)?._held);
+    pub fn and(mut self, place: &Dir, docker_may_run: bool) -> Result<Lock> {
+        self._held.extend(Lock::take(place, docker_may_run)?._held);
         Ok(self)
     }
 }
@@ -76,12 +82,27 @@ pub struct Locked {
 
 impl Locked {
     /// Opens the state folder and the journal, making both where they are missing. Their names are durable then: no effect may outlive
-    /// the journal that tells of it.
-    pub fn open(old: Dir, root: Dir, lock: Lock) -> Result<Locked> {
+    /// the journal that tells of it. A journal that is `lost` is set aside.
+    pub fn open(old: Dir, root: Dir, lock: Lock, known: &Known) -> Result<Locked> {
         let state = private(&root, STATE)?;
         root.sync()?;
+        if let Known::Lost(lost) = known
+            && lost.run.is_none()
+        {
+            lost.set_journal_aside(&state)?;
+        }
         let journal = Journal::open(&state)?;
         Ok(Locked { old, root, state, journal, _lock: lock })
+    }
+
+    /// The identity of a run; one that an earlier version began gets one.
+    fn identify(&mut self, run: &Run) -> Result<String> {
+        if let Some(identity) = &run.identity {
+            return Ok(identity.clone());
+        }
+        let identity = identity::fresh_id()?;
+        self.journal.identify(run.id, &identity)?;
+        Ok(identity)
     }
 }
 
@@ -125,10 +146,16 @@ pub struct Outcome {
     /// What failed while running, with `--keep-going`; the summary tells it, of all rounds.
     #[serde(skip)]
     pub failed: BTreeMap<LayerId, String>,
-    /// Was it compared?
+    /// Is there a clean verdict?
     pub verified: bool,
-    /// Damage that the old store had already, and that moved as it is.
+    /// What had changed in the old store and was built again.
+    pub changed: Vec<String>,
+    /// What a Docker had made while the switch was interrupted, and where it is now.
+    pub aside: Vec<String>,
+    /// Damage that the old store had already, and that moved as it is; found by this call.
     pub damaged: Vec<Difference>,
+    /// The verdict that stands, whichever call found it.
+    pub verdict: Option<Verdict>,
     /// What was really done, in sums.
     pub tally: stage::Sums,
     /// The same of what goes along to a root in another place.
@@ -136,143 +163,210 @@ pub struct Outcome {
     pub along: Option<stage::Sums>,
 }
 
-/// Starts a run, or goes on with `run`.
-pub fn migrate(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How, progress: &dyn Progress) -> Result<Outcome> {
-    let (id, mut state) = match run {
-        Some(r) => (r.id, r.state),
-        None => {
-            stage::clear(&at.root)?;
-            (at.journal.begin(plan, how.prepare, &now())?, State::Building)
+impl Outcome {
+    /// How many differences moved: those that this call found, or else those of the verdict that stands.
+    pub fn differences(&self) -> u64 {
+        match &self.verdict {
+            Some(v) if self.damaged.is_empty() => v.total(),
+            _ => self.damaged.len() as u64,
         }
-    };
+    }
+}
+
+/// A run under way.
+struct Ongoing {
+    id: i64,
+    identity: String,
+    started: String,
+    state: State,
+}
+
+/// As often is something built again that changes under our feet.
+const ROUNDS: usize = 3;
+
+/// Starts a run, or continues with `run`: builds what is missing, proves it, looks once more, switches. `plan` is the one that was carried out
+/// in the end.
+pub fn migrate(
+    at: &mut Locked,
+    plan: &mut Plan,
+    run: Option<Run>,
+    how: How,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let mut run = ongoing(at, plan, run, how)?;
     let mut outcome = Outcome {
-        state,
+        state: run.state,
         built: 0,
         found_done: 0,
-        failed: Default::default(),
+        failed: BTreeMap::new(),
         verified: false,
+        changed: Vec::new(),
+        aside: Vec::new(),
         damaged: Vec::new(),
+        verdict: None,
         tally: stage::Sums::default(),
         along: None,
     };
-    if matches!(state, State::Built | State::Verified) && carry::stale(at, plan, id)? {
-        at.journal.set_state(id, State::Building, &now())?;
-        state = State::Building;
+    if run.state == State::Switching && course(at, &run, plan)?.place(&at.root)? == Place::Before {
+        // nothing is renamed yet: Docker may have run since
+        to_state(at, &mut run, State::Built)?;
     }
-    if state == State::Building {
-        reserve::make(&at.state)?;
-        let which = if how.prepare { Part::Images } else { Part::All };
-        stage::build(at, plan, id, which, how.keep_going, progress, &mut outcome)?;
-        if !outcome.failed.is_empty() {
+    while run.state != State::Switching {
+        if !build(at, &mut run, plan, how, progress, &mut outcome)? || how.no_switch {
+            outcome.verdict = at.journal.verdict(run.id)?;
+            outcome.state = run.state;
             return Ok(outcome);
         }
-        if how.prepare {
-            if let Some(level) = how.verify {
-                prove(at, plan, id, level, which, progress, &mut outcome)?;
-            }
-            return Ok(outcome);
-        }
-        at.journal.set_state(id, State::Built, &now())?;
-        state = State::Built;
-    }
-    if state == State::Built {
-        if let Some(level) = how.verify {
-            prove(at, plan, id, level, Part::All, progress, &mut outcome)?;
-            at.journal.set_state(id, State::Verified, &now())?;
-            state = State::Verified;
-        }
-        crate::stop::check()?;
-    }
-    if matches!(state, State::Built | State::Verified) && !how.no_switch {
         crate::error::check_disk(how.keep_going).map_err(|e| e.loss(NOTHING_LOST))?;
-        at.journal.set_state(id, State::Switching, &now())?;
-        state = State::Switching;
+        if up_to_date(at, &mut run, plan, progress, &mut outcome)? {
+            begin_switch(at, &mut run, plan, &mut outcome)?;
+        }
     }
-    if state == State::Switching {
-        progress.phase("switch", plan.switch.len() as u64);
-        switch::forward(&at.root, plan, progress)?;
-        at.journal.set_state(id, State::Switched, &now())?;
-        state = State::Switched;
-    }
-    outcome.state = state;
+    progress.phase("switch", plan.switch.len() as u64);
+    outcome.aside.extend(switch::forward(&at.root, &course(at, &run, plan)?, progress)?);
+    to_state(at, &mut run, State::Switched)?;
+    outcome.state = run.state;
+    outcome.verdict = at.journal.verdict(run.id)?;
+    outcome.verified |= outcome.verdict.as_ref().is_some_and(|v| v.clean);
     Ok(outcome)
 }
 
-/// Puts the old store back, from every state. Needs no free space.
-pub fn rollback(at: &mut Locked, run: &Run, drop_new: bool, progress: &dyn Progress) -> Result<switch::Undone> {
-    reserve::release(&at.state)?;
-    let switched = at.journal.has_switched(run.id)?;
-    at.journal.set_state(run.id, State::Undoing, &now())?;
-    // before its renames a run has nothing outside the state folder: an overlay2/ in ROOT is somebody else's
-    let mut undone = match switched {
-        true => switch::backward(&at.root, &run.plan, progress)?,
-        false => switch::Undone::default(),
-    };
-    if switched && run.plan.elsewhere.is_some() {
-        switch::empty(&at.root, &mut undone)?;
-    }
-    if switched && !drop_new {
-        switch::keep_undone(&at.root)?;
-    } else {
+/// The file of the run, with what was noted in it when it began.
+fn course(at: &Locked, run: &Ongoing, plan: &Plan) -> Result<Course> {
+    let new = Course::of(&run.identity, plan, &run.started);
+    Ok(match Course::read(&at.state)? {
+        Some(noted) => Course { undone_before: noted.undone_before, made: noted.made || new.made, ..new },
+        None => new,
+    })
+}
+
+fn to_state(at: &mut Locked, run: &mut Ongoing, state: State) -> Result<()> {
+    run.state = state;
+    at.journal.set_state(run.id, state, &now())
+}
+
+/// The run, with an identity that is durable before anything else is done.
+fn ongoing(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How) -> Result<Ongoing> {
+    let Some(run) = run else {
         stage::clear(&at.root)?;
-    }
-    if let Some(state) = at.root.open_opt(STATE)? {
-        // folders only: had something not gone back, it would stay here
-        state.remove_empty(b"old")?;
-    }
-    // a new migration clears the stage: `undone` must be durable before
-    at.root.sync_fs()?;
-    at.journal.set_state(run.id, State::Undone, &now())?;
-    Ok(undone)
+        at.state.remove_empty(b"old")?;
+        if at.state.has("old")? {
+            return Err(Error::new(Kind::Blocked, "an old store is in .unaufs/old already")
+                .hint("move it away, or end the migration that parked it: unaufs status")
+                .loss("nothing; nothing was changed"));
+        }
+        let (identity, started) = (identity::fresh_id()?, now());
+        let undone_before = rollback::undone(&at.state)?;
+        Course { undone_before, ..Course::of(&identity, plan, &started) }.write(&at.state)?;
+        let id = at.journal.begin(plan, &identity, how.prepare, &started)?;
+        return Ok(Ongoing { id, identity, started, state: State::Building });
+    };
+    let identity = at.identify(&run)?;
+    let (id, started, state) = (run.id, run.started, run.state);
+    let out = Ongoing { id, identity, started, state };
+    course(at, &out, plan)?.write(&at.state)?;
+    Ok(out)
 }
 
-/// Removes everything that unaufs made in the root, the journal last; a new root in another place too, if it was `made`. Only after the
-/// old store is back.
-pub fn drop_state(at: Locked, made: bool) -> Result<()> {
-    let Locked { root, journal, _lock, .. } = at;
-    drop(journal);
-    let is_journal = |name: &[u8]| name.starts_with(journal::FILE.as_bytes());
-    if let Some(dir) = root.open_opt(STATE)? {
-        dir.remove_empty(b"old")?;
-        if dir.has("old")? {
-            return Err(Error::corrupt("the old store is still parked").hint("run `unaufs rollback` again"));
-        }
-        for (name, _) in dir.list()?.into_iter().filter(|(n, _)| !is_journal(n)) {
-            dir.remove_tree(&name)?;
-        }
-        dir.sync_fs()?;
+/// Before a run continues: what has changed since goes out of the stage, and the run gets the fresh plan.
+pub fn reconcile(
+    at: &mut Locked,
+    run: &Run,
+    fresh: &Plan,
+    prepared: bool,
+    lost: &BTreeMap<LayerId, String>,
+) -> Result<()> {
+    if run.state != State::Building {
+        at.journal.set_state(run.id, State::Building, &now())?;
     }
-    root.remove_tree(STATE.as_bytes())?;
-    root.sync_fs()?;
-    if made && let (Some(above), Some(name)) = (root.label().parent(), root.label().file_name()) {
-        let above = Dir::open_named(above)?;
-        above.remove_empty(name.as_encoded_bytes())?;
-        above.sync()?;
+    stage::reconcile(at, run.id, &run.plan, fresh, prepared, lost)
+}
+
+/// Builds and proves what is not yet. `false` if that is all for now.
+fn build(
+    at: &mut Locked,
+    run: &mut Ongoing,
+    plan: &Plan,
+    how: How,
+    progress: &dyn Progress,
+    outcome: &mut Outcome,
+) -> Result<bool> {
+    if matches!(run.state, State::Built | State::Verified) && carry::stale(at, plan, run.id)? {
+        to_state(at, run, State::Building)?;
+    }
+    let which = if how.prepare { Part::Images } else { Part::All };
+    if run.state == State::Building {
+        reserve::make(&at.state)?;
+        stage::build(at, plan, run.id, which, how.keep_going, progress, outcome)?;
+        if !outcome.failed.is_empty() {
+            return Ok(false);
+        }
+        if !how.prepare {
+            to_state(at, run, State::Built)?;
+        }
+    }
+    let standing = at.journal.verdict(run.id)?;
+    if let Some(level) = how.verify
+        && !standing.is_some_and(|v| v.covers(level))
+    {
+        let which = if run.state == State::Building { which } else { Part::All };
+        prove(at, plan, run.id, level, which, progress, outcome)?;
+        if run.state == State::Built {
+            to_state(at, run, State::Verified)?;
+        }
+    }
+    crate::stop::check()?;
+    Ok(!how.prepare)
+}
+
+/// Looks at everything again. If the old store, or the target's, is not what was built from, what has changed goes out of the stage.
+fn up_to_date(
+    at: &mut Locked,
+    run: &mut Ongoing,
+    plan: &mut Plan,
+    progress: &dyn Progress,
+    outcome: &mut Outcome,
+) -> Result<bool> {
+    let fresh = preflight::last_look(at, run.id, plan, progress)?;
+    let changes = preflight::changes(plan, &fresh);
+    if changes.is_empty() && !carry::stale(at, &fresh, run.id)? {
+        // what does not matter for the stage may be newer: directories' times, sizes
+        *plan = fresh;
+        at.journal.note_plan(run.id, plan)?;
+        return Ok(true);
+    }
+    if outcome.changed.len() >= ROUNDS {
+        return Err(Error::new(Kind::Stale, format!("the store keeps changing: {}", changes.join("; ")))
+            .hint("find out what writes into it")
+            .loss(NOTHING_LOST));
+    }
+    outcome.changed.push(changes.join("; "));
+    let lost = at.journal.lost(run.id)?;
+    to_state(at, run, State::Building)?;
+    stage::reconcile(at, run.id, plan, &fresh, false, &lost)?;
+    *plan = fresh;
+    Ok(false)
+}
+
+/// Makes everything that a way back needs durable, and keeps Docker out. One that came since the last look is seen here.
+fn begin_switch(at: &mut Locked, run: &mut Ongoing, plan: &Plan, outcome: &mut Outcome) -> Result<()> {
+    let course = course(at, run, plan)?;
+    course.write(&at.state)?;
+    to_state(at, run, State::Switching)?;
+    let guard = Guard::of(&at.root, &run.identity);
+    guard.shut(&mut outcome.aside)?;
+    if let Some(who) = crate::plan::host::docker_on(&at.root)? {
+        guard.open(&mut outcome.aside)?;
+        to_state(at, run, State::Built)?;
+        return Err(docker_runs(who));
     }
     Ok(())
 }
 
-/// Deletes the old store, of a migration with `--target` in the old root; what else unaufs keeps goes first, so that as long as something is left, `old` is.
-pub fn cleanup(at: &mut Locked, run: &Run) -> Result<()> {
-    at.journal.set_state(run.id, State::Cleaned, &now())?;
-    if let Some(state) = at.root.open_opt(STATE)? {
-        let kept = |n: &[u8]| n == b"old" || n.starts_with(journal::FILE.as_bytes());
-        for (name, _) in state.list()?.into_iter().filter(|(n, _)| !kept(n)) {
-            state.remove_tree(&name)?;
-        }
-        state.remove_tree(b"old")?;
-    }
-    at.root.sync_fs()?;
-    if run.plan.elsewhere.is_some() {
-        for path in old_parts(run.plan.generation) {
-            if at.old.has(path)? {
-                let (dir, name) = at.old.parent_of(path.as_bytes())?;
-                dir.remove_tree(name)?;
-            }
-        }
-        at.old.sync_fs()?;
-    }
-    Ok(())
+fn docker_runs(who: String) -> Error {
+    Error::new(Kind::Busy, who)
+        .hint("systemctl stop docker docker.socket; then run unaufs again")
+        .loss("nothing; nothing was changed")
 }
 
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
@@ -297,6 +391,9 @@ fn prove(
             .hint("remove the cause, then run `unaufs migrate` again")
             .loss(NOTHING_LOST));
     }
+    if let Some(verdict) = report.verdict(level, now()).filter(|_| which == Part::All) {
+        at.journal.judge(id, &verdict)?;
+    }
     // what the old store does not have either moves as it is
     let (moved, differs): (Vec<_>, Vec<_>) =
         report.differences.into_iter().partition(|d| d.by == By::Headers && d.side == Side::Both);
@@ -304,15 +401,36 @@ fn prove(
         return Err(unlike(if differs.is_empty() { &moved } else { &differs }).loss(NOTHING_LOST));
     }
     outcome.verified = true;
-    if !moved.is_empty() {
-        outcome.damaged = moved;
-        return Ok(());
-    }
-    if which == Part::Images {
+    outcome.damaged = moved;
+    if which == Part::Images && outcome.damaged.is_empty() {
         let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
         return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
     }
-    at.journal.set_verified(id, &format!("{} {}", level.name(), now()))
+    Ok(())
+}
+
+/// Compares the new store with the old one, wherever the run has them now, and notes the verdict. What Docker itself has changed is no
+/// difference.
+pub fn compare(
+    journal: &mut Journal,
+    run: &Run,
+    old: &Dir,
+    root: &Dir,
+    level: Level,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let switched = run.state == State::Switched;
+    let new = if switched { root.again()? } else { root.open(crate::plan::switch::NEW)? };
+    let switched = if switched { verify::since::reference(root)? } else { None };
+    let none = BTreeSet::new();
+    let case = Case { plan: &run.plan, old, new: &new, part: Part::All, proved: &none, switched };
+    let report = verify::judge(&Subject::Migrated(case), level, progress)?;
+    match report.verdict(level, now()) {
+        Some(verdict) => journal.judge(run.id, &verdict)?,
+        // what cannot be checked is not clean
+        None => journal.withdraw(run.id)?,
+    }
+    Ok(report)
 }
 
 /// What is lost by a failure before the switch.

@@ -2,6 +2,7 @@
 
 use crate::docker::driver::Target;
 use crate::docker::driver::WrittenBy;
+use crate::error::{Error, Kind};
 use crate::export::Format;
 use crate::export::compress::Compressed;
 use crate::plan::{Mode, Options};
@@ -27,13 +28,14 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Docker's data root
+    /// Docker's data root [default: the data-root of daemon.json, or /var/lib/docker]
     #[arg(
         long,
         short = 'r',
         global = true,
         env = "UNAUFS_ROOT",
-        default_value = "/var/lib/docker",
+        default_value = DEFAULT_ROOT,
+        hide_default_value = true,
         value_name = "DIR"
     )]
     pub root: PathBuf,
@@ -41,13 +43,13 @@ pub struct Global {
     #[arg(long, global = true, env = "UNAUFS_TARGET", value_name = "DIR")]
     pub target: Option<PathBuf>,
     /// Print one JSON document
-    #[arg(long, global = true, env = "UNAUFS_JSON", conflicts_with = "jsonl")]
+    #[arg(long, global = true, env = "UNAUFS_JSON", value_parser = flag)]
     pub json: bool,
     /// Print JSON lines; the last one is the result
-    #[arg(long, global = true, env = "UNAUFS_JSONL")]
+    #[arg(long, global = true, env = "UNAUFS_JSONL", value_parser = flag)]
     pub jsonl: bool,
     /// Print only results and errors
-    #[arg(long, short = 'q', global = true, env = "UNAUFS_QUIET")]
+    #[arg(long, short = 'q', global = true, env = "UNAUFS_QUIET", value_parser = flag)]
     pub quiet: bool,
     /// Print full lists and each step
     #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count)]
@@ -64,6 +66,54 @@ pub struct Global {
     /// Number of threads [default: number of cores]
     #[arg(long, short = 'j', global = true, env = "UNAUFS_JOBS", value_name = "N")]
     pub jobs: Option<NonZeroU8>,
+}
+
+/// Where Docker keeps its data unless it is told otherwise.
+pub const DEFAULT_ROOT: &str = "/var/lib/docker";
+
+/// A flag in a variable. An empty variable is as good as none.
+pub fn flag(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "true" => Ok(true),
+        "" | "0" | "no" | "false" => Ok(false),
+        _ => Err("use 1 or 0, yes or no, true or false".to_owned()),
+    }
+}
+
+impl Args {
+    /// What clap can't see: flags that are set to false contradict nothing.
+    pub fn contradictions(&self) -> crate::error::Result<()> {
+        let both = |a: &str, b: &str| {
+            let e = Error::new(Kind::Usage, format!("{a} and {b} can't be used together"));
+            Err(e.hint("leave one of them out").loss("Nothing was changed."))
+        };
+        match &self.verb {
+            Verb::Migrate(a) if a.prepare && a.no_switch => both("--prepare", "--no-switch"),
+            Verb::Migrate(a) if a.prepare && a.dry_run => both("--prepare", "--dry-run"),
+            Verb::Export(a) if a.all && !a.names.is_empty() => both("--all", "NAME"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Docker's configuration, if the command line or a variable names one.
+    pub fn docker_config(&self) -> Option<&Path> {
+        match &self.verb {
+            Verb::Plan(a) => a.what.docker_config.as_deref(),
+            Verb::Migrate(a) => a.what.docker_config.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl Verb {
+    /// Does the command change something on the disk, so that a result that can't be printed is no failure?
+    pub fn changes(&self) -> bool {
+        match self {
+            Verb::Migrate(a) => !a.dry_run,
+            Verb::Rollback(_) | Verb::Cleanup(_) | Verb::Export(_) | Verb::Cp(_) | Verb::Man { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// When to use colours.
@@ -173,12 +223,12 @@ pub enum ReportVerb {
 /// What `plan` and `migrate` share.
 #[derive(Clone, Debug, clap::Args)]
 pub struct What {
-    /// Storage driver of the new store
-    #[arg(long, value_enum, default_value_t = Target::Overlay2, env = "UNAUFS_TO", value_name = "DRIVER")]
-    pub to: Target,
-    /// How to transfer layers
-    #[arg(long, value_enum, default_value_t = Mode::Auto, env = "UNAUFS_MODE", value_name = "MODE")]
-    pub mode: Mode,
+    /// Storage driver of the new store [default: overlay2]
+    #[arg(long, value_enum, env = "UNAUFS_TO", value_name = "DRIVER")]
+    pub to: Option<Target>,
+    /// How to transfer layers [default: auto]
+    #[arg(long, value_enum, env = "UNAUFS_MODE", value_name = "MODE")]
+    pub mode: Option<Mode>,
     /// Migrate only image=GLOB or container=GLOB
     #[arg(long, env = "UNAUFS_ONLY", value_name = "KIND=GLOB", value_parser = rule)]
     pub only: Vec<String>,
@@ -186,7 +236,7 @@ pub struct What {
     #[arg(long, env = "UNAUFS_EXCLUDE", value_name = "KIND=GLOB", value_parser = rule)]
     pub exclude: Vec<String>,
     /// Treat this blocking check as a warning
-    #[arg(long, env = "UNAUFS_ALLOW", value_name = "ID", value_parser = allowable)]
+    #[arg(long, value_name = "ID", value_parser = allowable)]
     pub allow: Vec<String>,
     /// Docker's configuration file [default: /etc/docker/daemon.json]
     #[arg(long, env = "UNAUFS_DOCKER_CONFIG", value_name = "FILE")]
@@ -199,8 +249,8 @@ impl What {
         let absolute =
             |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned()).to_string_lossy().into_owned();
         Options {
-            to: self.to,
-            mode: self.mode,
+            to: self.to.unwrap_or_default(),
+            mode: self.mode.unwrap_or_default(),
             target: target.map(absolute),
             only: self.only.clone(),
             exclude: self.exclude.clone(),
@@ -208,6 +258,35 @@ impl What {
             docker_config: self.docker_config.as_ref().map(|p| p.to_string_lossy().into_owned()),
         }
     }
+}
+
+impl What {
+    /// An error if an option contradicts `options`, those of `of`: a saved plan or a run under way. `--allow` may be added to.
+    pub fn agrees(&self, options: &Options, of: &str) -> crate::error::Result<()> {
+        let list = |l: &[String]| l.join(",");
+        let docker_config = self.docker_config.as_ref().map(|p| p.to_string_lossy().into_owned());
+        let pairs = [
+            ("--to", self.to.map(|t| t.name().to_owned()), options.to.name().to_owned()),
+            ("--mode", self.mode.map(name), name(options.mode)),
+            ("--only", Some(list(&self.only)).filter(|l| !l.is_empty()), list(&options.only)),
+            ("--exclude", Some(list(&self.exclude)).filter(|l| !l.is_empty()), list(&options.exclude)),
+            ("--docker-config", docker_config, options.docker_config.clone().unwrap_or_default()),
+        ];
+        for (option, given, theirs) in pairs {
+            if let Some(given) = given.filter(|g| *g != theirs) {
+                let theirs = if theirs.is_empty() { format!("no {option}") } else { format!("{option} {theirs}") };
+                return Err(Error::new(Kind::Usage, format!("{option} {given} contradicts {of}, which has {theirs}"))
+                    .hint(format!("leave {option} out, or start over: unaufs rollback, then a new plan"))
+                    .loss("Nothing was changed."));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As on the command line.
+fn name(mode: Mode) -> String {
+    mode.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
 }
 
 fn allowable(id: &str) -> Result<String, String> {
@@ -242,7 +321,7 @@ pub struct PlanArgs {
     #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Exit with code 5 if there is something to migrate
-    #[arg(long, env = "UNAUFS_DETAILED_EXITCODE")]
+    #[arg(long, env = "UNAUFS_DETAILED_EXITCODE", value_parser = flag)]
     pub detailed_exitcode: bool,
 }
 
@@ -254,26 +333,26 @@ pub struct MigrateArgs {
     /// What to plan.
     #[command(flatten)]
     pub what: What,
-    /// Only show the plan
+    /// Only show the plan: the same as unaufs plan
     #[arg(long, short = 'n')]
     pub dry_run: bool,
     /// Don't ask
-    #[arg(long, short = 'y', env = "UNAUFS_YES")]
+    #[arg(long, short = 'y')]
     pub yes: bool,
     /// What to verify before the switch
     #[arg(long, value_enum, default_value_t = VerifyWhen::Fast, env = "UNAUFS_VERIFY", value_name = "LEVEL")]
     pub verify: VerifyWhen,
     /// Leave out objects that fail and continue (exit code 3)
-    #[arg(long, env = "UNAUFS_KEEP_GOING")]
+    #[arg(long, env = "UNAUFS_KEEP_GOING", value_parser = flag)]
     pub keep_going: bool,
     /// Build image layers only, while Docker is running
-    #[arg(long, env = "UNAUFS_PREPARE", conflicts_with_all = ["no_switch", "dry_run"])]
+    #[arg(long, env = "UNAUFS_PREPARE", value_parser = flag)]
     pub prepare: bool,
     /// Also write a record of the migration as an HTML page
     #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Build and verify the new store, but don't switch
-    #[arg(long, env = "UNAUFS_NO_SWITCH")]
+    #[arg(long, env = "UNAUFS_NO_SWITCH", value_parser = flag)]
     pub no_switch: bool,
 }
 
@@ -331,7 +410,7 @@ pub struct ExportArgs {
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// Export all images
-    #[arg(long, conflicts_with = "names", env = "UNAUFS_ALL")]
+    #[arg(long, env = "UNAUFS_ALL", value_parser = flag)]
     pub all: bool,
     /// Export this container; can be repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "UNAUFS_CONTAINER")]
@@ -418,17 +497,20 @@ impl StoreDriver {
 #[derive(Clone, Debug, clap::Args)]
 pub struct RollbackArgs {
     /// Delete the new store instead of keeping it in .unaufs/undone
-    #[arg(long, env = "UNAUFS_DROP_NEW")]
+    #[arg(long)]
     pub drop_new: bool,
     /// Don't ask
-    #[arg(long, short = 'y', env = "UNAUFS_YES")]
+    #[arg(long, short = 'y')]
     pub yes: bool,
 }
 
 /// Options of `cleanup`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CleanupArgs {
+    /// Delete without verifying the new store first
+    #[arg(long)]
+    pub skip_verify: bool,
     /// Don't ask
-    #[arg(long, short = 'y', env = "UNAUFS_YES")]
+    #[arg(long, short = 'y')]
     pub yes: bool,
 }

@@ -3,37 +3,42 @@
 //! The file is appended to, so that one log tells a whole migration. It never lies inside ROOT, where `plan` writes nothing.
 
 use super::args::Global;
-use super::verbs::folder_of;
+use super::{end, output};
 use crate::disk::Dir;
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::Result;
 use crate::progress::Progress;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, OnceLock};
 
-static FILE: OnceLock<Mutex<File>> = OnceLock::new();
+static FILE: OnceLock<Mutex<Log>> = OnceLock::new();
+
+struct Log {
+    file: File,
+    /// Why it could not be written.
+    failed: Option<String>,
+}
 
 /// Opens the log, if one is asked for, and writes down what was called.
 pub fn open(g: &Global) -> Result<()> {
     let Some(path) = &g.log else { return Ok(()) };
-    let (folder, _) = folder_of(path)?;
-    if Dir::open_named(&g.root).is_ok_and(|root| folder.label().starts_with(root.label())) {
-        let what = format!("the log {} would be written inside ROOT", path.display());
-        return Err(Error::new(Kind::Usage, what).hint("Choose a file outside ROOT"));
-    }
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-        .on(|| format!("open the log {}", path.display()))?;
+    // a root that can't be opened is the command's concern
+    let roots: Vec<Dir> =
+        [Some(&g.root), g.target.as_ref()].into_iter().flatten().flat_map(|r| Dir::open_named(r)).collect();
+    let file = output::append(path, &roots.iter().collect::<Vec<_>>())?;
     // a process opens one log, so nothing was set before
-    let _ = FILE.set(Mutex::new(file));
+    let _ = FILE.set(Mutex::new(Log { file, failed: None }));
     let words: Vec<String> = std::env::args_os().map(|a| crate::text::bytes(a.as_encoded_bytes())).collect();
     note(&format!("unaufs {}: {}", env!("CARGO_PKG_VERSION"), words.join(" ")));
     Ok(())
+}
+
+/// Warns if a part of the log could not be written.
+pub fn close() {
+    let failed = FILE.get().and_then(|log| log.lock().unwrap_or_else(|e| e.into_inner()).failed.take());
+    if let Some(why) = failed {
+        end::warn(&format!("the log is not complete: {why}"));
+    }
 }
 
 /// Copies what was said.
@@ -41,9 +46,11 @@ pub fn note(text: &str) {
     let Some(file) = FILE.get() else { return };
     let now = crate::text::now();
     let lines: String = text.lines().map(|l| format!("{now} {l}\n")).collect();
-    let mut file = file.lock().unwrap_or_else(|e| e.into_inner());
-    // a full disk below the log is no reason to end a migration
-    let _ = file.write_all(lines.as_bytes());
+    let mut log = file.lock().unwrap_or_else(|e| e.into_inner());
+    // a full disk below the log doesn't end a migration
+    if let Err(e) = log.file.write_all(lines.as_bytes()) {
+        log.failed.get_or_insert_with(|| e.to_string());
+    }
 }
 
 /// Passes everything on, and notes it.

@@ -42,6 +42,11 @@ pub fn confirm(yes: bool, question: &str) -> Result<()> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::new(Kind::Usage, "confirmation required: add --yes").loss("Nothing was changed."));
     }
+    if !super::end::was_seen() {
+        return Err(
+            Error::new(Kind::Failed, "the text before the question could not be printed").loss("Nothing was changed.")
+        );
+    }
     ASKING.store(true, Ordering::Relaxed);
     let asked = ask(question);
     ASKING.store(false, Ordering::Relaxed);

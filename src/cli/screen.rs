@@ -20,14 +20,40 @@ pub fn look(g: &Global) -> Look {
 
 /// Draws, or says nothing, as the options want it.
 pub fn progress(g: &Global) -> Box<dyn Progress> {
-    let drawn = drawn(g);
+    let drawn: Box<dyn Progress> = Box::new(Noted(drawn(g)));
     if g.log.is_some() { Box::new(Logged(drawn)) } else { drawn }
+}
+
+/// Passes everything on, and keeps the warnings for the document at the end.
+struct Noted(Box<dyn Progress>);
+
+impl Progress for Noted {
+    fn phase(&self, name: &str, steps: u64) {
+        self.0.phase(name, steps);
+    }
+
+    fn step(&self, what: &str) {
+        self.0.step(what);
+    }
+
+    fn bytes(&self, name: &str, total: u64) {
+        self.0.bytes(name, total);
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.0.moved(bytes);
+    }
+
+    fn warn(&self, text: &str) {
+        super::end::note(text);
+        self.0.warn(text);
+    }
 }
 
 fn drawn(g: &Global) -> Box<dyn Progress> {
     LazyLock::force(&BEGAN);
     let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
-    let lines = |json, stdout| Box::new(Lines::new(json, stdout, g.verbose > 0));
+    let lines = |json, stdout| Box::new(Lines::new(json, stdout, g.verbose > 0 || stdout));
     super::notify::also_systemd(match g.progress {
         ProgressWhen::Auto if g.jsonl => lines(true, true),
         ProgressWhen::Auto if g.quiet => Box::new(crate::progress::Hidden),
@@ -224,8 +250,12 @@ impl Lines {
             "unit": if n.unit == Unit::Bytes { "bytes" } else { "steps" },
             "seconds": n.began.elapsed().as_secs(), "text": text,
         });
-        let line = crate::text::json(line.to_string());
-        let _ = if self.stdout { writeln!(std::io::stdout(), "{line}") } else { writeln!(std::io::stderr(), "{line}") };
+        let line = line.to_string();
+        if self.stdout {
+            super::end::line(&line);
+        } else {
+            let _ = writeln!(std::io::stderr(), "{}", crate::text::json(line));
+        }
     }
 }
 
@@ -245,7 +275,8 @@ impl Lines {
     fn done(&self, more: u64, what: &str) {
         let mut n = self.now.lock().unwrap_or_else(|e| e.into_inner());
         n.done += more;
-        let each = self.each && n.unit == Unit::Steps;
+        // a step without a name is one of many: a file of the metadata
+        let each = self.each && n.unit == Unit::Steps && !what.is_empty();
         if !each && n.said.elapsed() < Duration::from_secs(10) {
             return;
         }

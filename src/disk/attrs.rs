@@ -142,18 +142,26 @@ impl Dir {
         Ok((any, overlay))
     }
 
+    /// Has the file system no block left? Where that can't be asked, an error is believed.
+    fn is_full(&self) -> bool {
+        rustix::fs::fstatvfs(self.fd()).map_or(true, |fs| fs.f_bavail == 0)
+    }
+
     /// Sets one extended attribute of a name; a symlink's own.
     pub fn set_xattr(&self, name: &[u8], attr: &[u8], value: &[u8]) -> Result<()> {
         super::fault::effect("setxattr");
         let path = one(name).map(|name| self.proc_path(name));
         path.and_then(|path| rustix::fs::lsetxattr(&path[..], attr, value, XattrFlags::empty())).map_err(|e| {
             let what = format!("set xattr {} ({} bytes) of {}", crate::text::bytes(attr), value.len(), self.show(name));
-            let err = Error::io(what, e);
             match e {
-                Errno::OPNOTSUPP => err.hint("The file system of the new store can't hold this attribute"),
-                // ext4 keeps all attributes of a file in one block
-                Errno::NOSPC => err.hint("The attribute is too large for this file system. xfs and btrfs can hold it"),
-                _ => err,
+                Errno::OPNOTSUPP => {
+                    Error::io(what, e).hint("the file system of the new store can't hold this attribute")
+                }
+                // ext4 keeps all attributes of a file in one block, and says of more the same as of a full disk
+                Errno::NOSPC | Errno::TOOBIG | Errno::RANGE if !self.is_full() => Error::corrupt(what)
+                    .with_source(std::io::Error::other("the attributes of this file are too large for this file system"))
+                    .hint("use --target on an xfs or btrfs file system, or leave the image or container out with --exclude"),
+                _ => Error::io(what, e),
             }
         })
     }

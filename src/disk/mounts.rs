@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 /// One line of `/proc/<pid>/mountinfo` (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number.
+    id: u64,
+    /// The number of the mount that it is mounted on.
+    parent: u64,
     /// The number of the device, `major:minor`.
     pub device: String,
     /// The directory of that file system that is mounted.
@@ -33,7 +37,10 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|c| *c == b' ').collect();
     let dash = fields.iter().position(|f| *f == b"-")?;
     let text = |f: &[u8]| String::from_utf8_lossy(&unescape(f)).into_owned();
+    let number = |i: usize| std::str::from_utf8(fields.get(i)?).ok()?.parse().ok();
     Some(Mount {
+        id: number(0)?,
+        parent: number(1)?,
         device: text(fields.get(2)?),
         root: super::os(&unescape(fields.get(3)?)).to_owned(),
         point: super::os(&unescape(fields.get(4)?)).to_owned(),
@@ -67,26 +74,63 @@ pub fn mine() -> Result<Vec<Mount>> {
     Ok(parse(&text))
 }
 
-/// The mounts strictly below `root`, in any mount namespace that `/proc` shows, each point once.
-pub fn below(root: &Path) -> Result<Vec<Mount>> {
+/// Something that is mounted below a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Below {
+    /// Where, as the process that sees it knows the path.
+    pub point: PathBuf,
+    /// The same, below the root.
+    pub inside: PathBuf,
+    /// The type of the file system.
+    pub fstype: String,
+}
+
+/// The mounts strictly below `root`, in any mount namespace that `/proc` shows, each point once. Also where the root is known by another
+/// path there, as through a bind mount.
+pub fn below(root: &Path) -> Result<Vec<Below>> {
     below_in(Path::new("/proc"), root)
 }
 
 /// The same, with `/proc` at another place.
-pub fn below_in(proc: &Path, root: &Path) -> Result<Vec<Mount>> {
+pub fn below_in(proc: &Path, root: &Path) -> Result<Vec<Below>> {
+    let own = parse(&std::fs::read(proc.join("self/mountinfo")).unwrap_or_default());
+    let ours = holding(&own, root).and_then(|m| Some((m.device.clone(), within(m, root)?)));
     let mut out = Vec::new();
     for pid in std::fs::read_dir(proc).on(|| format!("list {}", proc.display()))?.flatten() {
         if pid.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            // a process that has ended meanwhile, or one that we may not look into
+            // a process that has ended since, or one that we may not look into
             if let Ok(text) = std::fs::read(pid.path().join("mountinfo")) {
-                out.extend(parse(&text));
+                let all = parse(&text);
+                out.extend(all.iter().filter_map(|m| inside(m, &all, root, ours.as_ref())));
             }
         }
     }
-    out.retain(|m| m.point.starts_with(root) && m.point != root);
     out.sort_by(|a, b| a.point.cmp(&b.point));
     out.dedup_by(|a, b| a.point == b.point);
     Ok(out)
+}
+
+/// Is this mount below the root, by its path or by the directory of the file system that it covers?
+fn inside(m: &Mount, all: &[Mount], root: &Path, ours: Option<&(String, PathBuf)>) -> Option<Below> {
+    let by_path = || m.point.strip_prefix(root).ok().map(Path::to_owned);
+    let by_directory = || {
+        let (device, directory) = ours?;
+        let on = all.iter().find(|o| o.id == m.parent && o.device == *device)?;
+        within(on, &m.point)?.strip_prefix(directory).ok().map(Path::to_owned)
+    };
+    let found = by_path().or_else(by_directory).filter(|p| !p.as_os_str().is_empty())?;
+    Some(Below { point: m.point.clone(), inside: found, fstype: m.fstype.clone() })
+}
+
+/// The directory of the file system that a path below the mount is.
+fn within(m: &Mount, path: &Path) -> Option<PathBuf> {
+    path.strip_prefix(&m.point).ok().map(|rest| m.root.join(rest))
+}
+
+/// The mount that a path is on; later lines cover earlier ones at the same point.
+pub fn holding<'m>(all: &'m [Mount], path: &Path) -> Option<&'m Mount> {
+    let on = all.iter().filter(|m| path.starts_with(&m.point)).enumerate();
+    on.max_by_key(|(i, m)| (m.point.components().count(), *i)).map(|(_, m)| m)
 }
 
 /// The number of the mount that a descriptor was opened through (proc(5), since Linux 3.15); `None` where it cannot be told.
@@ -96,6 +140,11 @@ pub fn id(fd: BorrowedFd<'_>) -> Option<u64> {
     }
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     text.lines().find_map(|l| l.strip_prefix("mnt_id:")?.trim().parse().ok())
+}
+
+/// The mount that a path is on.
+pub fn of(path: &Path) -> Result<Option<Mount>> {
+    Ok(holding(&mine()?, path).cloned())
 }
 
 /// Is `inner`, opened below `outer` and on another device, on another mount? Not so a subvolume of a btrfs. Before Linux 3.15 the kernel
@@ -116,25 +165,8 @@ pub fn crossed(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> bool {
 pub fn onto_itself(path: &Path) -> Result<bool> {
     let all = mine()?;
     let Some(here) = all.iter().rev().find(|m| m.point == path) else { return Ok(false) };
-    let around = path.parent().and_then(|parent| holding(all.clone(), parent));
-    Ok(around.is_some_and(|m| {
-        let below = path.strip_prefix(&m.point).map(|below| m.root.join(below));
-        here.device == m.device && below.is_ok_and(|below| below == here.root)
-    }))
-}
-
-/// The mount that a path lies on.
-pub fn of(path: &Path) -> Result<Option<Mount>> {
-    Ok(holding(mine()?, path))
-}
-
-fn holding(all: Vec<Mount>, path: &Path) -> Option<Mount> {
-    // later lines cover earlier ones at the same point
-    all.into_iter()
-        .filter(|m| path.starts_with(&m.point))
-        .enumerate()
-        .max_by_key(|(i, m)| (m.point.components().count(), *i))
-        .map(|(_, m)| m)
+    let around = path.parent().and_then(|parent| holding(&all, parent));
+    Ok(around.is_some_and(|m| m.device == here.device && within(m, path).is_some_and(|below| below == here.root)))
 }
 
 /// Room on a file system.
@@ -171,7 +203,7 @@ pub fn room(dir: &Dir) -> Result<Room> {
         block: unit,
         magic,
         // where a kernel does not tell, what mkfs.btrfs does on a single disk
-        tree_copies: if magic == super::btrfs_ioctl::MAGIC { dir.space().map_or(2, |s| s.tree_copies()) } else { 1 },
+        tree_copies: if magic == super::ioctl::MAGIC { dir.space().map_or(2, |s| s.tree_copies()) } else { 1 },
     })
 }
 
@@ -191,5 +223,27 @@ mod tests {
         assert_eq!(m[0].super_options, "rw,errors=continue");
         assert_eq!(m[1].point, Path::new("/v\\x"));
         assert_eq!(m[1].fstype, "aufs");
+    }
+
+    #[test]
+    fn mounts_below_a_root_that_is_a_bind_mount() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let put = |pid: &str, text: &str| {
+            std::fs::create_dir_all(t.path().join(pid)).expect("a directory");
+            std::fs::write(t.path().join(pid).join("mountinfo"), text).expect("a list");
+        };
+        let all = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+                   30 20 8:1 /var/lib/docker /mnt/root rw - ext4 /dev/sda1 rw\n\
+                   31 20 0:50 / /var/lib/docker/aufs/mnt/x rw - aufs none rw\n\
+                   32 20 0:51 / /var/lib/docker2/aufs rw - tmpfs none rw\n\
+                   33 31 0:52 / /var/lib/docker/aufs/mnt/x/proc rw - proc none rw\n";
+        put("self", all);
+        put("4242", all);
+        let found = |root: &str| -> Vec<PathBuf> {
+            below_in(t.path(), Path::new(root)).expect("mounts").into_iter().map(|b| b.inside).collect()
+        };
+        assert_eq!(found("/mnt/root"), [PathBuf::from("aufs/mnt/x")]);
+        assert_eq!(found("/var/lib/docker").len(), 2);
+        assert!(found("/var/lib/docker3").is_empty());
     }
 }

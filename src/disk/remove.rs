@@ -3,6 +3,7 @@
 use super::{Dir, FileType};
 use crate::error::{Error, Result};
 use rustix::io::Errno;
+use std::collections::HashSet;
 
 /// As many directories are held open on the way down, and as many subfolders are remembered of one listing. A stranger's tree may be deeper than
 /// there are descriptors, and wider than there is memory.
@@ -11,15 +12,53 @@ const HELD: usize = 256;
 /// `.unaufs/old` without the old store is not deeper; what is, is not ours.
 const SKELETON: usize = 16;
 
+/// What could not be removed while everything else was.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The first of them, as paths for people, with the reason.
+    pub first: Vec<String>,
+    /// How many there are.
+    pub count: u64,
+    /// Not to be looked at again: they, and the directories that hold them.
+    inodes: HashSet<u64>,
+}
+
+impl Kept {
+    const FIRST: usize = 20;
+
+    fn note(&mut self, dir: &Dir, name: &[u8], ino: u64, e: &Error) {
+        self.inodes.insert(ino);
+        self.count += 1;
+        if self.first.len() < Self::FIRST {
+            self.first.push(format!("{}: {}", dir.show(name), e.chain()));
+        }
+    }
+}
+
+/// Is it this one name that cannot go, as opposed to the disk, or somebody who asked for a stop?
+fn only_this(e: &Error) -> bool {
+    let known = [Errno::PERM, Errno::ACCESS, Errno::BUSY, Errno::XDEV, Errno::ROFS];
+    e.errno().is_some_and(|n| known.iter().any(|k| k.raw_os_error() == n))
+}
+
 impl Dir {
     /// Removes a name and everything below it; nothing to do if it is not there. Symlinks are removed, never followed; a mount
     /// point inside is an error. A btrfs subvolume goes as a whole. Neither the stack nor the number of descriptors grows with the depth: a
     /// directory too far down is moved up to the top, and removed there.
     pub fn remove_tree(&self, name: &[u8]) -> Result<()> {
+        self.remove(name, &mut None)
+    }
+
+    /// The same, but what cannot be removed (an immutable file, a mount point) is noted, and all else goes.
+    pub fn remove_what_goes(&self, name: &[u8], kept: &mut Kept) -> Result<()> {
+        self.remove(name, &mut Some(kept))
+    }
+
+    fn remove(&self, name: &[u8], kept: &mut Option<&mut Kept>) -> Result<()> {
         match self.try_stat(name) {
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(Error::io(format!("stat {}", self.show(name)), e)),
-            Ok(m) if !m.is_dir() => return self.unlink(name),
+            Ok(m) if !m.is_dir() => return forgive(self.unlink(name), self, name, m.ino, kept),
             Ok(_) => {}
         }
         let top = self.open(name)?;
@@ -31,18 +70,22 @@ impl Dir {
         let mut moved_up = 0u64;
         while let Some((dir, _, found)) = open.last_mut() {
             if found.is_empty() {
-                *found = empty_once(dir)?;
+                *found = empty_once(dir, kept)?;
             }
             let Some(sub) = found.pop() else {
                 let Some((dir, done, _)) = open.pop() else { break };
                 let parent = open.last().map_or(self, |(d, ..)| d);
-                // a subvolume whose inner ones are gone now; rmdir takes one only since Linux 4.18
-                if !(dir.is_subvolume()? && parent.delete_subvolume(&done)?) {
-                    parent.rmdir(&done)?;
-                }
+                remove_emptied(&dir, parent, &done, kept)?;
                 continue;
             };
-            let next = dir.open(&sub)?;
+            let next = match dir.open(&sub) {
+                Ok(next) => next,
+                Err(e) => {
+                    let ino = dir.stat(&sub)?.ino;
+                    forgive(Err(e), dir, &sub, ino, kept)?;
+                    continue;
+                }
+            };
             if next.is_subvolume()? && dir.delete_subvolume(&sub)? {
                 continue;
             }
@@ -58,7 +101,7 @@ impl Dir {
     /// Removes everything in this directory.
     pub fn remove_all(&self) -> Result<()> {
         loop {
-            let found = empty_once(self)?;
+            let found = empty_once(self, &mut None)?;
             if found.is_empty() {
                 return Ok(());
             }
@@ -93,14 +136,44 @@ fn move_up(dir: &Dir, sub: &[u8], top: &Dir, mut number: u64) -> Result<u64> {
     Ok(number + 1)
 }
 
+/// Notes what may stay; any other failure is one.
+fn forgive(result: Result<()>, dir: &Dir, name: &[u8], ino: u64, kept: &mut Option<&mut Kept>) -> Result<()> {
+    match (result, kept) {
+        (Err(e), Some(kept)) if only_this(&e) => {
+            kept.note(dir, name, ino, &e);
+            Ok(())
+        }
+        (result, _) => result,
+    }
+}
+
+/// Removes a directory that is empty, or as empty as it can be.
+fn remove_emptied(dir: &Dir, parent: &Dir, name: &[u8], kept: &mut Option<&mut Kept>) -> Result<()> {
+    let ino = dir.meta()?.ino;
+    if let Some(kept) = kept
+        && !dir.list()?.is_empty()
+    {
+        kept.inodes.insert(ino);
+        return Ok(());
+    }
+    // a subvolume whose inner ones are gone now; rmdir takes one only since Linux 4.18
+    if dir.is_subvolume()? && parent.delete_subvolume(name)? {
+        return Ok(());
+    }
+    forgive(parent.rmdir(name), parent, name, ino, kept)
+}
+
 /// Removes every file of a directory; some of the directories found, if there are any, are given back to be emptied before.
-fn empty_once(dir: &Dir) -> Result<Vec<Vec<u8>>> {
+fn empty_once(dir: &Dir, kept: &mut Option<&mut Kept>) -> Result<Vec<Vec<u8>>> {
     loop {
         let (mut subs, mut seen) = (Vec::new(), false);
-        dir.for_each(|n, kind, _| {
+        dir.for_each(|n, kind, ino| {
+            if kept.as_ref().is_some_and(|k| k.inodes.contains(&ino)) {
+                return Ok(());
+            }
             seen = true;
             if kind != FileType::Directory {
-                return dir.unlink(n);
+                return forgive(dir.unlink(n), dir, n, ino, kept);
             }
             if subs.len() < HELD {
                 subs.push(n.to_vec());

@@ -12,10 +12,11 @@ use crate::ids::{LayerId, Sha256};
 use serde::{Deserialize, Serialize};
 
 /// A storage driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// The default of every Docker since 2018.
+    #[default]
     Overlay2,
     /// The first overlay driver; gone since Docker 24.
     Overlay,

@@ -8,6 +8,7 @@
 //!
 //! What is not complete is removed again, and after a power cut has a name that nobody takes for an archive.
 
+use crate::disk::within::within;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, IoContext, Kind, Result};
 use std::fs::File;
@@ -52,7 +53,7 @@ impl Place {
         };
         let dir = Dir::open_named(parent)
             .map_err(|e| usage(format!("{shown} can't be written: {}", e.chain())).hint("Make the directory first"))?;
-        if inside(&dir, root)? {
+        if within(&dir, root)? {
             return Err(usage(format!("{shown} would be written inside ROOT")).hint("Choose a file outside ROOT"));
         }
         let mut random = [0u8; 4];
@@ -100,20 +101,6 @@ impl Drop for Place {
             let _ = crate::stop::regardless(|| self.dir.remove_tree(&self.temporary));
         }
     }
-}
-
-/// Is a directory ROOT or below it? Asked of the inodes, since ROOT may be mounted in several places.
-pub fn inside(dir: &Dir, root: &Dir) -> Result<bool> {
-    let top = root.meta()?;
-    let mut path = Some(dir.label());
-    while let Some(p) = path {
-        let m = rustix::fs::lstat(p).on(|| format!("stat {}", crate::text::path(p)))?;
-        if (m.st_dev, m.st_ino) == (top.dev, top.ino) {
-            return Ok(true);
-        }
-        path = p.parent();
-    }
-    Ok(dir.label().starts_with(root.label()))
 }
 
 impl Output {

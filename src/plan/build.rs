@@ -15,6 +15,8 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Everything that was looked at.
 pub struct Found<'a> {
+    /// The host's numbers of the container's user 0.
+    pub container_root: (u32, u32),
     /// The store.
     pub store: &'a Store,
     /// What is wrong with it.
@@ -29,14 +31,23 @@ pub struct Found<'a> {
     pub host: Host,
     /// Volumes.
     pub volumes: usize,
-    /// How long Docker's files in the old root are, by path.
-    pub sizes: BTreeMap<String, u64>,
+    /// Docker's files in the old root that are made again, by path.
+    pub originals: BTreeMap<String, Original>,
     /// How fast the layers were read.
     pub pace: Pace,
     /// The target's own store.
     pub existing: Existing,
     /// The new root in another place.
     pub elsewhere: Option<Elsewhere>,
+}
+
+/// A file of the old root that is made again.
+#[derive(Clone, Debug, Default)]
+pub struct Original {
+    /// Its bytes.
+    pub size: u64,
+    /// Changes when the file does.
+    pub state: String,
 }
 
 /// Decides everything but the renames of the switch.
@@ -75,7 +86,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
     let a = found.existing.top.as_ref().unwrap_or(&found.host.aufs);
     let parents = layers.iter().filter_map(|l| l.lowers.first().cloned()).collect();
     let left_behind = left_behind(found, &wanted, &decided, options.to);
-    let mut plan = Plan {
+    Plan {
         schema: SCHEMA.to_owned(),
         tool: Tool::default(),
         created: now,
@@ -90,7 +101,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         damage: damage::group(store, &left_behind),
         left_behind,
         quirks: found.quirks.clone(),
-        style: Style::of(a.mode, (a.uid, a.gid), found.host.container_root),
+        style: Style::of(a.mode, (a.uid, a.gid), found.container_root),
         metadata,
         elsewhere,
         merge: merge::merge(store, &found.existing, &decided, &parents),
@@ -101,9 +112,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         images,
         layers,
         containers,
-    };
-    plan.fingerprint = fingerprint(&plan);
-    plan
+    }
 }
 
 /// Adds what the plan costs, and with that the last of the checks.
@@ -460,25 +469,37 @@ fn way_back(options: &Options, host: &Host) -> WayBack {
     WayBack { possible_until: "unaufs cleanup".to_owned(), loses }
 }
 
-/// Digests each object that the plan rests on.
-pub fn fingerprint(plan: &Plan) -> Fingerprint {
+/// Digests each object that the plan rests on, and what it does.
+pub fn fingerprint(plan: &Plan, found: &Found<'_>) -> Fingerprint {
     let mut objects = BTreeMap::new();
     let digest = |v: &serde_json::Value| Sha256::of(v.to_string().as_bytes()).short();
+    let originals = |files: &[PlanFile]| -> Vec<String> {
+        let path = |f: &PlanFile| match &f.content {
+            Content::Same(path) | Content::Edited(path, _) => Some(path.clone()),
+            Content::Text(_) | Content::TarSplitOf(_) => None,
+        };
+        let state = |p: String| found.originals.get(&p).map(|o| o.state.clone()).unwrap_or_default();
+        files.iter().filter_map(path).map(state).collect()
+    };
     for l in &plan.layers {
-        let state = serde_json::json!([l.lowers, l.chain_id, l.diff_id, l.source, l.facts.state, l.transfer]);
+        // a link that we make ourselves gives a file another time of change, and keeps old and new one file
+        let linked = l.transfer.contains(&Transfer::Link) && !found.host.far();
+        let changed = if linked { 0 } else { l.facts.changed };
+        let state = serde_json::json!([l.lowers, l.chain_id, l.diff_id, l.source, l.facts.state, changed, l.transfer]);
         objects.insert(format!("layer {}", l.id), digest(&state));
     }
     for c in &plan.containers {
         objects.insert(
             format!("container {}", c.id),
-            digest(&serde_json::json!([c.name, c.image, c.layer, c.init, c.files])),
+            digest(&serde_json::json!([c.name, c.image, c.layer, c.init, c.files, originals(&c.files)])),
         );
     }
     for i in &plan.images {
         objects.insert(format!("image {}", i.id), digest(&serde_json::json!([i.tags, i.digests, i.layers])));
     }
     for f in &plan.metadata {
-        objects.insert(format!("file {}", f.path), digest(&serde_json::json!(f.content)));
+        let state = serde_json::json!([f.content, originals(std::slice::from_ref(f))]);
+        objects.insert(format!("file {}", f.path), digest(&state));
     }
     if let Some(e) = &plan.elsewhere {
         // what they hold is looked at when it is copied, and compared afterwards
@@ -492,8 +513,10 @@ pub fn fingerprint(plan: &Plan) -> Fingerprint {
     if let Some(m) = &plan.merge {
         objects.insert("the existing target store".to_owned(), digest(&serde_json::json!(m)));
     }
-    let options = serde_json::json!(plan.options);
-    objects.insert("options".to_owned(), digest(&options));
+    objects.insert("options".to_owned(), digest(&serde_json::json!(plan.options)));
+    objects.insert("root".to_owned(), digest(&serde_json::json!(plan.root.path)));
+    objects.insert("tool".to_owned(), digest(&serde_json::json!(plan.tool.version)));
+    objects.insert("renames".to_owned(), digest(&serde_json::json!(plan.switch)));
     let text = serde_json::json!(objects).to_string();
     Fingerprint { digest: Some(Sha256::of(text.as_bytes())), objects }
 }

@@ -127,8 +127,8 @@ fn metadata(plan: &Plan, found: &Found<'_>) -> Cost {
     let disk = Disk::of(&found.host.new_room);
     let mut out = Cost::default();
     let length = |content: &Content| match content {
-        Content::Same(path) => found.sizes.get(path).copied().unwrap_or(1),
-        Content::Edited(path, _) => found.sizes.get(path).copied().unwrap_or(1) + 1024,
+        Content::Same(path) => found.originals.get(path).map_or(1, |o| o.size),
+        Content::Edited(path, _) => found.originals.get(path).map_or(1, |o| o.size) + 1024,
         Content::Text(t) => t.len() as u64,
         // gzipped JSON: about a line of 60 bytes for a name of the layer
         Content::TarSplitOf(layer) => found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 200) + 1024,
@@ -148,8 +148,10 @@ fn metadata(plan: &Plan, found: &Found<'_>) -> Cost {
     out += disk.directories(directories.len() as u64 + 9 + parked, names, 64);
     plan.containers.iter().flat_map(|c| &c.files).for_each(|f| out += disk.file(length(&f.content)));
     out += disk.file(journal(plan));
+    // the file of the run holds less than the plan; for a moment there are two of it
+    out += disk.files(2, journal(plan));
     // SQLite's own journal, and small files of the state directory
-    out += disk.files(8, disk.block);
+    out += disk.files(12, disk.block);
     out += disk.file(super::switch::RESERVE);
     out
 }

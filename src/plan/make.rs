@@ -1,15 +1,18 @@
 //! Gathers what [`super::build::plan`] needs: reads the store, counts the layers, looks at the host.
 
-use super::build::{Found, plan, weigh};
+use super::build::{Found, Original, fingerprint, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Facts, Trail};
-use super::{DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, switch, whiteouts};
+use super::{
+    DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, renames, switch, whiteouts,
+};
 use crate::checks::Finding;
-use crate::disk::Dir;
+use crate::disk::{Dir, Meta};
 use crate::docker::containerd::SNAPSHOTTERS;
+use crate::docker::json;
 use crate::error::{Error, Kind, Result};
-use crate::ids::LayerId;
+use crate::ids::{LayerId, Sha256};
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
 use crate::progress::Progress;
@@ -41,6 +44,7 @@ impl Known {
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
+    super::length::of_plan(root, options.target.as_deref())?;
     if let Some(docker) = &known.docker {
         host::docker_config::remember(docker.version.as_deref());
     }
@@ -94,7 +98,6 @@ pub fn make_on(
     let quirks = find_quirks(root, &store, &counted)?;
     let Counted { facts, unreadable, .. } = counted;
     let volumes = count_volumes(root)?;
-    let sizes = sizes(root, &store)?;
     // a store of the target in the old root is not the one that a root in another place gets
     let existing = match elsewhere {
         Some(_) => existing::Existing::default(),
@@ -102,11 +105,16 @@ pub fn make_on(
     };
     let state = existing.state;
     #[rustfmt::skip]
-    let found =
-        Found { store: &store, findings, facts, unreadable, quirks, host, volumes, sizes, pace, existing, elsewhere };
+    let mut found =
+        Found { container_root: container_root(root, &store), store: &store, findings, facts, unreadable, quirks, host, volumes, originals: BTreeMap::new(), pace, existing, elsewhere };
     let mut plan = plan(&found, options, crate::text::now());
+    found.originals = originals(root, &plan)?;
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
+    if plan.elsewhere.is_none() {
+        renames::check(root, &plan.switch, machine, &mut plan.checks)?;
+    }
+    plan.fingerprint = fingerprint(&plan, &found);
     weigh(&mut plan, &found);
     Ok(plan)
 }
@@ -156,19 +164,29 @@ fn count_volumes(root: &Dir) -> Result<usize> {
     Ok(count)
 }
 
-/// How long Docker's own files in the old root are: they are made anew.
-fn sizes(root: &Dir, store: &Store) -> Result<BTreeMap<String, u64>> {
-    let metadata = store.metadata.iter().map(|f| &f.content);
-    let configs = store.containers.values().flat_map(|c| c.files.iter().map(|f| &f.content));
+/// Docker's own files in the old root that are made again, by path.
+fn originals(root: &Dir, plan: &Plan) -> Result<BTreeMap<String, Original>> {
+    let metadata = plan.metadata.iter().map(|f| (&f.content, false));
+    let configs = plan.containers.iter().flat_map(|c| c.files.iter().map(|f| (&f.content, true)));
     let mut out = BTreeMap::new();
-    for content in metadata.chain(configs) {
+    for (content, rewritten) in metadata.chain(configs) {
         if let Content::Same(path) | Content::Edited(path, _) = content
             && let Some(m) = root.stat_opt(path)?
         {
-            out.insert(path.clone(), m.size);
+            out.insert(path.clone(), Original { size: m.size, state: state(root, path, &m, rewritten) });
         }
     }
     Ok(out)
+}
+
+/// Changes when the file does. What the switch parks and a rollback puts back gets another time of change by that: its content counts.
+fn state(root: &Dir, path: &str, m: &Meta, rewritten: bool) -> String {
+    let content = rewritten.then(|| root.read(path, json::LIMIT).map(|b| Sha256::of(&b).to_string()));
+    match content {
+        Some(Ok(digest)) => format!("{digest} {} {:o} {}:{}", m.size, m.mode, m.uid, m.gid),
+        // a file that cannot be read is named by the checks of the store
+        Some(Err(_)) | None => format!("{:?} {:?} {} {:o} {}:{}", m.mtime, m.ctime, m.size, m.mode, m.uid, m.gid),
+    }
 }
 
 /// The content of the layers.
@@ -272,4 +290,13 @@ fn find_quirks(root: &Dir, store: &Store, counted: &Counted) -> Result<Vec<Quirk
 
 fn with_slash(p: &[u8]) -> Vec<u8> {
     [b"/", p].concat()
+}
+
+/// What root in the store's containers is outside: 0, but of a Docker with userns-remap. Who isn't root makes a store of files of their own.
+fn container_root(root: &Dir, store: &Store) -> (u32, u32) {
+    if !rustix::process::geteuid().is_root() {
+        return (0, 0);
+    }
+    let owners = store.owners(root);
+    (owners.uid, owners.gid)
 }

@@ -104,10 +104,16 @@ pub struct Facts {
     pub beside: Paths,
     /// Whiteouts that are not empty regular files.
     pub odd_whiteouts: Paths,
+    /// Immutable or append-only files and directories: a copy is neither.
+    #[serde(default)]
+    pub fixed: Paths,
     /// Files where a layer above may have a folder: see [`super::quirks`].
     pub covers: Paths,
     /// Changes when any name, type, owner, mode, size or time in the layer changes; the same in any order of reading.
     pub state: u64,
+    /// Changes when anything in the layer does: it is made of the inodes' times of change. So is the making of a further link.
+    #[serde(default)]
+    pub changed: u64,
 }
 
 /// What the layers above those being scanned have shown to be worth a look: hashes of paths.
@@ -244,8 +250,14 @@ impl<'a> Folder<'a> {
 
     fn count(&mut self) -> Result<()> {
         self.note_attributes(b".")?;
-        let own = self.dir.meta()?;
+        let (own, fixed) = self.dir.stat_fixed(b".")?;
+        if fixed {
+            self.facts.fixed.push(&self.spot.path);
+        }
         self.add_state(self.spot.hash, &own);
+        if self.facts.xattrs > 0 {
+            self.facts.state = self.facts.state.wrapping_add(attributes(self.dir, self.spot.hash)?);
+        }
         self.dir.for_each(|name, kind, ino| {
             (self.names, self.name_bytes) = (self.names + 1, self.name_bytes + name.len() as u64);
             match branch::classify(name, self.spot.at_root()) {
@@ -283,6 +295,7 @@ impl<'a> Folder<'a> {
 
     fn add_state(&mut self, path: u64, m: &Meta) {
         self.facts.state = self.facts.state.wrapping_add(state_of(path, m));
+        self.facts.changed = self.facts.changed.wrapping_add(changed(path, m));
     }
 
     fn count_marker(&mut self, name: &[u8], marker: Name<'_>) -> Result<()> {
@@ -333,7 +346,10 @@ impl<'a> Folder<'a> {
     }
 
     fn count_file(&mut self, name: &[u8], kind: FileType, ino: u64, hash: u64) -> Result<()> {
-        let m = self.dir.stat(name)?;
+        let (m, fixed) = self.dir.stat_fixed(name)?;
+        if fixed {
+            self.facts.fixed.push(&join(&self.spot.path, name));
+        }
         self.add_state(hash, &m);
         let f = &mut self.facts;
         f.files += 1;
@@ -382,6 +398,7 @@ impl Facts {
         self.devices += f.devices;
         self.opaque_root |= f.opaque_root;
         self.state = self.state.wrapping_add(f.state);
+        self.changed = self.changed.wrapping_add(f.changed);
         let lists = [
             (&mut self.opaque, f.opaque),
             (&mut self.overlay_xattrs, f.overlay_xattrs),
@@ -389,6 +406,7 @@ impl Facts {
             (&mut self.long_names, f.long_names),
             (&mut self.beside, f.beside),
             (&mut self.odd_whiteouts, f.odd_whiteouts),
+            (&mut self.fixed, f.fixed),
             (&mut self.covers, f.covers),
         ];
         for (mine, new) in lists {
@@ -408,6 +426,7 @@ impl Facts {
             &mut self.long_names,
             &mut self.beside,
             &mut self.odd_whiteouts,
+            &mut self.fixed,
             &mut self.covers,
         ];
         for list in lists.into_iter().chain(self.internal.values_mut()) {
@@ -442,6 +461,26 @@ pub fn hash_of(folder: u64, name: &[u8]) -> u64 {
 /// Stands for a whole path.
 pub fn hash_of_path(path: &[u8]) -> u64 {
     path.split(|c| *c == b'/').filter(|p| !p.is_empty()).fold(0, hash_of)
+}
+
+/// A directory is never linked, so the new store has another one: its attributes have to be the same.
+fn attributes(dir: &Dir, path: u64) -> Result<u64> {
+    let mut h = SipHasher13::new();
+    h.write(&path.to_le_bytes());
+    for (name, value) in dir.xattrs(b".")? {
+        h.write(&name);
+        h.write(&value);
+    }
+    Ok(h.finish())
+}
+
+/// Stands for an inode's time of change.
+fn changed(path: u64, m: &Meta) -> u64 {
+    let mut h = SipHasher13::new();
+    h.write(&path.to_le_bytes());
+    h.write(&m.ctime.0.to_le_bytes());
+    h.write(&m.ctime.1.to_le_bytes());
+    h.finish()
 }
 
 /// Stands for what a name is. The same on every machine and in every version: it is part of a saved plan.

@@ -27,6 +27,8 @@ pub const NEW: &str = ".unaufs/new";
 pub const RESERVE: u64 = 1 << 20;
 /// What was parked.
 pub const OLD: &str = ".unaufs/old";
+/// What a Docker put in the way of a switch.
+pub const ASIDE: &str = ".unaufs/undone-aside";
 
 /// All renames, in their order.
 pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<Vec<Move>> {

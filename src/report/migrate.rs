@@ -19,8 +19,6 @@ use std::fmt::Write;
 pub struct Summary<'a> {
     /// The schema's name.
     pub schema: &'static str,
-    /// Always `summary`.
-    pub message_type: &'static str,
     /// The new driver.
     pub driver: Target,
     /// What was done.
@@ -85,15 +83,14 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
             text::count(t.folders)
         );
     }
-    let _ = writeln!(
-        out,
-        "verified   {}",
-        match (s.outcome.verified, s.outcome.damaged.is_empty()) {
-            (true, true) => "yes, no difference",
-            (true, false) => "yes; the old store has damage, which moved as it is",
-            _ => "no: run `unaufs verify`",
-        }
-    );
+    let verified = match (s.outcome.verified, &s.outcome.verdict) {
+        (true, _) if s.outcome.damaged.is_empty() => "yes, no difference".to_owned(),
+        (true, _) => "yes; the old store has damage, which moved as it is".to_owned(),
+        // an earlier call found it
+        (false, Some(v)) => format!("{}; `unaufs verify` lists them", v.text()),
+        (false, None) => "no: run `unaufs verify`".to_owned(),
+    };
+    let _ = writeln!(out, "verified   {verified}");
     damaged(&mut out, &s.outcome.damaged);
     if let Some(c) = s.compared {
         let rows: Vec<String> =
@@ -128,6 +125,12 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(out, "prepared   The image layers are ready; Docker may go on. Stop it, then: unaufs migrate");
     } else {
         let _ = writeln!(out, "not yet    The new store is complete but not in force: `unaufs migrate` switches.");
+    }
+    for c in &s.outcome.changed {
+        let _ = writeln!(out, "built again {}", text::text(c));
+    }
+    for a in &s.outcome.aside {
+        let _ = writeln!(out, "set aside  {}: a Docker had made it while the switch was interrupted", text::text(a));
     }
     if !s.left_behind.is_empty() {
         let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());

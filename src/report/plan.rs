@@ -3,7 +3,7 @@
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
 use crate::plan::elsewhere::Elsewhere;
-use crate::plan::{Estimate, Mode, Plan, PlanImage, PlanLayer};
+use crate::plan::{Estimate, Mode, Options, Plan, PlanImage, PlanLayer};
 use crate::run::journal::State;
 use crate::text;
 use std::collections::BTreeMap;
@@ -216,21 +216,12 @@ pub fn next_after(p: &Plan, state: &str) -> Vec<String> {
     out
 }
 
-/// What to type next.
+/// What to type next: every option that shaped the plan is repeated.
 pub fn next(p: &Plan) -> Vec<String> {
     let root = root_option(&p.root.path);
+    let what = options(&p.options);
     if crate::checks::plan_is_blocked(&p.checks) {
-        return vec!["do what the BLOCK lines say".to_owned(), format!("unaufs{root} plan")];
-    }
-    let mut what = String::new();
-    if p.options.to != crate::docker::driver::Target::Overlay2 {
-        let _ = write!(what, " --to {}", p.options.to);
-    }
-    if p.options.mode != Mode::Auto {
-        let _ = write!(what, " --mode {}", mode(p.options.mode));
-    }
-    if let Some(e) = &p.elsewhere {
-        let _ = write!(what, " --target {}", quoted(&e.path));
+        return vec!["Fix the problems marked BLOCK, then:".to_owned(), format!("unaufs{root} plan{what}")];
     }
     let host = quoted(&p.host.name);
     let mut out = vec![format!("unaufs{root} plan{what} --out {host}.plan")];
@@ -238,6 +229,30 @@ pub fn next(p: &Plan) -> Vec<String> {
         out.push("systemctl stop docker docker.socket".to_owned());
     }
     out.push(format!("unaufs{root} migrate {host}.plan"));
+    out
+}
+
+/// Options as they are typed, without those that are the default.
+pub fn options(o: &Options) -> String {
+    let mut out = String::new();
+    let mut add = |name: &str, value: &str| {
+        let _ = write!(out, " --{name} {}", quoted(value));
+    };
+    if o.to != crate::docker::driver::Target::Overlay2 {
+        add("to", o.to.name());
+    }
+    if o.mode != Mode::Auto {
+        add("mode", mode(o.mode));
+    }
+    if let Some(target) = &o.target {
+        add("target", target);
+    }
+    for (name, values) in [("only", &o.only), ("exclude", &o.exclude), ("allow", &o.allow)] {
+        values.iter().for_each(|v| add(name, v));
+    }
+    if let Some(file) = &o.docker_config {
+        add("docker-config", file);
+    }
     out
 }
 
@@ -328,7 +343,7 @@ fn item(out: &mut String, line: String) {
 }
 
 /// The plan as one JSON document: what was saved, and what readers would otherwise have to work out of it.
-pub fn document(p: &Plan, exit_code: u8) -> crate::error::Result<serde_json::Value> {
+pub fn document(p: &Plan) -> crate::error::Result<serde_json::Value> {
     use serde_json::json;
     let fail = |e| crate::error::Error::new(crate::error::Kind::Failed, "write the plan as JSON").with_source(e);
     let mut doc = serde_json::to_value(p).map_err(fail)?;
@@ -367,16 +382,15 @@ pub fn document(p: &Plan, exit_code: u8) -> crate::error::Result<serde_json::Val
     if let Some(doc) = doc.as_object_mut() {
         let mode = p.estimates.iter().find(|e| e.chosen).map_or(p.options.mode, |e| e.mode);
         doc.insert("target".to_owned(), json!({"driver": p.options.to, "mode": mode}));
-        doc.insert("exit_code".to_owned(), json!(exit_code));
     }
     Ok(doc)
 }
 
 /// The document without the long lists that only `migrate` needs: what a page carries.
 pub fn for_readers(p: &Plan) -> crate::error::Result<serde_json::Value> {
-    let mut doc = document(p, 0)?;
+    let mut doc = document(p)?;
     if let Some(doc) = doc.as_object_mut() {
-        for name in ["metadata", "switch", "touched", "fingerprint_objects", "exit_code"] {
+        for name in ["metadata", "switch", "touched", "fingerprint_objects"] {
             doc.remove(name);
         }
         for layer in doc.get_mut("layers").and_then(|l| l.as_array_mut()).into_iter().flatten() {

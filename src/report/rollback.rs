@@ -2,8 +2,9 @@
 
 use crate::disk::Dir;
 use crate::error::Result;
-use crate::plan::Plan;
-use crate::run::switch::Undone;
+use crate::run::guard::Guard;
+use crate::run::identity::Course;
+use crate::run::rollback::Undone;
 use crate::text;
 use serde::Serialize;
 use std::fmt::Write;
@@ -27,61 +28,74 @@ pub struct Document<'a> {
     pub root: &'a str,
 }
 
-/// Containers made on the new store, and files of shared places that are newer than the plan: logs, networks, volumes.
-pub fn added_meanwhile(root: &Dir, plan: &Plan) -> Result<Vec<String>> {
-    let since = plan.created.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(i64::MAX);
+/// As many paths are listed.
+const LISTED: usize = 10_000;
+
+/// Containers made on the new store, and files of shared places that are newer than the migration: logs, networks, volumes. Called before
+/// anything is renamed.
+pub fn added_since(root: &Dir, course: &Course) -> Result<Vec<String>> {
+    let since = course.started.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(i64::MAX);
     let mut out = Vec::new();
-    if let Some(dir) = root.open_opt("containers")? {
+    let guard = Guard::of(root, &course.id);
+    if let Ok(Some(dir)) = root.open_opt(guard.path("containers")?) {
         for (name, _) in dir.list()? {
-            let id = String::from_utf8_lossy(&name).into_owned();
-            let known =
-                plan.containers.iter().any(|c| c.id.as_str() == id) || plan.left_behind.iter().any(|l| l.id == id);
-            if plan.merge.as_ref().is_some_and(|m| m.containers.contains(&id)) {
-                continue;
-            }
-            if !known {
-                let id = text::bytes(&name);
-                out.push(format!("containers/{id} (made on the new store; the old Docker does not show it)"));
-                continue;
-            }
-            // in a root in another place the configurations are ours
-            let config = |f: &[u8]| {
-                let files = plan.containers.iter().filter(|c| c.id.as_str() == id).flat_map(|c| &c.files);
-                plan.elsewhere.is_some() && files.into_iter().any(|c| c.path.as_bytes() == f)
-            };
-            for (f, kind) in dir.open(&name)?.list()?.into_iter().filter(|(f, _)| !config(f)) {
-                let fresh = dir.stat_opt([&name[..], b"/", &f].concat())?.is_some_and(|m| m.mtime.0 >= since);
-                if fresh && kind == crate::disk::FileType::RegularFile {
-                    out.push(format!("containers/{id}/{}", text::bytes(&f)));
-                }
-            }
+            containers(&dir, &name, course, since, &mut out)?;
         }
     }
     for shared in ["volumes", "network", "swarm", "plugins", "containerd", "tmp"] {
-        let mut todo = vec![shared.as_bytes().to_vec()];
-        while let Some(path) = todo.pop() {
-            let Ok(Some(dir)) = root.open_opt(&path) else { continue };
-            // a volume may hold millions of names: they are not held at once
-            dir.for_each(|name, kind, _| {
-                let here = crate::disk::join(&path, name);
-                if kind == crate::disk::FileType::Directory {
-                    // its folder changes only when the volume is made: an empty one has no file that could tell
-                    if path == b"volumes" && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
-                        out.push(format!("{} (a volume made meanwhile)", text::bytes(&here)));
-                    }
-                    todo.push(here);
-                } else if out.len() <= 10_000 && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
-                    out.push(text::bytes(&here));
-                }
-                Ok(())
-            })?;
-            if out.len() > 10_000 {
-                return Ok(out);
-            }
-        }
+        shared_place(root, shared, since, &mut out)?;
     }
     out.sort();
     Ok(out)
+}
+
+/// What is new in one container's directory. Its configurations are ours.
+fn containers(dir: &Dir, name: &[u8], course: &Course, since: i64, out: &mut Vec<String>) -> Result<()> {
+    let id = String::from_utf8_lossy(name).into_owned();
+    if course.merge.as_ref().is_some_and(|m| m.containers.contains(&id)) {
+        return Ok(());
+    }
+    let shown = text::bytes(name);
+    if !course.containers.contains(&id) {
+        out.push(format!("containers/{shown} (made on the new store; the old Docker does not show it)"));
+        return Ok(());
+    }
+    let Some(container) = dir.open_opt(name)? else { return Ok(()) };
+    for (f, kind) in container.list()? {
+        let path = format!("containers/{id}/{}", String::from_utf8_lossy(&f));
+        if course.configs.contains(&path) || kind != crate::disk::FileType::RegularFile {
+            continue;
+        }
+        if container.stat(&f)?.mtime.0 >= since {
+            out.push(format!("containers/{shown}/{}", text::bytes(&f)));
+        }
+    }
+    Ok(())
+}
+
+/// A directory that all drivers share. A volume may hold millions of names: they are not held at once.
+fn shared_place(root: &Dir, shared: &str, since: i64, out: &mut Vec<String>) -> Result<()> {
+    let mut todo = vec![shared.as_bytes().to_vec()];
+    while let Some(path) = todo.pop() {
+        let Ok(Some(dir)) = root.open_opt(&path) else { continue };
+        dir.for_each(|name, kind, _| {
+            let here = crate::disk::join(&path, name);
+            if kind == crate::disk::FileType::Directory {
+                // its directory changes only when the volume is made: an empty one has no file that could tell
+                if path == b"volumes" && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
+                    out.push(format!("{} (a volume made since)", text::bytes(&here)));
+                }
+                todo.push(here);
+            } else if out.len() <= LISTED && dir.try_stat(name).is_ok_and(|m| m.mtime.0 >= since) {
+                out.push(text::bytes(&here));
+            }
+            Ok(())
+        })?;
+        if out.len() > LISTED {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 impl Document<'_> {
@@ -101,7 +115,8 @@ impl Document<'_> {
         for l in self.undone.lost.iter().map(text::sentence) {
             let _ = writeln!(out, "Docker has deleted {l} since; it was the target's own and cannot be brought back");
         }
-        list(&mut out, "written meanwhile in places that all drivers share; it stays", self.added);
+        list(&mut out, "changed since the migration in places that all drivers share, and kept", self.added);
+        list(&mut out, "made by a Docker while the renames were under way, and set aside", &self.undone.aside);
         out
     }
 
@@ -113,6 +128,7 @@ impl Document<'_> {
         let _ = writeln!(out, "before Docker starts: take {dir} out of daemon.json (\"data-root\") again");
         let gone = if self.dropped { "gone" } else { "kept there" };
         list(&mut out, &format!("written in it since the migration, and {gone} with it"), self.added);
+        list(&mut out, &format!("neither unaufs nor Docker made these, and they stay in {dir}"), &self.undone.left);
         out
     }
 }

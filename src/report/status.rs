@@ -3,28 +3,47 @@
 use crate::disk::Dir;
 use crate::docker::driver::Target;
 use crate::error::Result;
-use crate::plan::switch::OLD;
-use crate::run::journal::{Run, State};
+use crate::run::identity::Known;
+use crate::run::journal::State;
+use crate::run::states::Standing;
+use crate::store::Generation;
 use crate::text;
+use crate::verify::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
+use std::path::Path;
 
-/// `unaufs.status/1`.
+/// `unaufs.status/2`.
 #[derive(Debug, Serialize)]
 pub struct Status {
     schema: &'static str,
     root: String,
-    state: Option<State>,
+    /// `none`, or where the run stands.
+    state: &'static str,
     started: Option<String>,
-    verified: Option<String>,
-    /// Where things stand, and whether Docker may be started now and on which driver.
-    summary: String,
     docker_may_start: bool,
+    /// Does `unaufs migrate` have work to do that needs no decision?
+    work: bool,
+    /// The old store that is in its place.
+    store: Option<&'static str>,
+    /// The driver that Docker would run on.
     driver: Option<String>,
+    /// Where things stand, in two sentences.
+    reason: String,
+    verdict: Option<Verdict>,
+    next: Vec<Next>,
     ways_back: Vec<WayBack>,
+    /// What rollbacks have kept.
+    undone: Vec<String>,
     /// Does this kernel have aufs loaded? Without it no Docker runs on a store that was put back.
     kernel_has_aufs: bool,
-    next: String,
+}
+
+/// A command, ready to be pasted.
+#[derive(Debug, Serialize)]
+struct Next {
+    command: String,
+    why: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,97 +54,62 @@ struct WayBack {
     now: bool,
 }
 
-/// A run of `--mode move`, which earlier versions had, that is not over.
-fn in_place(run: &Run, to: &str) -> (String, bool) {
-    let (version, state) = (text::text(&run.plan.tool.version), run.state.name());
-    match run.state {
-        State::Switched => (
-            format!(
-                "unaufs {version} migrated the store to {to} with --mode move: the old layers became the new ones. Docker may be started; it runs on {to}. This version doesn't have that mode."
-            ),
-            true,
-        ),
-        _ => (
-            format!(
-                "A migration to {to} that unaufs {version} began with --mode move stopped at '{state}'. Some layers may be rewritten in place. Don't start Docker. This version doesn't have that mode."
-            ),
-            false,
-        ),
-    }
+/// Words for a run.
+struct Words<'a> {
+    /// The new driver.
+    to: &'a str,
+    /// The root that the state is in.
+    root: String,
+    /// The old root, where it is another one.
+    old: Option<String>,
+    at: &'a Standing,
 }
 
 impl Status {
-    /// From the journal.
-    pub fn of(root: &Dir, run: Option<Run>) -> Result<Status> {
-        let state = run.as_ref().map(|r| r.state);
-        let to = run.as_ref().map(|r| r.plan.options.to.name()).unwrap_or("overlay2");
-        let elsewhere = run.as_ref().and_then(|r| Some((r.state, r.plan.elsewhere.as_ref()?, &r.plan.root.path)));
-        let (summary, may, driver, next) = match elsewhere {
-            Some((state, e, root)) => in_another_place(state, to, root, &e.path),
-            None => beside(root, run.as_ref(), to)?,
-        };
-        let unsupported = run.as_ref().filter(|r| r.supported().is_err());
-        let (summary, may, driver, next) = match unsupported {
-            Some(run) => {
-                let (summary, may) = in_place(run, to);
-                (
-                    summary,
-                    may,
-                    driver.filter(|_| may),
-                    "unaufs migrate or unaufs rollback, with the version that began it",
-                )
+    /// Of a run, and of where it stands.
+    pub fn of(root: &Dir, target: Option<&Path>, known: &Known, at: &Standing) -> Result<Status> {
+        let (to, started, old) = match known {
+            Known::Nothing => ("overlay2", None, None),
+            Known::Run(run) => {
+                let old = run.plan.elsewhere.as_ref().map(|_| run.plan.root.path.clone());
+                (run.plan.options.to.name(), Some(run.started.clone()), old)
             }
-            None => (summary, may, driver, next),
+            Known::Lost(lost) => {
+                let old = lost.course.target.as_ref().map(|_| lost.course.root.clone());
+                (lost.course.driver.name(), Some(lost.course.started.clone()), old)
+            }
         };
-        let now = state.filter(|_| unsupported.is_none());
-        let (staged, switched) = (
-            matches!(now, Some(State::Building | State::Built | State::Verified)),
-            matches!(now, Some(State::Switching | State::Switched | State::Undoing)),
-        );
-        let ways_back = vec![
-            WayBack { when: "before the switch", how: "unaufs rollback --drop-new", loses: "nothing", now: staged },
-            WayBack {
-                when: "after the switch, Docker not started",
-                how: "unaufs rollback",
-                loses: "nothing",
-                now: switched,
-            },
-            WayBack {
-                when: "after Docker ran on the new store",
-                how: "unaufs rollback",
-                loses: match elsewhere {
-                    Some(_) => "what Docker wrote in the new root since, volumes too; kept in .unaufs/undone",
-                    None => "what Docker changed since in images and containers; kept in .unaufs/undone",
-                },
-                now: switched,
-            },
-            WayBack {
-                when: "after unaufs cleanup",
-                how: "none",
-                loses: "nothing more: the old store is gone",
-                now: state == Some(State::Cleaned),
-            },
-        ];
+        let words = Words { to, root: text::path(root.label()), old: old.as_deref().map(text::text), at };
+        let may = at.docker_may_start();
         Ok(Status {
-            schema: "unaufs.status/1",
+            schema: "unaufs.status/2",
             root: root.label().to_string_lossy().into_owned(),
-            state,
-            started: run.as_ref().map(|r| r.started.clone()),
-            verified: run.and_then(|r| r.verified),
-            summary,
+            state: at.state.map_or("none", State::name),
+            started,
             docker_may_start: may,
-            driver: driver.map(str::to_owned),
-            ways_back,
+            work: at.work(),
+            store: at.store.map(|s| match s {
+                Generation::Content => "aufs",
+                Generation::Graph => "graph",
+            }),
+            driver: words.driver().filter(|_| may || at.state != Some(State::Switching)).map(str::to_owned),
+            reason: words.reason(),
+            verdict: at.verdict.clone(),
+            next: words.next(target),
+            ways_back: ways_back(at),
+            undone: at.undone.clone(),
             kernel_has_aufs: crate::plan::host::kernel_knows("aufs"),
-            next: next.to_owned(),
         })
     }
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut out = format!("{}\n", self.summary);
-        if let Some(v) = &self.verified {
-            let _ = writeln!(out, "verified: {}", crate::text::text(v));
+        let mut out = format!("{}\n", self.reason);
+        if let Some(v) = &self.verdict {
+            let _ = writeln!(out, "verified: {}", text::text(&v.text()));
+        }
+        for u in &self.undone {
+            let _ = writeln!(out, "kept: {}/.unaufs/{}", text::text(&self.root), text::text(u));
         }
         let _ = writeln!(out, "\nWAYS BACK");
         for w in &self.ways_back {
@@ -135,20 +119,169 @@ impl Status {
         let here = if self.kernel_has_aufs {
             "this kernel has aufs: a Docker before 24 can run here on a store that was put back"
         } else {
-            "this kernel has no aufs loaded: until it has, no Docker can run here on a store that was put back"
+            "this kernel has no aufs, so Docker can't use the old store here after a rollback"
         };
         let _ = writeln!(out, "    {here}");
         if !self.next.is_empty() {
-            let _ = writeln!(out, "\nnext: {}", self.next);
+            out.push('\n');
+        }
+        for (i, n) in self.next.iter().enumerate() {
+            let mark = if i == 0 { "next" } else { "  or" };
+            let _ = writeln!(out, "{mark}: {:<24} {}", n.command, n.why);
         }
         out
     }
 }
 
-/// Where things stand in words, whether Docker may start, on which driver, and what to do next.
-type Standing<'a> = (String, bool, Option<&'a str>, &'a str);
+impl<'a> Words<'a> {
+    fn driver(&self) -> Option<&'a str> {
+        match self.at.state {
+            None => self.at.store.map(|_| "aufs"),
+            Some(State::Switched | State::Cleaned) => Some(self.to),
+            Some(State::Switching) => None,
+            Some(_) => Some("aufs"),
+        }
+    }
 
-/// The new store comes to be beside the old one.
+    /// Two sentences.
+    fn reason(&self) -> String {
+        let (to, root) = (self.to, &self.root);
+        if let Some(version) = self.at.in_place.as_ref().filter(|_| self.at.state.is_some_and(|s| !s.over())) {
+            return in_place(version, to, self.at.state);
+        }
+        if let Some(why) = &self.at.lost {
+            return self.lost(why);
+        }
+        if let Some(old) = &self.old {
+            return self.elsewhere(old);
+        }
+        match self.at.state {
+            None if self.at.store.is_some() => {
+                format!(
+                    "Nothing has been done at {root}. The store is still aufs, which Docker 24 and later cannot read."
+                )
+            }
+            None => format!("Nothing has been done at {root}. There is no aufs store here."),
+            Some(State::Building) if self.at.prepared => format!(
+                "The image layers of a new {to} store are prepared next to the old one, which is untouched. Docker may run until you stop it for the rest."
+            ),
+            Some(State::Building) => format!(
+                "A new {to} store is being built next to the old one, which is untouched. Don't start Docker before you continue or roll back."
+            ),
+            Some(State::Built | State::Verified) => format!(
+                "A new {to} store is ready next to the old one but not active yet. Don't start Docker before you continue or roll back."
+            ),
+            Some(State::Switching) => {
+                format!(
+                    "The switch to {to} was interrupted. Docker can't start: finish it or undo it first, both take seconds."
+                )
+            }
+            Some(State::Switched) if self.at.store.is_some() => format!(
+                "The store was migrated to {to}, and there is another aufs store in {root} now. The first old store is in {root}/.unaufs/old."
+            ),
+            Some(State::Switched) => {
+                format!("The store is migrated to {to}; the old one is in {root}/.unaufs/old. {}", may_start(to))
+            }
+            Some(State::Undoing) => {
+                "A rollback was interrupted. Docker can't start: run the rollback again, it takes seconds.".to_owned()
+            }
+            Some(State::Undone) => "The migration was rolled back. The store is aufs again.".to_owned(),
+            Some(State::Cleaned) if self.at.store.is_some() => {
+                format!("An earlier migration to {to} is finished. There is another aufs store in {root} now.")
+            }
+            Some(State::Cleaned) => {
+                format!("The migration to {to} is finished and the old store is deleted. There is no way back.")
+            }
+        }
+    }
+
+    /// The journal is lost: what the tree and the run's file tell.
+    fn lost(&self, why: &str) -> String {
+        let why = text::text(why).replace(". ", "; ");
+        let stands = match self.at.state {
+            Some(State::Switched) => format!("the switch to {} is done", self.to),
+            Some(State::Switching | State::Undoing) => "a switch was interrupted half way".to_owned(),
+            Some(State::Undone) => "the migration was rolled back".to_owned(),
+            Some(State::Cleaned) => "the old store was deleted".to_owned(),
+            _ => "the old store is untouched".to_owned(),
+        };
+        format!("{why}. As .unaufs/run.json and the tree tell, {stands}.")
+    }
+
+    fn elsewhere(&self, old: &str) -> String {
+        let (to, dir) = (self.to, &self.root);
+        match self.at.state {
+            None | Some(State::Building | State::Built | State::Verified | State::Switching) => {
+                format!("A new {to} root is being made in {dir} and is not active yet. {old} is untouched.")
+            }
+            Some(State::Switched) => format!(
+                "{old} was migrated to {to} in {dir}, and is untouched. Docker may be started once daemon.json names the new one: \"data-root\"."
+            ),
+            Some(State::Undoing) => format!("A rollback was interrupted: run it again. {old} is untouched."),
+            Some(State::Undone) => {
+                format!(
+                    "The migration was rolled back: {dir} is out of use, {old} is untouched. Take {dir} out of daemon.json."
+                )
+            }
+            Some(State::Cleaned) => format!(
+                "{old} was migrated to {to} in {dir}, and the old layers were deleted. Volumes and all else that was copied is in both roots; the old ones are yours to delete."
+            ),
+        }
+    }
+
+    /// What to do, the best first.
+    fn next(&self, target: Option<&Path>) -> Vec<Next> {
+        let mut place = String::new();
+        match (&self.old, target) {
+            (Some(old), _) => {
+                place = format!(" --root {} --target {}", super::plan::quoted(old), super::plan::quoted(&self.root))
+            }
+            (None, Some(t)) => {
+                place = format!(
+                    " --root {} --target {}",
+                    super::plan::quoted(&self.root),
+                    super::plan::quoted(&text::path(t))
+                )
+            }
+            (None, None) if self.root != "/var/lib/docker" => {
+                place = format!(" --root {}", super::plan::quoted(&self.root))
+            }
+            (None, None) => {}
+        }
+        let next = |command: &str, why: &'static str| Next { command: format!("unaufs {command}{place}"), why };
+        if self.at.in_place.is_some() && self.at.state.is_some_and(|s| !s.over()) {
+            return vec![
+                next("migrate", "with the version that began it"),
+                next("rollback", "with the version that began it"),
+            ];
+        }
+        match self.at.state {
+            None if self.at.store.is_some() => vec![next("plan", "see what a migration would do")],
+            None => Vec::new(),
+            Some(State::Building) if self.at.prepared => vec![next("migrate", "stop Docker first; it does the rest")],
+            Some(State::Switching | State::Building) if self.at.lost.is_some() => {
+                vec![next("rollback", "put the old store back; nothing is lost")]
+            }
+            Some(State::Building | State::Built | State::Verified) => {
+                vec![next("migrate", "finish it"), next("rollback", "drop it; nothing is lost")]
+            }
+            Some(State::Switching) => {
+                vec![next("migrate", "finish the switch"), next("rollback", "put the old store back")]
+            }
+            Some(State::Switched) => vec![
+                next("verify", "check all contents, before Docker starts"),
+                next("cleanup", "days later: delete the old store"),
+                next("rollback", "put the old store back"),
+            ],
+            Some(State::Undoing) => vec![next("rollback", "finish it")],
+            Some(State::Undone) => vec![next("plan", "see what another migration would do")],
+            Some(State::Cleaned) if self.at.parked || self.at.rest => vec![next("cleanup", "which was interrupted")],
+            Some(State::Cleaned) if self.at.store.is_some() => vec![next("plan", "see what a migration would do")],
+            Some(State::Cleaned) => Vec::new(),
+        }
+    }
+}
+
 /// What Docker does with the new store, and what it must be told first.
 fn may_start(to: &str) -> String {
     match Target::ALL.into_iter().find(|t| t.name() == to).and_then(Target::pin) {
@@ -159,120 +292,34 @@ fn may_start(to: &str) -> String {
     }
 }
 
-fn beside<'a>(root: &Dir, run: Option<&Run>, to: &'a str) -> Result<Standing<'a>> {
-    let (state, path) = (run.map(|r| r.state), text::path(root.label()));
-    let may_start = may_start(to);
-    Ok(match state {
-        None if root.has("aufs")? => (
-            format!("Nothing has been done at {path}. The store is still aufs, which Docker 24 and later cannot read."),
-            true,
-            Some("aufs"),
-            "unaufs plan",
-        ),
-        None => (format!("Nothing has been done at {path}. There is no aufs store here."), true, None, ""),
-        Some(State::Building) if run.is_some_and(|r| r.prepared) => (
-            format!(
-                "The image layers of a new {to} store are prepared beside the old one, which is untouched. Docker may run on it until you stop it for the rest."
-            ),
-            true,
-            Some("aufs"),
-            "stop Docker, then: unaufs migrate",
-        ),
-        Some(State::Building) => (
-            format!(
-                "A new {to} store is being built beside the old one and is not complete. The old store is untouched; do not start Docker before you go on or roll back."
-            ),
-            false,
-            Some("aufs"),
-            "unaufs migrate",
-        ),
-        Some(State::Built | State::Verified) => (
-            format!(
-                "A new {to} store is complete beside the old one but not in force. The old store is untouched; do not start Docker before you go on or roll back."
-            ),
-            false,
-            Some("aufs"),
-            "unaufs migrate",
-        ),
-        Some(State::Switching) => (
-            format!(
-                "The switch to {to} was interrupted half way. Do not start Docker now: finish it or undo it first, both take seconds."
-            ),
-            false,
-            None,
-            "unaufs migrate, or unaufs rollback",
-        ),
-        Some(State::Switched) => (
-            format!("The store is migrated to {to}; the old one is parked in {path}/.unaufs/old. {may_start}"),
-            true,
-            Some(to),
-            "unaufs verify, for the full proof; start Docker, look at your containers; days later: unaufs cleanup",
-        ),
-        Some(State::Undoing) => (
-            "A rollback was interrupted half way. Do not start Docker now: run the rollback again, it takes seconds."
-                .to_owned(),
-            false,
-            None,
-            "unaufs rollback",
-        ),
-        Some(State::Undone) => (
-            format!(
-                "The migration was rolled back; the old aufs store is in force at {path}. A Docker that knows aufs may be started."
-            ),
-            true,
-            Some("aufs"),
-            "unaufs plan",
-        ),
-        Some(State::Cleaned) => (
-            format!("The store is migrated to {to} and the old one was deleted. {may_start}"),
-            true,
-            Some(to),
-            if root.has(OLD)? { "unaufs cleanup, which was interrupted: it goes on" } else { "" },
-        ),
-    })
-}
-
-/// It comes to be in another place.
-fn in_another_place<'a>(state: State, to: &'a str, root: &str, dir: &str) -> Standing<'a> {
-    let (root, dir) = (text::text(root), text::text(dir));
+/// A run of `--mode move`, which earlier versions had, that is not over.
+fn in_place(version: &str, to: &str, state: Option<State>) -> String {
+    let version = text::text(version);
     match state {
-        State::Building | State::Built | State::Verified | State::Switching => (
-            format!(
-                "A new {to} root is being made in {dir} and is not in force. {root} is untouched, and nothing is ever written to it; a Docker that runs on it meanwhile makes the new one out of date."
-            ),
-            false,
-            Some("aufs"),
-            "unaufs migrate, with the same --root and --target",
+        Some(State::Switched) => format!(
+            "unaufs {version} migrated the store to {to} with --mode move, which this version doesn't have. Docker may be started; it runs on {to}."
         ),
-        State::Switched => (
-            format!(
-                "{root} was migrated to {to} in {dir}. The old root is untouched. Docker may be started once daemon.json names the new one: \"data-root\"."
-            ),
-            true,
-            Some(to),
-            "unaufs verify, for the full proof; start Docker, look at your containers; days later: unaufs cleanup",
-        ),
-        State::Undoing => (
-            format!("A rollback was interrupted half way: run it again. {root} is untouched."),
-            false,
-            Some("aufs"),
-            "unaufs rollback",
-        ),
-        State::Undone => (
-            format!(
-                "The migration was rolled back: {dir} is out of use, {root} is untouched. Take {dir} out of daemon.json."
-            ),
-            true,
-            Some("aufs"),
-            "unaufs plan, with --root and --target",
-        ),
-        State::Cleaned => (
-            format!(
-                "{root} was migrated to {to} in {dir}, and the old layers were deleted. Volumes and all else that was copied lies in both; the old ones are yours to delete."
-            ),
-            true,
-            Some(to),
-            "",
+        _ => format!(
+            "A migration to {to} that unaufs {version} began with --mode move is not finished, and this version doesn't have that mode. Don't start Docker: some layers may be rewritten in place."
         ),
     }
+}
+
+fn ways_back(at: &Standing) -> Vec<WayBack> {
+    let now = at.state.filter(|_| at.in_place.is_none());
+    let (staged, switched) = (
+        matches!(now, Some(State::Building | State::Built | State::Verified)),
+        matches!(now, Some(State::Switching | State::Switched | State::Undoing)),
+    );
+    let way = |when, how, loses, now| WayBack { when, how, loses, now };
+    let written = match at.elsewhere {
+        true => "what Docker wrote in the new root since, volumes too; kept in .unaufs/undone",
+        false => "what Docker changed since in images and containers; kept in .unaufs/undone",
+    };
+    vec![
+        way("before the switch", "unaufs rollback", "nothing", staged),
+        way("after the switch, Docker not started", "unaufs rollback", "nothing", switched),
+        way("after Docker ran on the new store", "unaufs rollback", written, switched),
+        way("after unaufs cleanup", "none", "nothing more: the old store is gone", at.state == Some(State::Cleaned)),
+    ]
 }

@@ -93,6 +93,15 @@ fn not_done<'a>(at: &Locked, e: &'a Elsewhere, run: i64) -> Result<Vec<&'a Carri
     Ok(out)
 }
 
+/// Takes out of the stage what a fresh plan does not bring along any more.
+pub(super) fn discard_gone(new: &Dir, was: &Plan, fresh: &Plan) -> Result<()> {
+    let stays = |c: &Carried| fresh.elsewhere.iter().flat_map(|e| &e.carried).any(|f| f.path == c.path);
+    for c in was.elsewhere.iter().flat_map(|e| &e.carried).filter(|c| !stays(c)) {
+        make_way(new, &c.name())?;
+    }
+    Ok(())
+}
+
 fn discard(new: &Dir, c: &Carried) -> Result<()> {
     let (dir, name) = new.parent_of(&c.path)?;
     dir.remove_tree(name)

@@ -14,6 +14,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
 use crate::plan::stored::{self, Stored};
+use crate::verify::{Level, Verdict};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -30,10 +31,11 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0002_prepare.sql"),
     include_str!("../../migrations/0003_plan_apart.sql"),
     include_str!("../../migrations/0004_elsewhere.sql"),
+    include_str!("../../migrations/0005_identity.sql"),
 ];
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// The new store is being built beside the old one, which is untouched.
@@ -95,25 +97,56 @@ pub struct Run {
     pub in_place: bool,
     /// When it began.
     pub started: String,
-    /// When and how it was last verified without a difference.
-    pub verified: Option<String>,
+    /// Random, the same as in `run.json`; `None` if an earlier version began it.
+    pub identity: Option<String>,
+    /// The last verification, unless what it judged was built again.
+    pub verdict: Option<Verdict>,
     /// Only image layers were built so far, while Docker ran; the plan may be brought up to date.
     pub prepared: bool,
 }
 
 impl Run {
-    /// An error for a run of `--mode move` that is not over: only the version that began it can finish or undo it.
+    /// An error for a run of `--mode move` that is not over.
     pub fn supported(&self) -> Result<()> {
-        if !self.in_place || self.state.over() {
-            return Ok(());
+        match self.in_place && !self.state.over() {
+            true => Err(Run::in_place(&self.plan.tool.version)),
+            false => Ok(()),
         }
-        let version = crate::text::text(&self.plan.tool.version);
-        Err(Error::new(
+    }
+
+    /// Only the version that began a run of `--mode move` can finish or undo it.
+    pub fn in_place(version: &str) -> Error {
+        let version = crate::text::text(version);
+        Error::new(
             Kind::Failed,
             format!("unaufs {version} began this migration with --mode move, which this version doesn't have"),
         )
         .hint(format!("use unaufs {version}: only that version can put the rewritten layers back"))
-        .loss("nothing; nothing was changed"))
+        .loss("nothing; nothing was changed")
+    }
+}
+
+impl Verdict {
+    /// Is it clean, at this level or a higher one?
+    pub fn covers(&self, level: Level) -> bool {
+        self.clean && (self.level == level || self.level == Level::Full)
+    }
+
+    /// How many differences there are.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// In one line.
+    pub fn text(&self) -> String {
+        let what = match self.clean {
+            true => "no difference".to_owned(),
+            false => {
+                let many = usize::try_from(self.total()).unwrap_or(usize::MAX);
+                crate::text::plural(many, "difference")
+            }
+        };
+        format!("{} {}: {what}", self.level.name(), self.time)
     }
 }
 
@@ -230,40 +263,30 @@ impl Journal {
 
     /// The newest run.
     pub fn last(&self) -> Result<Option<Run>> {
-        let row = self
-            .db
-            .query_row(
-                "SELECT id, state, text, started, verified, prepared FROM run JOIN plan ON run = id ORDER BY id DESC LIMIT 1",
-                [],
-                |r| {
-                    Ok((
-                        r.get::<_, i64>(0)?,
-                        r.get::<_, String>(1)?,
-                        r.get::<_, String>(2)?,
-                        r.get::<_, String>(3)?,
-                        r.get::<_, Option<String>>(4)?,
-                        r.get::<_, bool>(5)?,
-                    ))
-                },
-            )
-            .optional()
-            .map_err(sql)?;
-        let Some((id, state, plan, started, verified, prepared)) = row else { return Ok(None) };
+        const SELECT: &str = "SELECT id, state, text, started, prepared, identity FROM run JOIN plan ON run = id ORDER BY id DESC LIMIT 1";
+        let row = self.db.query_row(SELECT, [], |r| {
+            let (id, state, plan) = (r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?);
+            Ok((id, state, plan, r.get::<_, String>(3)?, r.get::<_, bool>(4)?, r.get::<_, Option<String>>(5)?))
+        });
+        let Some((id, state, plan, started, prepared, identity)) = row.optional().map_err(sql)? else {
+            return Ok(None);
+        };
         let state = State::parse(&state).ok_or_else(|| Error::corrupt(format!("the journal's state {state:?}")))?;
         let stored = stored::read(plan.as_bytes()).map_err(|e| Error::corrupt("the journal's plan").with_source(e))?;
         let Stored { plan, in_place } = stored;
-        Ok(Some(Run { id, state, plan, in_place, started, verified, prepared }))
+        let verdict = self.verdict(id)?;
+        Ok(Some(Run { id, state, plan, in_place, started, prepared, identity, verdict }))
     }
 
     /// Writes down a run and all its units before anything is done.
-    pub fn begin(&mut self, plan: &Plan, prepared: bool, now: &str) -> Result<i64> {
+    pub fn begin(&mut self, plan: &Plan, identity: &str, prepared: bool, now: &str) -> Result<i64> {
         fault::effect("journal begin");
         let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
         let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
         let t = self.db.transaction().map_err(sql)?;
         t.execute(
-            "INSERT INTO run (fingerprint, started, state, prepared) VALUES (?1, ?2, 'building', ?3)",
-            params![print, now, prepared],
+            "INSERT INTO run (fingerprint, started, state, prepared, identity) VALUES (?1, ?2, 'building', ?3, ?4)",
+            params![print, now, prepared, identity],
         )
         .map_err(sql)?;
         let id = t.last_insert_rowid();
@@ -287,6 +310,7 @@ impl Journal {
     pub fn reopen<'a>(&mut self, run: i64, units: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
         fault::effect("journal reopen");
         let t = self.db.transaction().map_err(sql)?;
+        t.execute("UPDATE verdict SET withdrawn = 1 WHERE run = ?1", [run]).map_err(sql)?;
         for (kind, name) in units {
             t.execute(
                 "UPDATE unit SET state = 'intent', proved = NULL WHERE run = ?1 AND kind = ?2 AND name = ?3",
@@ -321,6 +345,21 @@ impl Journal {
         rows.collect::<std::result::Result<_, _>>().map_err(sql)
     }
 
+    /// Gives a run that an earlier version began an identity.
+    pub fn identify(&mut self, run: i64, identity: &str) -> Result<()> {
+        fault::effect("journal identity");
+        self.db.execute("UPDATE run SET identity = ?2 WHERE id = ?1", params![run, identity]).map_err(sql)?;
+        Ok(())
+    }
+
+    /// Replaces the plan of a run by one from which the same would be built.
+    pub fn note_plan(&mut self, run: i64, plan: &Plan) -> Result<()> {
+        fault::effect("journal plan");
+        let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
+        self.db.execute("UPDATE plan SET text = ?2 WHERE run = ?1", params![run, text]).map_err(sql)?;
+        Ok(())
+    }
+
     /// Gives a run that is being built another plan. Layers that are in both and done stay done; what the stage has of others must
     /// have been removed before. `lost` are the layers that failed and that the plan leaves out.
     pub fn replan(&mut self, run: i64, plan: &Plan, prepared: bool, lost: &BTreeMap<LayerId, String>) -> Result<()> {
@@ -332,6 +371,7 @@ impl Journal {
         t.execute("UPDATE run SET fingerprint = ?2, prepared = ?3 WHERE id = ?1", params![run, print, prepared])
             .map_err(sql)?;
         t.execute("UPDATE plan SET text = ?2 WHERE run = ?1", params![run, text]).map_err(sql)?;
+        t.execute("UPDATE verdict SET withdrawn = 1 WHERE run = ?1", [run]).map_err(sql)?;
         t.execute("DELETE FROM lost WHERE run = ?1", [run]).map_err(sql)?;
         for (layer, reason) in lost {
             t.execute(
@@ -382,17 +422,6 @@ impl Journal {
             .map_err(sql)
     }
 
-    /// When the renames of a run were all done the last time; in seconds.
-    pub fn switched_at(&self, run: i64) -> Result<Option<i64>> {
-        let mut q = self
-            .db
-            .prepare("SELECT at FROM event WHERE run = ?1 AND what = ?2 ORDER BY id DESC LIMIT 1")
-            .map_err(sql)?;
-        let at: Option<String> =
-            q.query_row(params![run, State::Switched.name()], |r| r.get(0)).optional().map_err(sql)?;
-        Ok(at.and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|t| t.as_second()))
-    }
-
     /// The units of a kind that are done.
     pub fn done(&self, run: i64, kind: &str) -> Result<BTreeSet<String>> {
         let mut q =
@@ -434,11 +463,36 @@ impl Journal {
         t.commit().map_err(sql)
     }
 
-    /// Notes a verification without a difference.
-    pub fn set_verified(&mut self, run: i64, how: &str) -> Result<()> {
-        fault::effect("journal verified");
-        self.db.execute("UPDATE run SET verified = ?2 WHERE id = ?1", params![run, how]).map_err(sql)?;
+    /// Notes what a verification found: it replaces every earlier verdict.
+    pub fn judge(&mut self, run: i64, v: &Verdict) -> Result<()> {
+        fault::effect("journal verdict");
+        let counts = serde_json::json!(v.counts).to_string();
+        self.db
+            .execute(
+                "INSERT INTO verdict (run, at, level, clean, counts, docker_ran) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![run, v.time, v.level.name(), v.clean, counts, v.docker_ran],
+            )
+            .map_err(sql)?;
         Ok(())
+    }
+
+    /// Withdraws every verdict.
+    pub fn withdraw(&mut self, run: i64) -> Result<()> {
+        fault::effect("journal verdict");
+        self.db.execute("UPDATE verdict SET withdrawn = 1 WHERE run = ?1", [run]).map_err(sql)?;
+        Ok(())
+    }
+
+    /// The last verdict, unless it was withdrawn.
+    pub fn verdict(&self, run: i64) -> Result<Option<Verdict>> {
+        const SELECT: &str = "SELECT at, level, clean, counts, docker_ran, withdrawn FROM verdict WHERE run = ?1 ORDER BY id DESC LIMIT 1";
+        let row = self.db.query_row(SELECT, [run], |r| {
+            let level = if r.get::<_, String>(1)? == "full" { Level::Full } else { Level::Fast };
+            let counts = serde_json::from_str(&r.get::<_, String>(3)?).unwrap_or_default();
+            let verdict = Verdict { time: r.get(0)?, level, clean: r.get(2)?, counts, docker_ran: r.get(4)? };
+            Ok((!r.get::<_, bool>(5)?).then_some(verdict))
+        });
+        Ok(row.optional().map_err(sql)?.flatten())
     }
 
     /// What happened when.

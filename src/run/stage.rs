@@ -96,15 +96,19 @@ pub fn reconcile(
     prepared: bool,
     lost: &BTreeMap<LayerId, String>,
 ) -> Result<()> {
-    let key = |l: &PlanLayer| format!("layer {}", l.id);
-    let state = |p: &Plan, l: &PlanLayer| p.fingerprint.objects.get(&key(l)).cloned();
-    let stale: Vec<&PlanLayer> = was.layers.iter().filter(|l| state(was, l) != state(fresh, l)).collect();
-    at.journal.reopen(run, stale.iter().map(|l| ("layer", l.id.as_str())))?;
+    let stale = stale(was, fresh);
+    let units = stale.iter().map(|l| ("layer", l.id.as_str())).chain([("metadata", "all")]);
+    at.journal.reopen(run, units)?;
     let new = super::private(&at.root, NEW)?;
     let to = fresh.options.to;
     to.prepare(&new, &fresh.style)?;
     for l in stale {
         to.discard(&new, l)?;
+    }
+    // a new root in another place gets whole directories: nothing may be left in them of what does not move any more
+    carry::discard_gone(&new, was, fresh)?;
+    for c in was.containers.iter().filter(|c| !fresh.containers.iter().any(|f| f.id == c.id)) {
+        carry::make_way(&new, &format!("containers/{}", c.id))?;
     }
     let done = at.journal.done(run, "layer")?;
     for l in fresh.layers.iter().filter(|l| done.contains(l.id.as_str())) {
@@ -112,6 +116,28 @@ pub fn reconcile(
     }
     new.sync_fs()?;
     at.journal.replan(run, fresh, prepared, lost)
+}
+
+/// Layers whose place in the stage is not what the fresh plan would build: they or what they are built on has changed, or is called otherwise.
+fn stale<'a>(was: &'a Plan, fresh: &Plan) -> Vec<&'a PlanLayer> {
+    let (before, after) = (Below::of(was), Below::of(fresh));
+    let state = |p: &Plan, below: &Below<'_>, id: &LayerId| {
+        let layer = p.layer(id)?;
+        let on = layer.lowers.iter().map(|l| {
+            (below.links.get(l.as_str()).map(|s| (*s).to_owned()), below.theirs.get(l).map(|t| t.to_string()))
+        });
+        Some((p.fingerprint.objects.get(&format!("layer {id}")).cloned(), layer.link.clone(), on.collect::<Vec<_>>()))
+    };
+    let changed: BTreeSet<&LayerId> = was
+        .layers
+        .iter()
+        .filter(|l| state(was, &before, &l.id) != state(fresh, &after, &l.id))
+        .map(|l| &l.id)
+        .collect();
+    // a complete tree holds what the layers below it show
+    let trees = !fresh.options.to.stacks();
+    let stale = |l: &&PlanLayer| changed.contains(&l.id) || trees && l.lowers.iter().any(|b| changed.contains(b));
+    was.layers.iter().filter(stale).collect()
 }
 
 /// Builds what is not done yet.
@@ -243,7 +269,8 @@ fn build_level(
                     batch.layers.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
                     progress.step(&layer.id.short());
                 }
-                Err(e) if keep_going && e.kind() == Kind::Failed => {
+                // out of descriptors or memory says nothing about the layer
+                Err(e) if keep_going && e.kind() == Kind::Failed && !e.is_exhaustion() => {
                     progress.warn(&format!("layer {} is left out: {}", layer.id.short(), e.chain()));
                     failed.insert(layer.id.clone(), e.chain());
                 }

@@ -47,6 +47,18 @@ pub fn verify(case: &Case<'_>, level: Level, progress: &dyn Progress) -> Result<
     Ok(Report { against_old: true, layers: layers.len() as u64, views, metadata, ..report })
 }
 
+/// A part of the proof of one layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Against the headers of its tar.
+    Headers,
+    /// Old against new, if that is `wanted`, and its digest.
+    View {
+        /// Compare the views?
+        wanted: bool,
+    },
+}
+
 /// Two stores that are compared layer by layer.
 struct Pair<'a> {
     plan: &'a Plan,
@@ -89,17 +101,21 @@ impl<'a> Pair<'a> {
         let alone = |l: &PlanLayer| l.role == Role::Image && !proved.contains(l.id.as_str());
         // a record that is made while migrating was not there yet when the layer itself was proved
         let late = |l: &PlanLayer| self.all && self.level == Level::Full && self.made_here(l);
-        let mut todo: Vec<(&PlanLayer, bool)> =
-            layers.iter().map(|l| (*l, wanted(l))).filter(|(l, view)| *view || alone(l) || late(l)).collect();
+        let chosen = layers.iter().map(|l| (*l, wanted(l))).filter(|(l, view)| *view || alone(l) || late(l));
+        let mut todo: Vec<(&PlanLayer, Work)> = Vec::new();
+        for (l, view) in chosen {
+            // a layer's headers are one thread's work: another one looks at its view meanwhile
+            todo.extend(alone(l).then_some((l, Work::Headers)));
+            todo.push((l, Work::View { wanted: view }));
+        }
         // the longest first: a layer's digest is one thread's work, or two threads'
         todo.sort_by_key(|(l, _)| std::cmp::Reverse(l.facts.bytes));
-        let views = todo.iter().filter(|(_, view)| *view).count() as u64;
-        let all = todo.iter().map(|(l, _)| l.facts.bytes).fold(0, u64::saturating_add);
-        let work = |(layer, view): &(&PlanLayer, bool)| {
-            if alone(layer) {
-                self.headers(layer)?;
-            }
-            self.layer(layer, *view, beside(layer.facts.bytes, all))
+        let views = todo.iter().filter(|(_, work)| *work == Work::View { wanted: true }).count() as u64;
+        let own = todo.iter().filter(|(_, work)| *work != Work::Headers).map(|(l, _)| l.facts.bytes);
+        let all = own.fold(0, u64::saturating_add);
+        let work = |(layer, work): &(&PlanLayer, Work)| match *work {
+            Work::Headers => self.headers(layer),
+            Work::View { wanted } => self.layer(layer, wanted, beside(layer.facts.bytes, all)),
         };
         each(&todo, |(l, _)| &l.id, Side::Between, self.seen, progress, work)?;
         Ok(views)

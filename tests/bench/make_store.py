@@ -68,7 +68,9 @@ def record(folder, data, crc, out):
         for name in sorted(files):
             path = os.path.join(at, name)
             entry = tarfile.TarInfo(os.path.relpath(path, folder))
-            entry.size = os.path.getsize(path)
+            is_now = os.stat(path)
+            entry.size, entry.mode, entry.mtime = is_now.st_size, is_now.st_mode & 0o7777, int(is_now.st_mtime)
+            entry.uid, entry.gid = is_now.st_uid, is_now.st_gid
             segment(entry.tobuf(tarfile.PAX_FORMAT))
             value = {"type": 1, "name": entry.name}
             if entry.size:

@@ -66,6 +66,8 @@ pub struct Bed {
     pub bad: Option<PathBuf>,
     /// Without the syncs, where no power is cut: a killed process loses nothing of what it has written, and rounds are cheap.
     pub no_sync: bool,
+    /// As on a kernel of before 3.15.
+    pub old_kernel: bool,
     /// Where copies of it are made.
     home: PathBuf,
     _dir: Option<tempfile::TempDir>,
@@ -86,18 +88,18 @@ impl Bed {
         let dir = temp_in(home);
         let to = dir.path().join("root");
         copy(root, &to);
-        Bed { root: to, since, bad: None, no_sync: false, home: home.to_owned(), _dir: Some(dir) }
+        Bed { root: to, since, bad: None, no_sync: false, old_kernel: false, home: home.to_owned(), _dir: Some(dir) }
     }
 
     /// A root in a folder that the caller keeps.
     pub fn at(root: PathBuf) -> Bed {
-        Bed { root, since: now(), bad: None, no_sync: false, home: base(), _dir: None }
+        Bed { root, since: now(), bad: None, no_sync: false, old_kernel: false, home: base(), _dir: None }
     }
 
     /// A copy of this one as it stands.
     pub fn fork(&self) -> Bed {
         let new = Bed::copy_of(&self.root, self.since, &self.home);
-        Bed { bad: self.bad.clone(), no_sync: self.no_sync, ..new }
+        Bed { bad: self.bad.clone(), no_sync: self.no_sync, old_kernel: self.old_kernel, ..new }
     }
 
     /// The folder of a container's writable layer.
@@ -137,6 +139,9 @@ impl Bed {
         c.args(["--quiet", "--root", path(&self.root)]).args(args).stdin(Stdio::null());
         if self.no_sync {
             c.env("UNAUFS_FAULT_NO_SYNC", "all");
+        }
+        if self.old_kernel {
+            c.env("UNAUFS_FAULT_OLD_KERNEL", "1");
         }
         c
     }

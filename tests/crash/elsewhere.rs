@@ -96,6 +96,10 @@ fn while_going_back(pair: &Pair, original: &Tree, what: &str) {
 /// Only the old layers and their metadata go, however often it is killed.
 fn while_cleaning(pair: &Pair, original: &Tree) {
     const GONE: [&str; 4] = ["aufs", "image/aufs", "graph", "repositories-aufs"];
+    let bare = pair.dir.to_str().expect("UTF-8");
+    let mut alone = std::process::Command::new(bed::binary());
+    let refused = alone.args(["--root", bare, "cleanup", "--yes"]).output().expect("run");
+    assert_eq!(refused.status.code(), Some(2), "the old root has to be named");
     let command = ["cleanup", "--yes"];
     for k in [1, 2, 3, 5, 20, 100] {
         let _ = try_die(&pair.bed, &pair.args(&command), k);
@@ -183,11 +187,14 @@ fn what_changed_meanwhile_is_copied_anew() {
     write("kept", "before");
     pair.run(&["migrate", "--yes", "--no-switch"]).expect(&[0, 3]);
     write("late", "late");
-    let ran = pair.run(&["migrate", "--yes"]);
-    assert_eq!(ran.code, Some(13), "a new volume is another plan: {}", ran.said);
-    fs::remove_dir_all(volume("late")).expect("remove");
+    write("gone", "gone");
+    pair.run(&["migrate", "--yes", "--no-switch"]).expect(&[0, 3]);
+    fs::remove_dir_all(volume("gone")).expect("remove");
     write("kept", "while it was interrupted");
     pair.run(&["migrate", "--yes"]).expect(&[0, 3]);
+    let late = fs::read_to_string(pair.dir.join("volumes/late/data")).expect("a volume that is new goes along");
+    assert_eq!(late, "late");
+    assert!(!pair.dir.join("volumes/gone").exists(), "a volume that was removed does not");
     let copied = fs::read_to_string(pair.dir.join("volumes/kept/data")).expect("copied");
     assert_eq!(copied, "while it was interrupted");
     pair.run(&["verify"]).expect(&[0]);

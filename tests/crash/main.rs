@@ -16,6 +16,7 @@
 
 mod bed;
 mod calls;
+mod docker;
 mod effects;
 mod elsewhere;
 mod full;

@@ -16,6 +16,9 @@ struct Object {
     content: Arc<[u8]>,
 }
 
+/// Records of a run: they hold times and a random id, and are no part of the store.
+const RECORDS: [&str; 4] = [".unaufs/journal.db", ".unaufs/journal.db-journal", ".unaufs/run.json", ".unaufs/held"];
+
 /// Bytes of a file that are kept: no text that names a path is longer.
 const KEPT: usize = 64 << 10;
 
@@ -25,10 +28,10 @@ pub struct Tree(BTreeMap<PathBuf, Object>);
 impl Tree {
     /// Reads a tree. Times from `fresh` on are taken as one: what is made by a run has the time of that run.
     pub fn of(root: &Path, fresh: Option<i64>) -> Tree {
-        Tree::without(root, fresh, &[".unaufs/journal.db", ".unaufs/journal.db-journal"])
+        Tree::without(root, fresh, &RECORDS)
     }
 
-    /// Reads a tree without what lies at and below some paths. The journal holds times and is no part of the store.
+    /// Reads a tree without what lies at and below some paths.
     pub fn without(root: &Path, fresh: Option<i64>, skip: &[&str]) -> Tree {
         let mut out = BTreeMap::new();
         let mut groups: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();

@@ -315,7 +315,7 @@ fn there_is_no_way_back_after_cleanup() {
     let left = store.root.join(".unaufs/old/aufs/diff");
     fs::create_dir_all(&left).expect("a folder that is left");
     let status = store.unaufs(&["status"]).exits(0).stdout;
-    assert!(status.contains("next: unaufs cleanup, which was interrupted"), "{status}");
+    assert!(status.contains("next: unaufs cleanup --root") && status.contains("which was interrupted"), "{status}");
     refused(&store.root, &["rollback", "--yes"], 1, "there is no way back");
     store.unaufs(&["cleanup", "--yes", "-q"]).exits(0);
     assert!(!left.exists(), "cleanup did not go on");
@@ -373,7 +373,7 @@ fn while_docker_runs() {
         refused(&store.root, &["migrate", "--yes"], 11, "runs on this root");
         // looking is allowed, and says so
         let plan = store.unaufs(&["plan"]);
-        assert!(plan.stdout.contains("runs on this root"), "{}", plan.stdout);
+        assert!(plan.stdout.contains("using this data root"), "{}", plan.stdout);
         store.unaufs(&["inspect"]).exits(0);
     }
 }

@@ -17,9 +17,8 @@ fn sections() -> BTreeSet<String> {
             section = found.split('.').next().unwrap_or_default().to_owned();
             out.insert(found);
         } else if let (digits, true) = (number(line), !section.is_empty()) {
-            match digits.strip_suffix('.').filter(|d| !d.is_empty() && !d.contains('.')) {
-                Some(item) => drop(out.insert(format!("{section}.{item}"))),
-                None => {}
+            if let Some(item) = digits.strip_suffix('.').filter(|d| !d.is_empty() && !d.contains('.')) {
+                out.insert(format!("{section}.{item}"));
             }
         }
     }

@@ -89,7 +89,8 @@ fn a_root_on_btrfs() {
     assert!(bare(&["--root", dir, "migrate", "--yes"]).exits(2).stderr.contains("--target"));
 
     store.unaufs(&[&["migrate", "--yes"][..], &target].concat()).exits(0);
-    bare(&["--root", dir, "cleanup", "--yes"]).exits(0);
+    assert!(bare(&["--root", dir, "cleanup", "--yes"]).exits(2).stderr.contains("name both roots"));
+    store.unaufs(&["cleanup", "--yes", "--target", dir]).exits(0);
     let left: Vec<String> = tree(&store.root).into_keys().map(|k| String::from_utf8_lossy(&k).into_owned()).collect();
     assert!(
         left.iter().all(|p| !p.starts_with("/aufs") && !p.starts_with("/image/aufs")),

@@ -11,7 +11,7 @@
 //! trace      what is really opened, as strace sees it
 //! ```
 
-mod bed;
+pub mod bed;
 mod contents;
 mod graph;
 mod places;

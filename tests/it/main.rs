@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod calls;
+mod cases;
 mod checks;
 mod citations;
 mod conformance;
@@ -18,10 +19,14 @@ mod graph_damaged;
 mod graph_store;
 mod host_tools;
 mod hostile;
+mod json;
 mod ladder;
+mod lifecycle;
+mod limits;
 mod merged_store;
 mod odd_layouts;
 mod old_kernel;
+mod outputs;
 mod page;
 mod plan;
 mod real_stores;

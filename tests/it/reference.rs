@@ -58,10 +58,10 @@ fn named() -> BTreeSet<String> {
 
 fn commands(out: &mut String) {
     let mut all = command().term_width(80);
-    let _ = writeln!(out, "## Commands\n\n```text\n{}\n```", all.render_long_help().to_string().trim_end());
+    let _ = writeln!(out, "## Commands\n\n```text\n{}\n```", all.render_help().to_string().trim_end());
     for page in PAGES {
         let found = page.verb.split(' ').try_fold(&mut all, |c, name| c.find_subcommand_mut(name));
-        let help = found.unwrap_or_else(|| panic!("no command {}", page.verb)).render_long_help().to_string();
+        let help = found.unwrap_or_else(|| panic!("no command {}", page.verb)).render_help().to_string();
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
         let _ = writeln!(out, "\n### unaufs {}\n\n```text\n{}\n```", page.verb, lines.join("\n").trim_end());
     }

@@ -250,6 +250,10 @@ fn what_a_newer_docker_converted_is_done() {
     assert_eq!(plan["images"].as_array().map(Vec::len), Some(images));
     assert_eq!(plan["left_behind"].as_array().map(Vec::len), Some(0), "{}", plan["left_behind"]);
     assert_eq!(plan["generation"], "content");
+    let copy = root.copy("moved");
+    real::unaufs(&copy, &["migrate", "--yes", "-q"]).exits(0);
+    assert_eq!(fs::read_dir(copy.join("image/overlay2/imagedb/content/sha256")).expect("images").count(), images);
+    real::unaufs(&copy, &["verify", "-q"]).exits(0);
     // a container that the upgrade did not reach: its config.json is converted, and nothing else comes back
     let folder = folder(&root.root, "c-priv");
     fs::write(folder.join("config.v2.json"), "").expect("a file");

@@ -56,17 +56,28 @@ def at_home(root):
             os.rmdir(part)
 
 
+def start(d, container):
+    """Starts a container; those that it is linked to first, if Docker wants that. Gives what Docker said and which these were."""
+    first = []
+    while True:
+        done = d.call("start", container, ok=False)
+        linked = re.search(r"Cannot link to a non running container: /(\S+) AS", done.stderr)
+        if not linked or len(first) == 3:
+            return done, first
+        first += [linked.group(1), *start(d, linked.group(1))[1]]
+
+
 def starts(root, driver):
     out = {}
     with at_home(os.path.abspath(root)) as home, Docker(home, driver) as d:
         for c in sorted(d.containers(), key=lambda c: c["Name"]):
-            started = d.call("start", c["Id"], ok=False)
+            started, first = start(d, c["Id"])
             state = settled(d, c["Id"])
             logs = d.call("logs", c["Id"], ok=False)
             # ids and addresses differ from run to run
             said = re.sub(r"[0-9a-f]{12,64}|0x[0-9a-f]+", "ID", started.stderr.strip().splitlines()[-1] if started.returncode else "")
-            out[c["Name"].lstrip("/")] = [started.returncode, state["Status"], state["ExitCode"], logs.returncode, said]
-        # only now: a container may be linked to one that was started before it
+            after = "after " + " ".join(sorted(set(first))) if first else ""
+            out[c["Name"].lstrip("/")] = [started.returncode, state["Status"], state["ExitCode"], logs.returncode, said or after]
         for running in d.call("ps", "-q").stdout.split():
             d.call("kill", running, ok=False)
     print(json.dumps(out, indent=1, sort_keys=True))
@@ -137,6 +148,7 @@ def live(root, driver, image):
         before = names(d)
         work(d, checks, image)
         unaufs(checks, root, "status")
+        unaufs(checks, root, "verify")
         unaufs(checks, root, "rollback", "--yes", wants=11)
         d.call("kill", "session", ok=False)
     with Docker(root, driver) as d:
@@ -147,6 +159,7 @@ def live(root, driver, image):
         checks.ran("start again", d.call("start", "session", ok=False))
         checks.ran("what was written is there", d.call("exec", "session", "cat", "/written", ok=False), "here")
         d.call("kill", "session", ok=False)
+    unaufs(checks, root, "verify")
     print("%d checks are fine" % checks.fine)
 
 

@@ -16,6 +16,7 @@ use crate::progress::Hidden;
 use crate::report::demo::{Document, heading};
 use crate::report::page::{Look, Page};
 use crate::report::{self, verify};
+use crate::run::identity::Known;
 use crate::run::{self, How, Lock, Locked};
 use crate::verify::{Case, Level, Subject};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +32,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         .map_err(|e| Error::io("make a temporary directory", e))?;
     let root = Dir::open_named(folder.path())?.ensure("docker", 0o711)?;
     let sample = demo::make_store(&root)?;
-    let (plan, why) = choose(&root, a.to)?;
+    let (mut plan, why) = choose(&root, a.to)?;
     let guide = Guide { quiet: g.json || g.jsonl, look: screen::look(g) };
     guide.opening(&root, &plan, why.as_deref())?;
     guide.show("$ unaufs plan", &report::plan::text(&plan, guide.look))?;
@@ -39,12 +40,11 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let before = demo::shown(&demo::step(&plan, &sample.container)?.old_stack(&root, &sources)?)?;
 
     let lock = Lock::take(&root, false)?;
-    let mut locked = Locked::open(root.again()?, root.again()?, lock)?;
+    let mut locked = Locked::open(root.again()?, root.again()?, lock, &Known::Nothing)?;
     let how = How { verify: Some(Level::Fast), keep_going: false, no_switch: false, prepare: false };
-    let outcome = run::migrate(&mut locked, &plan, None, how, &Hidden)?;
+    let outcome = run::migrate(&mut locked, &mut plan, None, how, &Hidden)?;
     let summary = report::migrate::Summary {
         schema: "unaufs.migrate/1",
-        message_type: "summary",
         driver: plan.options.to,
         outcome: &outcome,
         failed: &BTreeMap::new(),

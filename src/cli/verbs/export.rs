@@ -71,7 +71,7 @@ pub(super) fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Read
 fn old(root: &Dir) -> Result<(Dir, Read)> {
     if !root.has("aufs/diff")?
         && let Some(parked) = root.open_opt(OLD)?
-        && parked.has("image/aufs")?
+        && (parked.has("image/aufs")? || parked.has("graph")?)
         && parked.has("aufs/diff")?
     {
         let read = store::open(&parked)?;

@@ -1,13 +1,15 @@
 //! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
 
-use super::{Roots, folder_of, last_run, load, root, say, say_json, write_outside};
+use super::{Roots, load, root, say, say_json};
 use crate::checks;
-use crate::cli::args::{Global, PlanArgs};
-use crate::cli::{Done, Ending, screen};
+use crate::cli::args::{Global, MigrateArgs, PlanArgs, What};
+use crate::cli::output::Output;
+use crate::cli::{Done, Ending, saved, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, make};
 use crate::report;
+use crate::run::identity::{self, Known};
 use std::path::{Path, PathBuf};
 
 /// `unaufs inspect`.
@@ -24,50 +26,94 @@ pub fn inspect(g: &Global) -> Done {
     Ok(Ending::Fine)
 }
 
+/// Where a plan goes besides stdout.
+struct Outputs {
+    saved: Option<Output>,
+    page: Option<Output>,
+}
+
+impl Outputs {
+    fn open(g: &Global, root: &Dir, saved: Option<&Path>, page: Option<&Path>) -> Result<Outputs> {
+        let target = g.target.as_deref().and_then(|t| Dir::open_named(t).ok());
+        let roots: Vec<&Dir> = std::iter::once(root).chain(&target).collect();
+        Ok(Outputs { saved: Output::optional(saved, &roots)?, page: Output::optional(page, &roots)? })
+    }
+}
+
 /// `unaufs plan`.
 pub fn plan(g: &Global, a: &PlanArgs) -> Done {
     let root = root(g)?;
-    if let Some(run) = last_run(&root)? {
+    let outputs = Outputs::open(g, &root, a.out.as_deref(), a.html.as_deref())?;
+    let plan = fresh(g, &root, &a.what)?;
+    let shown = Shown { targets: a.targets, saved: a.out.as_deref(), detailed: a.detailed_exitcode };
+    show(g, &plan, outputs, &shown)
+}
+
+/// `unaufs migrate -n`: the plan, and nothing is locked or written. A saved plan is compared with the store as it is now.
+pub fn dry_run(g: &Global, a: &MigrateArgs) -> Done {
+    let root = root(g)?;
+    let outputs = Outputs::open(g, &root, None, a.html.as_deref())?;
+    let plan = match &a.plan {
+        None => fresh(g, &root, &a.what)?,
+        Some(file) => {
+            let saved = saved::to_run(file)?;
+            let progress = screen::progress(g);
+            let fresh = make::make(&root, &saved.options, &make::Known::default(), &*progress)?;
+            super::migrate::stale(&saved, &fresh)?;
+            fresh
+        }
+    };
+    show(g, &plan, outputs, &Shown { targets: false, saved: None, detailed: false })
+}
+
+fn fresh(g: &Global, root: &Dir, what: &What) -> Result<Plan> {
+    if let Known::Run(run) = identity::look(root)? {
         run.supported()?;
     }
-    let plan = {
-        let progress = screen::progress(g);
-        make::make(&root, &a.what.options(g.target.as_deref()), &make::Known::default(), &*progress)?
-    };
-    if let Some(file) = &a.out {
-        save(&root, file, &plan)?;
+    let progress = screen::progress(g);
+    make::make(root, &what.options(g.target.as_deref()), &make::Known::default(), &*progress)
+}
+
+/// How a plan is shown.
+struct Shown<'a> {
+    targets: bool,
+    /// The file that it is saved in.
+    saved: Option<&'a Path>,
+    /// Exit code 5 if there is work.
+    detailed: bool,
+}
+
+fn show(g: &Global, plan: &Plan, outputs: Outputs, shown: &Shown<'_>) -> Done {
+    let (targets, saved) = (shown.targets, shown.saved.map(|f| f.to_string_lossy()));
+    if let Some(file) = outputs.saved {
+        let text = serde_json::to_vec_pretty(plan);
+        file.write(text.map_err(|e| Error::new(Kind::Failed, "write the plan").with_source(e)));
     }
-    if let Some(file) = &a.html {
-        write_outside(&root, file, report::html::page(&plan, None)?.as_bytes())?;
+    if let Some(file) = outputs.page {
+        file.write(report::html::page(plan, None).map(String::into_bytes));
     }
-    let blocked = checks::plan_is_blocked(&plan.checks);
-    let ending = match (blocked, a.detailed_exitcode) {
+    if g.json || g.jsonl {
+        say_json(&report::plan::document(plan)?)?;
+    } else if g.verbose > 0 {
+        say(&report::plan::whole(plan, screen::look(g)))?;
+    } else {
+        let usual = report::plan::Screen::of(screen::look(g));
+        say(&report::plan::on_screen(plan, &report::plan::Screen { targets, saved: saved.as_deref(), ..usual }))?;
+    }
+    Ok(match (checks::plan_is_blocked(&plan.checks), shown.detailed) {
         (true, _) => Ending::Code(Kind::Blocked),
         (false, true) => Ending::Code(Kind::WorkToDo),
         (false, false) => Ending::Fine,
-    };
-    if g.json || g.jsonl {
-        let code = match ending {
-            Ending::Fine => 0,
-            Ending::Code(kind) => kind.exit_code(),
-        };
-        say_json(&report::plan::document(&plan, code)?)?;
-    } else if g.verbose > 0 {
-        say(&report::plan::whole(&plan, screen::look(g)))?;
-    } else {
-        say(&report::plan::text(&plan, screen::look(g)))?;
-    }
-    Ok(ending)
+    })
 }
 
 /// `unaufs report merge`.
 pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done {
+    let page = Output::optional(html, &[])?;
     let plans = files.iter().map(|f| load(f)).collect::<Result<Vec<_>>>()?;
     let fleet = report::fleet::Fleet::of(&plans);
-    if let Some(file) = html {
-        let (dir, name) = folder_of(file)?;
-        // as all that was made of plans: names of hosts, paths and images are nobody else's business
-        dir.write_atomic(&name, fleet.html()?.as_bytes(), 0o600)?;
+    if let Some(page) = page {
+        page.write(fleet.html().map(String::into_bytes));
     }
     if g.json || g.jsonl {
         say_json(&fleet)?
@@ -77,23 +123,16 @@ pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done
     Ok(Ending::Fine)
 }
 
-/// Saves a plan; never inside ROOT.
-fn save(root: &Dir, file: &Path, plan: &Plan) -> Result<()> {
-    let text =
-        serde_json::to_vec_pretty(plan).map_err(|e| Error::new(Kind::Failed, "write the plan").with_source(e))?;
-    write_outside(root, file, &text)
-}
-
 /// `unaufs status`.
 pub fn status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
-    let run = roots.new.as_ref().map(last_run).transpose()?.flatten();
-    let root = match (roots.new, roots.old) {
-        (Some(new), _) if run.is_some() => new,
+    let standing = roots.standing()?;
+    let shown = match (roots.new, roots.old) {
+        (Some(new), _) if !matches!(roots.known, Known::Nothing) => new,
         (_, Some(old)) => old,
         (_, None) => root(g)?,
     };
-    let doc = report::status::Status::of(&root, run)?;
+    let doc = report::status::Status::of(&shown, g.target.as_deref(), &roots.known, &standing)?;
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {

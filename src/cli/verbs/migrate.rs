@@ -1,16 +1,20 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, journal, last_run, load, needed, say, say_json, write_outside};
-use crate::checks::Level;
+use super::{Roots, journal, needed, say, say_json};
 use crate::cli::args::{Global, MigrateArgs};
+use crate::cli::output::Output;
 use crate::cli::prompt::confirm;
+use crate::cli::saved::to_run as load;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::plan::elsewhere::Place;
 use crate::plan::{Plan, make};
 use crate::report;
+use crate::run::identity::Known;
 use crate::run::journal::{Run, State};
+use crate::run::preflight::{self, IN_USE, ROOM, blockers};
+use crate::run::states::{Answer, Command, Standing};
 use crate::run::{self, How, Lock, Locked, carry, stage};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,65 +23,81 @@ use std::path::PathBuf;
 pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
     let (saved, target) = targeted(g, a)?;
     let g = &Global { target, ..g.clone() };
-    let Roots { old, new } = Roots::of(g)?;
-    let root = needed(old)?;
-    // before the journal is read: what another unaufs does meanwhile would make the plan out of date
-    let mut lock = if a.dry_run { None } else { Some(Lock::take(&root, a.prepare)?) };
-    if let Some(new) = new.as_ref().filter(|n| n.label() != root.label()) {
-        lock = lock.map(|l| l.and(new)).transpose()?;
-    }
+    let mut roots = Roots::of(g)?;
+    let page = {
+        let given: Vec<&Dir> = roots.old.iter().chain(&roots.new).collect();
+        Output::optional(a.html.as_deref(), &given)?
+    };
+    // before the journal is read: what another unaufs has done until then would make the plan out of date
+    let lock = roots.lock(a.prepare)?;
     let how = How { verify: a.verify.level(), keep_going: a.keep_going, no_switch: a.no_switch, prepare: a.prepare };
-    let last = new.as_ref().map(last_run).transpose()?.flatten();
-    if let Some(run) = last.as_ref().filter(|r| r.state != State::Switched) {
-        run.supported()?;
+    let standing = roots.standing()?;
+    let answer = standing.answer(if a.prepare { Command::Prepare } else { Command::Migrate });
+    let Roots { old, new, known } = roots;
+    let at = At { root: needed(old)?, new, lock, known, page };
+    if let Some(saved) = &saved {
+        same_root(saved, &at.root)?;
     }
-    let at = At { root, new, lock };
-    match last {
-        Some(run) if matches!(run.state, State::Undoing) => Err(Error::new(Kind::Failed, "a rollback was interrupted")
-            .hint("run `unaufs rollback` again; then migrate anew")),
-        Some(run) if matches!(run.state, State::Switched | State::Cleaned) => {
-            let at = at.new.as_ref().unwrap_or(&at.root);
-            if at.has("aufs")? && run.state == State::Switched {
-                return Err(Error::new(Kind::Failed, "this root was migrated, and there is a new aufs/ in it")
-                    .hint("an old Docker has run on it since; `unaufs status` tells more"));
-            }
-            finished(g, &run)
-        }
-        Some(run) if !run.state.over() => resume(g, a, at, run, how),
+    match answer {
+        Answer::Nothing(text) => finished(g, &standing, text),
+        Answer::Refuse(e) => Err(e),
+        Answer::Continue => resume(g, a, at, saved, how),
         _ => begin(g, a, at, saved, how),
     }
 }
 
-/// The roots, locked unless nothing is to be changed.
+/// The roots, locked.
 struct At {
     /// Holds the old store.
     root: Dir,
     /// Where the new store comes to be, if that folder is there.
     new: Option<Dir>,
-    lock: Option<Lock>,
+    lock: Lock,
+    known: Known,
+    /// Gets the record of the migration.
+    page: Option<Output>,
 }
 
 impl At {
-    /// Opens the journal; makes the folder of the new root where it is missing. `None` if nothing is to be changed.
-    fn open(self, g: &Global) -> Result<Option<Locked>> {
-        let Some(mut lock) = self.lock else { return Ok(None) };
+    /// Opens the journal; makes the directory of the new root where it is missing.
+    fn open(self, g: &Global) -> Result<Ready> {
+        let mut lock = self.lock;
         let new = match (self.new, &g.target) {
             (Some(new), _) => new,
             (None, Some(target)) => {
                 let new = Place::look(target)?.make(&self.root)?;
-                lock = lock.and(&new)?;
+                lock = lock.and(&new, false)?;
                 new
             }
             (None, None) => self.root.again()?,
         };
-        Locked::open(self.root, new, lock).map(Some)
+        let locked = Locked::open(self.root, new, lock, &self.known)?;
+        Ok(Ready { locked, page: self.page })
     }
+}
+
+/// The roots locked, the journal and the outputs open.
+struct Ready {
+    locked: Locked,
+    page: Option<Output>,
+}
+
+/// A saved plan is for one root.
+fn same_root(saved: &Plan, root: &Dir) -> Result<()> {
+    let (theirs, ours) = (crate::text::text(&saved.root.path), crate::text::path(root.label()));
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, format!("the saved plan is for {theirs}, and --root is {ours}"))
+        .hint(format!("--root {theirs}, or make a plan of {ours}"))
+        .loss("nothing; nothing was changed"))
 }
 
 /// The saved plan, if one was given, and the `--target` of it or of the command line.
 fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf>)> {
     let Some(file) = &a.plan else { return Ok((None, g.target.clone())) };
     let saved = load(file)?;
+    a.what.agrees(&saved.options, "the saved plan")?;
     let theirs = saved.options.target.as_ref().map(PathBuf::from);
     match (&g.target, &theirs) {
         (Some(given), Some(theirs)) if std::path::absolute(given).ok().as_ref() != Some(theirs) => {
@@ -88,14 +108,14 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
     }
 }
 
-fn finished(g: &Global, run: &Run) -> Done {
-    let text = "nothing to do: this root is migrated";
+fn finished(g: &Global, standing: &Standing, why: &str) -> Done {
+    let text = format!("nothing to do: {why}");
     if g.json || g.jsonl {
         say_json(
-            &serde_json::json!({"schema": "unaufs.migrate/1", "message_type": "summary", "state": run.state, "built": 0, "text": text}),
+            &serde_json::json!({"schema": "unaufs.migrate/1", "state": standing.state, "built": 0, "text": text}),
         )?;
     } else {
-        say(text)?;
+        say(&text)?;
     }
     Ok(Ending::Fine)
 }
@@ -108,7 +128,11 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
             .hint(format!("unaufs migrate --root {old} --target {new}")));
     }
     // what is under way in the old root itself would go on from a store that this one leaves as it is
-    if g.target.is_some() && last_run(&at.root)?.is_some_and(|r| !r.state.over() && r.plan.elsewhere.is_none()) {
+    if g.target.is_some()
+        && let Known::Run(run) = run::identity::look(&at.root)?
+        && !run.state.over()
+        && run.plan.elsewhere.is_none()
+    {
         return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
             .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
             .loss("nothing; nothing was changed"));
@@ -120,10 +144,6 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     if let Some(saved) = &saved {
         stale(saved, &plan)?;
     }
-    if at.lock.is_none() {
-        say(&report::plan::text(&plan, screen::look(g)))?;
-        return Ok(Ending::Fine);
-    }
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.json || g.jsonl || g.quiet) {
         let shown = report::plan::Screen { next: false, ..report::plan::Screen::of(screen::look(g)) };
@@ -132,68 +152,80 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;
     }
-    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
-    work(g, a, &mut locked, plan, None, how)
+    let mut locked = at.open(g)?;
+    work(g, &mut locked, plan, None, how)
 }
 
-fn resume(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
-    if let Some(file) = &a.plan {
-        let saved = load(file)?;
-        if saved.fingerprint.digest != run.plan.fingerprint.digest {
-            return Err(Error::new(Kind::Stale, "another migration is under way here, not that of the saved plan")
-                .hint("`unaufs migrate` without a plan goes on with it; `unaufs rollback` drops it"));
+fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How) -> Done {
+    let run = match std::mem::replace(&mut at.known, Known::Nothing) {
+        Known::Run(run) => *run,
+        _ => return Err(Error::corrupt("the journal lost its run")),
+    };
+    a.what.agrees(&run.plan.options, "the migration under way")?;
+    if let Some(saved) = &saved
+        && saved.options != run.plan.options
+    {
+        return Err(Error::new(Kind::Usage, "the saved plan has other options than the migration under way")
+            .hint("`unaufs migrate` without a plan continues the one under way; `unaufs rollback` drops it")
+            .loss("nothing; nothing was changed"));
+    }
+    let to = run.plan.options.to;
+    if run.state == State::Switching {
+        if a.no_switch {
+            return Err(Error::new(
+                Kind::Usage,
+                "--no-switch contradicts the migration under way: its switch was interrupted",
+            )
+            .hint("unaufs migrate, without --no-switch; or unaufs rollback")
+            .loss("nothing; nothing was changed"));
         }
+        confirm(a.yes, &format!("The switch to {to} was interrupted. Finish it?"))?;
+        let mut locked = at.open(g)?;
+        let plan = run.plan.clone();
+        return work(g, &mut locked, plan, Some(run), how);
     }
-    if run.prepared && run.state == State::Building {
-        return after_prepare(g, a, at, run, how);
-    }
-    if matches!(run.state, State::Building | State::Built | State::Verified) {
-        let progress = screen::progress(g);
-        let lost = match journal(at.new.as_ref().unwrap_or(&at.root))? {
-            Some(j) => j.lost(run.id)?,
-            None => BTreeMap::new(),
-        };
-        let known = make::Known { lost, ..make::Known::default() };
-        let fresh = make::make(&at.root, &run.plan.options, &known, &*progress)?;
-        crate::error::check_disk(a.keep_going)?;
-        blockers(&fresh, &ROOM)?;
-        stale(&run.plan, &fresh)?;
-    }
-    if at.lock.is_none() {
-        say(&format!("a migration stands at '{}'; `unaufs migrate` goes on with it", run.state.name()))?;
-        return Ok(Ending::Fine);
-    }
-    confirm(a.yes, &format!("A migration stands at '{}'. Go on?", run.state.name()))?;
-    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
-    let plan = run.plan.clone();
-    work(g, a, &mut locked, plan, Some(run), how)
-}
-
-/// Image layers were built while Docker ran. The plan is made anew, and what has changed since is built anew.
-fn after_prepare(g: &Global, a: &MigrateArgs, at: At, run: Run, how: How) -> Done {
+    let lost = match journal(at.new.as_ref().unwrap_or(&at.root))? {
+        // what failed while preparing is tried again
+        Some(j) if !run.prepared => j.lost(run.id)?,
+        _ => BTreeMap::new(),
+    };
+    let known = make::Known::of(&run.plan);
+    let counted = if run.prepared { known.counted } else { BTreeMap::new() };
     let progress = screen::progress(g);
-    let fresh = make::make(&at.root, &run.plan.options, &make::Known::of(&run.plan), &*progress)?;
+    let fresh = make::make(
+        &at.root,
+        &run.plan.options,
+        &make::Known { lost: lost.clone(), counted, docker: known.docker },
+        &*progress,
+    )?;
     drop(progress);
-    let settled = if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() };
     crate::error::check_disk(a.keep_going)?;
-    blockers(&fresh, &settled)?;
-    if at.lock.is_none() {
-        say(&report::plan::text(&fresh, screen::look(g)))?;
-        return Ok(Ending::Fine);
+    blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;
+    if let Some(saved) = &saved {
+        stale(saved, &fresh)?;
     }
-    let saved = a.plan.is_some();
-    if !saved {
-        confirm(a.yes, "The image layers are prepared. Migrate now?")?;
+    if saved.is_none() {
+        confirm(a.yes, &format!("A migration to {to} was begun at {}. Continue?", crate::text::text(&run.started)))?;
     }
-    let Some(mut locked) = at.open(g)? else { return Ok(Ending::Fine) };
-    // what failed before is tried again
-    stage::reconcile(&mut locked, run.id, &run.plan, &fresh, a.prepare, &BTreeMap::new())?;
-    let run = locked.journal.last()?;
-    work(g, a, &mut locked, fresh, run, how)
+    let mut locked = at.open(g)?;
+    let other = run.state == State::Building && run.prepared != a.prepare;
+    let changes = preflight::changes(&run.plan, &fresh);
+    let run = if other || !changes.is_empty() {
+        if !changes.is_empty() && !run.prepared {
+            screen::progress(g).warn(&format!("changed since, and built again: {}", changes.join("; ")));
+        }
+        run::reconcile(&mut locked.locked, &run, &fresh, a.prepare, &lost)?;
+        locked.locked.journal.last()?
+    } else {
+        Some(run)
+    };
+    let plan = run.as_ref().map_or(fresh, |r| r.plan.clone());
+    work(g, &mut locked, plan, run, how)
 }
 
 /// Runs the engine; with `--keep-going` plans anew without what failed, as often as something fails.
-fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
+fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
+    let Ready { locked, page } = ready;
     let progress = screen::progress(g);
     let prepared = how.prepare;
     let before = taken(&locked.root)?.filter(|_| run.is_none());
@@ -202,7 +234,7 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         None => BTreeMap::new(),
     };
     let outcome = loop {
-        let outcome = run::migrate(locked, &plan, run.take(), how, &*progress)?;
+        let outcome = run::migrate(locked, &mut plan, run.take(), how, &*progress)?;
         if outcome.failed.is_empty() {
             break outcome;
         }
@@ -218,13 +250,12 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
     };
     drop(progress);
     let record = record(locked, before)?;
-    if let Some(file) = &a.html {
-        write_outside(&locked.root, file, report::html::page(&plan, Some(&record))?.as_bytes())?;
+    if let Some(page) = page.take() {
+        page.write(report::html::page(&plan, Some(&record)).map(String::into_bytes));
     }
     let compared = report::truth::Comparison::of(&plan, &record).filter(|_| outcome.state != State::Building);
     let doc = report::migrate::Summary {
         schema: "unaufs.migrate/1",
-        message_type: "summary",
         outcome: &outcome,
         failed: &failed,
         left_behind: &plan.left_behind,
@@ -232,14 +263,12 @@ fn work(g: &Global, a: &MigrateArgs, locked: &mut Locked, mut plan: Plan, mut ru
         compared: compared.as_ref(),
         driver: plan.options.to,
     };
-    if g.jsonl {
-        say(&crate::text::json(serde_json::json!(doc).to_string()))?;
-    } else if g.json {
+    if g.json || g.jsonl {
         say_json(&doc)?;
     } else {
         say(&report::migrate::text(&doc, &plan))?;
     }
-    let partial = plan.partial() || !failed.is_empty() || !outcome.damaged.is_empty();
+    let partial = plan.partial() || !failed.is_empty() || outcome.differences() > 0;
     Ok(if partial { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
 
@@ -276,14 +305,14 @@ fn record(locked: &Locked, before: Option<u64>) -> Result<report::html::Record> 
         state: run.state.name().to_owned(),
         started: run.started,
         events,
-        verified: run.verified,
+        verified: run.verdict.filter(|v| v.clean).map(|v| v.text()),
         sums,
         disk,
     })
 }
 
 /// Exit 13 with everything that changed.
-fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
+pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     let changes = report::plan::changes(saved, fresh);
     if changes.is_empty() {
         return Ok(());
@@ -296,28 +325,4 @@ fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     )
     .hint("make a new plan; a migration under way can be dropped with `unaufs rollback`")
     .loss("nothing; nothing was changed"))
-}
-
-/// A running Docker and its mounts do not matter while only image layers are prepared.
-const IN_USE: [&str; 2] = ["H01", "H02"];
-/// When a run goes on, part of the new store is there already: whether the rest fits shows when it is built.
-const ROOM: [&str; 2] = ["H05", "H06"];
-
-/// The first blocking check as an error, with the exit code of its kind; `settled` are ids that do not count now.
-fn blockers(plan: &Plan, settled: &[&str]) -> Result<()> {
-    let counts = |id: &str| !settled.contains(&id);
-    let blocks: Vec<_> = plan.checks.iter().filter(|c| c.level == Level::Block && counts(&c.id)).collect();
-    let Some(first) = blocks.first() else { return Ok(()) };
-    let kind = match first.id.as_str() {
-        "H01" | "H02" => Kind::Busy,
-        "H05" | "H06" => Kind::Space,
-        "H04" | "T04" => Kind::Unsupported,
-        _ => Kind::Blocked,
-    };
-    let all: Vec<String> = blocks.iter().map(|c| format!("{} {}: {}", c.id, c.subject, c.message)).collect();
-    let mut e = Error::new(kind, all.join("; ")).loss("nothing; nothing was changed");
-    if let Some(fix) = &first.fix {
-        e = e.hint(fix.clone());
-    }
-    Err(e)
 }

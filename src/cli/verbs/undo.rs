@@ -1,69 +1,125 @@
 //! `unaufs rollback` and `unaufs cleanup`: the two ways to end a migration.
 
-use super::{Roots, last_run, needed, say, say_json};
+use super::{Roots, journal, needed, say, say_json};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
 use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
+use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
-use crate::plan::switch::{OLD, STATE, old_parts};
+use crate::plan::switch::{OLD, STATE};
 use crate::report;
+use crate::run::cleanup::{self, Cleaned, Survey};
+use crate::run::identity::{Course, Known, Place};
 use crate::run::journal::{Run, State};
-use crate::run::{self, Lock, Locked};
-use crate::store::aufs;
+use crate::run::states::{Answer, Command};
+use crate::run::{self, Locked, rollback as back};
+use crate::verify::{self, Level, Subject};
 
 /// `unaufs rollback`.
 pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
-    let roots = Roots::of(g)?;
-    let nothing = || nothing_to_do(g, "unaufs.rollback/1", "no migration is under way or in force");
-    let (old, Some(root)) = (roots.old, roots.new) else {
-        return nothing();
-    };
-    let lock = Roots::lock(old.as_ref(), &root)?;
+    const SCHEMA: &str = "unaufs.rollback/1";
+    let mut roots = Roots::of(g)?;
+    if roots.new.is_none() {
+        return nothing_to_do(g, SCHEMA, "no migration is under way or active");
+    }
+    let lock = roots.lock(false)?;
+    let answer = roots.standing()?.answer(if a.drop_new { Command::Drop } else { Command::Rollback });
+    let (old, root, known) = roots.made()?;
     // a rollback of what lies in another place needs nothing of the old root
     let old = old.map_or_else(|| root.again(), Ok)?;
-    let last = last_run(&root)?;
-    let made = last.as_ref().and_then(|r| r.plan.elsewhere.as_ref()).is_some_and(|e| e.made);
-    if let Some(run) = last.as_ref().filter(|r| r.state == State::Cleaned) {
-        return Err(no_way_back(run));
-    }
-    let Some(run) = last.filter(|r| !r.state.over()) else {
-        if a.drop_new && root.has(STATE)? {
-            run::drop_state(Locked::open(old, root, lock)?, made)?;
+    match answer {
+        Answer::Nothing(why) => nothing_to_do(g, SCHEMA, why),
+        Answer::Refuse(e) => Err(e),
+        Answer::Drop => {
+            let kept = cleanup::undone(&root)?;
+            let names: Vec<String> =
+                kept.iter().map(|d| format!("{} ({})", d.path, crate::text::size(d.bytes))).collect();
+            if !names.is_empty() {
+                confirm(a.yes, &format!("Delete what the rollback kept: {}?", names.join(", ")))?;
+            }
+            let made = course(&root, &known)?.is_some_and(|(c, _)| c.made);
+            back::drop_state(Locked::open(old, root, lock, &known)?, made, &[])?;
+            match names.is_empty() {
+                true => nothing_to_do(g, SCHEMA, "no migration is under way or active"),
+                false => done(g, SCHEMA, &format!("deleted {}", names.join(", "))),
+            }
         }
-        return nothing();
-    };
-    run.supported()?;
-    let question = match &run.plan.elsewhere {
-        Some(e) if a.drop_new => format!("Delete everything in {}?", crate::text::text(&e.path)),
-        Some(e) => format!("Take the new root in {} out of use?", crate::text::text(&e.path)),
-        None => "Put the old store back?".to_owned(),
-    };
-    confirm(a.yes, &question)?;
-    let mut locked = Locked::open(old, root, lock)?;
-    if let Some(m) = crate::disk::mounts::below(locked.root.label())?.first() {
-        return Err(Error::new(Kind::Busy, format!("{} is mounted", crate::text::path(&m.point)))
-            .hint(format!("umount {}", crate::text::path(&m.point)))
-            .loss("nothing; nothing was changed"));
+        _ => {
+            let Some((course, number)) = course(&root, &known)? else {
+                return nothing_to_do(g, SCHEMA, "no migration is under way or active");
+            };
+            nothing_mounted(&root, &course)?;
+            undo(g, a, Locked::open(old, root, lock, &known)?, &course, number)
+        }
     }
+}
+
+/// The number of a run in the journal and its state there; none where the journal is lost.
+type InJournal = Option<(i64, State)>;
+
+/// What is known of the run, and its number and state in the journal.
+fn course(root: &Dir, known: &Known) -> Result<Option<(Course, InJournal)>> {
+    Ok(match known {
+        Known::Nothing => None,
+        Known::Lost(lost) => Some((lost.course.clone(), lost.run.map(|run| (run, lost.state)))),
+        Known::Run(run) => {
+            let noted = match root.open_opt(STATE)? {
+                Some(state) => Course::read(&state)?,
+                None => None,
+            };
+            let id = run.identity.clone().unwrap_or_default();
+            let course = noted.unwrap_or_else(|| Course::of(&id, &run.plan, &run.started));
+            // before its switch a run may have got another plan
+            let course = match run.state {
+                State::Building | State::Built | State::Verified => {
+                    let (undone_before, made) = (course.undone_before, course.made);
+                    Course { undone_before, made, ..Course::of(&id, &run.plan, &run.started) }
+                }
+                _ => course,
+            };
+            Some((course, Some((run.id, run.state))))
+        }
+    })
+}
+
+fn nothing_mounted(root: &Dir, course: &Course) -> Result<()> {
+    let all = crate::disk::mounts::below(root.label())?;
+    // volumes stay where they are, unless the whole root is taken out of use
+    let Some(m) = all.iter().find(|m| course.target.is_some() || !m.inside.starts_with("volumes")) else {
+        return Ok(());
+    };
+    Err(Error::new(Kind::Busy, format!("{} is mounted", crate::text::path(&m.point)))
+        .hint(format!("umount {}", crate::text::path(&m.point)))
+        .loss("nothing; nothing was changed"))
+}
+
+fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, number: InJournal) -> Done {
+    let switched = course.place(&locked.root)? != Place::Before;
+    // all that may take long or fail comes before the first rename
+    let added = match switched {
+        true => report::rollback::added_since(&locked.root, course)?,
+        false => Vec::new(),
+    };
+    confirm(a.yes, &question(&locked, course, a.drop_new, switched, added.len()))?;
     let progress = screen::progress(g);
-    progress.phase("rollback", run.plan.switch.len() as u64);
-    // a root in another place goes as a whole: what was written in it is listed before
-    let elsewhere = run.plan.elsewhere.is_some();
-    let before = if elsewhere { report::rollback::added_meanwhile(&locked.root, &run.plan)? } else { Vec::new() };
-    let undone = run::rollback(&mut locked, &run, a.drop_new, &*progress)?;
+    progress.phase("rollback", course.switch.len() as u64);
+    let undone = back::rollback(&mut locked, course, number, a.drop_new, &*progress)?;
     drop(progress);
-    let added = if elsewhere { before } else { report::rollback::added_meanwhile(&locked.root, &run.plan)? };
+    let root = crate::text::path(locked.root.label());
     let doc = report::rollback::Document {
         schema: "unaufs.rollback/1",
         dropped: a.drop_new,
         undone: &undone,
         added: &added,
-        elsewhere: run.plan.elsewhere.as_ref().map(|e| e.path.as_str()),
-        root: &run.plan.root.path,
+        elsewhere: course.target.as_ref().map(|_| root.as_str()),
+        root: &course.root,
     };
     if a.drop_new {
-        run::drop_state(locked, made)?;
+        let aside = STATE.len() + 1;
+        let mut keep = course.undone_before.clone();
+        keep.push(crate::plan::switch::ASIDE[aside..].to_owned());
+        back::drop_state(locked, course.made, &keep)?;
     }
     if g.json || g.jsonl {
         say_json(&doc)?
@@ -73,88 +129,148 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     Ok(Ending::Fine)
 }
 
-/// The old store is deleted, wholly or, where that was interrupted, in part.
-fn no_way_back(run: &Run) -> Error {
-    let to = run.plan.options.to.name();
-    Error::new(Kind::Failed, "there is no way back: the old store was deleted by `unaufs cleanup`")
-        .hint(format!("keep the {to} store: Docker runs on it, and `unaufs verify` checks it by itself"))
-        .loss("nothing; nothing was changed")
+/// What is asked says what it costs.
+fn question(locked: &Locked, course: &Course, drop_new: bool, switched: bool, added: usize) -> String {
+    let dir = crate::text::path(locked.root.label());
+    if !switched {
+        return "The new store is not active yet. Delete what was built of it?".to_owned();
+    }
+    let verb = if drop_new { "deletes" } else { "sets aside" };
+    let mut out = match &course.target {
+        Some(_) => format!("A rollback {verb} the new root in {dir}, volumes too. The old root is not touched.\n"),
+        None => format!(
+            "A rollback {verb} the new {} store: what Docker changed since in images and containers goes with it.\n",
+            course.driver
+        ),
+    };
+    if added > 0 {
+        out.push_str(&format!("{} in shared directories since the migration.\n", crate::text::plural(added, "change")));
+    }
+    if !crate::plan::host::kernel_knows("aufs") {
+        out.push_str("This kernel has no aufs, so Docker can't use the old store here after a rollback.\n");
+    }
+    out + "Roll back?"
 }
 
 fn nothing_to_do(g: &Global, schema: &str, why: &str) -> Done {
-    let text = format!("nothing to do: {why}");
+    done(g, schema, &format!("nothing to do: {why}"))
+}
+
+fn done(g: &Global, schema: &str, text: &str) -> Done {
     if g.json || g.jsonl {
         say_json(&serde_json::json!({"schema": schema, "text": text}))?;
     } else {
-        say(&text)?;
+        say(text)?;
     }
     Ok(Ending::Fine)
 }
 
 /// `unaufs cleanup`. Docker may run: nothing of the old store is in its use.
 pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
-    let (old, root) = Roots::of(g)?.made()?;
-    let old = needed(old)?;
-    // on another disk an old Docker may still run on the old root itself
-    let lock = match old.label() == root.label() {
-        true => Lock::take(&root, true)?,
-        false => Lock::take(&root, true)?.and(&old)?,
-    };
-    let Some(run) = last_run(&root)? else {
+    let mut roots = Roots::of(g)?;
+    if roots.new.is_none() {
         return Err(Error::new(Kind::NoStore, "no migration has been made here"));
+    }
+    // on another disk an old Docker may still run on the old root itself
+    let lock = roots.lock(true)?;
+    let answer = roots.standing()?.answer(Command::Cleanup);
+    let (old, root, known) = roots.made()?;
+    let rest = match answer {
+        Answer::Nothing(why) => return nothing_to_do(g, "unaufs.cleanup/1", why),
+        Answer::Refuse(e) => return Err(e),
+        answer => matches!(answer, Answer::DeleteRest),
     };
-    run.supported()?;
-    match run.state {
-        State::Cleaned if !left(&old, &root, &run)? => {
-            return nothing_to_do(g, "unaufs.cleanup/1", "the old store was deleted before");
-        }
-        State::Switched if run.verified.is_none() => {
-            return Err(Error::new(Kind::Blocked, "the new store was never verified")
-                .hint("run `unaufs verify` first")
-                .loss("nothing; nothing was deleted"));
-        }
-        State::Switched | State::Cleaned => {}
-        other => {
-            return Err(Error::new(
-                Kind::Blocked,
-                format!("the migration stands at '{}': the old store is still needed", other.name()),
-            )
-            .hint("`unaufs status` tells what to do")
-            .loss("nothing; nothing was deleted"));
+    let Known::Run(run) = &known else { return Err(Error::corrupt("the journal is lost")) };
+    if run.plan.elsewhere.is_some() {
+        named(g, &root, run)?;
+        let busy = old.as_ref().map(crate::plan::host::docker_on).transpose()?.flatten();
+        if let Some(who) = busy {
+            return Err(Error::new(Kind::Busy, who).hint("stop the Docker on the old root"));
         }
     }
-    if !(g.json || g.jsonl) {
-        say(&report::cleanup_warning(&run.plan, &strays(&old, &root, &run)?))?;
+    let locked = Locked::open(needed(old)?, root, lock, &known)?;
+    if !rest && run.plan.elsewhere.is_some() {
+        cleanup::still_the_same(&locked, run, &*screen::progress(g))?;
     }
-    confirm(a.yes, "Delete the old store for good?")?;
-    let mut locked = Locked::open(old, root, lock)?;
-    run::cleanup(&mut locked, &run)?;
-    if g.json || g.jsonl {
-        say_json(&serde_json::json!({"schema": "unaufs.cleanup/1", "state": "cleaned"}))?;
+    if !a.skip_verify {
+        prove(g, &locked, run, rest)?;
+    }
+    delete(g, a, locked, run)
+}
+
+/// The old root of a migration to another place is only touched when the user names it.
+fn named(g: &Global, root: &Dir, run: &Run) -> Result<()> {
+    if g.target.is_some() {
+        return Ok(());
+    }
+    let dir = crate::text::path(root.label());
+    let old = crate::text::text(&run.plan.root.path);
+    Err(Error::new(Kind::Usage, "cleanup deletes the old store in the old root, so name both roots")
+        .hint(format!("unaufs cleanup --root {old} --target {dir}, or where the old root is now"))
+        .loss("nothing; nothing was deleted"))
+}
+
+/// The new store is good right now, or nothing is deleted.
+fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
+    let progress = screen::progress(g);
+    let report = if rest {
+        let driver = WrittenBy::Living(run.plan.options.to);
+        verify::judge(&Subject::Alone(&locked.root, driver), Level::Fast, &*progress)?
     } else {
-        say("the old store is deleted")?;
+        let parked = locked.root.open_opt(OLD)?;
+        let old = parked.filter(|_| run.plan.elsewhere.is_none()).map_or_else(|| locked.old.again(), Ok)?;
+        let Some(mut journal) = journal(&locked.root)? else { return Err(Error::corrupt("the journal is gone")) };
+        run::compare(&mut journal, run, &old, &locked.root, Level::Fast, &*progress)?
+    };
+    drop(progress);
+    if let Some(u) = report.unchecked.first() {
+        return Err(Error::new(Kind::Failed, format!("{} could not be checked: {}", u.object, u.reason))
+            .hint("remove the cause, then run `unaufs cleanup` again")
+            .loss("nothing; nothing was deleted"));
+    }
+    let Some(first) = report.differences.first() else { return Ok(()) };
+    let many = crate::text::plural(usize::try_from(report.total()).unwrap_or(usize::MAX), "difference");
+    Err(Error::new(Kind::Difference, format!("the new store is damaged: {many}; the first: {first}"))
+        .hint("`unaufs verify` lists all; `unaufs rollback` puts the old store back; --skip-verify deletes it all the same")
+        .loss("nothing; nothing was deleted"))
+}
+
+fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
+    let survey = cleanup::survey(&locked.root, &locked.old, run)?;
+    let machine = g.json || g.jsonl;
+    if !machine {
+        say(&report::cleanup::warning(&survey, &run.plan))?;
+    }
+    if !survey.old.is_empty() {
+        confirm(a.yes, "Delete the old store for good?")?;
+    }
+    // what a rollback kept is the only copy: --yes does not answer for it
+    let undone = !survey.undone.is_empty() && !a.yes && {
+        match confirm(false, &format!("Delete {} too?", report::cleanup::names(&survey.undone))) {
+            Ok(()) => true,
+            Err(e) if e.kind() == Kind::Cancelled => false,
+            Err(e) => return Err(e),
+        }
+    };
+    let cleaned = cleanup::delete(&mut locked, run, undone)?;
+    report_cleaned(machine, &survey, &cleaned)?;
+    if cleaned.left_count > 0 {
+        return Err(Error::new(
+            Kind::Failed,
+            format!("{} could not be deleted", crate::text::plural(cleaned.left_count as usize, "path")),
+        )
+        .hint("chattr -ia on immutable files, umount what is mounted; then run `unaufs cleanup` again")
+        .loss("nothing: everything else of the old store is deleted"));
     }
     Ok(Ending::Fine)
 }
 
-/// What was written below mount points of the old store.
-fn strays(old: &Dir, root: &Dir, run: &Run) -> Result<Vec<aufs::Stray>> {
-    let mnt = match run.plan.elsewhere.is_none() {
-        true => root.open_opt(format!("{OLD}/aufs/mnt"))?,
-        false => old.open_opt("aufs/mnt")?,
-    };
-    mnt.map_or(Ok(Vec::new()), |mnt| aufs::strays(&mnt))
-}
-
-/// Is there something of the old store?
-fn left(old: &Dir, root: &Dir, run: &Run) -> Result<bool> {
-    if run.plan.elsewhere.is_none() {
-        return root.has(OLD);
+fn report_cleaned(machine: bool, survey: &Survey, cleaned: &Cleaned) -> Result<()> {
+    match machine {
+        true => say_json(&serde_json::json!({
+            "schema": "unaufs.cleanup/1", "state": "cleaned", "deleted": survey.old, "freed": cleaned.freed,
+            "left": cleaned.left, "left_count": cleaned.left_count, "undone": cleaned.undone,
+        })),
+        false => say(&report::cleanup::done(cleaned)),
     }
-    for path in old_parts(run.plan.generation) {
-        if old.has(path)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

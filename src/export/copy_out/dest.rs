@@ -11,10 +11,10 @@
 use super::{Object, Request, Sink};
 use crate::disk::attrs::XattrScope;
 use crate::disk::copy::{Ability, Original, copy_object};
+use crate::disk::within::within;
 use crate::disk::{Dir, Meta};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::export::inside::{Asked, Place};
-use crate::export::output;
 use crate::layer::view::Chain;
 use crate::progress::Progress;
 use crate::tar::viewtar::Shift;
@@ -48,7 +48,7 @@ pub fn prepare<'p>(
     progress: &'p dyn Progress,
 ) -> Result<(Dest<'p>, Vec<u8>)> {
     let (base, name) = choose(asked, place, request)?;
-    if output::inside(&base, root)? {
+    if within(&base, root)? {
         let what = format!("{} is inside ROOT", text::path(&request.dest));
         return Err(Error::new(Kind::Usage, what).hint("copy to a directory elsewhere"));
     }

@@ -124,7 +124,7 @@ mod tests {
             bytes: 0,
         };
         let mut page = Page::new(Look { width: 80, colour: false });
-        draw(&inspection, 100, &mut page);
+        draw(&inspection, 200, &mut page);
         page.finish().lines().map(|l| l.replace("1.0 KiB", "").trim_end().to_owned() + "\n").collect()
     }
 

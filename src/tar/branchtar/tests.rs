@@ -181,10 +181,7 @@ fn what_docker_s_form_would_not_bring_back_has_ours() {
             |t| fs::write(t.join("etc/.wh.filled"), "x").expect("write"),
             "a whiteout that isn't an empty file: etc/.wh.filled",
         ),
-        (
-            |t| fs::create_dir(t.join(".wh.folder")).expect("mkdir"),
-            "a whiteout that isn't an empty file: .wh.directory",
-        ),
+        (|t| fs::create_dir(t.join(".wh.folder")).expect("mkdir"), "a whiteout that isn't an empty file: .wh.folder"),
         (|t| symlink("x", t.join("etc/.wh.link")).expect("ln"), "a whiteout that isn't an empty file: etc/.wh.link"),
         (|t| fs::write(t.join("b/.wh."), "").expect("write"), "a whiteout without a name: b/.wh."),
         (

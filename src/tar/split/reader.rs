@@ -387,7 +387,7 @@ mod tests {
         let mut trailing = gz.clone();
         trailing.extend(b"what is this");
         assert!(read(&trailing).is_err());
-        assert!(read(b"{\"type\":2}").expect_err("plain").to_string().contains("no valid gzip"));
+        assert!(read(b"{\"type\":2}").expect_err("plain").to_string().contains("isn't valid gzip"));
     }
 
     #[test]

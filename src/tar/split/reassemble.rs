@@ -246,7 +246,7 @@ mod tests {
         let crc = Crc64::of(b"hello\n");
         for (name, size, crc, mismatch, says) in [
             ("gone", 6, crc, Mismatch::Missing, "it is missing"),
-            ("folder", 6, crc, Mismatch::NotAFile, "something else than a regular file"),
+            ("folder", 6, crc, Mismatch::NotAFile, "it isn't a regular file"),
             ("d/a", 7, crc, Mismatch::Shorter { recorded: 7, found: 6 }, "it has 6 bytes instead of 7"),
             ("d/a", 5, crc, Mismatch::Longer { recorded: 5 }, "more than its 5 bytes"),
             ("./d/a", 6, Crc64::of(b"Hello\n"), Mismatch::Content, "checksum"),
@@ -263,8 +263,8 @@ mod tests {
         for (name, says) in [
             ("locked", "open locked"),
             ("rotten", "read file \"rotten\""),
-            ("../etc/passwd", "no file inside the layer"),
-            ("", "no file inside the layer"),
+            ("../etc/passwd", "isn't a file in the layer"),
+            ("", "isn't a file in the layer"),
         ] {
             let e = run(&packed(|p| p.file(name.as_bytes(), 6, [1; 8]).unwrap())).expect_err(name);
             assert!(WrongFile::of(&e).is_none() && e.to_string().contains(says), "{}", e.chain());

@@ -120,10 +120,10 @@ fn what_no_tar_can_hold() {
     let huge = vec![(b"user.huge".to_vec(), vec![b'x'; 1 << 20])];
     for (what, e, says) in [
         ("no name", entry(b"", DIR), "this isn't a name"),
-        ("NUL", entry(b"a\0b", file), "\"a\\u{0}b\" cannot go into a tar: this isn't a name"),
+        ("NUL", entry(b"a\0b", file), "\"a\\u{0}b\" can't be stored in a tar: this isn't a name"),
         ("file with slash", entry(b"a/", file), "only a directory's name"),
-        ("no target", entry(b"a", Node::Symlink { target: b"" }), "links to no name"),
-        ("NUL in target", entry(b"a", Node::HardLink { first: b"a\0" }), "links to no name"),
+        ("no target", entry(b"a", Node::Symlink { target: b"" }), "link target is empty"),
+        ("NUL in target", entry(b"a", Node::HardLink { first: b"a\0" }), "link target is empty"),
         ("equals sign", Entry { xattrs: &odd, ..entry(b"a", file) }, "named \"user.a=b\""),
         ("more than Go reads", Entry { xattrs: &huge, ..entry(b"a", file) }, "Docker reads at most 1.0 MiB"),
         ("device", entry(b"a", Node::BlockDevice { rdev: u64::MAX }), "device number"),

@@ -74,6 +74,11 @@ impl Tree<'_> {
         };
         modes.extend(below.map(|m| m.mode));
         owners.extend(below.map(|m| (m.uid, m.gid)));
+        // who isn't root can make files of their own only
+        let me = rustix::process::geteuid();
+        if !me.is_root() {
+            owners.push((me.as_raw(), rustix::process::getegid().as_raw()));
+        }
         if !modes.contains(&is.mode) {
             self.found.add(Vec::new(), format!("mode {:04o}, Docker makes it with {:04o}", is.mode, modes[0]));
         }

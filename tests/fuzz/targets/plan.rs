@@ -43,7 +43,7 @@ fn shown(plan: &Plan) {
         let bad = page.chars().find(obeyed);
         assert!(bad.is_none(), "{bad:?} in {page:?}");
     }
-    let _ = report::plan::document(plan, 0);
+    let _ = report::plan::document(plan);
     let html = report::html::page(plan, None).expect("a page");
     let raw = ["\u{1b}", "<script>x", "\u{202e}"].into_iter().find(|r| html.contains(r));
     assert!(raw.is_none(), "{raw:?} in the page");

@@ -204,6 +204,8 @@ cases! {
     H17 content: |b| b.dockerd("1.11.2") => |b| b.dockerd("1.12.0");
     H18 content: |b| { b.options["to"] = "vfs".into(); mounts(b, "rw,nodev,noexec", "rw"); }
         => |b| { b.options["to"] = "vfs".into(); mounts(b, "rw,nosuid", "rw"); };
+    H19 content: |b| b.machine("proc/self/mountinfo", "25 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/,upperdir=/u,workdir=/w\n")
+        => |b| b.machine("proc/self/mountinfo", "25 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/,redirect_dir=on\n");
     L01 content: |b| file(b, BASE, ".wh..wh.plnk/12.34", "") => |b| file(b, BASE, "wh..wh.plnk/12.34", "");
     L02 content: |b| file(b, TOP, ".wh..wh..opq", "") => |b| file(b, TOP, "usr/.wh..wh..opq", "");
     L03 content: |b| device(b, 0, 0) => |b| device(b, 1, 3);
@@ -221,6 +223,7 @@ cases! {
     L08 content: |b| file(b, TOP, ".wh.nothing", "") => |b| file(b, TOP, ".wh.srv", "");
     L09 content: |b| file(b, TOP, "etc/.wh.passwd", "text") => sound;
     L10 content: |b| names(b, 65_000) => |b| names(b, 640);
+    L11 content: |b| b.lock(&format!("aufs/diff/{BASE}/etc/passwd")) => |b| b.lock("containers");
     N01 content: |b| target(b, |at| put(&at.join("something"), "in it")) => |b| target(b, |_| ());
     N02 content: |b| { b.write(&format!("image/zfs/imagedb/content/sha256/{NONE}"), "{}"); target(b, |_| ()); }
         => |b| target(b, |_| ());
@@ -241,5 +244,6 @@ cases! {
     T08 content: |b| b.options["mode"] = "clone".into() => |b| b.options["mode"] = "copy".into();
     T09 content: |b| b.root_on_tmpfs() => sound;
     T10 content: |b| config(b, serde_json::json!({"Driver": "overlayfs"})) => |b| config(b, serde_json::json!({"Driver": "zfs"}));
-    T11 content: |b| b.write("devicemapper/metadata", "x") => |b| b.mkdir("devicemapper");
+    T11 content: |b| { b.dockerd("23.0.6"); b.write("devicemapper/metadata", "x"); }
+        => |b| { b.dockerd("25.0.5"); b.write("devicemapper/metadata", "x"); };
 }

@@ -1,58 +1,13 @@
 //! `plan --json` is what docs/plan.schema.json says, and the schema leaves no field untold.
 
+use crate::json::keeps_to;
 use crate::support::real;
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::fs;
 
 fn schema() -> Value {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/plan.schema.json")).expect("the schema");
     serde_json::from_str(&text).expect("JSON")
-}
-
-fn keeps_to(schema: &Value, doc: &Value, what: &str) {
-    let validator = jsonschema::options().should_validate_formats(true).build(schema).expect("a schema");
-    let wrong: Vec<String> =
-        validator.iter_errors(doc).take(10).map(|e| format!("{}: {e:.300}", e.instance_path())).collect();
-    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
-    let mut untold = BTreeSet::new();
-    walk(schema, schema, doc, "", &mut untold);
-    assert!(untold.is_empty(), "{what}: the schema does not tell of {untold:?}");
-}
-
-/// Names of the document that no schema on the way knows.
-fn walk(all: &Value, at: &Value, doc: &Value, path: &str, untold: &mut BTreeSet<String>) {
-    let at = match at["$ref"].as_str() {
-        Some(name) => all.pointer(name.trim_start_matches('#')).expect("a definition"),
-        None => at,
-    };
-    for choice in ["anyOf", "oneOf"].iter().filter_map(|c| at[c].as_array()).flatten() {
-        if jsonschema::validator_for(&with_definitions(all, choice)).is_ok_and(|v| v.is_valid(doc)) {
-            return walk(all, choice, doc, path, untold);
-        }
-    }
-    match doc {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let here = format!("{path}.{name}");
-                let known = at["properties"].get(name).or_else(|| at.get("additionalProperties"));
-                match known {
-                    Some(next) => walk(all, next, value, &here, untold),
-                    None => drop(untold.insert(here)),
-                }
-            }
-        }
-        Value::Array(list) if !at["items"].is_null() => {
-            list.iter().for_each(|v| walk(all, &at["items"], v, &format!("{path}[]"), untold));
-        }
-        _ => {}
-    }
-}
-
-fn with_definitions(all: &Value, part: &Value) -> Value {
-    let mut part = part.clone();
-    part["$defs"] = all["$defs"].clone();
-    part
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn of_real_stores() {
                 }
             }
         }
-        let mut doc = document(&p, 0).expect("JSON");
+        let mut doc = document(&p).expect("JSON");
         cut(&mut doc);
         insta::assert_snapshot!(format!("{}-json", packed.name), serde_json::to_string_pretty(&doc).expect("JSON"));
         assert!(whole(&p, Look::default()).lines().count() >= text(&p, Look::default()).lines().count());

@@ -1,5 +1,6 @@
-//! btrfs: subvolumes are made, snapshot and deleted, and space is counted. The one place with `unsafe`, because no safe binding of these calls
-//! exists.
+//! The one place with `unsafe`: calls for which no safe binding exists.
+//!
+//! btrfs: subvolumes are made, snapshot and deleted, and space is counted. Any file system: the project id of an inode.
 //!
 //! The first three calls take a `struct btrfs_ioctl_vol_args` of 4,096 bytes (linux/btrfs.h): a descriptor and a name that ends with a NUL. The
 //! kernel reads it, writes nothing back, and refuses names with a slash, `.` and `..`.
@@ -10,7 +11,7 @@ use super::Dir;
 use crate::error::{Error, IoContext, Result};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::ioctl::{self, Setter, Updater, opcode};
+use rustix::ioctl::{self, Getter, Setter, Updater, opcode};
 
 /// `statfs` of a btrfs.
 pub const MAGIC: u64 = 0x9123_683e;
@@ -159,6 +160,29 @@ impl Dir {
             Err(e) => Err(Error::io(format!("delete subvolume {}", self.show(name)), e)),
         }
     }
+}
+
+/// `struct fsxattr` (linux/fs.h).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct FsXattr {
+    xflags: u32,
+    extsize: u32,
+    nextents: u32,
+    projid: u32,
+    cowextsize: u32,
+    pad: [u8; 8],
+}
+
+const _: () = assert!(size_of::<FsXattr>() == 28);
+
+const FSGETXATTR: ioctl::Opcode = opcode::read::<FsXattr>(b'X', 31);
+
+/// The project id of an inode; `None` where the file system has none.
+pub(super) fn project(fd: BorrowedFd<'_>) -> Option<u32> {
+    // SAFETY: FSGETXATTR is `_IOR('X', 31, struct fsxattr)`, and `FsXattr` has that struct's layout and size (asserted above). All bit
+    // patterns are valid for it. The kernel writes that struct and nothing else; on failure it writes nothing, and `Getter` gives the error.
+    unsafe { ioctl::ioctl(fd, Getter::<FSGETXATTR, FsXattr>::new()) }.ok().map(|x| x.projid)
 }
 
 #[cfg(test)]

@@ -1,0 +1,295 @@
+//! How every command ends: one document on stdout at most, the warnings, the exit code. Errors of clap end here too.
+//!
+//! ```text
+//! text      what `say` printed            warnings and errors on stderr
+//! --json    one document                  message_type, exit_code, warnings, then the command's own fields
+//! --jsonl   status, step, warning lines   the same document on one line, always last
+//! ```
+//!
+//! A result that can't be written is an error of a command that only reads. A command that changes the disk has done its work: there it is a
+//! warning, and the exit code says how the work went.
+
+use super::args::ColorWhen;
+use super::{Done, Ending, log};
+use crate::error::{Error, Kind, Result};
+use clap::error::ErrorKind;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+
+/// What stdout carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Text for people.
+    #[default]
+    Text,
+    /// One document.
+    Json,
+    /// A line for each event.
+    JsonLines,
+}
+
+static FORM: OnceLock<Form> = OnceLock::new();
+
+/// What is kept for the end.
+#[derive(Default)]
+struct Kept {
+    /// The command's document, without what is added at the end.
+    document: Option<String>,
+    warnings: Vec<String>,
+    /// Why stdout could not be written.
+    stdout: Option<String>,
+}
+
+static KEPT: Mutex<Kept> = Mutex::new(Kept { document: None, warnings: Vec::new(), stdout: None });
+
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Form {
+    /// From the command line, or where that says nothing from the variables. Read before clap, whose errors have this form too.
+    pub fn asked(argv: &[OsString]) -> Result<Form> {
+        let given = |flag: &str| argv.iter().skip(1).take_while(|a| *a != "--").any(|a| a == flag);
+        match (given("--json"), given("--jsonl")) {
+            (true, true) => {
+                let _ = FORM.set(Form::Json);
+                Err(Error::new(Kind::Usage, "--json and --jsonl can't be used together").hint("leave one of them out"))
+            }
+            (true, false) => Ok(Form::Json),
+            (false, true) => Ok(Form::JsonLines),
+            (false, false) => {
+                let set = |name: &str| std::env::var(name).is_ok_and(|v| super::args::flag(&v) == Ok(true));
+                match (set("UNAUFS_JSONL"), set("UNAUFS_JSON")) {
+                    (true, _) => Ok(Form::JsonLines),
+                    (_, true) => Ok(Form::Json),
+                    _ => Ok(Form::Text),
+                }
+            }
+        }
+    }
+
+    /// The form of this process.
+    pub fn now() -> Form {
+        FORM.get().copied().unwrap_or_default()
+    }
+
+    /// Sets the form of this process, once.
+    pub fn fix(self) {
+        // a process runs one command
+        let _ = FORM.set(self);
+    }
+}
+
+/// What is first in each document.
+#[derive(Serialize)]
+struct Head<'a> {
+    message_type: &'static str,
+    exit_code: u8,
+    warnings: &'a [String],
+}
+
+/// `unaufs.error/1`.
+#[derive(Serialize)]
+struct Failure<'a> {
+    schema: &'static str,
+    kind: Kind,
+    message: String,
+    cause: String,
+    fix: Option<&'a str>,
+    lost: Option<&'a str>,
+    /// What was done before it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Box<RawValue>>,
+}
+
+/// Prints text. That it can't be written shows at the end.
+pub fn text(text: &str) {
+    log::note(text);
+    let mut out = std::io::stdout().lock();
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
+        .and_then(|()| out.flush());
+    if let Err(e) = written {
+        kept().stdout.get_or_insert_with(|| e.to_string());
+    }
+}
+
+/// Could all text be printed so far? A question about what nobody has seen must not be asked.
+pub fn was_seen() -> bool {
+    kept().stdout.is_none()
+}
+
+/// Keeps the document of this command for the end.
+pub fn document(value: &impl Serialize) -> Result<()> {
+    let text = match Form::now() {
+        Form::JsonLines => serde_json::to_string(value),
+        Form::Json | Form::Text => serde_json::to_string_pretty(value),
+    };
+    kept().document = Some(text.map_err(|e| Error::new(Kind::Failed, "write JSON").with_source(e))?);
+    Ok(())
+}
+
+/// A warning that nobody has read yet: printed now, and in the document.
+pub fn warn(warning: &str) {
+    let warning = crate::text::sentence(warning);
+    match Form::now() {
+        Form::JsonLines => line(&serde_json::json!({"message_type": "warning", "text": warning}).to_string()),
+        Form::Json | Form::Text => super::mutter(&format!("warning: {warning}")),
+    }
+    note(&warning);
+}
+
+/// Keeps a warning that was printed, for the document.
+pub fn note(warning: &str) {
+    kept().warnings.push(warning.to_owned());
+}
+
+/// Writes one line of `--jsonl`.
+pub fn line(json: &str) {
+    text(&crate::text::json(json.to_owned()));
+}
+
+/// Ends the command: prints the document or the error, and gives the exit code. `changes`: does this command change anything on the disk?
+pub fn command(done: Done, changes: bool, color: ColorWhen) -> u8 {
+    log::close();
+    let code = match &done {
+        Ok(Ending::Fine) => 0,
+        Ok(Ending::Code(kind)) => kind.exit_code(),
+        Err(e) => e.kind().exit_code(),
+    };
+    match (&done, Form::now()) {
+        (Ok(_), Form::Text) => {}
+        (Err(e), Form::Text) => complain(e, color),
+        (Ok(_), _) => {
+            // not in one statement: what is kept would stay locked until the end of it
+            let body = kept().document.take();
+            if let Some(body) = body {
+                last("summary", code, &body);
+            }
+        }
+        (Err(e), _) => last("exit_error", code, &failure(e)),
+    }
+    let Some(why) = kept().stdout.take() else { return code };
+    if changes || code != 0 {
+        super::mutter(&format!("warning: stdout can't be written ({why}); the exit code is that of the work"));
+        return code;
+    }
+    complain(&Error::new(Kind::Failed, format!("write to stdout: {why}")), color);
+    Kind::Failed.exit_code()
+}
+
+/// The last document. It goes to the log too.
+fn last(message_type: &'static str, exit_code: u8, body: &str) {
+    let warnings = std::mem::take(&mut kept().warnings);
+    let head = Head { message_type, exit_code, warnings: &warnings };
+    let pretty = body.starts_with("{\n");
+    let head = if pretty { serde_json::to_string_pretty(&head) } else { serde_json::to_string(&head) };
+    // numbers and strings always can be written
+    let whole = joined(&head.unwrap_or_else(|_| "{}".to_owned()), body);
+    text(&crate::text::json(whole));
+}
+
+/// Two objects as one, the fields of `head` first. Both are written by serde_json in the same form.
+fn joined(head: &str, body: &str) -> String {
+    let head = head.strip_suffix('}').unwrap_or(head).trim_end();
+    let body = body.strip_prefix('{').unwrap_or(body);
+    match body.trim() {
+        "}" => format!("{head}{body}"),
+        _ => format!("{head},{body}"),
+    }
+}
+
+/// An error as a document, on one line.
+fn failure(e: &Error) -> String {
+    let result = kept().document.take().and_then(|d| RawValue::from_string(compact(&d)).ok());
+    let doc = Failure {
+        schema: "unaufs.error/1",
+        kind: e.kind(),
+        message: e.to_string(),
+        cause: e.chain(),
+        fix: e.hint_text(),
+        lost: e.loss_text(),
+        result,
+    };
+    serde_json::to_string(&doc).unwrap_or_else(|_| r#"{"schema":"unaufs.error/1"}"#.to_owned())
+}
+
+/// A document on one line.
+fn compact(json: &str) -> String {
+    serde_json::from_str::<serde_json::Value>(json).map_or_else(|_| json.to_owned(), |v| v.to_string())
+}
+
+/// The same command, by root.
+pub fn as_root() -> String {
+    let words = std::env::args_os().skip(1).map(|w| crate::report::plan::quoted(&w.to_string_lossy()));
+    format!("sudo unaufs {}", words.collect::<Vec<_>>().join(" "))
+}
+
+fn complain(e: &Error, color: ColorWhen) {
+    if e.kind() == Kind::Cancelled || (e.kind() == Kind::Interrupted && e.hint_text().is_none()) {
+        // what somebody answered is no error
+        return super::mutter(&e.to_string());
+    }
+    let colour = color.wanted(std::io::stderr().is_terminal());
+    let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
+    super::mutter(&format!("{word}: {}", e.chain()));
+    for more in [e.hint_text(), e.loss_text()].into_iter().flatten() {
+        super::mutter(&format!("  {more}"));
+    }
+}
+
+/// What clap has to say. Help and versions are text and no error; `None` then.
+pub fn of_clap(e: &clap::Error) -> Option<Error> {
+    if !e.use_stderr() || Form::now() == Form::Text {
+        return None;
+    }
+    let said = e.render().to_string();
+    let mut parts = said.split("\n\n").map(|p| p.trim().replace('\n', " "));
+    let first = parts.next().unwrap_or_default();
+    let message = match e.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => "a command is missing",
+        _ => first.strip_prefix("error: ").unwrap_or(&first),
+    };
+    let tip = parts.find_map(|p| p.strip_prefix("tip: ").map(str::to_owned));
+    Some(
+        Error::new(Kind::Usage, message)
+            .hint(tip.unwrap_or_else(|| "unaufs --help lists commands and options".to_owned())),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_objects_become_one() {
+        let head = Head { message_type: "summary", exit_code: 3, warnings: &["a".to_owned()] };
+        for (write, body) in
+            [(false, r#"{"schema":"x","a":{"b":[1]}}"#), (true, "{\n  \"schema\": \"x\",\n  \"a\": {}\n}")]
+        {
+            let head = if write { serde_json::to_string_pretty(&head) } else { serde_json::to_string(&head) };
+            let all = joined(&head.expect("JSON"), body);
+            let doc: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+            assert_eq!(
+                (&doc["message_type"], &doc["exit_code"], &doc["schema"]),
+                (&"summary".into(), &3.into(), &"x".into())
+            );
+            assert_eq!(all.contains('\n'), write, "{all}");
+        }
+        let empty = joined(r#"{"a":1}"#, "{}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&empty).expect("JSON"), serde_json::json!({"a": 1}));
+    }
+
+    #[test]
+    fn the_command_line_beats_the_variables() {
+        let asked = |words: &[&str]| Form::asked(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(asked(&["unaufs", "plan"]).expect("a form"), Form::Text);
+        assert_eq!(asked(&["unaufs", "plan", "--json"]).expect("a form"), Form::Json);
+        assert_eq!(asked(&["unaufs", "--jsonl", "plan"]).expect("a form"), Form::JsonLines);
+        assert_eq!(asked(&["unaufs", "export", "--", "--json"]).expect("a form"), Form::Text);
+    }
+}

@@ -1,0 +1,67 @@
+//! What a cleanup would delete, and what it did.
+
+use crate::plan::Plan;
+use crate::run::cleanup::{Cleaned, Doomed, Survey};
+use crate::text;
+use std::fmt::Write;
+
+/// Before the question: everything that would be deleted, with its size.
+pub fn warning(s: &Survey, plan: &Plan) -> String {
+    let mut out = String::new();
+    if !s.old.is_empty() {
+        let frees: u64 = s.old.iter().map(|d| d.frees).sum();
+        let _ = writeln!(
+            out,
+            "This deletes the old store (frees about {}). After that there is no way back:",
+            text::size(frees)
+        );
+        for d in &s.old {
+            let names = text::plural(usize::try_from(d.names).unwrap_or(usize::MAX), "name");
+            let _ = writeln!(out, "  {}  {names}, {}", text::text(&d.path), text::size(d.bytes));
+        }
+    }
+    if !s.strays.is_empty() {
+        out.push_str("Files below mount points of the old store, which no image and no container has, will be deleted too (D13):\n");
+        for s in s.strays.iter().take(20) {
+            let names: Vec<String> = s.names.iter().map(|n| text::bytes(n)).collect();
+            let more =
+                if s.count > names.len() { format!(" and {} more", s.count - names.len()) } else { String::new() };
+            let _ = writeln!(out, "  aufs/mnt/{}: {}{more}", text::bytes(&s.name), names.join(", "));
+        }
+        if s.strays.len() > 20 {
+            let _ = writeln!(out, "  and {} more", s.strays.len() - 20);
+        }
+    }
+    if !plan.left_behind.is_empty() && !s.old.is_empty() {
+        out.push_str("These were not migrated and are deleted too, if they are in it:\n");
+        for l in plan.left_behind.iter().take(20) {
+            let id = text::text(super::short(&l.id));
+            let _ = writeln!(out, "  {} {id} {}: {}", text::text(&l.kind), text::text(&l.name), text::text(&l.reason));
+        }
+        if plan.left_behind.len() > 20 {
+            let _ = writeln!(out, "  and {} more", plan.left_behind.len() - 20);
+        }
+    }
+    if !s.undone.is_empty() {
+        let _ = writeln!(out, "A rollback kept what Docker had written, and nothing else has it: {}", names(&s.undone));
+    }
+    out
+}
+
+/// Paths with sizes, in one line.
+pub fn names(all: &[Doomed]) -> String {
+    let one = |d: &Doomed| format!("{} ({})", text::text(&d.path), text::size(d.bytes));
+    all.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Afterwards.
+pub fn done(c: &Cleaned) -> String {
+    let mut out = format!("the old store is deleted; {} are free now\n", text::size(c.freed));
+    for l in &c.left {
+        let _ = writeln!(out, "not deleted: {}", text::text(l));
+    }
+    if !c.undone.is_empty() {
+        let _ = writeln!(out, "kept: {}. Delete it yourself if you don't need it.", names(&c.undone));
+    }
+    out
+}

@@ -1,0 +1,259 @@
+//! What each command does in each state: one table. The command line asks it, and prints what comes back.
+
+use super::identity::Known;
+use super::journal::{Run, State};
+use super::{cleanup, rollback};
+use crate::disk::Dir;
+use crate::error::{Error, Kind, Result};
+use crate::plan::switch::{OLD, STATE};
+use crate::store::Generation;
+use crate::verify::Verdict;
+
+/// A command that depends on the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `migrate`.
+    Migrate,
+    /// `migrate --prepare`.
+    Prepare,
+    /// `verify`.
+    Verify,
+    /// `rollback`.
+    Rollback,
+    /// `rollback --drop-new`.
+    Drop,
+    /// `cleanup`.
+    Cleanup,
+}
+
+impl Command {
+    /// All.
+    pub const ALL: [Command; 6] =
+        [Command::Migrate, Command::Prepare, Command::Verify, Command::Rollback, Command::Drop, Command::Cleanup];
+
+    /// May a Docker run on the root?
+    pub fn beside_docker(self) -> bool {
+        matches!(self, Command::Prepare | Command::Verify | Command::Cleanup)
+    }
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Answer {
+    /// A new migration.
+    Begin,
+    /// The one that was begun.
+    Continue,
+    /// Put the old store back.
+    Undo,
+    /// Delete what a rollback kept.
+    Drop,
+    /// Compare the new store with the old one.
+    Compare,
+    /// Check one store by its own records.
+    Alone,
+    /// Verify, then delete the old store.
+    Delete,
+    /// Delete what an interrupted cleanup has left.
+    DeleteRest,
+    /// Nothing, and why.
+    Nothing(&'static str),
+    /// An error; nothing is changed.
+    Refuse(Error),
+}
+
+/// Everything that an answer depends on.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Where the run stands.
+    pub state: Option<State>,
+    /// The journal is lost, and why.
+    pub lost: Option<String>,
+    /// An old store that is in its place, ready to be migrated.
+    pub store: Option<Generation>,
+    /// Something is in `.unaufs/old`.
+    pub parked: bool,
+    /// An interrupted cleanup has left something in the old root of a migration to another place.
+    pub rest: bool,
+    /// What rollbacks took out of use.
+    pub undone: Vec<String>,
+    /// The new root is another directory.
+    pub elsewhere: bool,
+    /// Only image layers were built, while Docker ran.
+    pub prepared: bool,
+    /// The last verdict.
+    pub verdict: Option<Verdict>,
+    /// The new driver.
+    pub to: &'static str,
+    /// A run of `--mode move`, and the version that began it.
+    pub in_place: Option<String>,
+}
+
+impl Standing {
+    /// Of a run in `root`; `old` is the root that holds the old store, if it is another one.
+    pub fn of(root: &Dir, old: Option<&Dir>, known: &Known) -> Result<Standing> {
+        let mut out = Standing { store: store(old.unwrap_or(root))?, ..Standing::default() };
+        match known {
+            Known::Nothing => {}
+            Known::Run(run) => {
+                out.state = Some(run.state);
+                out.to = run.plan.options.to.name();
+                out.elsewhere = run.plan.elsewhere.is_some();
+                out.prepared = run.prepared;
+                out.verdict = run.verdict.clone();
+                out.rest = match (old, &run.identity) {
+                    (Some(old), Some(id)) => old.has(cleanup::deleting(id))?,
+                    _ => false,
+                };
+                out.in_place = run.in_place.then(|| run.plan.tool.version.clone());
+            }
+            Known::Lost(lost) => {
+                out.state = Some(lost.state);
+                out.to = lost.course.driver.name();
+                out.elsewhere = lost.course.target.is_some();
+                out.lost = Some(lost.why.clone());
+            }
+        }
+        if let Some(state) = root.open_opt(STATE)? {
+            out.undone = rollback::undone(&state)?;
+            out.parked = match root.open_opt(OLD)? {
+                Some(old) => ["aufs", "graph", "image/aufs", "repositories-aufs"]
+                    .iter()
+                    .map(|p| old.has(p))
+                    .collect::<Result<Vec<_>>>()?
+                    .contains(&true),
+                None => false,
+            };
+        }
+        Ok(out)
+    }
+
+    /// The table.
+    pub fn answer(&self, command: Command) -> Answer {
+        use State::{Building, Built, Cleaned, Switched, Switching, Undoing, Undone, Verified};
+        if let Some(version) = self.in_place.as_ref().filter(|_| self.state.is_some_and(|s| !s.over())) {
+            return match (command, self.state) {
+                (Command::Migrate | Command::Prepare, Some(Switched)) => Answer::Nothing(MIGRATED),
+                _ => Answer::Refuse(Run::in_place(version)),
+            };
+        }
+        match command {
+            Command::Migrate | Command::Prepare => self.migrate(command),
+            Command::Verify => match self.state {
+                None | Some(Undone | Cleaned) => Answer::Alone,
+                Some(Switched) if self.lost.is_some() => Answer::Alone,
+                Some(Switched | Built | Verified) => Answer::Compare,
+                Some(Building) => refuse(Kind::Failed, "the new store is not complete", "unaufs migrate"),
+                Some(Switching | Undoing) => self.interrupted(),
+            },
+            Command::Rollback | Command::Drop => match self.state {
+                None | Some(Undone) if command == Command::Drop && !self.undone.is_empty() => Answer::Drop,
+                // the state directory itself
+                Some(Undone) if command == Command::Drop => Answer::Drop,
+                None | Some(Undone) => Answer::Nothing("no migration is under way or active"),
+                Some(Cleaned) => refuse(
+                    Kind::Failed,
+                    "there is no way back: the old store was deleted by `unaufs cleanup`",
+                    &format!("keep the {} store: `unaufs verify` checks it by itself", self.to),
+                ),
+                Some(_) => Answer::Undo,
+            },
+            Command::Cleanup => match self.state {
+                None => refuse(Kind::NoStore, "no migration has been made here", "unaufs status"),
+                Some(Switched) if self.lost.is_some() => refuse(
+                    Kind::Blocked,
+                    "the journal is lost, so unaufs cannot prove that the new store is good",
+                    "put the journal back, or keep the old store",
+                ),
+                Some(Switched) => Answer::Delete,
+                Some(Cleaned) if self.parked || !self.undone.is_empty() || self.rest => Answer::DeleteRest,
+                Some(Cleaned) => Answer::Nothing("the old store was deleted before"),
+                Some(Undone) => refuse(
+                    Kind::Blocked,
+                    "the migration was rolled back: the old store is in use",
+                    "`unaufs rollback --drop-new` deletes what the rollback kept",
+                ),
+                Some(_) => refuse(Kind::Blocked, "the old store is still needed", "unaufs status"),
+            },
+        }
+    }
+
+    fn migrate(&self, command: Command) -> Answer {
+        use State::{Building, Built, Cleaned, Switched, Switching, Undoing, Undone, Verified};
+        let still = || {
+            refuse(
+                Kind::Blocked,
+                "there is an old store in .unaufs/old, and another one in the root",
+                "if the one in .unaufs/old is not needed: `unaufs cleanup`; else move it away",
+            )
+        };
+        match self.state {
+            None | Some(Undone) if self.parked => still(),
+            None | Some(Undone) => Answer::Begin,
+            // its stage is not known to be whole
+            Some(Building) if self.lost.is_some() => Answer::Begin,
+            Some(Building | Built | Verified) => Answer::Continue,
+            Some(Switching) if self.lost.is_some() => self.interrupted(),
+            Some(Switching) if command == Command::Prepare => refuse(
+                Kind::Usage,
+                "--prepare contradicts the migration under way: its switch was interrupted",
+                "unaufs migrate, without --prepare",
+            ),
+            Some(Switching) => Answer::Continue,
+            Some(Undoing) => self.interrupted(),
+            Some(Switched) if self.store.is_some() && !self.elsewhere => refuse(
+                Kind::Blocked,
+                "this root was migrated, and there is another aufs store in it now",
+                "`unaufs cleanup` ends the first migration, `unaufs rollback` undoes it; then migrate again",
+            ),
+            Some(Switched) => Answer::Nothing(MIGRATED),
+            Some(Cleaned) if self.store.is_none() || self.elsewhere => Answer::Nothing(MIGRATED),
+            Some(Cleaned) if self.parked => still(),
+            Some(Cleaned) => Answer::Begin,
+        }
+    }
+
+    fn interrupted(&self) -> Answer {
+        match self.state {
+            Some(State::Undoing) => refuse(Kind::Failed, "a rollback was interrupted", "unaufs rollback"),
+            _ if self.lost.is_some() => refuse(
+                Kind::Failed,
+                "a switch was interrupted, and its journal is lost",
+                "`unaufs rollback` puts the old store back without it",
+            ),
+            _ => refuse(Kind::Failed, "the switch was interrupted", "unaufs migrate, or unaufs rollback"),
+        }
+    }
+
+    /// May Docker be started now?
+    pub fn docker_may_start(&self) -> bool {
+        match self.state {
+            None | Some(State::Switched | State::Undone | State::Cleaned) => true,
+            // the old store is in its place, and nothing is half switched
+            Some(State::Building | State::Built | State::Verified) => self.in_place.is_none(),
+            Some(State::Switching | State::Undoing) => false,
+        }
+    }
+
+    /// Does `migrate` have work to do? After a rollback it has none: who undid a migration is asked before the next one.
+    pub fn work(&self) -> bool {
+        let begins = matches!(self.answer(Command::Migrate), Answer::Begin | Answer::Continue);
+        begins && self.state != Some(State::Undone) && (self.store.is_some() || self.state == Some(State::Switching))
+    }
+}
+
+const MIGRATED: &str = "this root is migrated";
+
+fn refuse(kind: Kind, what: &str, hint: &str) -> Answer {
+    Answer::Refuse(Error::new(kind, what).hint(hint).loss("nothing; nothing was changed"))
+}
+
+/// The old store that is in its place, if there is one.
+pub fn store(root: &Dir) -> Result<Option<Generation>> {
+    let there = |path: &str| Ok::<_, Error>(root.stat_opt(path)?.is_some_and(|m| m.is_dir()));
+    Ok(match (there("aufs/diff")?, there("image/aufs")?, there("graph")?) {
+        (true, true, _) => Some(Generation::Content),
+        (true, false, true) => Some(Generation::Graph),
+        _ => None,
+    })
+}

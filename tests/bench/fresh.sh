@@ -1,0 +1,76 @@
+#!/bin/bash
+# tests/bench/fresh.sh [DIR]: unaufs against find and cp -al, each run on a fresh copy of one file system image.
+# ext4 hands out no inode that was freed a moment ago, so a second run on one file system would measure ext4. A store is made in an image; for
+# each run the image is copied, mounted on a loop device and read once, and everything is timed with `sync -f` at its end. Prints a Markdown
+# table of medians of RUNS (default 5) runs in turn. FILES and LAYERS are lists; SHARED=0 gives each layer directories of its own; DIGESTS=0 leaves out
+# the tar-split data, and with them the proof by headers. Needs root,
+# and in DIR about 3 KiB for each file, three times. Not part of the tests: a clock never decides whether a test passes.
+set -eu
+shopt -s inherit_errexit
+here=$(cd "$(dirname "$0")" && pwd)
+dir=${1:-$(mktemp -d /var/tmp/unaufs-fresh.XXXXXX)}
+bin=${UNAUFS:-}
+if [ -z "$bin" ]; then
+    (cd "$here/../.." && cargo build --release --quiet)
+    bin=${CARGO_TARGET_DIR:-$here/../../target}/release/unaufs
+fi
+mkdir -p "$dir/at"
+cleanup() { mountpoint -q "$dir/at" && umount "$dir/at"; rm -rf "$dir"; }
+trap cleanup EXIT
+
+# fresh COMMAND [BEFORE]: nanoseconds of the command on a fresh copy of the image, its store at $s; BEFORE is not timed
+fresh() {
+    # another file each time: a loop device may still hold the one before
+    rm -f "$dir/run.img"
+    cp --sparse=always "$dir/base.img" "$dir/run.img"
+    mount -o loop "$dir/run.img" "$dir/at"
+    bash -c "${2:-true} && sync -f $dir/at" >/dev/null
+    find "$s" -printf %s >/dev/null
+    local begin end
+    begin=$(date +%s%N)
+    bash -c "$1 && sync -f $dir/at" >/dev/null
+    end=$(date +%s%N)
+    umount "$dir/at"
+    echo $((end - begin))
+}
+
+# row NAME OURS THEIRS [BEFORE OURS]
+row() {
+    local ours=() theirs=() took
+    for _ in $(seq "${RUNS:-5}"); do
+        took=$(fresh "$2" "${4:-}")
+        ours+=("$took")
+        took=$(fresh "$3")
+        theirs+=("$took")
+    done
+    python3 - "$1" "${ours[*]}" "${theirs[*]}" <<'PY'
+import statistics, sys
+ours, theirs = ([int(n) / 1e9 for n in text.split()] for text in sys.argv[2:])
+ratio = statistics.median(o / t for o, t in zip(ours, theirs))
+print(f"| {sys.argv[1]} | {statistics.median(ours):.2f} s | {statistics.median(theirs):.2f} s | {ratio:.2f} |", flush=True)
+PY
+}
+
+s=$dir/at/docker
+[ "${SHARED:-1}" = 0 ] && shared= || shared=--shared
+[ "${DIGESTS:-1}" = 0 ] && digests= || digests=--digests
+migrate="$bin --root $s migrate --yes -q --progress none"
+echo "| what | unaufs | other | ratio |"
+echo "|---|---|---|---|"
+for files in ${FILES:-10000 100000 190000 300000 1000000}; do
+    for layers in ${LAYERS:-5 20 120}; do
+        rm -f "$dir/base.img"
+        truncate -s $((files * 3000 + (512 << 20))) "$dir/base.img"
+        mkfs.ext4 -q -F -N $((files * 4 + 200000)) "$dir/base.img"
+        mount -o loop "$dir/base.img" "$dir/at"
+        # shellcheck disable=SC2086
+        python3 "$here/make_store.py" "$s" --layers "$layers" --files "$files" $shared $digests
+        umount "$dir/at"
+        sync "$dir/base.img"
+        of="$files files in $layers layers"
+        row "plan : find -printf %s, $of" "$bin --root $s plan -q --progress none" "find $s/aufs/diff -printf %s"
+        row "link, verify none : cp -al, $of" "$migrate --mode link --verify none" "cp -al $s/aufs/diff $dir/at/copy"
+        row "link, verify fast : cp -al, $of" "$migrate --mode link --verify fast" "cp -al $s/aufs/diff $dir/at/copy"
+        row "verify fast : cp -al, $of" "$bin --root $s verify --level fast -q" "cp -al $s/aufs/diff $dir/at/copy" "$migrate --mode link --verify none"
+    done
+done
