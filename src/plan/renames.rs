@@ -113,7 +113,7 @@ impl Look<'_> {
             let fix = format!("chattr -ia {}", self.shown(if path.is_empty() { named } else { path }));
             self.note("H11", named, "it is immutable or append-only").fix(fix);
         } else if other_project {
-            let why = "its project id is not the one that the directory for it passes on";
+            let why = "its project ID differs from that of its new parent directory";
             let fix = format!(
                 "xfs_quota -x -c 'project -C -p {} 0' MOUNTPOINT; chattr -P does the same on ext4",
                 self.shown(named)

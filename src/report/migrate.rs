@@ -62,7 +62,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         if s.outcome.found_done > 0 { format!(" ({} were done before)", s.outcome.found_done) } else { String::new() };
     let _ = writeln!(
         out,
-        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} folders, {} whiteouts, {} opaque",
+        "built      {}{before}: {} linked, {} cloned, {} copied ({}), {} directories, {} whiteouts, {} opaque",
         text::plural(s.outcome.built, "layer"),
         text::count(t.linked),
         text::count(t.cloned),
@@ -75,7 +75,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     if let (Some(e), Some(t)) = (&p.elsewhere, &s.outcome.along) {
         let _ = writeln!(
             out,
-            "along      to {}: {} cloned, {} copied ({}), {} folders",
+            "along      to {}: {} cloned, {} copied ({}), {} directories",
             text::text(&e.path),
             text::count(t.cloned),
             text::count(t.copied),
@@ -85,7 +85,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     }
     let verified = match (s.outcome.verified, &s.outcome.verdict) {
         (true, _) if s.outcome.damaged.is_empty() => "yes, no difference".to_owned(),
-        (true, _) => "yes; the old store has damage, which moved as it is".to_owned(),
+        (true, _) => "yes; damage of the old store is in the new store too".to_owned(),
         // an earlier call found it
         (false, Some(v)) => format!("{}; `unaufs verify` lists them", v.text()),
         (false, None) => "no: run `unaufs verify`".to_owned(),
@@ -124,7 +124,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     } else if s.outcome.state == State::Building {
         let _ = writeln!(out, "prepared   The image layers are ready; Docker may go on. Stop it, then: unaufs migrate");
     } else {
-        let _ = writeln!(out, "not yet    The new store is complete but not in force: `unaufs migrate` switches.");
+        let _ = writeln!(out, "not yet    The new store is ready but not active: run `unaufs migrate` to switch over.");
     }
     for c in &s.outcome.changed {
         let _ = writeln!(out, "built again {}", text::text(c));
@@ -133,7 +133,7 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let _ = writeln!(out, "set aside  {}: a Docker had made it while the switch was interrupted", text::text(a));
     }
     if !s.left_behind.is_empty() {
-        let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());
+        let _ = writeln!(out, "STAYS BEHIND ({}); nothing was deleted:", s.left_behind.len());
         for d in s.damage {
             let _ = writeln!(out, "  {}", d.sentence());
         }

@@ -214,7 +214,7 @@ fn go(case: &Case) {
     let cleanup = unaufs(&["cleanup", "--yes"]);
     assert_eq!(cleanup.code, case.verify, "{}: {}{}", case.name, cleanup.stdout, cleanup.stderr);
     if case.verify != 0 {
-        says(case, "cleanup", &cleanup, &["nothing was deleted", "--skip-verify"]);
+        says(case, "cleanup", &cleanup, &["Nothing was deleted", "--skip-verify"]);
         unaufs(&["cleanup", "--yes", "--skip-verify"]).exits(0);
     }
     assert!(!store.root.join(".unaufs/old/aufs").exists() && !store.root.join("aufs").exists(), "{}", case.name);

@@ -298,7 +298,7 @@ fn a_signal_leaves_nothing() {
         kill_process(Pid::from_child(&child), signal).expect("kill");
         let ran = Ran::of(child.wait_with_output().expect("unaufs"));
         assert!(!path.exists() && names(&store.beside) == before, "{format}: {ran:?} {:?}", names(&store.beside));
-        assert!(ran.stderr.contains("no file was left behind"), "{format}: {ran:?}");
+        assert!(ran.stderr.contains("No file was written"), "{format}: {ran:?}");
         ran.exits(code);
     }
 }

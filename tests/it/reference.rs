@@ -13,6 +13,7 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
 /// Document, command, fields.
 const DOCUMENTS: &[(&str, &str, &str)] = &[
     ("unaufs.cleanup", "cleanup", "`state`"),
+    ("unaufs.completions", "completions", "`shell`, `script`"),
     ("unaufs.cp", "cp", "the copied files and the objects that could not be copied"),
     ("unaufs.demo", "demo", "the plan and the comparison of the sample store"),
     ("unaufs.diff", "diff", "`changes`: one object for each added, changed or deleted path"),
@@ -28,6 +29,7 @@ const DOCUMENTS: &[(&str, &str, &str)] = &[
         "inspect",
         "`images`, `layers` (with `parent`), `containers`, each with `bytes`; `orphans`, `problems` (checks)",
     ),
+    ("unaufs.man", "man", "`directory`"),
     (
         "unaufs.migrate",
         "migrate",
@@ -49,8 +51,13 @@ fn named() -> BTreeSet<String> {
     let all = sources().into_iter().flat_map(|(_, text)| literals(&text));
     let is = |s: &str| {
         let number = s.strip_prefix("unaufs.").and_then(|s| s.split_once('/'));
+        // unaufs.run is the plain file of a run, which only unaufs reads
         number.is_some_and(|(name, n)| {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase()) && n.parse::<u32>().is_ok()
+            name != "run"
+                && n != "0"
+                && !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_lowercase())
+                && n.parse::<u32>().is_ok()
         })
     };
     all.map(|(_, s)| s).filter(|s| is(s)).collect()

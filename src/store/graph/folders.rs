@@ -69,7 +69,7 @@ fn read_one(dir: &Dir, id: &V1Id, findings: &mut Vec<Finding>) -> Result<Folder>
 
 /// The image of a directory and what it says of its parent, if it is sound.
 pub fn check<'f>(id: &V1Id, folder: &'f Folder, driver: &Driver) -> Result<(V1Image<'f>, Option<V1Id>), String> {
-    let image = V1Image::read(&folder.json).map_err(|e| format!("its json cannot be read: {}", e.chain()))?;
+    let image = V1Image::read(&folder.json).map_err(|e| format!("its json can't be read: {}", e.chain()))?;
     if let Some(other) = image.id().filter(|other| *other != id.as_str()) {
         return Err(format!("its json belongs to another image, {:?}", other.chars().take(64).collect::<String>()));
     }
