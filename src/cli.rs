@@ -13,7 +13,7 @@ pub mod verbs;
 
 use crate::error::{Error, Kind, Result};
 use args::{Args, ColorWhen, ReportVerb, Verb};
-use clap::FromArgMatches;
+use clap::{CommandFactory, FromArgMatches};
 use end::Form;
 use std::ffi::OsString;
 use std::io::Write;
@@ -113,10 +113,10 @@ fn dispatch(args: Args) -> Done {
             verbs::look::merge_reports(&g, &files, html.as_deref())
         }
         Verb::Demo(a) => verbs::demo::demo(&g, &a),
-        Verb::Explain { id } => verbs::look::explain(&g, &id),
+        Verb::Explain { id } => verbs::look::explain(&g, id.as_deref()),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut pages::command(), "unaufs", &mut script);
+            clap_complete::generate(shell, &mut Args::command(), "unaufs", &mut script);
             let script = String::from_utf8_lossy(&script);
             match Form::now() {
                 Form::Text => end::text(&script),

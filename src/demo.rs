@@ -70,7 +70,7 @@ const WEB: &[(&str, Item<'static>)] = &[
     ("var/.wh.cache", Mark),
     // of a name that no layer below has: kept as a device it would be listed as a ghost
     ("var/.wh.never-there", Mark),
-    // a file becomes a folder
+    // a file becomes a directory
     ("var/log", Folder),
     ("var/log/access.log", File("")),
 ];
@@ -112,13 +112,13 @@ const SHOP: &[(&str, Item<'static>)] = &[
 /// What was made.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Layers and their folders' names, in the words of this page.
+    /// Layers and their directories' names, in the words of this page.
     pub layers: Vec<(&'static str, LayerId)>,
     /// The container's layer.
     pub container: LayerId,
 }
 
-/// Writes the store into the empty folder `root`.
+/// Writes the store into the empty directory `root`.
 pub fn make_store(root: &Dir) -> Result<Sample> {
     let id = |name: &str| LayerId::parse(&Sha256::of(format!("demo {name}").as_bytes()).hex());
     for folder in ["aufs/diff", "aufs/layers", "aufs/mnt", "volumes/orders/_data", "containers"] {
@@ -246,13 +246,13 @@ pub struct Row {
     pub layer: &'static str,
     /// In `aufs/diff/<id>`.
     pub before: String,
-    /// In the new layer's folder.
+    /// In the new layer's directory.
     pub after: String,
     /// What the mark says.
     pub means: &'static str,
 }
 
-/// Every mark of a layer, as it was and as it is. `old` is the layer's old folder; `new` its view in the new store.
+/// Every mark of a layer, as it was and as it is. `old` is the layer's old directory; `new` its view in the new store.
 pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
     let top = new.branch(0)?;
     let overlay = top.format == Format::Overlay;
@@ -266,7 +266,7 @@ pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
             out.push(Row { layer, before, after, means });
         };
         for (name, kind) in &found.internal {
-            let means = if *kind == Internal::Base { "aufs's own file" } else { "aufs's own folder" };
+            let means = if *kind == Internal::Base { "aufs's own file" } else { "aufs's own directory" };
             note(name, "-".to_owned(), means);
         }
         if found.opaque {
@@ -296,7 +296,7 @@ pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
     Ok(out)
 }
 
-/// All paths that a stack of layers shows, folders with a slash at their end.
+/// All paths that a stack of layers shows, directories with a slash at their end.
 pub fn shown(chain: &Chain) -> Result<Vec<String>> {
     let mut out = Vec::new();
     let mut todo: Vec<(Vec<u8>, Contributors)> = vec![(Vec::new(), chain.root())];

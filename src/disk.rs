@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! Dir ──open/child──▶ Dir            every step: no symlink, no magic link, no mount point crossed, nothing above
-//!     ──for_each────▶ names          streamed, a folder of a million names is never held in memory
-//!     ──mkdir, link, rename, …       effects on one name of this folder
+//!     ──for_each────▶ names          streamed, a directory of a million names is never held in memory
+//!     ──mkdir, link, rename, …       effects on one name of this directory
 //! ```
 //!
 //! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
 //! could be led out of ROOT by a symlink; a name below an open descriptor cannot. Everything that touches
 //! a disk goes through this module; [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion,
-//! [`ioctl`] subvolumes, [`here`] fast questions about many names of one folder, [`flags`] what keeps an inode where it is.
+//! [`ioctl`] subvolumes, [`here`] fast questions about many names of one directory, [`flags`] what keeps an inode where it is.
 
 pub mod attrs;
 pub mod copy;
@@ -54,7 +54,7 @@ static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 const DIR_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
-/// As many names of one metadata folder are held in memory: some 100 MiB.
+/// As many names of one metadata directory are held in memory: some 100 MiB.
 pub const LISTED: usize = 1_000_000;
 
 /// Bytes for one `getdents64` call.
@@ -75,12 +75,13 @@ impl Dir {
     }
 
     fn not_opened(&self, rel: &[u8], e: Errno) -> Error {
-        let err = Error::io(format!("open folder {}", self.show(rel)), e);
+        let err = Error::io(format!("open directory {}", self.show(rel)), e);
         match e {
-            Errno::LOOP | Errno::NOTDIR => err.hint(
-                "something else stands there; a symlink is never followed here, the folder itself must be below ROOT",
-            ),
-            Errno::XDEV => err.hint("something is mounted there, or it leads out of ROOT; neither is followed"),
+            Errno::LOOP | Errno::NOTDIR => err
+                .hint("It isn't a directory. unaufs doesn't follow symlinks here: put the directory itself below ROOT"),
+            Errno::XDEV => {
+                err.hint("Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither")
+            }
             _ => err,
         }
     }
@@ -177,7 +178,7 @@ impl Dir {
         self.fd.as_fd()
     }
 
-    /// `/proc/self/fd/N/name`: for the l*xattr calls, which have no *at form before Linux 6.13. The descriptor pins the folder, and
+    /// `/proc/self/fd/N/name`: for the l*xattr calls, which have no *at form before Linux 6.13. The descriptor pins the directory, and
     /// the last component is not followed by these calls.
     pub(crate) fn proc_path(&self, name: &[u8]) -> Vec<u8> {
         let mut p = format!("/proc/self/fd/{}/", self.fd.as_raw_fd()).into_bytes();
@@ -199,13 +200,13 @@ impl Dir {
         Ok(Meta::from_stat(&stat))
     }
 
-    /// `lstat` of a name in this folder.
+    /// `lstat` of a name in this directory.
     pub fn stat(&self, name: impl AsRef<[u8]>) -> Result<Meta> {
         let name = name.as_ref();
         self.try_stat(name).on(|| format!("stat {}", self.show(name)))
     }
 
-    /// `lstat` of a path below; `None` if it, or a folder on the way, is not there.
+    /// `lstat` of a path below; `None` if it, or a directory on the way, is not there.
     pub fn stat_opt(&self, rel: impl AsRef<[u8]>) -> Result<Option<Meta>> {
         let rel = rel.as_ref();
         let (dir, name) = place(rel).on(|| format!("find {}", self.show(rel)))?;
@@ -219,7 +220,7 @@ impl Dir {
                     &holder
                 }
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-                Err(e) => return Err(Error::io(format!("open folder {}", self.show(dir)), e)),
+                Err(e) => return Err(Error::io(format!("open directory {}", self.show(dir)), e)),
             }
         };
         match at.try_stat(name) {
@@ -245,7 +246,7 @@ impl Dir {
         self.try_open_seen(rel).map_err(|e| {
             let err = Error::io(format!("open {}", self.show(rel)), e);
             match e {
-                Errno::LOOP => err.hint("it is a symlink, which is never followed here"),
+                Errno::LOOP => err.hint("It is a symlink. unaufs doesn't follow symlinks here"),
                 _ => err,
             }
         })
@@ -286,7 +287,7 @@ impl Dir {
         let n = (&mut f).take(limit + 1).read_to_end(&mut out).on(|| format!("read {}", self.show(rel)))?;
         if n as u64 > limit {
             return Err(Error::corrupt(format!(
-                "{} is larger than the {limit} bytes that such a file may have",
+                "{} is too large: unaufs reads at most {limit} bytes of such a file",
                 self.show(rel)
             )));
         }
@@ -325,14 +326,14 @@ impl Dir {
         Ok(())
     }
 
-    /// All names with their types, sorted bytewise. For metadata folders, not for the folders of a layer: an error where there are more
+    /// All names with their types, sorted bytewise. For metadata directories, not for the directories of a layer: an error where there are more
     /// than [`LISTED`].
     pub fn list(&self) -> Result<Vec<(Vec<u8>, FileType)>> {
         let mut out = Vec::new();
         self.for_each(|n, k, _| {
             if out.len() == LISTED {
                 return Err(Error::corrupt(format!("{} holds more than {LISTED} names", self.show(b"")))
-                    .hint("no Docker makes so many there; look at what they are, and move them away"));
+                    .hint("Docker never makes that many. Find out what they are, and move them away"));
             }
             out.push((n.to_vec(), k));
             Ok(())
@@ -355,7 +356,7 @@ impl Dir {
         fault::effect("mkdir");
         one(name)
             .and_then(|name| rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)))
-            .on(|| format!("make folder {}", self.show(name)))?;
+            .on(|| format!("make directory {}", self.show(name)))?;
         if self.stat(name)?.mode == mode { Ok(()) } else { self.set_mode(name, mode) }
     }
 
@@ -364,7 +365,7 @@ impl Dir {
         fault::effect("mkdir");
         one(name)
             .and_then(|name| rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)))
-            .on(|| format!("make folder {}", self.show(name)))
+            .on(|| format!("make directory {}", self.show(name)))
     }
 
     /// Opens a directory below, making it and its parents where they are missing.
@@ -397,14 +398,14 @@ impl Dir {
         made.map_err(|e| {
             let err = Error::io(format!("make device {}", self.show(name)), e);
             if e == Errno::PERM {
-                err.hint("making devices needs root in the initial user namespace (CAP_MKNOD)")
+                err.hint("Only root in the host's own user namespace can make devices (CAP_MKNOD)")
             } else {
                 err
             }
         })
     }
 
-    /// Another name in `to` for the file `name` of this folder, with the plain errno. A symlink is linked, not followed.
+    /// Another name in `to` for the file `name` of this directory, with the plain errno. A symlink is linked, not followed.
     pub fn try_link(&self, name: &[u8], to: &Dir, new: &[u8]) -> Result<(), Errno> {
         fault::effect("link");
         rustix::fs::linkat(&self.fd, one(name)?, &to.fd, one(new)?, AtFlags::empty())
@@ -430,7 +431,7 @@ impl Dir {
         rustix::fs::renameat(&fd.fd, fname, &td.fd, tname).on(what)
     }
 
-    /// Exchanges two names of two folders in one step. `false` if the kernel (before 3.15) or the file system cannot.
+    /// Exchanges two names of two directories in one step. `false` if the kernel (before 3.15) or the file system cannot.
     pub fn exchange(&self, name: &str, other: &Dir, new: &str) -> Result<bool> {
         if fault::old_kernel() {
             return Ok(false);
@@ -447,7 +448,7 @@ impl Dir {
         }
     }
 
-    /// The open parent folder of a path below, and the last component.
+    /// The open parent directory of a path below, and the last component.
     pub fn parent_of<'a>(&self, rel: &'a [u8]) -> Result<(Dir, &'a [u8])> {
         let (dir, name) = place(rel).on(|| format!("find {}", self.show(rel)))?;
         Ok((if dir.is_empty() { self.again()? } else { self.open(dir)? }, name))
@@ -466,7 +467,7 @@ impl Dir {
         fault::effect("rmdir");
         one(name)
             .and_then(|name| rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR))
-            .on(|| format!("remove folder {}", self.show(name)))
+            .on(|| format!("remove directory {}", self.show(name)))
     }
 
     /// Creates a regular file that must not exist yet, open for writing, mode 0600.
@@ -491,11 +492,11 @@ impl Dir {
     }
 
     /// Writes a small file so that after a crash there is either the old or the new one: temporary file, fsync, rename, fsync of
-    /// the folder.
+    /// the directory.
     pub fn write_atomic(&self, name: &[u8], bytes: &[u8], mode: u32) -> Result<()> {
         let mut tmp = b".tmp-".to_vec();
         tmp.extend_from_slice(name);
-        // whoever collects `*.json` from the folder must not see half of one
+        // whoever collects `*.json` from the directory must not see half of one
         tmp.push(b'~');
         if self.try_stat(&tmp).is_ok() {
             self.unlink(&tmp)?;
@@ -512,20 +513,20 @@ impl Dir {
         self.sync()
     }
 
-    /// Makes the names of this folder durable.
+    /// Makes the names of this directory durable.
     pub fn sync(&self) -> Result<()> {
         fault::effect("fsync");
         if fault::without_syncs() {
             return Ok(());
         }
         match rustix::fs::fsync(&self.fd) {
-            // some file systems have nothing to sync for a folder
+            // some file systems have nothing to sync for a directory
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(e) => Err(Error::io(format!("sync {}", self.show(b"")), e)),
         }
     }
 
-    /// Makes everything on this folder's file system durable.
+    /// Makes everything on this directory's file system durable.
     pub fn sync_fs(&self) -> Result<()> {
         fault::effect("syncfs");
         if fault::without_syncs() {
@@ -541,14 +542,14 @@ impl Dir {
         }
     }
 
-    /// Takes the exclusive lock of this folder. The kernel drops it with the process, so it is never stale.
+    /// Takes the exclusive lock of this directory. The kernel drops it with the process, so it is never stale.
     pub fn lock(&self) -> Result<File> {
         let again = self.again()?;
         match rustix::fs::flock(&again.fd, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(File::from(again.fd)),
             Err(Errno::WOULDBLOCK) => {
-                Err(Error::new(Kind::Busy, format!("another unaufs works on {}", self.show(b"")))
-                    .hint("wait until it has finished; `unaufs status` tells where it stands"))
+                Err(Error::new(Kind::Busy, format!("another unaufs is working on {}", self.show(b"")))
+                    .hint("Wait until it has finished. `unaufs status` shows how far it is"))
             }
             Err(e) => Err(Error::io(format!("lock {}", self.show(b"")), e)),
         }
@@ -572,7 +573,7 @@ fn one(name: &[u8]) -> Result<&[u8], Errno> {
     if name.is_empty() || name == b".." || name.contains(&b'/') { Err(Errno::INVAL) } else { Ok(name) }
 }
 
-/// A relative path's folder and last component, both safe to walk below a descriptor.
+/// A relative path's directory and last component, both safe to walk below a descriptor.
 fn place(rel: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
     let (dir, name) = split(rel);
     if rel.starts_with(b"/") { Err(Errno::INVAL) } else { Ok((dir, one(name)?)) }
@@ -594,7 +595,7 @@ pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A path's folder and last component.
+/// A path's directory and last component.
 pub fn split(rel: &[u8]) -> (&[u8], &[u8]) {
     match rel.iter().rposition(|c| *c == b'/') {
         Some(i) => (&rel[..i], &rel[i + 1..]),

@@ -102,7 +102,7 @@ impl Error {
         let mut e = Error::new(kind, what).with_source(source);
         e.0.hint = hint.map(str::to_owned);
         if e.is_exhaustion() {
-            e = e.hint("give unaufs more: `ulimit -n` for descriptors; or run it with -j 1");
+            e = e.hint("Raise the limit (`ulimit -n` for open files), or run unaufs with -j 1");
         }
         e
     }
@@ -208,8 +208,8 @@ pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
 pub fn check_disk(keep_going: bool) -> Result<()> {
     match FAILING_DISK.get() {
         Some(what) if !keep_going => Err(Error::new(Kind::Failed, format!("the disk failed: {what}"))
-            .hint("look at the kernel's log; try again, or leave out what cannot be read with --keep-going")
-            .loss("nothing: the old store is untouched")),
+            .hint("Look at the kernel log (dmesg), then try again. --keep-going leaves out what can't be read")
+            .loss("Nothing is lost: the old store is untouched.")),
         _ => Ok(()),
     }
 }

@@ -50,7 +50,7 @@ pub enum Format {
     Docker,
     /// An OCI layout in a tar
     Oci,
-    /// An OCI layout in a folder
+    /// An OCI layout in a directory
     OciDir,
     /// One tree, as `docker export` writes it; for one image or container
     Rootfs,
@@ -65,7 +65,7 @@ pub struct Request {
     pub all: bool,
     /// Containers.
     pub containers: Vec<String>,
-    /// A file, a folder, or `-`.
+    /// A file, a directory, or `-`.
     pub output: PathBuf,
     /// In which form.
     pub format: Format,
@@ -129,9 +129,9 @@ pub fn export(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Prog
     let result = run(root, from, request, progress);
     // whatever error a stop led to, it is the stop that is to be told
     crate::stop::check().and(result).map_err(|e| match e.kind() {
-        Kind::Space => e.hint("make room there, or write elsewhere; nothing was left behind"),
+        Kind::Space => e.hint("Free some space there, or write elsewhere. No partial file was left"),
         Kind::Interrupted | Kind::Terminated => {
-            e.hint("run it again: it begins anew").loss("nothing; no file was left behind")
+            e.hint("Run the same command again. It starts from the beginning").loss("No file was written.")
         }
         _ => e,
     })
@@ -164,10 +164,13 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     images.extend(image::of_containers(from, store, &containers, &measured, &mut left_out)?);
     if images.is_empty() {
         return Err(match &left_out[..] {
-            [] => Error::new(Kind::Failed, "there is nothing to export").hint("the store has no images"),
+            [] => Error::new(Kind::Failed, "there is nothing to export").hint("The store has no images"),
             [(_, why)] => Error::new(Kind::Failed, why.clone()),
-            [(name, why), ..] => Error::new(Kind::Failed, format!("none of {} can be exported", left_out.len()))
-                .hint(format!("{name}: {why}")),
+            [(name, why), ..] => Error::new(
+                Kind::Failed,
+                format!("none of the {} images and containers can be exported", left_out.len()),
+            )
+            .hint(format!("{name}: {why}")),
         });
     }
     image::settle_parents(&mut images);
@@ -178,7 +181,9 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     notes.dedup();
     if request.format == Format::OciDir {
         let shown = text::text(&request.output.display().to_string());
-        notes.push(format!("only root can read the directory (mode 0700); chmod -R a+rX {shown} opens it to others"));
+        notes.push(format!(
+            "only root can read the directory (mode 0700); to let others read it: chmod -R a+rX {shown}"
+        ));
     }
     Ok(Summary {
         layers: unique.len(),
@@ -205,12 +210,12 @@ fn sensible(request: &Request) -> Result<()> {
     let usage = |what: &str, hint: &str| Err(Error::new(Kind::Usage, what).hint(hint));
     if request.images.is_empty() && request.containers.is_empty() && !request.all {
         return usage(
-            "nothing was named to export",
-            "name images, or --container NAME, or --all; `unaufs inspect` lists them",
+            "name an image or a container to export",
+            "Name images, use --container NAME, or use --all. `unaufs inspect` lists all names",
         );
     }
     if request.format == Format::Docker && request.compress == Compressed::Zstd {
-        return usage("docker load reads zstd only since Docker 23", "use --compress gzip, or --format oci");
+        return usage("docker load reads zstd only since Docker 23", "Use --compress gzip, or --format oci");
     }
     Ok(())
 }
@@ -364,7 +369,7 @@ impl Work<'_> {
     }
 }
 
-/// Writes one tree.
+/// Writes one file tree.
 fn rootfs(
     root: &Dir,
     store: &Store,
@@ -375,14 +380,17 @@ fn rootfs(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     if chosen.len() + containers.len() != 1 {
-        let what = format!("a rootfs is one tree, and {} were named", chosen.len() + containers.len());
-        return Err(Error::new(Kind::Usage, what).hint("name one image or one container"));
+        let what = format!(
+            "--format rootfs writes one image or container, but {} were named",
+            chosen.len() + containers.len()
+        );
+        return Err(Error::new(Kind::Usage, what).hint("Name one image or one container"));
     }
     let top = match (chosen.keys().next(), containers.values().next()) {
         (Some(id), _) => {
-            let image = store.images.get(id).ok_or_else(|| Error::corrupt("the image is not in the store"))?;
+            let image = store.images.get(id).ok_or_else(|| Error::corrupt("the image isn't in the store"))?;
             if let Some(why) = &image.broken {
-                return Err(Error::corrupt(format!("image {} cannot be exported: {why}", id.short())));
+                return Err(Error::corrupt(format!("image {} can't be exported: {why}", id.short())));
             }
             let none = || Error::new(Kind::Failed, format!("image {} has no layers", id.short()));
             Some(image.layers.last().cloned().ok_or_else(none)?)
@@ -392,7 +400,7 @@ fn rootfs(
         (None, Some(c)) => {
             Some(image::stack(store, c)?.last().cloned().ok_or_else(|| Error::corrupt("it has no layer"))?)
         }
-        (None, None) => return Err(Error::new(Kind::Usage, "nothing was named to export")),
+        (None, None) => return Err(Error::new(Kind::Usage, "name an image or a container to export")),
     };
     let mut output = Output::create(root, &request.output, None)?;
     progress.bytes("export", 0);
@@ -413,7 +421,7 @@ fn rootfs(
     output.complete()?;
     let mut notes = layer::LeftOut::notes(std::iter::once(left));
     if let Some((c, why)) = containers.values().find_map(|c| Some((c, c.broken.as_ref()?))).filter(|_| top.is_none()) {
-        notes.push(format!("{} is exported from its directories alone, since it is damaged: {why}", c.subject()));
+        notes.push(format!("{} is damaged and is exported from its directories alone: {why}", c.subject()));
     }
     let images = chosen.iter().map(|(id, tags)| Exported {
         id: *id,

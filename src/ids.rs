@@ -19,13 +19,13 @@ impl Sha256 {
     pub fn parse(s: &str) -> Result<Sha256> {
         match s.strip_prefix("sha256:") {
             Some(hex) => Sha256::from_hex(hex),
-            None => Err(Error::corrupt(format!("{:?} is not a sha256 digest", clip(s)))),
+            None => Err(Error::corrupt(format!("{:?} isn't a sha256 digest", clip(s)))),
         }
     }
 
     /// Parses 64 lower-case hex digits, as Docker's file names hold it.
     pub fn from_hex(hex: &str) -> Result<Sha256> {
-        let bad = || Error::corrupt(format!("{:?} is not a sha256 in hex", clip(hex)));
+        let bad = || Error::corrupt(format!("{:?} isn't a sha256 in hex", clip(hex)));
         if !is_hex64(hex) {
             return Err(bad());
         }
@@ -93,7 +93,7 @@ macro_rules! digest_id {
             pub fn from_hex(s: &str) -> Result<Self> {
                 Sha256::from_hex(s).map($name)
             }
-            /// The 64 hex digits: the name of the file or folder that Docker keeps it in.
+            /// The 64 hex digits: the name of the file or directory that Docker keeps it in.
             pub fn hex(&self) -> String {
                 self.0.hex()
             }
@@ -122,7 +122,7 @@ digest_id! {
     DiffId
 }
 digest_id! {
-    /// Names a layer together with all layers below it: the folder name in `layerdb/sha256` (FORMATS 6.1).
+    /// Names a layer together with all layers below it: the directory name in `layerdb/sha256` (FORMATS 6.1).
     ChainId
 }
 digest_id! {
@@ -165,7 +165,7 @@ impl LayerId {
             && s.len() <= 128
             && !s.starts_with('.')
             && s.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'));
-        if ok { Ok(LayerId(s.to_owned())) } else { Err(Error::corrupt(format!("{:?} cannot be a layer id", clip(s)))) }
+        if ok { Ok(LayerId(s.to_owned())) } else { Err(Error::corrupt(format!("{:?} can't be a layer ID", clip(s)))) }
     }
 
     /// The id as a file name.
@@ -206,7 +206,7 @@ impl<'de> Deserialize<'de> for LayerId {
     }
 }
 
-/// A container's id: 64 hex digits, the folder name in `containers/` (FORMATS 8.7).
+/// A container's id: 64 hex digits, the directory name in `containers/` (FORMATS 8.7).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ContainerId(String);
@@ -217,7 +217,7 @@ impl ContainerId {
         if is_hex64(s) {
             Ok(ContainerId(s.to_owned()))
         } else {
-            Err(Error::corrupt(format!("{:?} is not a container id", clip(s))))
+            Err(Error::corrupt(format!("{:?} isn't a container ID", clip(s))))
         }
     }
 

@@ -40,19 +40,31 @@ use std::collections::BTreeMap;
 /// The version of the JSON form.
 pub const SCHEMA: &str = "unaufs.plan/1";
 
-/// How layers get to their new place.
+/// How layers are transferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Image layers link, else clone, else copy; writable layers clone, else copy.
+    /// Image layers: hard link, else clone, else copy. Writable layers: clone, else copy.
     #[default]
     Auto,
-    /// Image layers by hard link; fails where that cannot be.
+    /// Image layers: hard links only. Fails where that isn't possible.
     Link,
     /// Shared extents (btrfs, xfs).
     Clone,
-    /// Everything twice.
+    /// Every file is copied.
     Copy,
+}
+
+impl Mode {
+    /// As `--mode` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Auto => "auto",
+            Mode::Link => "link",
+            Mode::Clone => "clone",
+            Mode::Copy => "copy",
+        }
+    }
 }
 
 /// What the user asked for.
@@ -118,7 +130,7 @@ pub struct Plan {
     pub damage: Vec<damage::Damage>,
     /// Paths that only aufs showed.
     pub quirks: Vec<quirks::Quirk>,
-    /// Modes and owners of the driver's own folders.
+    /// Modes and owners of the driver's own directories.
     pub style: Style,
     /// Files of `image/<driver>`.
     pub metadata: Vec<PlanFile>,
@@ -130,7 +142,7 @@ pub struct Plan {
     pub merge: Option<merge::Merge>,
     /// The renames, in their order.
     pub switch: Vec<Move>,
-    /// Folders whose times the switch changes and rollback puts back.
+    /// Directories whose times the switch changes and rollback puts back.
     pub touched: Vec<Touched>,
     /// The way back.
     pub rollback: WayBack,
@@ -280,7 +292,7 @@ pub struct PlanImage {
 /// A layer that moves: a step of the plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlanLayer {
-    /// Its folder's name, in the old store and in the new one.
+    /// Its directory's name, in the old store and in the new one.
     pub id: LayerId,
     /// What it is for.
     pub role: Role,
@@ -292,7 +304,7 @@ pub struct PlanLayer {
     pub diff_id: Option<DiffId>,
     /// All layers below, nearest first.
     pub lowers: Vec<LayerId>,
-    /// Its folder below the old root.
+    /// Its directory below the old root.
     pub source: String,
     /// Is there a tar-split?
     pub tar_split: bool,
@@ -325,11 +337,11 @@ pub struct PlanContainer {
     pub init: Option<LayerId>,
     /// Content of its writable layer.
     pub bytes: u64,
-    /// Files of its folder that are written anew.
+    /// Files of its directory that are written anew.
     pub files: Vec<PlanFile>,
 }
 
-/// A metadata file to write; `path` is below `image/<driver>` or below the container's folder.
+/// A metadata file to write; `path` is below `image/<driver>` or below the container's directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlanFile {
     /// Where.
@@ -379,7 +391,7 @@ pub enum Why {
     Install,
 }
 
-/// A folder and its times.
+/// A directory and its times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touched {
     /// Below ROOT.
@@ -388,7 +400,7 @@ pub struct Touched {
     pub atime: (i64, u32),
     /// Seconds and nanoseconds of the last modification.
     pub mtime: (i64, u32),
-    /// Mode, for folders that Docker may have removed meanwhile.
+    /// Mode, for directories that Docker may have removed meanwhile.
     pub mode: u32,
     /// Owner and group.
     pub owner: (u32, u32),
@@ -420,7 +432,7 @@ impl Plan {
         self.left_behind.iter().any(|l| l.counts)
     }
 
-    /// Layers that the target's own store has too.
+    /// Layers that the existing target store has too.
     pub fn kept(&self) -> &[merge::Kept] {
         self.merge.as_ref().map_or(&[], |m| &m.kept)
     }

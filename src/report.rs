@@ -4,6 +4,7 @@ pub mod cleanup;
 pub mod cp;
 pub mod demo;
 pub mod diff;
+pub mod explain;
 pub mod export;
 pub mod fleet;
 pub mod html;

@@ -253,7 +253,7 @@ fn ongoing(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How) -> Result<O
         if at.state.has("old")? {
             return Err(Error::new(Kind::Blocked, "an old store is in .unaufs/old already")
                 .hint("move it away, or end the migration that parked it: unaufs status")
-                .loss("nothing; nothing was changed"));
+                .loss("Nothing was changed."));
         }
         let (identity, started) = (identity::fresh_id()?, now());
         let undone_before = rollback::undone(&at.state)?;
@@ -366,7 +366,7 @@ fn begin_switch(at: &mut Locked, run: &mut Ongoing, plan: &Plan, outcome: &mut O
 fn docker_runs(who: String) -> Error {
     Error::new(Kind::Busy, who)
         .hint("systemctl stop docker docker.socket; then run unaufs again")
-        .loss("nothing; nothing was changed")
+        .loss("Nothing was changed.")
 }
 
 /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not

@@ -1,6 +1,6 @@
 //! Whether somebody asked us to stop. Set by the CLI's signal handler; looked at for each name of a listing
 //! ([`crate::disk::Dir::for_each`]), each stretch of a long file, and between steps: a stop takes less than a second even inside one huge
-//! folder or one huge file.
+//! directory or one huge file.
 
 use crate::error::{Error, Kind, Result};
 use std::cell::Cell;
@@ -34,5 +34,6 @@ pub fn check() -> Result<()> {
         2 => Kind::Interrupted,
         _ => Kind::Terminated,
     };
-    Err(Error::new(kind, "stopped safely").hint("run the same command to continue, or `unaufs rollback` to undo it"))
+    Err(Error::new(kind, "stopped safely")
+        .hint("Run the same command again to continue, or run `unaufs rollback` to undo it"))
 }

@@ -6,7 +6,7 @@
 //! ROOT/image/overlay2/…  containers/  overlay2/  a living driver ─ native.rs, content.rs ─▶ the same
 //! ```
 //!
-//! Both generations give the same [`Store`]; nothing after this folder asks which one it was. One damaged object is a
+//! Both generations give the same [`Store`]; nothing after this directory asks which one it was. One damaged object is a
 //! [`Finding`] and a reason in its `broken`, never the end of the run.
 
 pub mod absent;
@@ -46,7 +46,7 @@ pub enum Generation {
 /// One layer of the aufs driver.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// Its folder in `aufs/diff`, kept in every target.
+    /// Its directory in `aufs/diff`, kept in every target.
     pub id: LayerId,
     /// What it is for.
     pub role: Role,
@@ -78,7 +78,7 @@ impl Layer {
         self.lowers.first()
     }
 
-    /// Its folder, below ROOT or below the place where ROOT's old folders are parked.
+    /// Its directory, below ROOT or below the place where ROOT's old directories are parked.
     pub fn source(&self) -> String {
         self.moved_to.clone().unwrap_or_else(|| format!("aufs/diff/{}", self.id))
     }
@@ -137,7 +137,7 @@ pub struct Lost {
 /// One container.
 #[derive(Clone, Debug)]
 pub struct Container {
-    /// Its folder in `containers/`.
+    /// Its directory in `containers/`.
     pub id: ContainerId,
     /// Without the leading slash.
     pub name: String,
@@ -157,13 +157,13 @@ pub struct Container {
     pub broken: Option<String>,
     /// What keeps it from moving, where that is another object.
     pub held_by: Option<Cause>,
-    /// dockerd crashes on one of its files at every start, so its folder may not stay.
+    /// dockerd crashes on one of its files at every start, so its directory may not stay.
     pub crashes_docker: bool,
     /// It has no `NetworkSettings`, on which a new dockerd would crash.
     pub no_networks: bool,
     /// Of one that cannot move: its writable layer as the driver alone knows it, where the list and all directories are whole.
     pub on_disk: Option<Layer>,
-    /// The files of its folder to write anew; the old ones are kept for the way back.
+    /// The files of its directory to write anew; the old ones are kept for the way back.
     pub files: Vec<ContainerFile>,
 }
 
@@ -177,10 +177,10 @@ impl Container {
     }
 }
 
-/// A file of a container's folder that gets a new content, or the same in a new file.
+/// A file of a container's directory that gets a new content, or the same in a new file.
 #[derive(Clone, Debug)]
 pub struct ContainerFile {
-    /// Its name in the container's folder.
+    /// Its name in the container's directory.
     pub name: String,
     /// How to get the new content.
     pub content: Content,
@@ -275,9 +275,9 @@ pub struct Store {
     pub bad_records: BTreeMap<ChainId, String>,
     /// What is lost with the metadata that held it.
     pub lost: Vec<Lost>,
-    /// Folders in `aufs/diff` that belong to no image and no container.
+    /// Directories in `aufs/diff` that belong to no image and no container.
     pub orphans: Vec<String>,
-    /// Docker's folders that only make sense with the old driver (`buildkit/`, `builder/`).
+    /// Docker's directories that only make sense with the old driver (`buildkit/`, `builder/`).
     pub caches: Vec<String>,
 }
 
@@ -305,7 +305,7 @@ impl Store {
         Cause::layer(chain.short(), why.unwrap_or_else(|| "its record in layerdb is missing".to_owned()))
     }
 
-    /// A layer and all below it, as the driver stacks them. `root` holds the driver's folder.
+    /// A layer and all below it, as the driver stacks them. `root` holds the driver's directory.
     pub fn chain(&self, root: &Dir, layer: &LayerId) -> Result<Chain> {
         let found = self.layers.get(layer);
         let layer = found.ok_or_else(|| Error::corrupt(format!("there is no layer {}", layer.short())))?;
@@ -349,13 +349,13 @@ impl Store {
         let bytes = found.map(|f| f.content.bytes(root, self.written_by.name(), json::LIMIT)).transpose()?;
         match bytes.flatten() {
             Some(bytes) if Sha256::of(&bytes) == image.0 => Ok(bytes),
-            Some(_) => Err(Error::corrupt(format!("the config of image {} is another one", image.short()))),
+            Some(_) => Err(Error::corrupt(format!("image {} has another image's config", image.short()))),
             None => Err(Error::corrupt(format!("image {} has no config", image.short()))),
         }
     }
 }
 
-/// The folders that are read, renamed and built beside each other have to be folders of ROOT itself (check H08).
+/// The directories that are read, renamed and built beside each other have to be directories of ROOT itself (check H08).
 pub fn attached(root: &Dir, name: &str) -> Result<()> {
     let shown = root.show(name.as_bytes());
     let what = match root.try_open(name.as_bytes()) {
@@ -365,25 +365,28 @@ pub fn attached(root: &Dir, name: &str) -> Result<()> {
                 Kind::Blocked,
                 format!("{shown} is mounted onto itself: Docker left that when it ended"),
             )
-            .hint(format!("umount {shown} (nothing has to be copied: the same files are below)"))
-            .loss("nothing; nothing was changed"));
+            .hint(format!("umount {shown} (no files need to be copied: the same files are below the mount point)"))
+            .loss("Nothing was changed."));
         }
         Err(Errno::XDEV) => "is a mount point",
         Err(Errno::LOOP | Errno::NOTDIR) if root.stat(name)?.kind == FileType::Symlink => "is a symlink",
-        Err(Errno::LOOP | Errno::NOTDIR) => "is not a folder",
-        Err(e) => return Err(Error::io(format!("open folder {shown}"), e)),
+        Err(Errno::LOOP | Errno::NOTDIR) => "is not a directory",
+        Err(e) => return Err(Error::io(format!("open directory {shown}"), e)),
     };
     let hint = match what {
         "is a mount point" => format!(
-            "umount {shown}, mount that file system elsewhere, and copy what is in it with cp -a to the folder {shown}; unaufs explain H08"
+            "Run umount {shown}, mount that file system elsewhere, and copy its files with cp -a to the directory {shown}. More: unaufs explain H08"
         ),
         _ => format!(
-            "put the folder itself at {shown}: remove the symlink, then mv, or cp -a from another disk; unaufs explain H08"
+            "Put the directory itself at {shown}: remove the symlink, then use mv, or cp -a from another disk. More: unaufs explain H08"
         ),
     };
-    Err(Error::new(Kind::Blocked, format!("{shown} {what}: it can neither be read safely nor parked by renaming"))
-        .hint(hint)
-        .loss("nothing; nothing was changed"))
+    Err(Error::new(
+        Kind::Blocked,
+        format!("{shown} {what}: unaufs can't read it safely, and can't set it aside by renaming"),
+    )
+    .hint(hint)
+    .loss("Nothing was changed."))
 }
 
 /// Reads the store at ROOT.

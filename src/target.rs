@@ -23,7 +23,7 @@ use std::collections::HashMap;
 pub const MERGED: &str = "merged/ is missing";
 
 impl Target {
-    /// Makes the driver's own folder, before any layer. `at` is the folder that stands for ROOT in the stage.
+    /// Makes the driver's own directory, before any layer. `at` is the directory that stands for ROOT in the stage.
     pub fn prepare(self, at: &Dir, style: &Style) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::prepare(at, style),
@@ -33,7 +33,7 @@ impl Target {
         }
     }
 
-    /// Builds one layer below `at`. `chain` is the layer and all below it in the old store. Of a layer that the target's own store keeps
+    /// Builds one layer below `at`. `chain` is the layer and all below it in the old store. Of a layer that the existing target store keeps
     /// nothing is used but its name: what stands on it is built from the old store alone.
     pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, below: &Below<'_>, chain: &Chain) -> Result<Tally> {
         match self {
@@ -89,7 +89,7 @@ impl Target {
     }
 }
 
-/// Makes the driver's own folders with the mode and owner of the style.
+/// Makes the driver's own directories with the mode and owner of the style.
 fn ensure_folders(at: &Dir, style: &Style, paths: &[&str]) -> Result<()> {
     for path in paths {
         if !at.has(path)? {
@@ -101,7 +101,7 @@ fn ensure_folders(at: &Dir, style: &Style, paths: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The layer's parent, if it is built too: on one that the target's own store keeps nothing is built.
+/// The layer's parent, if it is built too: on one that the existing target store keeps nothing is built.
 fn parent<'l>(layer: &'l PlanLayer, theirs: &Ids<'_>) -> Option<&'l LayerId> {
     layer.lowers.first().filter(|p| !theirs.contains_key(p))
 }
@@ -114,7 +114,7 @@ pub type Links<'a> = HashMap<&'a str, &'a str>;
 pub struct Below<'a> {
     /// overlay2's short names.
     pub links: Links<'a>,
-    /// Those that the target's own store keeps.
+    /// Those that the existing target store keeps.
     pub theirs: Ids<'a>,
 }
 

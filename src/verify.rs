@@ -162,7 +162,7 @@ impl std::fmt::Display for Difference {
 /// A layer that can't be proved by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Unprovable {
-    /// Its folder.
+    /// Its directory.
     pub layer: String,
     /// Why.
     pub reason: String,

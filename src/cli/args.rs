@@ -12,19 +12,11 @@ use std::ffi::OsString;
 use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
-/// Moves a Docker data root that the aufs driver wrote to a living storage driver, offline.
+/// Convert a Docker data root from aufs to overlay2, overlay, vfs or btrfs, with Docker stopped
 #[derive(Debug, Parser)]
 #[command(name = "unaufs", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Examples:
-  unaufs inspect                        what is in /var/lib/docker
-  unaufs plan                           what would happen; Docker may run
-  systemctl stop docker docker.socket
-  unaufs migrate                        do it, after asking
-  systemctl start docker                and look at your containers
-  unaufs rollback                       put the old store back, or
-  unaufs cleanup                        delete it, days later")]
 pub struct Args {
-    /// Options of every verb.
+    /// Global options.
     #[command(flatten)]
     pub global: Global,
     /// What to do.
@@ -32,9 +24,9 @@ pub struct Args {
     pub verb: Verb,
 }
 
-/// Options of every verb.
+/// Global options.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Options of every verb")]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Docker's data root [default: the data-root of daemon.json, or /var/lib/docker]
     #[arg(
@@ -47,36 +39,31 @@ pub struct Global {
         value_name = "DIR"
     )]
     pub root: PathBuf,
-    /// Build the new root in this folder, on another disk for example; ROOT is then only read
-    ///
-    /// DIR, absent or empty, becomes a complete data root: volumes, networks, containers, swarm, plugins and all else of ROOT go along
-    /// by copy. Afterwards tell Docker: "data-root" in daemon.json. `status`, `verify`, `rollback` and `cleanup` then take either --root
-    /// DIR or --root ROOT --target DIR. A rollback takes the new root away and touches nothing in ROOT; `cleanup` deletes the old layers
-    /// and their metadata in ROOT (aufs/, image/aufs/, graph/) and never its volumes.
+    /// Build a new data root in DIR
     #[arg(long, global = true, env = "UNAUFS_TARGET", value_name = "DIR")]
     pub target: Option<PathBuf>,
-    /// One JSON document on stdout
+    /// Print one JSON document
     #[arg(long, global = true, env = "UNAUFS_JSON", value_parser = flag)]
     pub json: bool,
-    /// JSON lines on stdout while running, the result last
+    /// Print JSON lines; the last one is the result
     #[arg(long, global = true, env = "UNAUFS_JSONL", value_parser = flag)]
     pub jsonl: bool,
-    /// Only results and errors
+    /// Print only results and errors
     #[arg(long, short = 'q', global = true, env = "UNAUFS_QUIET", value_parser = flag)]
     pub quiet: bool,
-    /// More detail: lists are not cut, a plan lists each object, each step is a line
+    /// Print full lists and each step
     #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Colours
+    /// When to use colours
     #[arg(long, global = true, env = "UNAUFS_COLOR", value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
     pub color: ColorWhen,
-    /// How progress is shown
+    /// How to show progress
     #[arg(long, global = true, env = "UNAUFS_PROGRESS", value_enum, default_value_t = ProgressWhen::Auto, value_name = "HOW")]
     pub progress: ProgressWhen,
-    /// Append everything that is said, and each step, to this file
+    /// Append all messages and each step to this file
     #[arg(long, global = true, env = "UNAUFS_LOG", value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// Threads [default: one a core]
+    /// Number of threads [default: number of cores]
     #[arg(long, short = 'j', global = true, env = "UNAUFS_JOBS", value_name = "N")]
     pub jobs: Option<NonZeroU8>,
 }
@@ -98,7 +85,7 @@ impl Args {
     pub fn contradictions(&self) -> crate::error::Result<()> {
         let both = |a: &str, b: &str| {
             let e = Error::new(Kind::Usage, format!("{a} and {b} can't be used together"));
-            Err(e.hint("leave one of them out").loss("nothing; nothing was changed"))
+            Err(e.hint("leave one of them out").loss("Nothing was changed."))
         };
         match &self.verb {
             Verb::Migrate(a) if a.prepare && a.no_switch => both("--prepare", "--no-switch"),
@@ -157,7 +144,7 @@ impl ColorWhen {
 /// How to show progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressWhen {
-    /// Bars on a terminal, elsewhere a line every ten seconds.
+    /// Bars on a terminal, otherwise a line every ten seconds.
     Auto,
     /// Bars.
     Bar,
@@ -172,49 +159,49 @@ pub enum ProgressWhen {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Show what is in the store: images, tags, layer tree, containers, problems
+    /// Show images, containers, layers and problems of a data root
     Inspect,
-    /// Say what a migration would do: checks, steps, space and time; writes nothing inside ROOT
+    /// Check what a migration would do. Changes nothing
     #[command(visible_alias = "check")]
     Plan(PlanArgs),
-    /// Move the store: build beside the old one, verify, switch; after a crash run it again, it goes on
+    /// Build and verify the new store, then switch over
     #[command(visible_alias = "resume")]
     Migrate(MigrateArgs),
-    /// Say where things stand, which ways back are open, what to do next
+    /// Show the state of a migration and the next command
     Status,
-    /// Compare the new store with the old one, or one store with its own records
+    /// Compare the new store with the old one and its digests
     Verify(VerifyArgs),
     /// Put the old store back
     Rollback(RollbackArgs),
-    /// Delete the old store for good, after asking; refuses unless the new one was verified
+    /// Verify the new store, then delete the old one. Asks first
     Cleanup(CleanupArgs),
-    /// Write images and containers as archives for docker load, podman, skopeo and others
+    /// Write images and containers to archives, for docker load
     Export(ExportArgs),
-    /// Copy a file or directory out of a container or image, as docker cp; no Docker needed
+    /// Copy files out of a container or image, as docker cp does
     Cp(CpArgs),
-    /// List what a container changed since its image, as docker diff; no Docker needed
+    /// List the files that a container changed, as docker diff does
     Diff(DiffArgs),
-    /// Put the reports of many hosts together
+    /// Combine the plans of many hosts
     Report {
-        /// What to do with them
+        /// What to do with the plans
         #[command(subcommand)]
         what: ReportVerb,
     },
-    /// Say what a check id means, and what to do
+    /// Explain a check and what to do about it
     Explain {
-        /// For example D01
-        id: String,
+        /// For example D01; without an ID, all checks are listed
+        id: Option<String>,
     },
-    /// Plan, migrate and verify a small sample store in a temporary folder, and show the result
+    /// Migrate a small sample store in a temporary directory
     Demo(DemoArgs),
     /// Print the completions for a shell
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
-    /// Write these manual pages into a folder
+    /// Write the manual pages into a directory
     Man {
-        /// The folder
+        /// Output directory
         dir: PathBuf,
     },
 }
@@ -224,10 +211,10 @@ pub enum Verb {
 pub enum ReportVerb {
     /// Make one table of many plans, the worst first
     Merge {
-        /// What `plan --json` or `plan --out` wrote
+        /// Files from `plan --json` or `plan --out`
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// The table as a page to look at
+        /// Also write the table as an HTML page
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
@@ -236,22 +223,22 @@ pub enum ReportVerb {
 /// What `plan` and `migrate` share.
 #[derive(Clone, Debug, clap::Args)]
 pub struct What {
-    /// The driver to move to [default: overlay2]
+    /// Storage driver of the new store [default: overlay2]
     #[arg(long, value_enum, env = "UNAUFS_TO", value_name = "DRIVER")]
     pub to: Option<Target>,
-    /// How layers get there [default: auto]
+    /// How to transfer layers [default: auto]
     #[arg(long, value_enum, env = "UNAUFS_MODE", value_name = "MODE")]
     pub mode: Option<Mode>,
-    /// Only these: image=GLOB or container=GLOB
+    /// Migrate only image=GLOB or container=GLOB
     #[arg(long, env = "UNAUFS_ONLY", value_name = "KIND=GLOB", value_parser = rule)]
     pub only: Vec<String>,
-    /// Not these: image=GLOB or container=GLOB
+    /// Leave out image=GLOB or container=GLOB
     #[arg(long, env = "UNAUFS_EXCLUDE", value_name = "KIND=GLOB", value_parser = rule)]
     pub exclude: Vec<String>,
     /// Treat this blocking check as a warning
     #[arg(long, value_name = "ID", value_parser = allowable)]
     pub allow: Vec<String>,
-    /// Docker's configuration [default: /etc/docker/daemon.json]
+    /// Docker's configuration file [default: /etc/docker/daemon.json]
     #[arg(long, env = "UNAUFS_DOCKER_CONFIG", value_name = "FILE")]
     pub docker_config: Option<PathBuf>,
 }
@@ -290,7 +277,7 @@ impl What {
                 let theirs = if theirs.is_empty() { format!("no {option}") } else { format!("{option} {theirs}") };
                 return Err(Error::new(Kind::Usage, format!("{option} {given} contradicts {of}, which has {theirs}"))
                     .hint(format!("leave {option} out, or start over: unaufs rollback, then a new plan"))
-                    .loss("nothing; nothing was changed"));
+                    .loss("Nothing was changed."));
             }
         }
         Ok(())
@@ -305,14 +292,16 @@ fn name(mode: Mode) -> String {
 fn allowable(id: &str) -> Result<String, String> {
     match crate::checks::allowable(id) {
         true => Ok(id.to_ascii_uppercase()),
-        false => Err("there is no such check, or it cannot be allowed; see `unaufs explain`".to_owned()),
+        false => {
+            Err("no such check, or --allow can't disable this check. List all checks with: unaufs explain".to_owned())
+        }
     }
 }
 
 fn rule(s: &str) -> Result<String, String> {
     match s.split_once('=') {
         Some(("image" | "container", glob)) if !glob.is_empty() => Ok(s.to_owned()),
-        _ => Err("give image=GLOB or container=GLOB".to_owned()),
+        _ => Err("use image=GLOB or container=GLOB".to_owned()),
     }
 }
 
@@ -328,10 +317,10 @@ pub struct PlanArgs {
     /// Save the plan, for `migrate PLAN`
     #[arg(long, env = "UNAUFS_OUT", value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// The same as a page to look at
+    /// Also write the plan as an HTML page
     #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Exit code 5 if there is something to do
+    /// Exit with code 5 if there is something to migrate
     #[arg(long, env = "UNAUFS_DETAILED_EXITCODE", value_parser = flag)]
     pub detailed_exitcode: bool,
 }
@@ -339,7 +328,7 @@ pub struct PlanArgs {
 /// Options of `migrate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MigrateArgs {
-    /// A plan saved with `plan --out`; without it, plan now and ask
+    /// A plan from `plan --out` [default: make a new one]
     pub plan: Option<PathBuf>,
     /// What to plan.
     #[command(flatten)]
@@ -347,22 +336,22 @@ pub struct MigrateArgs {
     /// Only show the plan: the same as unaufs plan
     #[arg(long, short = 'n')]
     pub dry_run: bool,
-    /// Do not ask
+    /// Don't ask
     #[arg(long, short = 'y')]
     pub yes: bool,
-    /// What is compared before the switch
+    /// What to verify before the switch
     #[arg(long, value_enum, default_value_t = VerifyWhen::Fast, env = "UNAUFS_VERIFY", value_name = "LEVEL")]
     pub verify: VerifyWhen,
-    /// Leave out what fails while running, and go on (exit code 3)
+    /// Leave out objects that fail and continue (exit code 3)
     #[arg(long, env = "UNAUFS_KEEP_GOING", value_parser = flag)]
     pub keep_going: bool,
-    /// Build and verify the image layers while Docker runs; a later `migrate` does the rest in seconds
+    /// Build image layers only, while Docker is running
     #[arg(long, env = "UNAUFS_PREPARE", value_parser = flag)]
     pub prepare: bool,
-    /// The record of the migration as a page to look at
+    /// Also write a record of the migration as an HTML page
     #[arg(long, env = "UNAUFS_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Build and verify, do not switch
+    /// Build and verify the new store, but don't switch
     #[arg(long, env = "UNAUFS_NO_SWITCH", value_parser = flag)]
     pub no_switch: bool,
 }
@@ -372,9 +361,9 @@ pub struct MigrateArgs {
 pub enum VerifyWhen {
     /// Nothing.
     None,
-    /// All but content.
+    /// Names, owners, modes, times and sizes.
     Fast,
-    /// Everything.
+    /// All contents too.
     Full,
 }
 
@@ -392,10 +381,10 @@ impl VerifyWhen {
 /// Options of `verify`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct VerifyArgs {
-    /// How much is compared
+    /// How much to compare
     #[arg(long, value_enum, default_value_t = Level::Full, env = "UNAUFS_LEVEL", value_name = "LEVEL")]
     pub level: Level,
-    /// Check this driver's store by itself, also one that unaufs did not make: aufs, overlay2, overlay, vfs, btrfs
+    /// Check this driver's store alone: aufs, overlay2, overlay, vfs, btrfs
     #[arg(long, env = "UNAUFS_DRIVER", value_name = "DRIVER", value_parser = driver)]
     pub driver: Option<WrittenBy>,
 }
@@ -409,36 +398,30 @@ fn driver(name: &str) -> Result<WrittenBy, String> {
 /// Options of `demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
-    /// The driver to move to [default: overlay2, or vfs where that cannot be made]
+    /// Storage driver [default: overlay2, or vfs if that isn't possible]
     #[arg(long, value_enum, value_name = "DRIVER")]
     pub to: Option<Target>,
 }
 
 /// Options of `export`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:
-  unaufs export busybox:latest -o busybox.tar         docker load -i busybox.tar
-  unaufs export --all -o - | ssh HOST docker load     no file on this disk
-  unaufs export app --format oci-dir -o app           skopeo copy oci:app:latest …
-  unaufs export --container web -o web.tar            the container as an image
-  unaufs export --container web --format rootfs -o -  its files, as docker export")]
 pub struct ExportArgs {
-    /// Images: a tag, a repository, a digest, an id or its start, a glob
+    /// Images: tag, repository, digest, ID or glob
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// All images of the store
+    /// Export all images
     #[arg(long, env = "UNAUFS_ALL", value_parser = flag)]
     pub all: bool,
-    /// A container, as an image of its own; may be repeated
+    /// Export this container; can be repeated
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "UNAUFS_CONTAINER")]
     pub container: Vec<String>,
-    /// Where to; - is stdout
+    /// Output file; - is stdout
     #[arg(long, short = 'o', value_name = "FILE", env = "UNAUFS_OUTPUT")]
     pub output: PathBuf,
-    /// In which form
+    /// Archive format
     #[arg(long, value_enum, default_value_t = Format::Docker, env = "UNAUFS_FORMAT", value_name = "FORMAT")]
     pub format: Format,
-    /// The whole archive (docker, rootfs) or each layer (oci, oci-dir)
+    /// Compression
     #[arg(long, value_enum, default_value_t = Compressed::None, env = "UNAUFS_COMPRESS", value_name = "HOW")]
     pub compress: Compressed,
     /// Which store, if ROOT has several
@@ -448,23 +431,17 @@ pub struct ExportArgs {
 
 /// Options of `cp`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:
-  unaufs cp web:/etc/nginx/nginx.conf .             one file
-  unaufs cp -a db:/var/lib/mysql /srv/rescued       a directory, with its owners
-  unaufs cp db:/var/lib/mysql/. /srv/mysql          what is in it
-  unaufs cp db:/var/lib/mysql - | ssh HOST tar x    as a tar
-  unaufs cp --image app:1 /opt/app /srv             from an image")]
 pub struct CpArgs {
-    /// NAME:PATH, a container's name, id or start of an id; with --image only PATH
+    /// Container name or ID, and a path in it; with --image only a path
     #[arg(value_name = "NAME:PATH")]
     pub source: OsString,
-    /// Where to, as for docker cp; - is a tar on stdout
+    /// Where to copy; - writes a tar to stdout
     #[arg(value_name = "DEST")]
     pub dest: PathBuf,
-    /// Copy from this image: a tag, a digest, an id or its start
+    /// Copy from this image instead of a container
     #[arg(long, value_name = "REF")]
     pub image: Option<String>,
-    /// If PATH is a symlink, copy what it leads to in the container
+    /// If PATH is a symlink, copy its target
     #[arg(long, short = 'L')]
     pub follow_link: bool,
     /// Keep the container's owners and groups
@@ -481,9 +458,9 @@ pub struct CpArgs {
 /// Options of `diff`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DiffArgs {
-    /// A container: its name, id or start of an id
+    /// Container name or ID
     pub name: String,
-    /// With the size of each added or changed file
+    /// Show the size of each added or changed file
     #[arg(long, short = 's')]
     pub size: bool,
     /// Which store, if ROOT has several
@@ -495,7 +472,7 @@ pub struct DiffArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum StoreDriver {
-    /// The old store, also where a migration has parked it
+    /// The old store, also after a migration
     Aufs,
     Overlay2,
     Overlay,
@@ -519,10 +496,10 @@ impl StoreDriver {
 /// Options of `rollback`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RollbackArgs {
-    /// Delete the new store (with --target: all that is in DIR) instead of keeping it in .unaufs/undone
+    /// Delete the new store instead of keeping it in .unaufs/undone
     #[arg(long)]
     pub drop_new: bool,
-    /// Do not ask
+    /// Don't ask
     #[arg(long, short = 'y')]
     pub yes: bool,
 }
@@ -533,7 +510,7 @@ pub struct CleanupArgs {
     /// Delete without verifying the new store first
     #[arg(long)]
     pub skip_verify: bool,
-    /// Do not ask
+    /// Don't ask
     #[arg(long, short = 'y')]
     pub yes: bool,
 }

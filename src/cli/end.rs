@@ -237,11 +237,8 @@ fn complain(e: &Error, color: ColorWhen) {
     let colour = color.wanted(std::io::stderr().is_terminal());
     let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
     super::mutter(&format!("{word}: {}", e.chain()));
-    if let Some(h) = e.hint_text() {
-        super::mutter(&format!("  do:   {h}"));
-    }
-    if let Some(l) = e.loss_text() {
-        super::mutter(&format!("  lost: {l}"));
+    for more in [e.hint_text(), e.loss_text()].into_iter().flatten() {
+        super::mutter(&format!("  {more}"));
     }
 }
 

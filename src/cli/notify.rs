@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn systemd_is_told() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("notify");
         let by_path = UnixDatagram::bind(&path).expect("bind");
         let name = format!("unaufs-test-{}", std::process::id());
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn nobody_listening_is_no_error() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let (own, to) = connect(dir.path().join("gone").as_os_str().as_bytes()).expect("an address");
         let told = Notified::new(Box::new(crate::progress::Hidden), own, to);
         told.phase("build", 1);

@@ -144,7 +144,7 @@ fn own_descriptor(path: &Path) -> Result<Option<File>> {
 /// The directory and the name in it.
 fn place(path: &Path, roots: &[&Dir]) -> Result<(Dir, Vec<u8>)> {
     let shown = crate::text::path(path);
-    let usage = |what: String, fix: &str| Error::new(Kind::Usage, what).hint(fix).loss("nothing; nothing was changed");
+    let usage = |what: String, fix: &str| Error::new(Kind::Usage, what).hint(fix).loss("Nothing was changed.");
     let parent = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
@@ -168,7 +168,7 @@ fn there(dir: &Dir, name: &[u8], shown: &str) -> Result<At> {
     let refuse = |what: &str| {
         Err(Error::new(Kind::Usage, format!("{shown} is {what}"))
             .hint("name a new file or a regular file")
-            .loss("nothing; nothing was changed"))
+            .loss("Nothing was changed."))
     };
     match dir.stat_opt(name)?.map(|m| m.kind) {
         None => Ok(At::Nothing),

@@ -1,22 +1,22 @@
-//! What each verb is for, what it touches, how to undo it, with examples: once, for `--help` and for the manual pages.
+//! What each command is for, what it changes, how to undo it, with examples: once, for `--help` and for the manual pages.
 
 use super::args::Args;
 use crate::error::{Error, Result};
-use clap::{Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory};
 use clap_mangen::Man;
 use roff::{Inline, Roff, roman};
 use std::fmt::Write;
 use std::path::Path;
 
-/// The words of one verb.
+/// The texts of one command.
 #[derive(Debug)]
 pub struct Page {
-    /// The verb, with the one that it belongs to: `report merge`.
+    /// The command, with the one that it belongs to: `report merge`.
     pub verb: &'static str,
     /// When to use it.
     pub when: &'static str,
-    /// What it reads and writes.
-    pub touches: &'static str,
+    /// What it changes.
+    pub changes: &'static str,
     /// How to undo it.
     pub undo: &'static str,
     /// Command and what it does.
@@ -24,209 +24,213 @@ pub struct Page {
 }
 
 /// The headings, as `--help` and the manual show them.
-pub const HEADINGS: [&str; 3] = ["When to use it", "What it touches", "How to undo it"];
+pub const HEADINGS: [&str; 3] = ["When to use it", "What it changes", "How to undo it"];
 
-/// All verbs.
+const NOTHING: &str = "Nothing to undo.";
+
+/// All commands.
 pub const PAGES: &[Page] = &[
     Page {
         verb: "inspect",
-        when: "First of all, on a root of which you do not know what is in it: images, names, the tree of layers, containers and what is wrong \
-               with them. It needs no plan and no target.",
-        touches: "Reads ROOT. Writes nothing. Docker may run.",
-        undo: "There is nothing to undo.",
+        when: "First, if you don't know what a data root contains. It needs no plan and no target.",
+        changes: "Nothing. It reads ROOT, also while Docker is running.",
+        undo: NOTHING,
         examples: &[
-            ("unaufs inspect", "what is in /var/lib/docker"),
-            ("unaufs inspect -v --root /mnt/disk/docker", "everything, of a disk from another host"),
-            ("unaufs inspect --json", "the same for programs"),
+            ("unaufs inspect", "images, containers, layers, problems"),
+            ("unaufs inspect -v --root /mnt/disk/docker", "full lists, of another host's disk"),
+            ("unaufs inspect --json", "for programs"),
         ],
     },
     Page {
         verb: "plan",
-        when: "Before every migration, as often as you like, also days before on a host at work: it says what would move, what would stay behind \
-               and why, how much room and about how much time it takes, and what blocks. A plan saved with --out is exactly what `migrate PLAN` \
-               runs later; if the store has changed by then, that ends with exit code 13 and changes nothing.",
-        touches: "Reads ROOT, /proc, /sys and Docker's configuration. Writes only the files that --out and --html name, and never inside \
-                  ROOT. Docker may run.",
-        undo: "There is nothing to undo.",
+        when: "Before every migration. It shows the images and containers that will be migrated, the problems, the space and the time. \
+               A plan saved with --out is exactly what `migrate PLAN` does later.",
+        changes: "Nothing in ROOT. It writes only the files that --out and --html name. Docker can be running.",
+        undo: NOTHING,
         examples: &[
-            ("unaufs plan", "one screen: what would happen"),
-            ("unaufs plan --out tonight.json --html tonight.html", "save it, and a page to look at"),
-            ("unaufs plan --to btrfs -v", "another driver; nothing cut, and a line for each object"),
-            ("unaufs plan --only 'image=registry.local/*' --exclude container=test-*", "a part of it"),
+            ("unaufs plan", "can this store be migrated?"),
+            ("unaufs plan --out nas.plan --html nas.html", "save the plan and a page"),
+            ("unaufs plan --to btrfs --targets", "another driver; compare all"),
+            ("unaufs plan --only 'image=registry.local/*'", "only some images"),
         ],
     },
     Page {
         verb: "migrate",
-        when: "When the plan is to your liking and Docker is stopped. After a crash, a power cut or Ctrl-C run it again: it goes on where it stopped. \
-               With --prepare it builds the image layers while Docker still runs, so that the rest takes seconds.",
-        touches: "Builds the new store in ROOT/.unaufs/new, compares it with the old one, then switches by renames: the old store goes to \
-                  ROOT/.unaufs/old, the new one takes its place, and the containers' configurations are replaced (the old ones are kept). Deletes nothing. \
-                  Volumes, networks and logs stay where they are. Docker must be stopped, but for --prepare.",
-        undo: "`unaufs rollback`, at any moment until `unaufs cleanup`, also in the middle. Docker must be stopped for it. What Docker changed on the \
-               new store in images and containers is then set aside in ROOT/.unaufs/undone.",
+        when: "When the plan is fine and Docker is stopped. After a crash, a power cut or Ctrl-C, run it again to continue. \
+               --prepare does the long part while Docker is running.",
+        changes: "It builds and verifies the new store in ROOT/.unaufs/new, then switches over. The old store is moved to \
+                  ROOT/.unaufs/old. Nothing is deleted. Volumes, networks and logs stay in place.",
+        undo: "`unaufs rollback`, at any time until `unaufs cleanup`.",
         examples: &[
             ("unaufs migrate", "show the plan, ask, do it"),
-            ("unaufs migrate tonight.json --yes", "a saved plan, without asking"),
-            ("unaufs migrate --prepare --yes", "the long part, while Docker runs"),
-            ("unaufs migrate --verify full --html record.html", "compare contents too; keep a record"),
+            ("unaufs migrate nas.plan --yes", "a saved plan, without asking"),
+            ("unaufs migrate --prepare --yes", "the long part, while Docker is running"),
+            ("unaufs migrate --verify full", "compare all contents too"),
         ],
     },
     Page {
         verb: "status",
-        when: "Whenever you do not know where things stand: after a crash, before you start Docker, on a host that somebody else has begun.",
-        touches: "Reads ROOT and the journal. Writes nothing.",
-        undo: "There is nothing to undo.",
-        examples: &[
-            ("unaufs status", "where things stand, which ways back are open, what to do next"),
-            ("unaufs status --json", "the same for programs"),
-        ],
+        when: "After a crash, before you start Docker, or on a host that somebody else has migrated.",
+        changes: "Nothing. It reads ROOT and the journal.",
+        undo: NOTHING,
+        examples: &[("unaufs status", "the state, and the next command"), ("unaufs status --json", "for programs")],
     },
     Page {
         verb: "verify",
-        when: "Days after a migration, before `unaufs cleanup`; or after `migrate --no-switch`. It compares the merged view of each chain of layers, old \
-               against new, path by path; the level full (the default) also the contents, and each layer's digest through tar-split. Once \
-               Docker has run on the new store, what it may change itself (containers, tags, what it removed) is listed apart and is no difference.",
-        touches: "Reads both stores. Writes one line into the journal if there is no difference.",
-        undo: "There is nothing to undo.",
+        when: "After a migration and before `unaufs cleanup`, or after `migrate --no-switch`. It compares the new store with the old one \
+               and with the layers' digests. Changes that Docker made since the migration are listed separately.",
+        changes: "Nothing in the stores. It records the result in the journal.",
+        undo: NOTHING,
         examples: &[
-            ("unaufs verify", "everything, contents and digests too"),
-            ("unaufs verify --level fast", "names, owners, modes, times, attributes and sizes"),
+            ("unaufs verify", "all contents and digests"),
+            ("unaufs verify --level fast", "names, owners, modes, times and sizes"),
         ],
     },
     Page {
         verb: "export",
-        when: "When you want single images or containers out of a dead store, for another host or another tool, instead of moving the whole store.",
-        touches: "Reads ROOT. Writes only what -o names. Docker may run, but then a running container's files may change meanwhile.",
-        undo: "Remove what it wrote.",
+        when: "To move single images or containers to another host or tool, or to save them from a damaged store.",
+        changes: "Nothing in ROOT. It writes only the file that -o names. Stop a container before you export it.",
+        undo: "Delete the file.",
         examples: &[
-            ("unaufs export busybox:latest -o busybox.tar", "for docker load"),
-            ("unaufs export --all --format oci --compress zstd -o all.tar", "every image"),
-            ("unaufs export --container web --format rootfs -o web.tar", "what a container shows, as one tree"),
+            ("unaufs export busybox:latest -o busybox.tar", "docker load -i busybox.tar"),
+            ("unaufs export --all -o - | ssh HOST docker load", "all images to another host"),
+            ("unaufs export app --format oci-dir -o app", "for skopeo, podman and others"),
+            ("unaufs export --container web -o web.tar", "a container as an image"),
+            ("unaufs export --container web --format rootfs -o -", "its files, as docker export"),
         ],
     },
     Page {
         verb: "cp",
-        when: "When you only need one file or directory out of a container whose Docker no longer starts. It takes the same paths as docker cp, and \
-               works on every root that `export` reads, damaged ones too.",
-        touches: "Reads ROOT. Writes only below DEST, and replaces files there only with --force. It takes no lock. Docker may run.",
-        undo: "Remove what it wrote.",
+        when: "To get a file or directory from a container whose Docker doesn't start. Paths work as in docker cp.",
+        changes: "Nothing in ROOT. It writes only to DEST. It replaces files there only with --force.",
+        undo: "Delete the copies.",
         examples: &[
-            ("unaufs cp -a db:/var/lib/mysql /srv/rescued", "a directory, with its owners"),
             ("unaufs cp web:/etc/nginx/nginx.conf .", "one file"),
+            ("unaufs cp -a db:/var/lib/mysql /srv/rescued", "a directory, with its owners"),
             ("unaufs cp db:/var/lib/mysql - | tar t", "a tar on stdout"),
             ("unaufs cp --image app:1 /opt/app /srv", "from an image"),
         ],
     },
     Page {
         verb: "diff",
-        when: "When you want to know which files of a container are its own: those that its image does not have. A is added, C changed, D deleted.",
-        touches: "Reads ROOT. Writes nothing. It takes no lock. Docker may run.",
-        undo: "There is nothing to undo.",
+        when: "To see which files a container added (A), changed (C) or deleted (D).",
+        changes: "Nothing. It reads ROOT, also while Docker is running.",
+        undo: NOTHING,
         examples: &[
-            ("unaufs diff web", "as docker diff prints it"),
+            ("unaufs diff web", "the same lines as docker diff"),
             ("unaufs diff -s web", "with sizes"),
             ("unaufs diff web --json", "for programs"),
         ],
     },
     Page {
         verb: "rollback",
-        when: "When you do not like what you see after a migration, or want to drop one that was interrupted. It takes seconds and needs no free room. \
-               Stop Docker first.",
-        touches: "Moves the old store back from ROOT/.unaufs/old, with the old configurations and the times of the folders. The new store goes to \
-                  ROOT/.unaufs/undone, or is deleted with --drop-new. What Docker wrote meanwhile into volumes, networks and logs stays, and is listed.",
-        undo: "`unaufs migrate` again. What Docker wrote on the new store is in ROOT/.unaufs/undone, unless --drop-new deleted it.",
+        when: "To return to the old store after a migration, or to drop an interrupted one. Stop Docker first. It takes seconds and \
+               needs no free space.",
+        changes: "It moves the old store back into place. The new store is kept in ROOT/.unaufs/undone, or deleted with --drop-new. \
+                  Volumes, networks and logs keep their changes.",
+        undo: "`unaufs migrate` again. Changes that Docker made on the new store are in ROOT/.unaufs/undone.",
         examples: &[
             ("unaufs rollback", "ask, then put the old store back"),
-            ("unaufs rollback --drop-new --yes", "as if nothing had happened: nothing of unaufs stays"),
+            ("unaufs rollback --drop-new --yes", "delete the new store, without asking"),
         ],
     },
     Page {
         verb: "cleanup",
-        when: "Days later, when your containers have run on the new store and you are sure. It refuses unless the new store was verified.",
-        touches: "Deletes ROOT/.unaufs/old and what unaufs keeps beside it, and so frees the room that the old store takes. What stayed behind in the \
-                  migration is deleted with it, and listed before it asks.",
-        undo: "It cannot be undone: after it there is no way back.",
-        examples: &[("unaufs cleanup", "say what goes, ask, delete it"), ("unaufs cleanup --yes", "without asking")],
+        when: "Days after the migration, when your containers work and you don't need the old store.",
+        changes: "It verifies the new store, lists what it will delete, and asks. Then it deletes the old store, with everything \
+                  that wasn't migrated.",
+        undo: "You can't undo it.",
+        examples: &[("unaufs cleanup", "list, ask, delete"), ("unaufs cleanup --yes", "without asking")],
     },
     Page {
         verb: "report",
-        when: "When you have the plans of many hosts.",
-        touches: "Reads the plans. Writes only the file that --html names.",
-        undo: "There is nothing to undo.",
-        examples: &[("unaufs report merge *.json --html fleet.html", "a row for each host, the worst first")],
+        when: "When you have plans of many hosts.",
+        changes: "Nothing in ROOT. It writes only the file that --html names.",
+        undo: NOTHING,
+        examples: &[("unaufs report merge *.plan --html fleet.html", "one row for each host")],
     },
     Page {
         verb: "report merge",
-        when: "When you have the plans of many hosts and want to see which ones are blocked, and why.",
-        touches: "Reads the plans. Writes only the file that --html names.",
-        undo: "There is nothing to undo.",
-        examples: &[("unaufs report merge *.json --html fleet.html", "a row for each host, the worst first")],
+        when: "When you have plans of many hosts and want to see which hosts are blocked, and why.",
+        changes: "Nothing in ROOT. It writes only the file that --html names.",
+        undo: NOTHING,
+        examples: &[("unaufs report merge *.plan --html fleet.html", "one row for each host")],
     },
     Page {
         verb: "explain",
-        when: "When a plan names a check, such as D01, and you want to know what it means and what to do.",
-        touches: "Nothing.",
-        undo: "There is nothing to undo.",
-        examples: &[("unaufs explain D01", "what a damaged layer means")],
+        when: "When a plan names a check, such as D01.",
+        changes: "Nothing.",
+        undo: NOTHING,
+        examples: &[("unaufs explain D01", "a damaged layer"), ("unaufs explain", "list all checks")],
     },
     Page {
         verb: "demo",
-        when: "Before you trust it with a store of yours: it makes a small sample store, and plans, migrates and verifies it before your eyes.",
-        touches: "A temporary folder of its own, which it removes. Nothing of Docker; it needs no Docker and, for vfs, no root.",
-        undo: "There is nothing to undo.",
-        examples: &[
-            ("unaufs demo", "overlay2, or vfs where that cannot be made"),
-            ("unaufs demo --to vfs", "another driver"),
-        ],
+        when: "To watch a migration of a small sample store before you use unaufs on your own.",
+        changes: "Nothing of Docker. It uses a temporary directory and deletes it. Docker isn't needed.",
+        undo: NOTHING,
+        examples: &[("unaufs demo", "overlay2, or vfs without root"), ("unaufs demo --to vfs", "another driver")],
     },
     Page {
         verb: "completions",
-        when: "Once, if you installed the bare binary: the packages bring the completions with them.",
-        touches: "Nothing; it prints them.",
-        undo: "Remove the file that you wrote.",
+        when: "Once, if you installed only the program file. The packages include the completions.",
+        changes: "Nothing. It prints the completions.",
+        undo: "Delete the file that you wrote.",
         examples: &[("unaufs completions bash > /etc/bash_completion.d/unaufs", "for bash")],
     },
     Page {
         verb: "man",
-        when: "Once, if you installed the bare binary: the packages bring the pages with them.",
-        touches: "Writes unaufs.8 and a page for each verb into the folder that you name.",
-        undo: "Remove these files.",
+        when: "Once, if you installed only the program file. The packages include the manual.",
+        changes: "It writes unaufs.8 and a page for each command into DIR.",
+        undo: "Delete these files.",
         examples: &[("unaufs man /usr/local/share/man/man8", "then: man unaufs-migrate")],
     },
 ];
 
 /// The exit codes ([`crate::error::Kind`]), as the manual shows them.
-const EXIT_CODES: &[(&str, &str)] = &[
+pub const EXIT_CODES: &[(&str, &str)] = &[
     ("0", "done, or nothing to do"),
-    ("1", "failed; the text says whether to resume or roll back"),
-    ("2", "bad usage, or a confirmation is missing"),
-    ("3", "done, but something named stayed behind"),
+    ("1", "failed, or could not be checked; the text says whether to continue or roll back"),
+    ("2", "wrong usage, contradicting options, a missing confirmation, or cancelled"),
+    ("3", "done, but something stayed behind or was left out"),
     ("4", "a check blocks; nothing was changed"),
     ("5", "the plan has work to do (only with --detailed-exitcode)"),
     ("6", "verification found a difference"),
-    ("10", "no aufs or graph store at ROOT"),
-    ("11", "busy: Docker runs on ROOT, something is mounted below it, or another unaufs works"),
+    ("10", "no aufs store in ROOT"),
+    ("11", "busy: Docker uses ROOT, something is mounted in it, or another unaufs is running"),
     ("12", "not enough space or inodes"),
-    ("13", "the saved plan is stale; what changed is listed"),
-    ("14", "this kernel or file system cannot host the target"),
-    ("130, 143", "interrupted at a safe point; unaufs migrate goes on"),
-    ("other", "a failure"),
+    ("13", "the saved plan or the store has changed; the text lists the changes"),
+    ("14", "this kernel or file system can't hold the target"),
+    ("130, 143", "interrupted; run the same command again to continue"),
+    ("other", "failed"),
 ];
 
-/// The order of things, for the page of the program itself.
-const FRONT: &str = "Reads a data root that Docker wrote with the aufs driver, with no daemon and no aufs in the kernel, and rewrites it for overlay2, \
-     overlay, vfs or btrfs. The new store is built beside the old one, compared with it, and put in its place by renames. Nothing of the old store is \
-     deleted before `unaufs cleanup`; until then `unaufs rollback` puts it back.";
+/// The description of the program.
+const FRONT: &str = "Converts a Docker data root from the aufs storage driver to overlay2, overlay, vfs or btrfs, with Docker stopped and \
+     without aufs in the kernel. unaufs builds the new store next to the old one, verifies it, and switches over. It keeps the old store \
+     until `unaufs cleanup`; `unaufs rollback` puts the old store back.";
+
+/// `--target`, which needs more than its line in the list of options.
+const TARGET: &str = "With --target DIR, unaufs builds a complete new data root in DIR, for example on another disk. DIR must be empty or not \
+     exist. Volumes, networks, containers, swarm and plugins are copied. ROOT is only read. Afterwards, set data-root in daemon.json. \
+     `unaufs rollback --root DIR` deletes or keeps the new root and doesn't change ROOT.";
 
 const FRONT_EXAMPLES: &[(&str, &str)] = &[
-    ("unaufs plan --out tonight.json", "what would happen; changes nothing, Docker may run"),
-    ("systemctl stop docker.socket docker.service", "Docker must be stopped from here on"),
-    ("unaufs migrate tonight.json", "show the plan, ask, do it; after a crash run it again"),
-    ("unaufs verify", "compare contents and digests too"),
-    ("systemctl start docker.service", "and look at your containers"),
-    ("unaufs rollback", "if you do not like what you see: put the old store back"),
-    ("unaufs cleanup", "days later, if you do: delete the old store"),
+    ("unaufs plan --out nas.plan", "check first; Docker can be running"),
+    ("systemctl stop docker.socket docker", "stop Docker"),
+    ("unaufs migrate nas.plan", "show the plan, ask, do it"),
+    ("unaufs verify", "compare all contents too"),
+    ("systemctl start docker", "look at your containers"),
+    ("unaufs rollback", "put the old store back, or"),
+    ("unaufs cleanup", "days later, delete the old store"),
 ];
+
+/// Below the options of each command.
+const GLOBAL: &str = "Global options (--root DIR, --json, -q, -v and others): unaufs --help";
+/// Below the options of the program.
+const ENVIRONMENT: &str =
+    "Options can be set in the environment, for example --docker-config as\nUNAUFS_DOCKER_CONFIG.";
+/// Columns of the texts.
+const WIDTH: usize = 78;
 
 impl Page {
     fn of(verb: &str) -> Option<&'static Page> {
@@ -234,19 +238,17 @@ impl Page {
     }
 
     fn parts(&self) -> [(&'static str, &'static str); 3] {
-        let [when, touches, undo] = HEADINGS;
-        [(when, self.when), (touches, self.touches), (undo, self.undo)]
+        let [when, changes, undo] = HEADINGS;
+        [(when, self.when), (changes, self.changes), (undo, self.undo)]
     }
 
     fn help(&self) -> String {
         let mut out = String::new();
         for (heading, text) in self.parts() {
-            let _ = writeln!(out, "{heading}:\n  {text}\n");
+            let _ = write!(out, "{heading}:\n{}", wrapped(text));
         }
-        out.push_str("Examples:");
-        for (command, what) in self.examples {
-            let _ = write!(out, "\n  {command}\n      {what}");
-        }
+        out.push('\n');
+        out.push_str(&examples(self.examples));
         out
     }
 
@@ -258,7 +260,37 @@ impl Page {
     }
 }
 
-/// What stands in backticks is bold.
+/// Lines of at most [`WIDTH`] columns, indented.
+fn wrapped(text: &str) -> String {
+    let mut out = String::from(" ");
+    let mut column = 1;
+    for word in text.split_whitespace() {
+        if column + 1 + word.chars().count() > WIDTH {
+            out.push_str("\n ");
+            column = 1;
+        }
+        out.push(' ');
+        out.push_str(word);
+        column += 1 + word.chars().count();
+    }
+    out.push('\n');
+    out
+}
+
+/// Commands and remarks; a remark that doesn't fit next to the command is below it.
+fn examples(rows: &[(&str, &str)]) -> String {
+    let width = rows.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    let mut out = String::from("Examples:");
+    for (command, what) in rows {
+        let _ = match width + what.len() + 5 <= WIDTH {
+            true => write!(out, "\n  {command:<width$}   {what}"),
+            false => write!(out, "\n  {command}\n      {what}"),
+        };
+    }
+    out
+}
+
+/// Text in backticks is bold.
 fn words(text: &str) -> Vec<Inline> {
     text.split('`').enumerate().map(|(n, part)| if n % 2 == 0 { roman(part) } else { roff::bold(part) }).collect()
 }
@@ -270,39 +302,64 @@ fn listed(out: &mut Roff, heading: &str, rows: &[(&str, &str)]) {
     }
 }
 
-/// The command line with the words of each verb.
+/// The command line with the texts of each command. Global options are listed once, by the program's own help.
 pub fn command() -> Command {
-    fn add(parent: &str, command: Command) -> Command {
-        command.mut_subcommands(|c| {
-            let verb = format!("{parent}{}", c.get_name());
-            let c = match Page::of(&verb) {
-                Some(page) => c.after_long_help(page.help()),
-                None => c,
-            };
-            add(&format!("{verb} "), c)
-        })
-    }
-    add("", Args::command())
+    const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}{after-help}";
+    let mut all = each("", Args::command(), &|verb, c| {
+        let c = c.mut_args(compact);
+        match Page::of(verb) {
+            Some(page) => c.before_help(page.help()).after_help(GLOBAL).help_template(TEMPLATE),
+            None => c.after_help(format!("{}\n\n{ENVIRONMENT}", examples(FRONT_EXAMPLES))),
+        }
+    });
+    // only now do the commands have the global options
+    all.build();
+    each("", all, &|verb, c| if verb.is_empty() { c } else { c.mut_args(hide_global) })
 }
 
-/// Writes a manual page for the program and for each verb.
+/// Changes a command and all below it.
+fn each(verb: &str, command: Command, change: &dyn Fn(&str, Command) -> Command) -> Command {
+    change(verb, command).mut_subcommands(|c| {
+        let verb = format!("{verb} {}", c.get_name());
+        each(verb.trim_start(), c, change)
+    })
+}
+
+fn hide_global(a: Arg) -> Arg {
+    if a.is_global_set() { a.hide(true) } else { a }
+}
+
+/// An option in one or two lines: its values follow its text, and the name of its variable is left out.
+fn compact(a: Arg) -> Arg {
+    let a = a.hide_env(true);
+    let values = a.get_possible_values();
+    if a.is_hide_set() || values.is_empty() || !a.get_action().takes_values() {
+        return a;
+    }
+    let names: Vec<&str> = values.iter().filter(|v| !v.is_hide_set()).map(|v| v.get_name()).collect();
+    let text = a.get_help().map(|h| h.to_string()).unwrap_or_default();
+    a.hide_possible_values(true).help(format!("{text}: {}", names.join(", ")))
+}
+
+/// Writes a manual page for the program and for each command.
 pub fn write_manual(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("make {}", crate::text::path(dir)), e))?;
     let mut all = Args::command().disable_help_subcommand(true);
     all.build();
     let (mut front, mut end) = (Roff::new(), Roff::new());
     front.control("SH", ["DESCRIPTION"]).text(words(FRONT));
+    front.control("SH", ["ANOTHER DISK"]).text(words(TARGET));
     listed(&mut front, "EXAMPLES", FRONT_EXAMPLES);
     listed(&mut end, "EXIT STATUS", EXIT_CODES);
     end.control("SH", ["ENVIRONMENT"]).text([roman(
-        "Options may be given as variables too: --root as UNAUFS_ROOT, --docker-config as UNAUFS_DOCKER_CONFIG. The help of each verb names them.",
+        "Options can be set in the environment, for example --root as UNAUFS_ROOT and --docker-config as UNAUFS_DOCKER_CONFIG.",
     )]);
     listed(
         &mut end,
         "FILES",
         &[(
             "/var/lib/docker/.unaufs",
-            "The journal, the store that is being built, and the old store until unaufs cleanup.",
+            "The journal, the new store while it is built, and the old store until unaufs cleanup.",
         )],
     );
     write_page(dir, &mut all, &front, &end)?;
@@ -311,19 +368,20 @@ pub fn write_manual(dir: &Path) -> Result<()> {
 
 fn write_verbs(dir: &Path, parent: &str, command: &mut Command) -> Result<()> {
     for c in command.get_subcommands_mut().filter(|c| !c.is_hide_set()) {
+        *c = std::mem::take(c).mut_args(hide_global);
         let verb = format!("{parent}{}", c.get_name());
         let (mut words, mut end) = (Roff::new(), Roff::new());
         if let Some(page) = Page::of(&verb) {
             page.roff(&mut words);
         }
-        end.control("SH", ["SEE ALSO"]).text([roman("unaufs(8), which lists the exit codes too")]);
+        end.control("SH", ["SEE ALSO"]).text([roman("unaufs(8): global options and exit codes")]);
         write_page(dir, c, &words, &end)?;
         write_verbs(dir, &format!("{verb} "), c)?;
     }
     Ok(())
 }
 
-/// The words of a verb come before its many options.
+/// The texts of a command come before its options.
 fn write_page(dir: &Path, command: &mut Command, words: &Roff, end: &Roff) -> Result<()> {
     let usage = command.render_usage().to_string();
     let mut synopsis = Roff::new();
@@ -360,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn each_verb_says_when_what_and_how_to_undo() {
+    fn each_command_says_when_what_and_how_to_undo() {
         let mut verbs = Vec::new();
         names("", &Args::command(), &mut verbs);
         let mut known: Vec<&str> = PAGES.iter().map(|p| p.verb).collect();
@@ -377,6 +435,43 @@ mod tests {
                 let text = help[at..].lines().nth(1).unwrap_or_default();
                 assert!(text.trim().len() > 6, "{verb}: nothing below '{heading}'");
             }
+        }
+    }
+
+    /// As many lines, of 80 columns, for a command with few options.
+    const LINES: usize = 40;
+
+    #[test]
+    fn help_is_short_and_fits() {
+        for page in PAGES {
+            let c = command().term_width(80);
+            let all = || std::iter::once("unaufs").chain(page.verb.split(' '));
+            let told = |flag| c.clone().try_get_matches_from(all().chain([flag])).expect_err(flag).to_string();
+            let (short, long) = (told("-h"), told("--help"));
+            let found = all().skip(1).try_fold(&c, |c, name| c.find_subcommand(name));
+            let found = found.unwrap_or_else(|| panic!("no command {}", page.verb));
+            let options = found.get_arguments().filter(|a| !a.is_hide_set()).count();
+            assert!(long.lines().all(|l| l.chars().count() <= 80), "{}: {long}", page.verb);
+            let lines = long.lines().count();
+            assert!(lines <= LINES || options > 8, "{}: {lines} lines for {options} options\n{long}", page.verb);
+            assert_eq!(short, long, "-h and --help are one page");
+            assert!(!long.contains("--progress"), "{}: global options are in one place", page.verb);
+        }
+        let front = command().term_width(80).render_long_help().to_string();
+        assert!(front.contains("--progress") && front.contains("Global options:"), "{front}");
+    }
+
+    /// Removed because each was a second way to do one thing, or broke a promise.
+    #[test]
+    fn removed_options_are_gone() {
+        let mut c = command();
+        let mut all = c.render_long_help().to_string();
+        for page in PAGES {
+            let found = page.verb.split(' ').try_fold(&mut c, |c, name| c.find_subcommand_mut(name));
+            all.push_str(&found.map(|c| c.render_long_help().to_string()).unwrap_or_default());
+        }
+        for gone in ["--state", "--textfile", "--nice", "--itemize", "move,", "Prometheus"] {
+            assert!(!all.contains(gone), "{gone} in {all}");
         }
     }
 
@@ -404,7 +499,7 @@ mod tests {
 
     #[test]
     fn manual_pages_have_the_same_parts() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         write_manual(dir.path()).expect("pages");
         for page in PAGES {
             let file = dir.path().join(format!("unaufs-{}.8", page.verb.replace(' ', "-")));
@@ -416,7 +511,7 @@ mod tests {
         }
         let front = std::fs::read_to_string(dir.path().join("unaufs.8")).expect("the front page");
         for (n, part) in
-            [".SH DESCRIPTION", ".SH EXAMPLES", ".SH ENVIRONMENT", ".SH \"OPTIONS OF EVERY VERB\""].iter().enumerate()
+            [".SH DESCRIPTION", ".SH EXAMPLES", ".SH ENVIRONMENT", ".SH \"GLOBAL OPTIONS\""].iter().enumerate()
         {
             assert_eq!(front.matches(part).count(), 1, "{n}: {part} in {front}");
         }

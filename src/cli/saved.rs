@@ -30,7 +30,7 @@ pub fn load(file: &Path) -> Result<Plan> {
     let Stored { plan, in_place } = stored::read(&bytes).map_err(|_| refused(&shown, &bytes))?;
     if in_place {
         let what = format!("{shown} was made for --mode move, which this version doesn't have");
-        return Err(Error::new(Kind::Usage, what).hint("make a new plan"));
+        return Err(Error::new(Kind::Usage, what).hint("Make a new plan: unaufs plan --out FILE"));
     }
     if plan.schema != SCHEMA {
         return Err(refused(&shown, &bytes));
@@ -73,7 +73,7 @@ fn other_version(shown: &str, version: &str) -> Error {
     };
     Error::new(Kind::Usage, format!("{shown} was made by {by}; this is unaufs {ours}"))
         .hint("make a new plan with this version")
-        .loss("nothing; nothing was changed")
+        .loss("Nothing was changed.")
 }
 
 #[cfg(test)]

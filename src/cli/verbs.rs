@@ -42,7 +42,7 @@ fn root(g: &Global) -> Result<Dir> {
 struct Roots {
     /// Holds the old store; `None` if it is out of reach.
     old: Option<Dir>,
-    /// Where the new store comes to be; `None` if that folder is not there yet.
+    /// Where the new store comes to be; `None` if that directory is not there yet.
     new: Option<Dir>,
     /// What is known of a run there.
     known: Known,
@@ -53,7 +53,7 @@ impl Roots {
     fn of(g: &Global) -> Result<Roots> {
         let given = root(g)?;
         if let Some(target) = &g.target {
-            target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path is not UTF-8"))?;
+            target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path isn't UTF-8"))?;
             let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
             let known = new.as_ref().map_or(Ok(Known::Nothing), identity::look)?;
             if let Known::Run(run) = &known {
@@ -83,8 +83,8 @@ impl Roots {
     fn made(self) -> Result<(Option<Dir>, Dir, Known)> {
         match self.new {
             Some(new) => Ok((self.old, new, self.known)),
-            None => Err(Error::new(Kind::NoStore, "there is nothing at --target yet")
-                .hint("`unaufs plan` shows what would be done; `unaufs migrate` makes it")),
+            None => Err(Error::new(Kind::NoStore, "there is no migration at --target yet")
+                .hint("`unaufs plan` shows what a migration would do; `unaufs migrate` does it")),
         }
     }
 
@@ -143,8 +143,8 @@ fn belongs(old: &Dir, run: &Run) -> Result<()> {
 /// The old root, where a verb cannot do without it.
 fn needed(old: Option<Dir>) -> Result<Dir> {
     old.ok_or_else(|| {
-        Error::new(Kind::Failed, "the old root cannot be opened")
-            .hint("mount its disk where it was when the migration was made, or give it: --root ROOT --target DIR")
+        Error::new(Kind::Failed, "the old root can't be opened")
+            .hint("Mount its disk where it was during the migration, or name both roots: --root ROOT --target DIR")
     })
 }
 

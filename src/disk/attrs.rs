@@ -1,7 +1,7 @@
 //! Owners, modes, times and extended attributes.
 //!
 //! Order per object (FORMATS 11.12): create, chown, chmod, xattrs, times. `chown` clears `security.capability` and the setuid bit,
-//! setting an xattr changes nothing but ctime, and a folder's times come last because each new name in it changes them.
+//! setting an xattr changes nothing but ctime, and a directory's times come last because each new name in it changes them.
 
 use super::{Dir, FileType, Meta, one, proc_fd};
 use crate::error::{Error, IoContext, Result};
@@ -25,7 +25,7 @@ pub enum XattrScope {
 
 /// The prefix that overlayfs reads as its own (FORMATS 2.2).
 pub const OVERLAY_PREFIX: &[u8] = b"trusted.overlay.";
-/// Marks a folder under which nothing of the layers below shows (FORMATS 2.2).
+/// Marks a directory under which nothing of the layers below shows (FORMATS 2.2).
 pub const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 impl XattrScope {
@@ -115,7 +115,7 @@ fn for_each_name(of: &Place<'_>, shown: &dyn Fn() -> String, mut f: impl FnMut(&
 }
 
 impl Dir {
-    /// All extended attributes of a name, of whatever type; a symlink's own. `.` is the folder itself.
+    /// All extended attributes of a name, of whatever type; a symlink's own. `.` is the directory itself.
     pub fn xattrs(&self, name: &[u8]) -> Result<Xattrs> {
         let path = self.asked_by(name)?;
         all(&Place::Path(&path), || self.show(name))
@@ -176,7 +176,7 @@ impl Dir {
         }
     }
 
-    /// Removes the extended attributes that a folder has: those of a lower layer's folder, before an upper one's takes over. A default
+    /// Removes the extended attributes that a directory has: those of a lower layer's directory, before an upper one's takes over. A default
     /// ACL among them would be inherited by all that is made in it.
     pub fn remove_xattrs(&self, name: &[u8]) -> Result<()> {
         for attr in self.xattrs(name)?.keys().filter(|a| XattrScope::Plain.keeps(a)) {
@@ -197,12 +197,12 @@ impl Dir {
         Ok(())
     }
 
-    /// All extended attributes of this folder, asked by its descriptor.
+    /// All extended attributes of this directory, asked by its descriptor.
     pub fn own_xattrs(&self) -> Result<Xattrs> {
         all(&Place::Open(self.fd()), || self.show(b"."))
     }
 
-    /// Gives this new folder the owner, mode, attributes and, last, the times recorded; `is` is what it has now. What is so already is not set
+    /// Gives this new directory the owner, mode, attributes and, last, the times recorded; `is` is what it has now. What is so already is not set
     /// again.
     pub fn finish(&self, m: &Meta, is: &Meta, xattrs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<()> {
         if (is.uid, is.gid) != (m.uid, m.gid) {

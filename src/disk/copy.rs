@@ -62,7 +62,7 @@ pub struct Copied {
 
 /// What is copied, and by which means.
 pub struct Original<'a> {
-    /// The folder that it is in.
+    /// The directory that it is in.
     pub dir: &'a Dir,
     /// Its name there.
     pub name: &'a [u8],
@@ -91,7 +91,7 @@ pub fn copy_object(original: &Original<'_>, to: &Dir, new: &[u8], scope: XattrSc
         FileType::CharacterDevice | FileType::BlockDevice => to.mknod(new, m.kind, m.rdev)?,
         FileType::Fifo | FileType::Socket => to.mknod(new, m.kind, 0)?,
         FileType::Directory | FileType::Unknown => {
-            return Err(Error::corrupt(format!("{} is not a file", from.show(name))));
+            return Err(Error::corrupt(format!("{} isn't a regular file", from.show(name))));
         }
     }
     to.set_owner_mode_xattrs(new, m, &from.xattrs(name)?, scope)?;
@@ -120,7 +120,7 @@ fn copy_file(original: &Original<'_>, to: &Dir, new: &[u8], scope: XattrScope) -
 
 fn changed(dir: &Dir, name: &[u8]) -> Error {
     Error::corrupt(format!("{} changed while it was read", dir.show(name)))
-        .hint("something still writes into the old store; stop it and run unaufs again")
+        .hint("Stop the program that writes into the old store, then run unaufs again")
 }
 
 /// Owner, mode, xattrs and times on the open descriptor: fewer path walks than by name. `made` is what the new file is so far.

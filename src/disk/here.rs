@@ -1,7 +1,7 @@
-//! A folder that a thread stands in, so that a name in it is reached without a path.
+//! A directory that a thread stands in, so that a name in it is reached without a path.
 //!
 //! Linux before 6.13 has no `listxattrat`: the attributes of a name are asked for by path, and through `/proc/self/fd/N/NAME` that walk
-//! costs three times the question itself. A thread with a current folder of its own (unshare(2), `CLONE_FS`) can stand in the folder and ask
+//! costs three times the question itself. A thread with a current directory of its own (unshare(2), `CLONE_FS`) can stand in the directory and ask
 //! by the bare name. Scanning a million files halves by that.
 
 use super::Dir;
@@ -10,22 +10,22 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 thread_local! {
-    /// Has this thread a current folder of its own? `None`: not tried yet.
+    /// Has this thread a current directory of its own? `None`: not tried yet.
     static ALONE: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// A folder that this thread stands in, for as long as it enters no other.
+/// A directory that this thread stands in, for as long as it enters no other.
 #[derive(Debug)]
 pub struct Here<'a> {
     dir: &'a Dir,
-    /// What goes before a name; empty where the thread stands in the folder.
+    /// What goes before a name; empty where the thread stands in the directory.
     prefix: Vec<u8>,
     /// Another thread stands elsewhere.
     _stays: PhantomData<*const ()>,
 }
 
 impl Dir {
-    /// Stands in this folder. Only for threads that nothing else needs the current folder of: those of rayon.
+    /// Stands in this directory. Only for threads that nothing else needs the current directory of: those of rayon.
     pub fn here(&self) -> Here<'_> {
         let entered = alone() && rustix::process::fchdir(self.fd()).is_ok();
         let prefix = if entered { Vec::new() } else { self.proc_path(b"") };
@@ -43,7 +43,7 @@ impl Here<'_> {
     }
 }
 
-/// Leaves whatever folder the threads of rayon stand in: it could not be unmounted.
+/// Leaves whatever directory the threads of rayon stand in: it could not be unmounted.
 pub fn leave_all() {
     rayon::broadcast(|_| {
         if ALONE.get() == Some(true) {
@@ -58,7 +58,7 @@ fn alone() -> bool {
         return false;
     }
     ALONE.get().unwrap_or_else(|| {
-        // deprecated for CLONE_FILES only, which would part threads from descriptors; CLONE_FS parts the current folder, root and umask.
+        // deprecated for CLONE_FILES only, which would part threads from descriptors; CLONE_FS parts the current directory, root and umask.
         // A sandbox may forbid it.
         #[allow(deprecated)]
         let done = rustix::thread::unshare(rustix::thread::UnshareFlags::FS).is_ok();
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn names_are_found_wherever_the_thread_stands() {
         let t = tempfile::tempdir_in(".").expect("temp dir");
-        let before = std::env::current_dir().expect("a current folder");
+        let before = std::env::current_dir().expect("a current directory");
         let dirs: Vec<Dir> = ["a", "b"]
             .map(|name| {
                 let path = t.path().join(name);
@@ -93,6 +93,6 @@ mod tests {
         let all: Vec<bool> = (0..64).into_par_iter().map(|i| asked(&dirs[i % 2]) == (i % 2 == 1)).collect();
         assert!(all.iter().all(|right| *right));
         leave_all();
-        assert_eq!(std::env::current_dir().expect("a current folder"), before);
+        assert_eq!(std::env::current_dir().expect("a current directory"), before);
     }
 }

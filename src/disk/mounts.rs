@@ -191,7 +191,7 @@ fn once() -> u64 {
     1
 }
 
-/// Free bytes and inodes of the file system that a folder lies on.
+/// Free bytes and inodes of the file system that a directory lies on.
 pub fn room(dir: &Dir) -> Result<Room> {
     let s = rustix::fs::fstatfs(dir).on(|| format!("statfs {}", dir.show(b"")))?;
     let unit = u64::try_from(s.f_bsize).unwrap_or(4096);
@@ -229,7 +229,7 @@ mod tests {
     fn mounts_below_a_root_that_is_a_bind_mount() {
         let t = tempfile::tempdir().expect("temp dir");
         let put = |pid: &str, text: &str| {
-            std::fs::create_dir_all(t.path().join(pid)).expect("a folder");
+            std::fs::create_dir_all(t.path().join(pid)).expect("a directory");
             std::fs::write(t.path().join(pid).join("mountinfo"), text).expect("a list");
         };
         let all = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n\

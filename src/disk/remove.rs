@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use rustix::io::Errno;
 use std::collections::HashSet;
 
-/// As many folders are held open on the way down, and as many subfolders are remembered of one listing. A stranger's tree may be deeper than
+/// As many directories are held open on the way down, and as many subfolders are remembered of one listing. A stranger's tree may be deeper than
 /// there are descriptors, and wider than there is memory.
 const HELD: usize = 256;
 
@@ -19,7 +19,7 @@ pub struct Kept {
     pub first: Vec<String>,
     /// How many there are.
     pub count: u64,
-    /// Not to be looked at again: they, and the folders that hold them.
+    /// Not to be looked at again: they, and the directories that hold them.
     inodes: HashSet<u64>,
 }
 
@@ -44,7 +44,7 @@ fn only_this(e: &Error) -> bool {
 impl Dir {
     /// Removes a name and everything below it; nothing to do if it is not there. Symlinks are removed, never followed; a mount
     /// point inside is an error. A btrfs subvolume goes as a whole. Neither the stack nor the number of descriptors grows with the depth: a
-    /// folder too far down is moved up to the top, and removed there.
+    /// directory too far down is moved up to the top, and removed there.
     pub fn remove_tree(&self, name: &[u8]) -> Result<()> {
         self.remove(name, &mut None)
     }
@@ -65,7 +65,7 @@ impl Dir {
         if top.is_subvolume()? && self.delete_subvolume(name)? {
             return Ok(());
         }
-        // (folder, its name in the one before, the folders found in it); the last is being emptied
+        // (directory, its name in the one before, the directories found in it); the last is being emptied
         let mut open: Vec<(Dir, Vec<u8>, Vec<Vec<u8>>)> = vec![(top, name.to_vec(), Vec::new())];
         let mut moved_up = 0u64;
         while let Some((dir, _, found)) = open.last_mut() {
@@ -98,7 +98,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Removes everything in this folder.
+    /// Removes everything in this directory.
     pub fn remove_all(&self) -> Result<()> {
         loop {
             let found = empty_once(self, &mut None)?;
@@ -111,7 +111,7 @@ impl Dir {
         }
     }
 
-    /// Removes a folder and the folders below it if there is not a single file in them; what holds a file stays.
+    /// Removes a directory and the directories below it if there is not a single file in them; what holds a file stays.
     pub fn remove_empty(&self, name: &[u8]) -> Result<()> {
         self.remove_skeleton(name, SKELETON)
     }
@@ -127,7 +127,7 @@ impl Dir {
     }
 }
 
-/// Moves the folder `sub` of `dir` to `top` under a name that is free there; gives the number of the next such name.
+/// Moves the directory `sub` of `dir` to `top` under a name that is free there; gives the number of the next such name.
 fn move_up(dir: &Dir, sub: &[u8], top: &Dir, mut number: u64) -> Result<u64> {
     while top.has(format!(".unaufs-deep-{number}"))? {
         number += 1;
@@ -147,7 +147,7 @@ fn forgive(result: Result<()>, dir: &Dir, name: &[u8], ino: u64, kept: &mut Opti
     }
 }
 
-/// Removes a folder that is empty, or as empty as it can be.
+/// Removes a directory that is empty, or as empty as it can be.
 fn remove_emptied(dir: &Dir, parent: &Dir, name: &[u8], kept: &mut Option<&mut Kept>) -> Result<()> {
     let ino = dir.meta()?.ino;
     if let Some(kept) = kept
@@ -163,7 +163,7 @@ fn remove_emptied(dir: &Dir, parent: &Dir, name: &[u8], kept: &mut Option<&mut K
     forgive(parent.rmdir(name), parent, name, ino, kept)
 }
 
-/// Removes every file of a folder; some of the folders found, if there are any, are given back to be emptied before.
+/// Removes every file of a directory; some of the directories found, if there are any, are given back to be emptied before.
 fn empty_once(dir: &Dir, kept: &mut Option<&mut Kept>) -> Result<Vec<Vec<u8>>> {
     loop {
         let (mut subs, mut seen) = (Vec::new(), false);

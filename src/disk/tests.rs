@@ -1,4 +1,4 @@
-//! The door to the file system, on real folders.
+//! The door to the file system, on real directories.
 
 use super::*;
 

@@ -44,7 +44,7 @@ pub fn images(db: &[u8]) -> Result<usize> {
 }
 
 fn damaged() -> Error {
-    Error::corrupt("containerd's metadata cannot be read")
+    Error::corrupt("containerd's metadata can't be read")
 }
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {

@@ -30,7 +30,7 @@ impl Target {
     /// All of them.
     pub const ALL: [Target; 4] = [Target::Overlay2, Target::Overlay, Target::Vfs, Target::Btrfs];
 
-    /// The name that Docker gives it: the folder `image/<name>` and `Driver` in a container's config.
+    /// The name that Docker gives it: the directory `image/<name>` and `Driver` in a container's config.
     pub fn name(self) -> &'static str {
         match self {
             Target::Overlay2 => "overlay2",
@@ -50,7 +50,7 @@ impl Target {
         (!self.picked_by_docker()).then(|| format!("\"storage-driver\": \"{}\"", self.name()))
     }
 
-    /// Where the folders of layers lie, below ROOT.
+    /// Where the directories of layers lie, below ROOT.
     pub fn home(self) -> &'static str {
         match self {
             Target::Overlay2 => "overlay2",
@@ -70,7 +70,7 @@ impl Target {
         }
     }
 
-    /// So many of the uppermost old layers are in a layer's own folder, where that is not one layer or all of them.
+    /// So many of the uppermost old layers are in a layer's own directory, where that is not one layer or all of them.
     pub fn own_layers(self, role: Role, lowers: &[LayerId]) -> Option<u16> {
         match shape(role, lowers) {
             Shape::Upper(branches, _) if self == Target::Overlay => Some(branches),
@@ -86,7 +86,7 @@ impl Target {
         }
     }
 
-    /// Does a layer need its parent's new folder before it can be built? btrfs takes a snapshot of it; complete trees share the
+    /// Does a layer need its parent's new directory before it can be built? btrfs takes a snapshot of it; complete trees share the
     /// parent's files where the old ones are on another file system.
     pub fn needs_parent(self) -> bool {
         self != Target::Overlay2
@@ -97,7 +97,7 @@ impl Target {
         self == Target::Overlay2
     }
 
-    /// Is this folder, named from the top of the new store, the content of a layer rather than a part of the driver's own order?
+    /// Is this directory, named from the top of the new store, the content of a layer rather than a part of the driver's own order?
     pub fn is_content(self, path: &[Vec<u8>]) -> bool {
         let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
         matches!(
@@ -129,7 +129,7 @@ pub enum WrittenBy {
 }
 
 impl WrittenBy {
-    /// As Docker spells it: the folder `image/<name>` and `Driver` in a container's config.
+    /// As Docker spells it: the directory `image/<name>` and `Driver` in a container's config.
     pub fn name(self) -> &'static str {
         match self {
             WrittenBy::Aufs => "aufs",
@@ -137,7 +137,7 @@ impl WrittenBy {
         }
     }
 
-    /// The folder of a layer, for messages.
+    /// The directory of a layer, for messages.
     pub fn folder(self, id: &LayerId) -> String {
         match self {
             WrittenBy::Aufs => format!("aufs/diff/{}", id.short()),
@@ -199,7 +199,7 @@ pub fn link_of(id: &LayerId, draw: u32) -> String {
     bits.chunks_exact(5).take(26).map(character).collect()
 }
 
-/// What is in a layer's folder.
+/// What is in a layer's directory.
 #[derive(Clone, Copy, Debug)]
 pub enum Shape<'a> {
     /// `root/`.
@@ -219,7 +219,7 @@ pub fn shape(role: Role, lowers: &[LayerId]) -> Shape<'_> {
     }
 }
 
-/// Modes and owners of the driver's folders, as the Docker that wrote the old store makes them (FORMATS 2.1): read off `aufs/`.
+/// Modes and owners of the driver's directories, as the Docker that wrote the old store makes them (FORMATS 2.1): read off `aufs/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Style {
     /// Mode of `<driver>/`.

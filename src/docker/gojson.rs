@@ -45,7 +45,7 @@ pub fn parse(doc: &[u8]) -> Result<Raw<'_>> {
     s.blanks();
     match s.peek() {
         None => Ok(value),
-        Some(_) => Err(s.bad("there is more after the JSON value")),
+        Some(_) => Err(s.bad("there is text after the JSON value")),
     }
 }
 

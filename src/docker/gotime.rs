@@ -22,7 +22,7 @@ impl Created {
     /// Reads what Go 1.5 read with the layout `2006-01-02T15:04:05Z07:00`, where an hour of one digit is accepted too.
     pub fn parse(text: &str) -> Result<Created> {
         reprint(text).map(Created).ok_or_else(|| {
-            Error::corrupt(format!("{:?} is no RFC 3339 time", text.chars().take(60).collect::<String>()))
+            Error::corrupt(format!("{:?} isn't an RFC 3339 time", text.chars().take(60).collect::<String>()))
         })
     }
 }

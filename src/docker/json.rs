@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 /// The members of the object with which a text begins. What comes after it is not looked at: Docker's decoder stops there too.
 pub fn top_level(text: &str) -> Result<Object<'_>> {
     Object::deserialize(&mut serde_json::Deserializer::from_str(text))
-        .map_err(|e| Error::corrupt("this is not a JSON object").with_source(e))
+        .map_err(|e| Error::corrupt("this isn't a JSON object").with_source(e))
 }
 
 /// Does Go put the value of this key into the field `field`? It compares without regard to case, where the Kelvin sign and the long s
@@ -73,7 +73,7 @@ pub fn folded(key: &str) -> String {
 
 /// Text of a JSON file.
 pub fn as_text(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes).map_err(|e| Error::corrupt("this JSON is not UTF-8").with_source(e))
+    std::str::from_utf8(bytes).map_err(|e| Error::corrupt("this JSON isn't UTF-8").with_source(e))
 }
 
 /// Sets fields to new JSON values, wherever a field is named; one that is missing is put in front. Everything else stays as it was.
@@ -103,7 +103,7 @@ fn edit(text: &str, changes: &[(&str, String)], same: fn(&str, &str) -> bool) ->
     let mut out = String::with_capacity(text.len() + missing.len() + 64);
     let mut at = 0;
     if !missing.is_empty() {
-        let brace = text.find('{').ok_or_else(|| Error::corrupt("this is not a JSON object"))? + 1;
+        let brace = text.find('{').ok_or_else(|| Error::corrupt("this isn't a JSON object"))? + 1;
         if top.0.is_empty() {
             missing.pop();
         }

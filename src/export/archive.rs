@@ -1,4 +1,4 @@
-//! The container of an archive: a tar, or a folder. Both hold the same names.
+//! The container of an archive: a tar, or a directory. Both hold the same names.
 //!
 //! ```text
 //! blobs/sha256/<hex of the digest>     layers, configs, manifests
@@ -45,7 +45,7 @@ const WIDE: u64 = 7 << 30;
 pub enum Archive<'o> {
     /// A tar.
     Tar(Tar<'o>),
-    /// A folder.
+    /// A directory.
     Folder(Folder),
 }
 
@@ -75,7 +75,7 @@ impl Archive<'_> {
     }
 }
 
-/// Counts, and digests if it is not known what will come.
+/// Counts, and digests if it is unknown what will come.
 struct Seen<'w> {
     out: &'w mut dyn Write,
     bytes: u64,
@@ -158,7 +158,7 @@ impl<'o> Tar<'o> {
         match (&mut self.patch, known) {
             (_, Some(_)) => {}
             (Some(patch), None) => patch.push((begin, head(blob)?)),
-            (None, None) => return Err(Error::corrupt("a layer of unknown length cannot go to stdout")),
+            (None, None) => return Err(Error::corrupt("a layer of unknown length can't be written to stdout")),
         }
         Ok(blob)
     }
@@ -183,7 +183,7 @@ pub fn patch(output: &mut Output, places: &[(u64, Vec<u8>)]) -> Result<()> {
     places.iter().try_for_each(|(at, bytes)| output.patch(*at, bytes))
 }
 
-/// An archive as a folder, under a temporary name until it is complete.
+/// An archive as a directory, under a temporary name until it is complete.
 pub struct Folder {
     place: Place,
     top: Dir,
@@ -193,16 +193,16 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Begins a folder, which must not be there yet.
+    /// Begins a directory, which must not be there yet.
     pub fn begin(root: &Dir, path: &Path, bytes: Option<u64>) -> Result<Folder> {
         if path.as_os_str() == "-" {
-            return Err(Error::new(Kind::Usage, "a folder cannot go to stdout").hint("use --format oci"));
+            return Err(Error::new(Kind::Usage, "a directory can't be written to stdout").hint("Use --format oci"));
         }
         let place = Place::new(root, path)?;
         if let Some(kind) = place.there()? {
             let what = if kind == FileType::Directory { "folder" } else { "file" };
             return Err(Error::new(Kind::Usage, format!("there is a {what} {} already", place.shown()))
-                .hint("name another folder, or remove that one"));
+                .hint("Name another directory, or remove the existing file"));
         }
         room(&place, bytes)?;
         place.dir().mkdir(place.temporary(), 0o700)?;
@@ -220,12 +220,12 @@ impl Folder {
         Ok(blob)
     }
 
-    /// Makes everything durable and gives the folder its name; returns the bytes in it.
+    /// Makes everything durable and gives the directory its name; returns the bytes in it.
     pub fn finish(self) -> Result<u64> {
         self.top.sync_fs()?;
-        // somebody may have made one meanwhile, and a rename would take an empty folder's place
+        // somebody may have made one meanwhile, and a rename would take an empty directory's place
         if self.place.there()?.is_some() {
-            return Err(Error::new(Kind::Usage, format!("{} has appeared meanwhile", self.place.shown())));
+            return Err(Error::new(Kind::Usage, format!("{} has appeared since the start", self.place.shown())));
         }
         self.place.complete()?;
         Ok(self.bytes)

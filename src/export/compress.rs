@@ -99,7 +99,7 @@ impl<'o> Gzip<'o> {
     /// Waits for the oldest block and writes it.
     fn collect(&mut self) -> io::Result<()> {
         let Some(block) = self.working.pop_front() else { return Ok(()) };
-        let done = block.recv().map_err(|_| io::Error::other("a thread that compresses has ended"))??;
+        let done = block.recv().map_err(|_| io::Error::other("a compression thread has ended"))??;
         self.crc.combine(&done.crc);
         self.out.write_all(&done.bytes)
     }

@@ -61,12 +61,12 @@ pub fn measure(
 
 /// The layers of a container's image, base first, then its own. What Docker itself puts into each container is not among them.
 pub fn stack(store: &Store, c: &Container) -> Result<Vec<LayerId>> {
-    let damaged = |why: &str| Error::new(Kind::Failed, format!("{} cannot be exported: {why}", c.subject()));
+    let damaged = |why: &str| Error::new(Kind::Failed, format!("{} can't be exported: {why}", c.subject()));
     if let Some(why) = &c.broken {
         return Err(damaged(why));
     }
     let own = c.layer.as_ref().and_then(|id| store.layers.get(id));
-    let own = own.ok_or_else(|| damaged("it has no layer of its own"))?;
+    let own = own.ok_or_else(|| damaged("it has no writable layer"))?;
     Ok(layer::kept(store, own).into_iter().chain([own.id.clone()]).collect())
 }
 
@@ -94,8 +94,8 @@ pub fn of_image(
     tags: &BTreeSet<String>,
     measured: &BTreeMap<LayerId, Result<Layer>>,
 ) -> Result<Outgoing> {
-    let on = |e: Error| e.on(format!("image {} cannot be exported", id.short()));
-    let image = store.images.get(&id).ok_or_else(|| on(Error::corrupt("it is not in the store")))?;
+    let on = |e: Error| e.on(format!("image {} can't be exported", id.short()));
+    let image = store.images.get(&id).ok_or_else(|| on(Error::corrupt("it isn't in the store")))?;
     if let Some(why) = &image.broken {
         // the lowest one is the cause, what stands on it is damaged by it
         let mut layers = image.layers.iter().filter_map(|l| store.layers.get(l)?.broken.clone());
@@ -118,7 +118,7 @@ pub fn of_image(
         out.was = Some(id);
         out.parent = None;
         out.notes.push(format!(
-            "image {} becomes {}: without tar-split data the tar of {names} cannot be the one that Docker had",
+            "image {} gets the ID {}: without tar-split data, unaufs can't rebuild the original tar of {names}",
             id.short(),
             out.id.short()
         ));
@@ -177,7 +177,7 @@ pub fn of_container(
     tag: String,
     measured: &BTreeMap<LayerId, Result<Layer>>,
 ) -> Result<Outgoing> {
-    let on = |e: Error| e.on(format!("{} cannot be exported", c.subject()));
+    let on = |e: Error| e.on(format!("{} can't be exported", c.subject()));
     let layers = taken(measured, &stack(store, c)?).map_err(on)?;
     let found = c.files.iter().find(|f| f.name == "config.v2.json");
     let bytes = found.map(|f| f.content.bytes(root, store.written_by.name(), json::LIMIT)).transpose();
@@ -187,15 +187,12 @@ pub fn of_container(
     let image = image_of(text).map_err(on)?.filter(|id| store.images.contains_key(id));
     let of_image = image.map(|id| store.config(root, id)).transpose().map_err(on)?;
     if of_image.is_none() {
-        notes.push(format!(
-            "{}: its image is not in the store, so its architecture is taken to be this machine's",
-            c.subject()
-        ));
+        notes.push(format!("{}: its image isn't in the store; unaufs uses this machine's architecture", c.subject()));
     }
     let config = composed(c, text, of_image.as_deref(), image, store, &layers).map_err(on)?;
     let mounts = mount_points(text).map_err(on)?;
     if !mounts.is_empty() {
-        notes.push(format!("{}: what is in its volumes is not in the image: {}", c.subject(), mounts.join(", ")));
+        notes.push(format!("{}: volumes aren't part of the image: {}", c.subject(), mounts.join(", ")));
     }
     notes.extend(layer::LeftOut::notes(layers.iter().map(|l| l.left_out)));
     let id = ImageId(Sha256::of(config.as_bytes()));
@@ -269,7 +266,7 @@ fn words(key: &str, value: &RawValue) -> String {
     }
 }
 
-/// Where volumes and folders of the host were mounted.
+/// Where volumes and directories of the host were mounted.
 fn mount_points(container: &str) -> Result<Vec<String>> {
     let top = json::top_level(container)?;
     let mut out = BTreeSet::new();

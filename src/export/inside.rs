@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn links_stay_in_the_container() {
-        let t = tempfile::tempdir().expect("a folder");
+        let t = tempfile::tempdir().expect("a directory");
         let at = |p: &str| t.path().join(p);
         fs::create_dir_all(at("upper/etc")).expect("mkdir");
         fs::create_dir_all(at("lower/etc/deep")).expect("mkdir");

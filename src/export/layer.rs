@@ -47,7 +47,7 @@ impl LeftOut {
         let plural = |n: u64, what: &str| crate::text::plural(usize::try_from(n).unwrap_or(usize::MAX), what);
         let mut out = Vec::new();
         if sockets > 0 {
-            out.push(format!("{} left out: no tar can hold them", plural(sockets, "socket")));
+            out.push(format!("{} left out: a tar can't hold them", plural(sockets, "socket")));
         }
         if links > 0 {
             out.push(format!(
@@ -62,7 +62,7 @@ impl LeftOut {
 /// A layer, measured.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// In the driver's folders.
+    /// In the driver's directories.
     pub id: LayerId,
     /// Of its tar.
     pub diff: DiffId,
@@ -95,7 +95,7 @@ impl<'s> Layers<'s> {
     }
 
     fn measured(&self, id: &LayerId) -> Result<Layer> {
-        let found = self.store.layers.get(id).ok_or_else(|| Error::corrupt("it is not in the store"))?;
+        let found = self.store.layers.get(id).ok_or_else(|| Error::corrupt("it isn't in the store"))?;
         if let Some(why) = &found.broken {
             return Err(Error::corrupt(why.clone()));
         }
@@ -135,12 +135,14 @@ impl<'s> Layers<'s> {
         }
         let e = match layer.source {
             Source::TarSplit(_) => Error::corrupt(format!(
-                "layer {}: its tar has another digest than recorded",
+                "layer {}: the rebuilt tar doesn't have the recorded digest",
                 layer.id.short()
             ))
-            .hint("its tar-split.json.gz or its record in layerdb is damaged; `unaufs verify --level full` tells more"),
+            .hint(
+                "Its tar-split.json.gz or its record in layerdb is damaged. `unaufs verify --level full` shows details",
+            ),
             _ => Error::new(Kind::Failed, format!("layer {} changed while it was read", layer.id.short()))
-                .hint("stop what still writes into the store, and export again"),
+                .hint("Stop the program that writes into the store, then export again"),
         };
         Err(e)
     }
@@ -197,7 +199,7 @@ impl<'s> Layers<'s> {
     }
 }
 
-/// Stands for a digest that is not known yet.
+/// Stands for a digest that is unknown yet.
 const EMPTY: DiffId = DiffId(crate::ids::Sha256([0; 32]));
 
 /// As many layers an image can have: `docker load` refuses more.

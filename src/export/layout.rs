@@ -62,7 +62,7 @@ struct Item {
     parent: Option<ImageId>,
 }
 
-/// The file that says what the folder is; with this blank, as Docker writes it.
+/// The file that says what the directory is; with this blank, as Docker writes it.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion": "1.0.0"}"#;
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {

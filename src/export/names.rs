@@ -125,7 +125,7 @@ pub fn one_image<'s>(store: &'s Store, name: &str) -> Result<&'s Image> {
     }
     let ids: Vec<ImageId> = found.into_keys().collect();
     match (&ids[..], image(store, name)?) {
-        ([id], _) => store.images.get(id).ok_or_else(|| Error::corrupt("the image is not in the store")),
+        ([id], _) => store.images.get(id).ok_or_else(|| Error::corrupt("the image isn't in the store")),
         (_, all) => {
             let described = all.keys().filter_map(|id| store.images.get(id)).map(describe);
             Err(ambiguous("image", name, described))
@@ -183,8 +183,8 @@ fn unknown(what: &str, name: &str, all: impl Iterator<Item = String>) -> Error {
         (!alike, candidate)
     });
     let hint = match all.is_empty() {
-        true => format!("there is no {what} at all"),
-        false => format!("there are: {}", listed(&all)),
+        true => format!("The store has no {what}"),
+        false => format!("Choose one of: {}", listed(&all)),
     };
     Error::new(Kind::Usage, format!("there is no {what} \"{}\"", text::text(name))).hint(hint)
 }
@@ -192,7 +192,7 @@ fn unknown(what: &str, name: &str, all: impl Iterator<Item = String>) -> Error {
 fn ambiguous(what: &str, name: &str, found: impl Iterator<Item = String>) -> Error {
     let found: Vec<String> = found.collect();
     Error::new(Kind::Usage, format!("\"{}\" may be more than one {what}", text::text(name)))
-        .hint(format!("say which: {}", listed(&found)))
+        .hint(format!("Choose one of: {}", listed(&found)))
 }
 
 fn listed(names: &[String]) -> String {

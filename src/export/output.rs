@@ -46,15 +46,15 @@ impl Place {
         use std::os::unix::ffi::OsStrExt;
         let usage = |what: String| Error::new(Kind::Usage, what);
         let shown = crate::text::path(path);
-        let name = path.file_name().ok_or_else(|| usage(format!("{shown} names no file")))?.as_bytes().to_vec();
+        let name = path.file_name().ok_or_else(|| usage(format!("{shown} isn't a file name")))?.as_bytes().to_vec();
         let parent = match path.parent() {
             Some(p) if !p.as_os_str().is_empty() => p,
             _ => Path::new("."),
         };
         let dir = Dir::open_named(parent)
-            .map_err(|e| usage(format!("{shown} cannot be written: {}", e.chain())).hint("make its folder first"))?;
+            .map_err(|e| usage(format!("{shown} can't be written: {}", e.chain())).hint("Make the directory first"))?;
         if within(&dir, root)? {
-            return Err(usage(format!("{shown} would be written inside ROOT")).hint("name a file elsewhere"));
+            return Err(usage(format!("{shown} would be written inside ROOT")).hint("Choose a file outside ROOT"));
         }
         let mut random = [0u8; 4];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).on(|| "draw a random name")?;
@@ -70,7 +70,7 @@ impl Place {
         Ok(self.dir.stat_opt(&self.name)?.map(|m| m.kind))
     }
 
-    /// The folder in which it is.
+    /// The directory in which it is.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
@@ -112,8 +112,8 @@ impl Output {
         }
         let place = Place::new(root, path)?;
         if place.there()?.is_some_and(|kind| kind != FileType::RegularFile) {
-            return Err(Error::new(Kind::Usage, format!("{} is there and no regular file", place.shown()))
-                .hint("name another file; `-o -` writes to stdout"));
+            return Err(Error::new(Kind::Usage, format!("{} exists and isn't a regular file", place.shown()))
+                .hint("Name another file, or use `-o -` to write to stdout"));
         }
         room(&place, bytes)?;
         let file = place.dir.create(place.temporary())?;
@@ -133,7 +133,7 @@ impl Output {
     /// Replaces bytes that were written.
     pub fn patch(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
         let To::File { file, .. } = &mut self.to else {
-            return Err(Error::corrupt("stdout cannot go back"));
+            return Err(Error::corrupt("unaufs can't seek in stdout"));
         };
         file.seek(SeekFrom::Start(at))
             .and_then(|_| file.write_all(bytes))
@@ -160,8 +160,8 @@ pub fn check(root: &Dir, path: &Path) -> Result<()> {
         return Place::new(root, path).map(drop);
     }
     if io::stdout().is_terminal() {
-        return Err(Error::new(Kind::Usage, "an archive on a terminal is of no use")
-            .hint("send stdout somewhere, or name a file with -o FILE"));
+        return Err(Error::new(Kind::Usage, "unaufs doesn't write an archive to a terminal")
+            .hint("Redirect stdout, or name a file with -o FILE"));
     }
     Ok(())
 }
@@ -169,14 +169,14 @@ pub fn check(root: &Dir, path: &Path) -> Result<()> {
 /// An error if the file system has no room for `bytes`.
 pub fn room(place: &Place, bytes: Option<u64>) -> Result<()> {
     let Some(bytes) = bytes else { return Ok(()) };
-    let fs = rustix::fs::fstatvfs(place.dir.fd()).on(|| format!("ask for the room at {}", place.shown()))?;
+    let fs = rustix::fs::fstatvfs(place.dir.fd()).on(|| format!("read the free space at {}", place.shown()))?;
     let free = fs.f_bavail.saturating_mul(fs.f_frsize);
     if bytes <= free {
         return Ok(());
     }
     let what =
-        format!("{} needs {}, and there are {}", place.shown(), crate::text::size(bytes), crate::text::size(free));
-    Err(Error::new(Kind::Space, what).hint("write it elsewhere, or make it smaller with --compress"))
+        format!("{} needs {}, and {} are free", place.shown(), crate::text::size(bytes), crate::text::size(free));
+    Err(Error::new(Kind::Space, what).hint("Write to another disk, or use --compress"))
 }
 
 impl Write for Output {

@@ -61,7 +61,7 @@ pub fn run(from: &Layers<'_>, layers: &[&Layer], mut take: impl FnMut(&Layer, &m
 }
 
 fn gone(e: io::Error) -> Error {
-    Error::io("hand on a layer", e)
+    Error::io("pass on a layer", e)
 }
 
 /// What a thread writes a layer to.
@@ -106,7 +106,7 @@ impl Made {
                 Ok(piece) => piece,
                 Err(e) => {
                     self.failed = Some(e);
-                    return Err(Error::corrupt("a layer could not be made"));
+                    return Err(Error::corrupt("a layer couldn't be made"));
                 }
             };
             crate::stop::check()?;

@@ -40,7 +40,7 @@ pub struct Remains {
     pub chain: Chain,
     /// All that there should be, nearest first.
     pub layers: Vec<LayerId>,
-    /// Those that can't, and what else is not known of the stack.
+    /// Those that can't, and what else is unknown of the stack.
     pub missing: Vec<Missing>,
     /// What the container's users are on the host.
     pub owners: Shift,

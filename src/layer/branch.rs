@@ -6,7 +6,7 @@
 //! vfs/dir/<id>/            Format::Plain      no markers: a whole file system
 //! ```
 //!
-//! The scanner: [`Branch`] opens folders, [`markers`] reads the markers of one folder, [`for_each_entry`] its real entries, [`list`] both.
+//! The scanner: [`Branch`] opens directories, [`markers`] reads the markers of one directory, [`for_each_entry`] its real entries, [`list`] both.
 //! Nothing here looks at other layers; that is [`crate::layer::view`].
 
 use crate::disk::{Dir, FileType, attrs};
@@ -31,7 +31,7 @@ pub enum Format {
 pub struct Branch {
     /// Its driver id; `None` for a tree that is no layer.
     pub id: Option<LayerId>,
-    /// Its root folder.
+    /// Its root directory.
     pub dir: Dir,
     /// How it writes down deletions.
     pub format: Format,
@@ -40,11 +40,11 @@ pub struct Branch {
 /// What a name in an aufs branch means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name<'a> {
-    /// A file or folder of the layer.
+    /// A file or directory of the layer.
     Entry,
     /// `.wh.NAME`: NAME of the layers below is hidden. Whatever type the marker has (FORMATS 11.29).
     Whiteout(&'a [u8]),
-    /// `.wh..wh..opq`: nothing of the layers below shows in this folder.
+    /// `.wh..wh..opq`: nothing of the layers below shows in this directory.
     Opaque,
     /// aufs's own, or a remainder of a crash: never part of the layer.
     Internal(Internal),
@@ -60,9 +60,9 @@ pub enum Internal {
     PseudoLinks,
     /// `.wh..wh.orph/` at the root: files that were open when they were removed.
     Orphans,
-    /// `.wh..wh.NAME.HHHH`: a folder on its way out, left by a crash (FORMATS 1.2).
+    /// `.wh..wh.NAME.HHHH`: a directory on its way out, left by a crash (FORMATS 1.2).
     Transient,
-    /// `.wh.`, `.wh..` and `.wh...`: would name the folder itself (FORMATS 11.9).
+    /// `.wh.`, `.wh..` and `.wh...`: would name the directory itself (FORMATS 11.9).
     Nameless,
 }
 
@@ -71,20 +71,20 @@ impl Internal {
     pub fn describe(self) -> &'static str {
         match self {
             Internal::Base => "aufs's whiteout base",
-            Internal::PseudoLinks => "aufs's pseudo-links: further names of files that the layer has anyway",
-            Internal::Orphans => "aufs's folder for files removed while they were open",
-            Internal::Transient => "a folder that aufs was removing when it was stopped",
-            Internal::Nameless => "a whiteout that names nothing",
+            Internal::PseudoLinks => "aufs's pseudo-links: more names of files that are in the layer anyway",
+            Internal::Orphans => "aufs's directory for files removed while they were open",
+            Internal::Transient => "a directory that aufs was removing when it was stopped",
+            Internal::Nameless => "a whiteout without a name",
         }
     }
 }
 
 /// Starts every aufs marker.
 pub const WH: &[u8] = b".wh.";
-/// The name of the mark of an opaque folder.
+/// The name of the mark of an opaque directory.
 pub const OPQ: &[u8] = b".wh..wh..opq";
 
-/// What `name` means in an aufs branch; `at_root` in its root folder.
+/// What `name` means in an aufs branch; `at_root` in its root directory.
 pub fn classify(name: &[u8], at_root: bool) -> Name<'_> {
     let Some(rest) = name.strip_prefix(WH) else { return Name::Entry };
     match rest {
@@ -99,7 +99,7 @@ pub fn classify(name: &[u8], at_root: bool) -> Name<'_> {
     }
 }
 
-/// The markers of one folder of one branch.
+/// The markers of one directory of one branch.
 #[derive(Debug, Default)]
 pub struct Markers {
     /// Names of the layers below that are hidden.
@@ -112,8 +112,8 @@ pub struct Markers {
     pub internal: Vec<(Vec<u8>, Internal)>,
 }
 
-/// A part of the names of one folder, and the same part of any other: what is merged or compared at once.
-/// Nobody holds all the names of a folder of millions in memory.
+/// A part of the names of one directory, and the same part of any other: what is merged or compared at once.
+/// Nobody holds all the names of a directory of millions in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
     of: u64,
@@ -125,10 +125,10 @@ impl Slice {
     pub const WHOLE: Slice = Slice { of: 1, this: 0 };
     /// About so many names are in one: some 15 MiB.
     pub const NAMES: u64 = 100_000;
-    /// The whole folder is read for each slice, so there are no more than this: past that they grow instead.
+    /// The whole directory is read for each slice, so there are no more than this: past that they grow instead.
     pub const MOST: u64 = 32;
 
-    /// The slices of folders that hold so many names together.
+    /// The slices of directories that hold so many names together.
     pub fn of(names: u64) -> impl Iterator<Item = Slice> {
         let of = (names / Self::NAMES + 1).min(Self::MOST);
         (0..of).map(move |this| Slice { of, this })
@@ -145,7 +145,7 @@ impl Slice {
     }
 }
 
-/// Counts the names in a folder, but takes one as empty if its size says that it holds less than a slice: no file system writes
+/// Counts the names in a directory, but takes one as empty if its size says that it holds less than a slice: no file system writes
 /// down a name in one byte (btrfs, which counts the names' own bytes, counts them twice).
 pub fn crowd(dir: &Dir) -> Result<u64> {
     let mut count = 0;
@@ -158,13 +158,13 @@ pub fn crowd(dir: &Dir) -> Result<u64> {
     Ok(count)
 }
 
-/// Reads the markers of a folder. The listing is streamed: memory grows with the markers, not with the entries.
+/// Reads the markers of a directory. The listing is streamed: memory grows with the markers, not with the entries.
 pub fn markers(dir: &Dir, format: Format, at_root: bool) -> Result<Markers> {
     list(dir, format, at_root, Slice::WHOLE, |_, _, _| Ok(()))
 }
 
-/// Calls `entry` with each real entry of a folder that is in `slice`, as [`for_each_entry`] does, and returns its markers, with the
-/// whiteouts of the names in `slice`: a crowded folder is read once for both.
+/// Calls `entry` with each real entry of a directory that is in `slice`, as [`for_each_entry`] does, and returns its markers, with the
+/// whiteouts of the names in `slice`: a crowded directory is read once for both.
 pub fn list(
     dir: &Dir,
     format: Format,
@@ -207,7 +207,7 @@ pub fn for_each_entry(
     })
 }
 
-/// Calls `f` with each name in a folder and what it means; not with entries and whiteouts of other slices.
+/// Calls `f` with each name in a directory and what it means; not with entries and whiteouts of other slices.
 fn for_each_name(
     dir: &Dir,
     format: Format,
@@ -223,7 +223,7 @@ fn for_each_name(
         let here = match meaning {
             Name::Entry => slice.holds(n),
             Name::Whiteout(hidden) => slice.holds(hidden),
-            // these speak for the folder, not for one name
+            // these speak for the directory, not for one name
             Name::Opaque | Name::Internal(_) => true,
         };
         if !here {
@@ -238,7 +238,7 @@ fn for_each_name(
     })
 }
 
-/// Is `name` hidden in the layers below by this folder's own whiteout of it? The cheap form for a single name.
+/// Is `name` hidden in the layers below by this directory's own whiteout of it? The cheap form for a single name.
 pub fn has_whiteout(dir: &Dir, format: Format, name: &[u8]) -> Result<bool> {
     match format {
         Format::Plain => Ok(false),
@@ -252,7 +252,7 @@ pub fn has_whiteout(dir: &Dir, format: Format, name: &[u8]) -> Result<bool> {
     }
 }
 
-/// Is this folder opaque? The cheap form, without its whiteouts. Not for branch roots.
+/// Is this directory opaque? The cheap form, without its whiteouts. Not for branch roots.
 pub fn is_opaque(dir: &Dir, format: Format) -> Result<bool> {
     match format {
         Format::Plain => Ok(false),
@@ -291,7 +291,7 @@ mod tests {
             (b".wh..wh.aufs", true, Name::Internal(Base)),
             (b".wh..wh.plnk", true, Name::Internal(PseudoLinks)),
             (b".wh..wh.orph", true, Name::Internal(Orphans)),
-            // FORMATS 11.9: below the root these are not aufs's folders, and no name can match them
+            // FORMATS 11.9: below the root these are not aufs's directories, and no name can match them
             (b".wh..wh.plnk", false, Name::Internal(Transient)),
             (b".wh..wh.name.01ab", false, Name::Internal(Transient)),
             (b".wh.", false, Name::Internal(Nameless)),

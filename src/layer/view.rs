@@ -1,4 +1,4 @@
-//! What a stack of layers shows: the only place that resolves whiteouts and opaque folders against the layers below.
+//! What a stack of layers shows: the only place that resolves whiteouts and opaque directories against the layers below.
 //!
 //! OCI semantics: a layer's markers hide what lies below it, never what the layer itself holds. For branches written by the aufs kernel
 //! that is what aufs showed; where a branch made from an odd tar differs, OCI is what the image's author meant and what every other host
@@ -6,7 +6,7 @@
 //!
 //! - `foo` beside `.wh.foo` is `foo`, and nothing of a lower `foo` (11.1);
 //! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);
-//! - a folder over a file over a folder shows only the upper folder (11.7).
+//! - a directory over a file over a directory shows only the upper directory (11.7).
 
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::{Error, Result};
@@ -22,10 +22,10 @@ pub struct Chain {
     pub branches: Vec<Branch>,
 }
 
-/// Indices into [`Chain::branches`] of the branches whose folder of one path is merged into the view, nearest first.
+/// Indices into [`Chain::branches`] of the branches whose directory of one path is merged into the view, nearest first.
 pub type Contributors = Vec<u16>;
 
-/// One name in the merged view of a folder.
+/// One name in the merged view of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its type.
@@ -35,12 +35,12 @@ pub struct Node {
     closed: bool,
 }
 
-/// The merged view of one folder.
+/// The merged view of one directory.
 #[derive(Debug, Default)]
 pub struct Folder {
     /// Its names.
     pub names: BTreeMap<Vec<u8>, Node>,
-    /// Whiteouts that a reader of the raw overlay folder would see although nothing is hidden by them (FORMATS 11.2).
+    /// Whiteouts that a reader of the raw overlay directory would see although nothing is hidden by them (FORMATS 11.2).
     pub ghosts: Vec<(u16, Vec<u8>)>,
 }
 
@@ -50,11 +50,11 @@ impl Node {
         Node { kind, from: vec![0], closed: kind != FileType::Directory }
     }
 
-    /// The branch that the name's attributes and a file's content come from, among the open folders that were merged.
+    /// The branch that the name's attributes and a file's content come from, among the open directories that were merged.
     pub fn holder<'d>(&self, dirs: &'d [(u16, Dir)]) -> Result<(u16, &'d Dir)> {
-        let i = self.from.first().ok_or_else(|| Error::corrupt("a name that no layer holds"))?;
+        let i = self.from.first().ok_or_else(|| Error::corrupt("a name that isn't in any layer"))?;
         let found = dirs.iter().find(|(d, _)| d == i).map(|(i, d)| (*i, d));
-        found.ok_or_else(|| Error::corrupt("a layer that is not open"))
+        found.ok_or_else(|| Error::corrupt("a layer that isn't open"))
     }
 
     /// Does something in these branches hide what lies below them at this name?
@@ -64,12 +64,12 @@ impl Node {
 }
 
 impl Chain {
-    /// All branches: what is merged in the root folder, where opaque marks have no effect.
+    /// All branches: what is merged in the root directory, where opaque marks have no effect.
     pub fn root(&self) -> Contributors {
         (0..self.branches.len() as u16).collect()
     }
 
-    /// Opens the folder `path` in each of the branches.
+    /// Opens the directory `path` in each of the branches.
     pub fn open(&self, from: &[u16], path: &[u8]) -> Result<Vec<(u16, Dir)>> {
         from.iter()
             .map(|i| {
@@ -86,23 +86,23 @@ impl Chain {
             .ok_or_else(|| Error::corrupt(format!("no branch {i} in this stack of layers")))
     }
 
-    /// Merges the folder `path` of the given branches.
+    /// Merges the directory `path` of the given branches.
     pub fn merge(&self, from: &[u16], path: &[u8]) -> Result<Folder> {
         let dirs = self.open(from, path)?;
         self.merge_open(&dirs, path.is_empty())
     }
 
-    /// Merges folders that are open already.
+    /// Merges directories that are open already.
     pub fn merge_open(&self, dirs: &[(u16, Dir)], at_root: bool) -> Result<Folder> {
         self.merge_slice(dirs, at_root, Slice::WHOLE)
     }
 
-    /// How many names these folders hold together, for [`Slice::of`]; few are none.
+    /// How many names these directories hold together, for [`Slice::of`]; few are none.
     pub fn crowd(&self, dirs: &[(u16, Dir)]) -> Result<u64> {
         dirs.iter().map(|(_, dir)| branch::crowd(dir)).sum()
     }
 
-    /// Merges what folders that are open already have in one slice.
+    /// Merges what directories that are open already have in one slice.
     pub fn merge_slice(&self, dirs: &[(u16, Dir)], at_root: bool, slice: Slice) -> Result<Folder> {
         let mut out = Folder::default();
         let mut hidden: HashSet<Vec<u8>> = HashSet::new();
@@ -118,14 +118,14 @@ impl Chain {
                         out.names.insert(name.to_vec(), Node { kind, from: vec![*i], closed: !is_dir });
                     }
                     Some(node) if !node.closed && is_dir => node.from.push(*i),
-                    // a folder of an upper layer ends here, at a file of a lower one (FORMATS 11.7)
+                    // a directory of an upper layer ends here, at a file of a lower one (FORMATS 11.7)
                     Some(node) => node.closed = true,
                 }
                 Ok(())
             })?;
             let lowest = pos + 1 == dirs.len();
             for w in marks.whiteouts {
-                // overlayfs filters whiteouts out of a listing only where it merges two folders or more
+                // overlayfs filters whiteouts out of a listing only where it merges two directories or more
                 if format == Format::Overlay && (dirs.len() == 1 || (marks.opaque && pos == 0)) {
                     out.ghosts.push((*i, w.clone()));
                 }
@@ -144,7 +144,7 @@ impl Chain {
         Ok(out)
     }
 
-    /// The branches merged in the folder `name` of a folder that `dirs` are merged in; empty if the view has no such folder.
+    /// The branches merged in the directory `name` of a directory that `dirs` are merged in; empty if the view has no such directory.
     /// The cheap form of [`Chain::merge`] for one name.
     pub fn step(&self, dirs: &[(u16, Dir)], name: &[u8]) -> Result<Contributors> {
         let mut out = Contributors::new();
@@ -165,13 +165,13 @@ impl Chain {
                 }
                 // a file, a symlink: what is below does not merge
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
-                Err(e) => return Err(Error::io(format!("open folder {}", dir.show(name)), e)),
+                Err(e) => return Err(Error::io(format!("open directory {}", dir.show(name)), e)),
             }
         }
         Ok(out)
     }
 
-    /// Is a folder of some branch below the first one merged in the folder `path` of the first? The nearest that has it ends the search.
+    /// Is a directory of some branch below the first one merged in the directory `path` of the first? The nearest that has it ends the search.
     pub fn merged_below(&self, path: &[u8]) -> Result<bool> {
         for branch in self.branches.iter().skip(1) {
             let (mut at, mut cut) = (branch.dir.again()?, false);
@@ -186,7 +186,7 @@ impl Chain {
                     }
                     // a file, a symlink: what is further down does not show
                     Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
-                    Err(e) => return Err(Error::io(format!("open folder {}", at.show(name)), e)),
+                    Err(e) => return Err(Error::io(format!("open directory {}", at.show(name)), e)),
                 };
                 cut |= branch::is_opaque(&at, branch.format)?;
             }
@@ -197,7 +197,7 @@ impl Chain {
         Ok(false)
     }
 
-    /// The branches, among `from`, merged in the folder `path`: from the root down, a step for each component.
+    /// The branches, among `from`, merged in the directory `path`: from the root down, a step for each component.
     pub fn contributors(&self, from: &[u16], path: &[u8]) -> Result<Contributors> {
         let mut at: Vec<u8> = Vec::new();
         let mut now = from.to_vec();
@@ -248,8 +248,8 @@ mod tests {
 
     #[test]
     fn slices_of_a_folder_are_the_folder() {
-        let t = tempfile::tempdir().expect("a folder");
-        // of three layers: names, whiteouts of some, folders
+        let t = tempfile::tempdir().expect("a directory");
+        // of three layers: names, whiteouts of some, directories
         let branch = |layer: usize| {
             let at = t.path().join(layer.to_string());
             std::fs::create_dir(&at).expect("mkdir");
@@ -265,7 +265,7 @@ mod tests {
         };
         let chain = Chain { branches: (0..3).map(branch).collect() };
         let dirs = chain.open(&chain.root(), b"").expect("open");
-        assert_eq!(chain.crowd(&dirs).expect("count"), 0, "these folders are small");
+        assert_eq!(chain.crowd(&dirs).expect("count"), 0, "these directories are small");
         let whole = chain.merge_open(&dirs, true).expect("merge");
         let mut names = BTreeMap::new();
         let slices: Vec<Slice> = Slice::of(2 * Slice::NAMES).collect();

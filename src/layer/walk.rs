@@ -1,7 +1,7 @@
-//! Trees walked on all cores: every folder is a task of its own, so that one huge layer keeps all of them busy.
+//! Trees walked on all cores: every directory is a task of its own, so that one huge layer keeps all of them busy.
 //!
 //! ```text
-//! walk(root, each)      each(folder) works on one folder and hands on those in it ─▶ tasks that idle cores take
+//! walk(root, each)      each(directory) works on one directory and hands on those in it ─▶ tasks that idle cores take
 //! ```
 
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 /// Does `first`, what that hands on, and so on, in any order.
 ///
-/// A task that waits should hold little: there are as many as there are folders in the folders being worked on.
+/// A task that waits should hold little: there are as many as there are directories in the directories being worked on.
 ///
 /// # Errors
 /// The first one of any task; or that a signal came, which is looked for before each. Tasks that have not begun then are left out.

@@ -10,7 +10,7 @@ use super::*;
 use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
 use crate::docker::driver;
-use crate::store::Store;
+use crate::store::{Image, Store};
 use std::collections::{BTreeSet, HashMap};
 
 /// Everything that was looked at.
@@ -207,7 +207,10 @@ fn unsound(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, Str
     first.extend(refused.clone());
     for l in found.store.layers.values() {
         if options.to == Target::Overlay2 && l.lowers.len() > driver::MAX_LOWERS {
-            first.insert(l.id.clone(), format!("{} layers below it: overlay2 takes at most 128", l.lowers.len()));
+            first.insert(
+                l.id.clone(),
+                format!("it has {} layers below it, and overlay2 takes at most 128", l.lowers.len()),
+            );
         }
     }
     let cause = |id: &LayerId, why: &String| Cause::layer(id.short(), why.clone());
@@ -217,13 +220,29 @@ fn unsound(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, Str
         let below = l.lowers.iter().rev().find_map(|b| Some((b, first.get(b)?)));
         let own = first.get(&l.id);
         let Some((bad, why)) = below.or(own.map(|why| (&l.id, why))) else { continue };
-        let reason = own.cloned().unwrap_or_else(|| format!("the layer {} below it cannot move", bad.short()));
+        let reason = own.cloned().unwrap_or_else(|| format!("the layer {} below it can't be migrated", bad.short()));
         out.insert(l.id.clone(), Unsound { reason, cause: cause(bad, why) });
     }
     out
 }
 
 impl Options {
+    /// The first of `--only` and `--exclude` that no image and no container matches: most likely a typing error.
+    pub fn unmatched(&self, store: &Store) -> Option<String> {
+        let image = |i: &Image| [&i.tags[..], &i.digests, &[i.id.to_string()]].concat();
+        let images = store.images.values().map(|i| ("image", image(i)));
+        let containers = store.containers.values().map(|c| ("container", vec![c.name.clone(), c.id.to_string()]));
+        let all: Vec<(&str, Vec<String>)> = images.chain(containers).collect();
+        let rules = [("--only", &self.only), ("--exclude", &self.exclude)];
+        let mut rules = rules.into_iter().flat_map(|(option, rules)| rules.iter().map(move |r| (option, r)));
+        rules.find_map(|(option, rule)| {
+            let (kind, glob) = rule.split_once('=')?;
+            let pattern = wildmatch::WildMatch::new(glob);
+            let hit = all.iter().any(|(k, names)| *k == kind && names.iter().any(|n| pattern.matches(n)));
+            (!hit).then(|| format!("{option} {rule}"))
+        })
+    }
+
     /// Why `--only` or `--exclude` keeps something with these names from moving.
     fn refuses(&self, kind: &str, names: &[&str]) -> Option<String> {
         let matches = |rules: &[String]| {
@@ -238,7 +257,7 @@ impl Options {
             return Some("excluded by --exclude".to_owned());
         }
         match matches(&self.only) {
-            (false, false) => Some("not named by --only".to_owned()),
+            (false, false) => Some("not selected by --only".to_owned()),
             _ => None,
         }
     }
@@ -370,7 +389,7 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
             id: i.id.to_string(),
             name: i.tags.join(", "),
             reason: i.broken.as_ref().or(excluded).or(damaged.map(|d| &d.reason)).cloned().unwrap_or_default(),
-            lost: "nothing; it stays in the old store".to_owned(),
+            lost: "Nothing is lost: it stays in the old store.".to_owned(),
             counts: excluded.is_none(),
             held_by: held_by.filter(|_| excluded.is_none()),
         });
@@ -390,7 +409,7 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
             id: l.id.to_string(),
             name: String::new(),
             reason: reason.clone(),
-            lost: "what is left of it stays in the old store".to_owned(),
+            lost: "Its remaining files stay in the old store.".to_owned(),
             counts: true,
             held_by: by.filter(|c| c.id != l.id.short()),
         });
@@ -412,9 +431,13 @@ fn container_left(c: &crate::store::Container, wanted: &Wanted) -> LeftBehind {
     let excluded = wanted.excluded.get(c.id.as_str());
     let damaged = c.layer.as_ref().and_then(|l| wanted.damaged.get(l));
     let clash = wanted.clashing.get(c.id.as_str());
-    let foreign = c.foreign.then(|| format!("it belongs to the driver {}", c.driver));
+    let foreign = c.foreign.then(|| format!("it belongs to the storage driver {}", c.driver));
     let known = [c.broken.as_ref(), excluded, clash, damaged.map(|d| &d.reason), foreign.as_ref()];
-    let lost = if c.foreign { "nothing; it is not touched" } else { "nothing; it stays in the old store" };
+    let lost = if c.foreign {
+        "Nothing is lost: unaufs doesn't change it."
+    } else {
+        "Nothing is lost: it stays in the old store."
+    };
     let held_by = c.held_by.clone().or_else(|| damaged.map(|d| d.cause.clone()));
     LeftBehind {
         kind: "container".to_owned(),
@@ -431,18 +454,16 @@ fn container_left(c: &crate::store::Container, wanted: &Wanted) -> LeftBehind {
 fn way_back(options: &Options, host: &Host) -> WayBack {
     if let Some(dir) = &options.target {
         let loses = vec![
-            format!("nothing of {}, which is never written to", host.path),
+            format!("Nothing in {}, which unaufs only reads", host.path),
             format!(
-                "what Docker and its containers wrote in {dir} since, volumes and logs too; it is kept in {dir}/.unaufs/undone \
-                 unless --drop-new is given"
+                "All changes in {dir} since the switch, in volumes and logs too. They are kept in {dir}/.unaufs/undone unless you give --drop-new"
             ),
         ];
         return WayBack { possible_until: "unaufs cleanup".to_owned(), loses };
     }
     let loses = vec![
-        "before Docker runs on the new store: nothing".to_owned(),
-        "after Docker has run on it: images pulled or built since, containers created since, and what containers wrote into their own \
-         layers since; these stay below .unaufs/undone unless --drop-new is given. Logs, networks and volumes keep what was written"
+        "Nothing, if Docker hasn't run on the new store".to_owned(),
+        "If Docker has run on the new store: new images, new containers and changes inside containers. They are kept in .unaufs/undone unless you give --drop-new. Volumes, networks and logs keep their changes"
             .to_owned(),
     ];
     WayBack { possible_until: "unaufs cleanup".to_owned(), loses }
@@ -484,13 +505,13 @@ pub fn fingerprint(plan: &Plan, found: &Found<'_>) -> Fingerprint {
         // what they hold is looked at when it is copied, and compared afterwards
         for c in &e.carried {
             objects.insert(
-                format!("to go along: {}", c.name()),
+                format!("to be copied: {}", c.name()),
                 digest(&serde_json::json!([c.mount, c.size.folders > 0])),
             );
         }
     }
     if let Some(m) = &plan.merge {
-        objects.insert("the target's own store".to_owned(), digest(&serde_json::json!(m)));
+        objects.insert("the existing target store".to_owned(), digest(&serde_json::json!(m)));
     }
     objects.insert("options".to_owned(), digest(&serde_json::json!(plan.options)));
     objects.insert("root".to_owned(), digest(&serde_json::json!(plan.root.path)));

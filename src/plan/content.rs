@@ -30,30 +30,35 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
         };
         let overlay = matches!(to, Target::Overlay2 | Target::Overlay);
         let left_out = |what: &str| match overlay {
-            true => format!("left out: on {to} it would {what}"),
+            true => format!("left out, because on {to} it would {what}"),
             false => format!("kept: {to} can hold it"),
         };
         note("L03", &f.device_zero, "character device 0:0", &left_out("mean a deletion"));
         note("L04", &f.overlay_xattrs, "trusted.overlay.* as data", &left_out("be obeyed"));
-        note("L05", &f.beside, "a whiteout beside the name itself", "the file is kept, and hides what lies below");
-        let long = "longer than 242 bytes: listed by aufs, lookup fails";
-        note("L07", &f.long_names, long, "they can be opened after the migration");
-        note("L09", &f.odd_whiteouts, "whiteouts that are not empty files", "taken as whiteouts, as Docker does");
+        note(
+            "L05",
+            &f.beside,
+            "a whiteout next to a file of the same name",
+            "the file is kept and hides the file below",
+        );
+        let long = "a name longer than 242 bytes, which aufs lists but can't open";
+        note("L07", &f.long_names, long, "it can be opened after the migration");
+        note("L09", &f.odd_whiteouts, "whiteouts that are not empty files", "treated as whiteouts, as Docker does");
         note("L11", &f.fixed, "chattr +i or +a", "not set in the new store: there they can be changed and deleted");
         for (kind, list) in &f.internal {
-            note("L01", list, kind.describe(), "not part of the layer, and not moved");
+            note("L01", list, kind.describe(), "not part of the layer; left out");
         }
         if let Some(limit) = limit.filter(|limit| f.most_names >= *limit) {
             let what = format!("a file with {} names; the limit is {limit}", crate::text::count(f.most_names));
-            checks.push(Finding::new("L10", subject.clone(), what).effect("copied instead of linked"));
+            checks.push(Finding::new("L10", subject.clone(), what));
         }
         if let Some(idle) = f.idle_whiteouts.filter(|n| *n > 0) {
             let idle = crate::text::plural(idle as usize, "whiteout");
-            let what = format!("{idle} of what no layer below shows");
-            checks.push(Finding::new("L08", subject.clone(), what).effect("left out; nothing is seen of it"));
+            let what = format!("{idle} for names that aren't in any layer below");
+            checks.push(Finding::new("L08", subject.clone(), what));
         }
         if f.opaque_root {
-            checks.push(Finding::new("L02", subject, "an opaque mark on the layer's root").effect("none, as on aufs"));
+            checks.push(Finding::new("L02", subject, "an opaque mark on the layer's root"));
         }
     }
 }
@@ -67,14 +72,11 @@ pub fn quirks(quirks: &[Quirk], checks: &mut Vec<Finding>) {
     for (layer, list) in by_layer {
         let first: Vec<String> = list.iter().take(3).map(|q| crate::text::bytes(&q.path)).collect();
         let more = if list.len() > 3 { format!(" and {} more", list.len() - 3) } else { String::new() };
-        checks.push(
-            Finding::new(
-                "L06",
-                format!("layer {}", layer.short()),
-                format!("shown by aufs only: {}{more}", first.join(", ")),
-            )
-            .effect("not shown after the migration, as on every other driver"),
-        );
+        checks.push(Finding::new(
+            "L06",
+            format!("layer {}", layer.short()),
+            format!("shown by aufs only: {}{more}", first.join(", ")),
+        ));
     }
 }
 
@@ -84,12 +86,9 @@ pub fn deep(store: &Store, to: Target, checks: &mut Vec<Finding>) {
         return;
     }
     for l in store.layers.values().filter(|l| l.lowers.len() > driver::MAX_LOWERS) {
-        let what = format!("{} layers below it; overlay2 takes {}", l.lowers.len(), driver::MAX_LOWERS);
-        checks.push(
-            Finding::new("T06", format!("layer {}", l.id.short()), what)
-                .fix("export it, and import the result as one layer; or --to vfs")
-                .effect("it stays behind, with what stands on it"),
-        );
+        let what =
+            format!("it has {} layers below it, and overlay2 takes at most {}", l.lowers.len(), driver::MAX_LOWERS);
+        checks.push(Finding::new("T06", format!("layer {}", l.id.short()), what));
     }
 }
 
@@ -103,20 +102,31 @@ pub fn to_stop(containers: &[PlanContainer], docker_runs: bool, checks: &mut [Fi
         match f.id.as_str() {
             "C03" => {
                 let name = if f.subject.name.is_empty() { f.subject.id.clone() } else { f.subject.name.clone() };
-                f.message = "it runs".to_owned();
+                f.message = "it is running".to_owned();
                 f.fix = Some(format!("docker stop {name}"));
-                f.effect = Some("Docker has to stop before `migrate`, and this container with it".to_owned());
+                f.effect = Some("stopping Docker stops this container too".to_owned());
             }
             "H01" if !running.is_empty() => {
                 const SHOWN: usize = 5;
                 let names: Vec<String> = running.iter().take(SHOWN).map(|c| crate::text::text(&c.name)).collect();
                 let more = running.len().saturating_sub(SHOWN);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                f.effect = Some(format!("these containers have to stop: {}{more}", names.join(", ")));
+                f.effect = Some(format!("these containers are running: {}{more}", names.join(", ")));
             }
             _ => {}
         }
     }
+}
+
+/// The options for a driver and mode that fit, if there are any: the same driver, then overlay2, then the others by space.
+fn fitting(estimates: &[Estimate], chosen: &Estimate) -> Option<String> {
+    let rank = |e: &Estimate| (e.driver != chosen.driver, e.driver != Target::Overlay2, e.new_bytes);
+    let best = estimates.iter().filter(|e| e.possible && e.fits).min_by_key(|e| rank(e))?;
+    let mode = best.mode.name();
+    Some(match best.driver == chosen.driver {
+        true => format!("--mode {mode}"),
+        false => format!("--to {} --mode {mode}", best.driver),
+    })
 }
 
 /// Does what was chosen fit?
@@ -135,12 +145,16 @@ pub fn space(estimates: &[Estimate], room: &Room, checks: &mut Vec<Finding>) {
                 ("H06", (format!("{} inodes", text::count(e.new_inodes)), text::count(free)))
             }
         };
-        let message = format!("at most {} needed, {} free", what.0, what.1);
-        let fix = match id {
-            "H05" => "free some space, or use --mode link, or --target DIR on another disk",
-            _ => "use --target DIR on another disk, or a mode that makes fewer files",
+        let message = format!("it needs at most {}, and {} are free", what.0, what.1);
+        let fix = match fitting(estimates, e) {
+            Some(other) => format!("use {other}, which fits; or --target DIR on another disk"),
+            None => "free some space, or use --target DIR on another disk".to_owned(),
         };
-        let effect = if blocks { "the migration would stop half way" } else { "the migration may stop half way" };
+        let effect = if blocks {
+            "the migration would stop before the switch"
+        } else {
+            "the migration may stop before the switch"
+        };
         let level = if blocks { Level::Block } else { Level::Warn };
         checks.push(Finding::new(id, "the disk", message).level(level).fix(fix).effect(effect));
     }

@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn damage_without_followers_names_itself() {
-        let all = [left("image", &format!("sha256:{}", "1".repeat(64)), "a:1", "its config cannot be read", None)];
+        let all = [left("image", &format!("sha256:{}", "1".repeat(64)), "a:1", "its config can't be read", None)];
         let got = group(&Store::empty(Generation::Content), &all);
-        assert_eq!(got[0].sentence(), "1 damaged image (a:1): its config cannot be read");
+        assert_eq!(got[0].sentence(), "1 damaged image (a:1): its config can't be read");
     }
 }

@@ -6,7 +6,7 @@
 //!   containers/<id>/: logs, hosts, checkpoints ──copy──▶   containers/<id>/
 //!   containers/<id>/config.v2.json  ─paths say DIR──▶      containers/<id>/config.v2.json         (repoint.rs)
 //!   aufs/ image/aufs/                          ────────▶   <driver>/ image/<driver>/, as without --target
-//!   tmp/ graph/ buildkit/, folders of other drivers        stay in ROOT
+//!   tmp/ graph/ buildkit/, directories of other drivers        stay in ROOT
 //! ```
 //!
 //! Nothing in ROOT is written, renamed or removed: the journal and the stage lie in `DIR/.unaufs`. A unit of work is one entry of
@@ -38,9 +38,9 @@ pub struct Elsewhere {
     pub fs: String,
     /// Room on that.
     pub room: Room,
-    /// The folder is not there yet: it is made, and a rollback with `--drop-new` removes it.
+    /// The directory is not there yet: it is made, and a rollback with `--drop-new` removes it.
     pub made: bool,
-    /// Folders that are made for what is put into them, parents first.
+    /// Directories that are made for what is put into them, parents first.
     #[serde(with = "super::paths")]
     pub frames: Vec<Vec<u8>>,
     /// What goes along by copy.
@@ -49,13 +49,13 @@ pub struct Elsewhere {
     pub stays: Vec<Stays>,
 }
 
-/// Something that goes along: a folder with all that is in it, or one file.
+/// Something that goes along: a directory with all that is in it, or one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// Below both roots.
     #[serde(with = "super::path")]
     pub path: Vec<u8>,
-    /// A folder, but a mount point: an empty one is made.
+    /// A directory, but a mount point: an empty one is made.
     #[serde(default)]
     pub mount: bool,
     /// What it holds.
@@ -72,17 +72,17 @@ pub struct Carried {
 /// What a tree holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// Names that are not folders.
+    /// Names that are not directories.
     pub files: u64,
-    /// Folders, the tree's own included.
+    /// Directories, the tree's own included.
     pub folders: u64,
-    /// Inodes that are not folders.
+    /// Inodes that are not directories.
     pub inodes: u64,
     /// Bytes of content, each inode once.
     pub bytes: u64,
     /// Bytes that all of it takes on the disk.
     pub allocated: u64,
-    /// Of these, what the folders take.
+    /// Of these, what the directories take.
     #[serde(default)]
     pub folder_bytes: u64,
 }
@@ -135,7 +135,7 @@ impl Elsewhere {
         paths.filter_map(top).collect()
     }
 
-    /// Leaves out the folders of containers that do not move.
+    /// Leaves out the directories of containers that do not move.
     pub fn keep_containers(&mut self, moves: impl Fn(&str) -> bool) {
         self.carried.retain(|c| match c.path.strip_prefix(b"containers/") {
             Some(id) => moves(&String::from_utf8_lossy(id)),
@@ -151,7 +151,7 @@ impl Carried {
     }
 }
 
-/// Folders in ROOT that belong to a storage driver.
+/// Directories in ROOT that belong to a storage driver.
 const DRIVERS: [&str; 9] =
     ["aufs", "btrfs", "devicemapper", "fuse-overlayfs", "overlay", "overlay2", "overlayfs", "windowsfilter", "zfs"];
 
@@ -182,7 +182,7 @@ pub fn look(root: &Dir, store: &Store, place: &Place) -> Result<(Elsewhere, Vec<
     Ok((out, findings))
 }
 
-/// Folders whose entries go along one by one.
+/// Directories whose entries go along one by one.
 fn is_frame(name: &[u8]) -> bool {
     matches!(name, b"containers" | b"image" | b"volumes" | b"vfs")
 }
@@ -190,11 +190,11 @@ fn is_frame(name: &[u8]) -> bool {
 /// Why a name at the top does not go along.
 fn stays(root: &Dir, store: &Store, name: &[u8], kind: FileType) -> Result<Option<String>> {
     let Ok(text) = std::str::from_utf8(name) else {
-        return Ok(Some("no Docker made a name like this".to_owned()));
+        return Ok(Some("Docker never makes such a name".to_owned()));
     };
     let reason = match text {
-        STATE => "unaufs's own",
-        "lost+found" => "the file system's own",
+        STATE => "a file of unaufs",
+        "lost+found" => "a file of the file system",
         "tmp" => "temporary files",
         "graph" => "it was converted",
         _ if text.starts_with("repositories-") => "it was converted",
@@ -203,7 +203,7 @@ fn stays(root: &Dir, store: &Store, name: &[u8], kind: FileType) -> Result<Optio
         // volumes of before Docker 1.7 lie in vfs/dir too
         "vfs" if root.has("image/vfs")? => "layers of a storage driver",
         _ if text.ends_with(".temp") || text.ends_with(".tmp") || text.ends_with(".migrated") => "left by another tool",
-        _ if kind == FileType::Directory && crate::store::remapped(name) => "a root of its own",
+        _ if kind == FileType::Directory && crate::store::remapped(name) => "a separate data root for userns-remap",
         _ => return Ok(None),
     };
     Ok(Some(reason.to_owned()))
@@ -259,7 +259,7 @@ fn links(root: &Dir, new: &str, path: &[u8]) -> Result<Vec<Link>> {
                 Ok(dir) => (dir, name),
                 // what is no directory has nothing in it; a mount point is not entered
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
-                Err(e) => return Err(Error::io(format!("open folder {}", root.show(dir)), e)),
+                Err(e) => return Err(Error::io(format!("open directory {}", root.show(dir)), e)),
             },
         };
         if holder.try_stat(name).is_ok_and(|m| m.kind == FileType::Symlink)
@@ -311,7 +311,7 @@ fn is_mount(root: &Dir, path: &[u8]) -> Result<bool> {
     match root.try_open(path) {
         Err(Errno::XDEV) => Ok(true),
         Err(Errno::NOTDIR | Errno::LOOP) | Ok(_) => Ok(false),
-        Err(e) => Err(Error::io(format!("open folder {}", root.show(path)), e)),
+        Err(e) => Err(Error::io(format!("open directory {}", root.show(path)), e)),
     }
 }
 
@@ -344,7 +344,7 @@ pub fn count(root: &Dir, path: &[u8], leave: &[Vec<u8>]) -> Result<Counted> {
             out.mount = true;
             return Ok(out);
         }
-        Err(e) => return Err(Error::io(format!("open folder {}", holder.show(name)), e)),
+        Err(e) => return Err(Error::io(format!("open directory {}", holder.show(name)), e)),
     };
     let mut todo = vec![Vec::new()];
     while let Some(at) = todo.pop() {
@@ -354,7 +354,7 @@ pub fn count(root: &Dir, path: &[u8], leave: &[Vec<u8>]) -> Result<Counted> {
                 out.mounts.push(at);
                 continue;
             }
-            Err(e) => return Err(Error::io(format!("open folder {}", top.show(&at)), e)),
+            Err(e) => return Err(Error::io(format!("open directory {}", top.show(&at)), e)),
         };
         dir.for_each(|name, _, _| {
             let here = crate::disk::join(&at, name);
@@ -401,15 +401,11 @@ fn others(store: &Store, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         let containers = store.containers.values().filter(|c| c.foreign && c.driver == *driver).count();
         if images + containers > 0 {
             let what = format!(
-                "{} and {} of the driver {driver}",
+                "{} and {} of the storage driver {driver}",
                 crate::text::plural(images, "image"),
                 crate::text::plural(containers, "container")
             );
-            out.push(
-                Finding::new("N02", format!("{driver}/"), what)
-                    .fix("migrate without --target, which adds to that store; or leave them in the old root: --allow N02")
-                    .effect("they do not go along"),
-            );
+            out.push(Finding::new("N02", format!("{driver}/"), what));
         }
     }
     Ok(())
@@ -418,21 +414,21 @@ fn others(store: &Store, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
 fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     let (total, dir) = (e.total(), crate::text::text(&e.path));
     let what = format!(
-        "{} in {} and {} go along by copy",
+        "{} in {} and {} are copied",
         crate::text::size(total.bytes),
         crate::text::plural(usize::try_from(total.files).unwrap_or(usize::MAX), "file"),
         crate::text::plural(usize::try_from(total.folders).unwrap_or(usize::MAX), "folder"),
     );
-    out.push(Finding::new("N04", dir.clone(), what).effect("volumes, networks, logs and the rest exist twice"));
+    out.push(Finding::new("N04", dir.clone(), what));
     let remapped = root.label().file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));
     let told = if remapped { e.path.rsplit_once('/').map_or("/", |(p, _)| p) } else { &e.path };
     out.push(
-        Finding::new("N03", "daemon.json", format!("Docker's root becomes {}", crate::text::text(told)))
-            .fix(format!(
-                "before Docker starts on it: set \"data-root\": {} in daemon.json (before 17.05: \"graph\")",
+        Finding::new("N03", "daemon.json", format!("Docker's data root will be {}", crate::text::text(told))).fix(
+            format!(
+                "before you start Docker, set \"data-root\": {} in daemon.json (before 17.05: \"graph\")",
                 crate::docker::json::string(told)
-            ))
-            .effect("Docker goes on with the old root"),
+            ),
+        ),
     );
     for c in &e.carried {
         let points = c.leave.iter().filter(|l| !c.path.starts_with(b"containers/") || l.contains(&b'/'));
@@ -441,8 +437,10 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
             let shown = crate::text::bytes(&point);
             out.push(
                 Finding::new("N05", shown.clone(), "something is mounted here")
-                    .fix(format!("mount it at {dir}/{shown} too, before Docker starts, unless Docker mounts it itself"))
-                    .effect("an empty folder is made; what is mounted does not go along"),
+                    .fix(format!(
+                        "mount it at {dir}/{shown} too before you start Docker, unless Docker mounts it itself"
+                    ))
+                    .effect("an empty directory is made; mounted files aren't copied"),
             );
         }
         let (holder, name) = root.parent_of(&c.path)?;
@@ -450,8 +448,11 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
             let to = holder.read_link(name)?;
             let now = c.links.first().map_or(&to, |l| &l.to);
             let inside = crate::disk::os(now).starts_with(&e.path);
-            let effect =
-                if inside { "its target is copied too" } else { "the symlink is copied; both roots use its target" };
+            let effect = if inside {
+                "the target of the symlink is copied too"
+            } else {
+                "the symlink is copied; both roots use its target"
+            };
             let led =
                 if *now == to { String::new() } else { format!(", in the new root to {}", crate::text::bytes(now)) };
             out.push(

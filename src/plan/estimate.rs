@@ -235,16 +235,18 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
                 host.new_fs
             ));
         }
-        (Target::Btrfs, Mode::Link) => return Some("btrfs layers are subvolumes, which share no links".to_owned()),
+        (Target::Btrfs, Mode::Link) => {
+            return Some("btrfs layers are subvolumes and can't share hard links".to_owned());
+        }
         _ => {}
     }
     match mode {
         // complete trees share the files of the layer below, wherever they lie
         Mode::Link if elsewhere && matches!(to, Target::Overlay | Target::Vfs) => None,
-        Mode::Link if elsewhere => Some("the target is another file system".to_owned()),
-        Mode::Clone if !shares_extents(magic) => Some(format!("{} shares no extents", host.new_fs)),
+        Mode::Link if elsewhere => Some("the target is on another file system".to_owned()),
+        Mode::Clone if !shares_extents(magic) => Some(format!("{} can't share extents", host.new_fs)),
         Mode::Clone if elsewhere && !matches!(to, Target::Overlay | Target::Vfs) => {
-            Some("the target is another file system".to_owned())
+            Some("the target is on another file system".to_owned())
         }
         _ => None,
     }
@@ -315,8 +317,8 @@ fn too_little(cost: Cost, room: &Room) -> Option<String> {
     let inodes = room.free_inodes.map_or(0, |free| cost.inodes.saturating_sub(free));
     match (bytes, inodes) {
         (0, 0) => None,
-        (0, n) => Some(format!("up to {} inodes too few", crate::text::count(n))),
-        (n, _) => Some(format!("up to {} too little", crate::text::size(n))),
+        (0, n) => Some(format!("up to {} inodes are missing", crate::text::count(n))),
+        (n, _) => Some(format!("up to {} are missing", crate::text::size(n))),
     }
 }
 
@@ -534,7 +536,7 @@ impl Made {
         }
     }
 
-    /// Each layer is a snapshot of its parent, changed. What has a parent in the target's own store is written whole.
+    /// Each layer is a snapshot of its parent, changed. What has a parent in the existing target store is written whole.
     fn btrfs(&mut self, layers: &[PlanLayer], found: &Found<'_>) {
         let built: HashSet<&LayerId> = layers.iter().map(|l| &l.id).collect();
         self.cost += self.disk.directories(2, layers.len() as u64, 64);

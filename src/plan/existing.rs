@@ -23,7 +23,7 @@ pub enum State {
     /// Nothing.
     #[default]
     Absent,
-    /// Folders without a layer: nothing would be lost with them. Parked.
+    /// Directories without a layer: nothing would be lost with them. Parked.
     Empty,
     /// Layers or images. Merged.
     Populated,
@@ -32,7 +32,7 @@ pub enum State {
 /// One of its layers that aufs has too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Its folder.
+    /// Its directory.
     pub id: LayerId,
     /// overlay2's short name.
     pub link: String,
@@ -47,9 +47,9 @@ pub struct Layer {
 pub struct Existing {
     /// Is there one?
     pub state: State,
-    /// Its top folder, if it is to be filled further: new layers get the modes that it has.
+    /// Its top directory, if it is to be filled further: new layers get the modes that it has.
     pub top: Option<Meta>,
-    /// Folders of layers, by name, whatever they are.
+    /// Directories of layers, by name, whatever they are.
     pub folders: BTreeSet<String>,
     /// Names in `overlay2/l`.
     pub links: BTreeSet<String>,
@@ -78,7 +78,7 @@ pub fn is_drivers_own(name: &[u8]) -> bool {
     name == b"l" || name == b"backingFsBlockDev"
 }
 
-/// Reads it. What cannot be parked or merged because it is no folder is named by the checks of the host.
+/// Reads it. What cannot be parked or merged because it is no directory is named by the checks of the host.
 pub fn read(root: &Dir, to: Target, store: &Store) -> Result<Existing> {
     let mut out = Existing::default();
     for name in [format!("{to}.temp"), format!("{to}.tmp")] {
@@ -105,7 +105,7 @@ pub fn read(root: &Dir, to: Target, store: &Store) -> Result<Existing> {
         // directories without a record: nothing clashes
         false => out.repositories = Some(Repositories::new()),
     }
-    // records of layers whose folders are all gone are of no use to any Docker; an image may have no layer at all
+    // records of layers whose directories are all gone are of no use to any Docker; an image may have no layer at all
     let populated = !out.folders.is_empty() || (out.chains == 0 && !out.images.is_empty());
     out.state = match (populated, home || image) {
         (true, _) => State::Populated,
@@ -168,11 +168,11 @@ fn read_metadata(root: &Dir, to: Target, store: &Store, out: &mut Existing) -> R
 fn read_layer(root: &Dir, to: Target, id: LayerId) -> Result<Layer> {
     let folder = format!("{}/{id}", to.home());
     let Some(dir) = root.open_opt(&folder)? else {
-        return Err(Error::corrupt(format!("its folder {folder} is missing")));
+        return Err(Error::corrupt(format!("its directory {folder} is missing")));
     };
     if to != Target::Overlay2 {
         if !root.stat_opt(to.tree(&id))?.is_some_and(|m| m.is_dir()) || (to == Target::Btrfs && !dir.is_subvolume()?) {
-            return Err(Error::corrupt(format!("its folder {folder} holds no tree of {to}")));
+            return Err(Error::corrupt(format!("its directory {folder} isn't a layer of {to}")));
         }
         return Ok(Layer { id, link: String::new(), lower: String::new(), committed: true });
     }
@@ -184,14 +184,14 @@ fn read_layer(root: &Dir, to: Target, id: LayerId) -> Result<Layer> {
     let link = text("link")?.unwrap_or_default();
     // the file is not trimmed by Docker, and an empty one is a known remainder of a crash (FORMATS 2.1)
     if link.is_empty() || link.bytes().any(|c| !c.is_ascii_alphanumeric()) {
-        return Err(Error::corrupt(format!("its {folder}/link names nothing")));
+        return Err(Error::corrupt(format!("its {folder}/link is empty or wrong")));
     }
     let points = match root.open("overlay2/l")?.try_stat(link.as_bytes()) {
         Ok(m) if m.kind == FileType::Symlink => root.open("overlay2/l")?.read_link(link.as_bytes())?,
         _ => Vec::new(),
     };
     if points != format!("../{id}/diff").as_bytes() || !dir.stat_opt("diff")?.is_some_and(|m| m.is_dir()) {
-        return Err(Error::corrupt(format!("overlay2/l/{link} does not lead to its diff")));
+        return Err(Error::corrupt(format!("overlay2/l/{link} doesn't lead to its diff directory")));
     }
     Ok(Layer { id, link, lower: text("lower")?.unwrap_or_default(), committed: dir.has("committed")? })
 }

@@ -105,11 +105,7 @@ pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
     let mut unseen = Vec::new();
     let running = process::docker_on_machine(root, machine)?;
     if let Some(who) = &running {
-        out.push(
-            Finding::new("H01", "dockerd", who.clone())
-                .fix("systemctl stop docker docker.socket")
-                .effect("`plan` may look at a running store; `migrate` may not touch it"),
-        );
+        out.push(Finding::new("H01", "dockerd", who.clone()));
     }
     mounted(path, machine, &mut out)?;
     rights::check(machine, &mut out);
@@ -164,17 +160,17 @@ fn mounted(path: &Path, machine: &Machine, out: &mut Vec<Finding>) -> Result<()>
     for m in all.iter().take(SHOWN) {
         let f = Finding::new("H02", crate::text::path(&m.point), format!("a {} is mounted here", m.fstype));
         out.push(if m.inside.starts_with("volumes") {
-            f.level(Level::Info).effect("none: volumes are not touched")
+            f.level(Level::Info).effect("none: unaufs doesn't change volumes")
         } else {
             f.fix(format!("umount {}", crate::text::path(&m.point)))
-                .effect("what lies below the mount is hidden, or in use")
+                .effect("files below the mount point are hidden or in use")
         });
     }
     if let Some(more) = all.len().checked_sub(SHOWN).filter(|n| *n > 0) {
         out.push(
             Finding::new("H02", "more mounts", format!("{more} more are mounted below the root"))
-                .fix("umount them")
-                .effect("what lies below the mounts is hidden, or in use"),
+                .fix("unmount them")
+                .effect("files below the mount points are hidden or in use"),
         );
     }
     Ok(())
@@ -182,11 +178,7 @@ fn mounted(path: &Path, machine: &Machine, out: &mut Vec<Finding>) -> Result<()>
 
 fn kernel(to: Target, machine: &Machine, out: &mut Vec<Finding>) {
     if matches!(to, Target::Overlay2 | Target::Overlay) && !knows(&machine.text("proc/filesystems"), "overlay") {
-        out.push(
-            Finding::new("H04", "the kernel", "it has no overlayfs loaded")
-                .fix("modprobe overlay")
-                .effect("Docker could not mount the new store"),
-        );
+        out.push(Finding::new("H04", "the kernel", "this kernel has no overlayfs loaded"));
     }
 }
 
@@ -199,7 +191,7 @@ fn knows(filesystems: &str, fs: &str) -> bool {
     filesystems.lines().any(|l| l.split_whitespace().last() == Some(fs))
 }
 
-/// Is ROOT the folder that a daemon calls its data root, or the part of it for a remapped user namespace? Compared by device and inode:
+/// Is ROOT the directory that a daemon calls its data root, or the part of it for a remapped user namespace? Compared by device and inode:
 /// the daemon may see it by another path.
 fn is_root_of(root: &Dir, data_root: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -18,7 +18,7 @@ pub fn fits(root: &Path) -> Result<()> {
     let shown = crate::text::path(root);
     Err(Error::new(Kind::Unsupported, format!("the path {shown} has {bytes} bytes; unaufs can work with {LONGEST}"))
         .hint(format!("mount the directory at a shorter path: mkdir /mnt/docker && mount --bind {shown} /mnt/docker; then use --root /mnt/docker"))
-        .loss("nothing; nothing was changed"))
+        .loss("Nothing was changed."))
 }
 
 /// The same for the root that gets the new store.

@@ -11,7 +11,7 @@ use crate::checks::Finding;
 use crate::disk::{Dir, Meta};
 use crate::docker::containerd::SNAPSHOTTERS;
 use crate::docker::json;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ids::{LayerId, Sha256};
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
@@ -60,6 +60,11 @@ pub fn make_on(
     progress: &dyn Progress,
 ) -> Result<Plan> {
     let (mut store, mut findings) = store::open(root).map_err(|e| host::docker_config::pointed(e, root, machine))?;
+    // a plan that is made again follows the first one, whatever has been removed since
+    if let Some(option) = options.unmatched(&store).filter(|_| known.counted.is_empty()) {
+        return Err(Error::new(Kind::Usage, format!("{} doesn't match anything", crate::text::text(&option)))
+            .hint("Run `unaufs inspect` to see the names"));
+    }
     findings.extend(store::probe::unreadable(root, &mut store)?);
     let elsewhere = match &options.target {
         Some(dir) => {
@@ -70,7 +75,7 @@ pub fn make_on(
             Some(elsewhere)
         }
         None => {
-            // what is no folder is told by H08, with everything else; into a mount point one cannot look
+            // what is no directory is told by H08, with everything else; into a mount point one cannot look
             if matches!(root.try_open(options.to.name().as_bytes()), Err(rustix::io::Errno::XDEV)) {
                 store::attached(root, options.to.name())?;
             }
@@ -125,31 +130,31 @@ fn add_containers(store: &Store, findings: &mut Vec<Finding>) {
     let more = names.len().checked_sub(SHOWN).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
     let listed = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     let what = format!("{} ({listed}{more})", crate::text::plural(names.len(), "container"));
-    let effect = "docker ps and docker images don't show them after the migration; nothing is deleted";
+    let effect = "docker ps and docker images don't show them after the migration. They aren't deleted";
     match findings.iter_mut().find(|f| f.id == "T10") {
         Some(f) => {
             f.message.push_str(&format!(", and {what}"));
             f.fix = Some(
-                "docker commit and docker save what you need, before Docker stops; docker load it afterwards"
+                "before you stop Docker, save what you need with docker commit and docker save; load it afterwards with docker load"
                     .to_owned(),
             );
             f.effect = Some(effect.to_owned());
         }
         None => findings.push(
             Finding::new("T10", "containers/", format!("Docker has {what} in containerd's store"))
-                .fix("docker commit and docker save what you need, before Docker stops; docker load it afterwards")
+                .fix("before you stop Docker, save what you need with docker commit and docker save; load it afterwards with docker load")
                 .effect(effect),
         ),
     }
 }
 
-/// Volumes stay where they are. Their folder may be a symlink or a mount of the user's: then they are not counted.
+/// Volumes stay where they are. Their directory may be a symlink or a mount of the user's: then they are not counted.
 fn count_volumes(root: &Dir) -> Result<usize> {
     use rustix::io::Errno;
     let dir = match root.try_open(b"volumes") {
         Ok(dir) => dir,
         Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::XDEV) => return Ok(0),
-        Err(e) => return Err(crate::error::Error::io(format!("open folder {}", root.show(b"volumes")), e)),
+        Err(e) => return Err(crate::error::Error::io(format!("open directory {}", root.show(b"volumes")), e)),
     };
     let mut count = 0;
     dir.for_each(|_, kind, _| {

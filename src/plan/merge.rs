@@ -6,7 +6,7 @@
 //! | image id                  | one image: the target's; its free tags are added                                   |
 //! | tag, another image        | the target's; our image moves without that tag                                     |
 //! | container id or name      | the target's; ours stays behind                                                    |
-//! | folder, another layer     | the target's; ours stays behind, with what stands on it                            |
+//! | directory, another layer     | the target's; ours stays behind, with what stands on it                            |
 //!
 //! Pure: [`super::existing`] has looked.
 
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The target's own store in a plan that adds to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merge {
-    /// Its folders of layers. What else lies beside them at a rollback is ours, or was made by Docker since.
+    /// Its directories of layers. What else lies beside them at a rollback is ours, or was made by Docker since.
     pub folders: BTreeSet<String>,
     /// overlay2: its names in `l/`.
     pub links: BTreeSet<String>,
@@ -36,13 +36,13 @@ pub struct Merge {
 /// A layer that both have: the target's is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// Its folder in the old store.
+    /// Its directory in the old store.
     pub id: LayerId,
     /// Its place in layerdb, the same in both.
     pub chain_id: ChainId,
-    /// The old folder below ROOT.
+    /// The old directory below ROOT.
     pub source: String,
-    /// The target's folder.
+    /// The target's directory.
     pub theirs: LayerId,
     /// overlay2: the target's short name of it.
     pub link: String,
@@ -75,11 +75,11 @@ pub fn decide(store: &Store, existing: &Existing) -> Decisions {
             Some((_, Err(why))) => {
                 out.refused.insert(
                     l.id.clone(),
-                    format!("the target's store has this layer too, and it is damaged there: {why}"),
+                    format!("the existing target store has this layer too, and it is damaged there: {why}"),
                 );
             }
             None if existing.folders.contains(l.id.as_str()) => {
-                out.refused.insert(l.id.clone(), "the target's store has another layer under this id".to_owned());
+                out.refused.insert(l.id.clone(), "the existing target store has another layer with this ID".to_owned());
             }
             None => {}
         }
@@ -92,16 +92,19 @@ pub fn decide(store: &Store, existing: &Existing) -> Decisions {
         .collect();
     for id in doubtful {
         out.kept.remove(&id);
-        out.refused.insert(id, "the target's store has this layer too, but on other layers".to_owned());
+        out.refused.insert(id, "the existing target store has this layer too, but based on other layers".to_owned());
     }
     let names: BTreeMap<&str, &str> =
         existing.containers.iter().filter(|(_, n)| !n.is_empty()).map(|(id, n)| (n.as_str(), id.short())).collect();
     for c in store.containers.values().filter(|c| !c.foreign && c.broken.is_none()) {
         if existing.mounts.contains(c.id.as_str()) {
-            out.containers.insert(c.id.to_string(), "the target's store has a container with this id".to_owned());
-        } else if let Some(other) = names.get(c.name.as_str()) {
             out.containers
-                .insert(c.id.to_string(), format!("the target's store has a container with this name ({other})"));
+                .insert(c.id.to_string(), "the existing target store has a container with this ID".to_owned());
+        } else if let Some(other) = names.get(c.name.as_str()) {
+            out.containers.insert(
+                c.id.to_string(),
+                format!("the existing target store has a container with this name ({other})"),
+            );
         }
     }
     for (repo, refs) in &store.repositories {
@@ -198,23 +201,17 @@ pub fn repositories(
 pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Finding> {
     let mut out = Vec::new();
     for name in &existing.strangers {
-        out.push(Finding::new("T07", format!("{name}/"), "it is not Docker's").effect("left alone"));
+        out.push(Finding::new("T07", format!("{name}/"), "it isn't a directory of Docker"));
     }
     match existing.state {
         State::Absent => {}
         State::Empty => {
             let dead = if existing.chains > 0 {
-                format!(
-                    "; its records name {} of which no folder is left",
-                    crate::text::plural(existing.chains, "layer")
-                )
+                format!("; its metadata names {} that no longer exist", crate::text::plural(existing.chains, "layer"))
             } else {
                 String::new()
             };
-            out.push(
-                Finding::new("T01", format!("{to}/"), format!("no layer is in it{dead}"))
-                    .effect("parked; it comes back with rollback"),
-            );
+            out.push(Finding::new("T01", format!("{to}/"), format!("it has no layers{dead}")));
         }
         State::Populated => {
             let text = format!(
@@ -224,37 +221,40 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
                 crate::text::plural(existing.containers.len(), "container")
             );
             let effect = format!(
-                "all of it stays as it is and the old store is added; {} are in both and are kept as they are there",
+                "it stays unchanged and the old store is added to it; {} are in both and aren't changed",
                 crate::text::plural(decided.kept.len(), "layer")
             );
             out.push(Finding::new("T02", format!("{to}/"), text).effect(effect));
         }
     }
     for (id, why) in &decided.refused {
-        out.push(Finding::new("T03", format!("layer {}", id.short()), why.clone()).effect("it stays in the old store"));
+        out.push(Finding::new("T03", format!("layer {}", id.short()), why.clone()));
     }
     for (id, why) in &decided.containers {
         let short = id.get(..12).unwrap_or(id);
         out.push(
-            Finding::new("T03", format!("container {short}"), why.clone()).effect("it stays behind, with its data"),
+            Finding::new("T03", format!("container {short}"), why.clone())
+                .effect("it stays in the old store, with its data"),
         );
     }
     if let Some(why) = &existing.lost_tags {
-        let effect = "Docker doesn't start on this file; the new one has the tags that could be read";
+        let effect = "Docker doesn't start with this file; the new file has the tags that could be read";
         out.push(Finding::new("D10", format!("image/{to}/repositories.json"), why.clone()).effect(effect));
     }
     for (reference, (_, theirs)) in &decided.references {
         let subject = format!("tag {}", crate::text::text(reference));
-        out.push(Finding::new("T03", subject, lost_reference(theirs)).effect("the old image moves without this name"));
+        out.push(
+            Finding::new("T03", subject, lost_reference(theirs)).effect("the old image is migrated without this tag"),
+        );
     }
     out
 }
 
 fn lost_reference(theirs: &str) -> String {
     match theirs {
-        "unknown" => "the target's repositories.json cannot be read".to_owned(),
+        "unknown" => "the target store's repositories.json can't be read".to_owned(),
         id => format!(
-            "in the target's store it is the image {}",
+            "in the existing target store this tag belongs to image {}",
             id.trim_start_matches("sha256:").get(..12).unwrap_or(id)
         ),
     }
@@ -267,7 +267,7 @@ pub fn left_references(decided: &Decisions) -> impl Iterator<Item = LeftBehind> 
         id: reference.clone(),
         name: reference.clone(),
         reason: lost_reference(theirs),
-        lost: "the name only; the old image moves under its id".to_owned(),
+        lost: "The tag only: the old image is migrated without it.".to_owned(),
         counts: true,
         held_by: None,
     })

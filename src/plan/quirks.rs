@@ -1,7 +1,7 @@
 //! Where aufs itself departed from the layer semantics that every other driver and every registry's user sees (FORMATS 11.7, 11.26).
 //!
-//! Two situations, both found by the scan: a folder that is opaque in two layers of a stack, where aufs obeyed the lowest mark instead of
-//! the uppermost; and a file between two folders of one path, which aufs skipped. For the layer with which that begins both views are
+//! Two situations, both found by the scan: a directory that is opaque in two layers of a stack, where aufs obeyed the lowest mark instead of
+//! the uppermost; and a file between two directories of one path, which aufs skipped. For the layer with which that begins both views are
 //! computed and the paths that only aufs showed are named. aufs's lookup: fs/aufs/dentry.c, au_lkup_dentry and au_do_lookup (aufs5.10).
 
 use super::scan::{Facts, LIST, Trail, hash_of_path};
@@ -27,14 +27,14 @@ pub struct Quirk {
     pub id: String,
 }
 
-/// Paths worth a look: folders that are opaque in two layers of a stack, and folders over a file over a folder.
+/// Paths worth a look: directories that are opaque in two layers of a stack, and directories over a file over a directory.
 pub struct Candidates<'a> {
     facts: &'a BTreeMap<LayerId, Facts>,
-    /// The layers in which a folder is opaque.
+    /// The layers in which a directory is opaque.
     opaque: HashMap<&'a [u8], Vec<&'a LayerId>>,
-    /// Each layer's folders, sorted; only where some file covers one.
+    /// Each layer's directories, sorted; only where some file covers one.
     folders: HashMap<&'a LayerId, Vec<u64>>,
-    /// Files that may cover a folder, by layer, with the hashes of their paths.
+    /// Files that may cover a directory, by layer, with the hashes of their paths.
     covers: HashMap<&'a LayerId, Vec<(&'a [u8], u64)>>,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Candidates<'a> {
         Candidates { facts, opaque, folders, covers }
     }
 
-    /// Those in whose folder of that path this layer takes part: what only aufs showed begins with it.
+    /// Those in whose directory of that path this layer takes part: what only aufs showed begins with it.
     pub fn in_layer(&self, id: &LayerId, lowers: &[LayerId]) -> BTreeSet<&'a [u8]> {
         let mut out = BTreeSet::new();
         let below: HashSet<&LayerId> = lowers.iter().collect();
@@ -114,7 +114,7 @@ fn compare(chain: &Chain, path: &[u8], aufs: &[u16], oci: &[u16], out: &mut Vec<
     Ok(())
 }
 
-/// The branches that aufs merged in a folder.
+/// The branches that aufs merged in a directory.
 fn aufs_contributors(chain: &Chain, path: &[u8]) -> Result<Contributors> {
     let mut at = Vec::new();
     let mut now = chain.root();
@@ -142,17 +142,17 @@ fn aufs_step(chain: &Chain, dirs: &[(u16, Dir)], name: &[u8]) -> Result<Contribu
                 }
             }
             Err(Errno::NOENT) => {}
-            // a file on top is the file; a file between folders is skipped
+            // a file on top is the file; a file between directories is skipped
             Err(Errno::NOTDIR | Errno::LOOP) if out.is_empty() => break,
             Err(Errno::NOTDIR | Errno::LOOP) => {}
-            Err(e) => return Err(Error::io(format!("open folder {}", dir.show(name)), e)),
+            Err(e) => return Err(Error::io(format!("open directory {}", dir.show(name)), e)),
         }
     }
     out.truncate(last_opaque.unwrap_or(usize::MAX));
     Ok(out)
 }
 
-/// The names that aufs listed in a folder merged from these branches.
+/// The names that aufs listed in a directory merged from these branches.
 fn aufs_names(chain: &Chain, path: &[u8], from: &[u16]) -> Result<BTreeMap<Vec<u8>, FileType>> {
     let mut out = BTreeMap::new();
     let mut hidden = BTreeSet::new();

@@ -113,7 +113,7 @@ impl Look<'_> {
             let fix = format!("chattr -ia {}", self.shown(if path.is_empty() { named } else { path }));
             self.note("H11", named, "it is immutable or append-only").fix(fix);
         } else if other_project {
-            let why = "its project id is not the one that the directory for it passes on";
+            let why = "its project ID differs from that of its new parent directory";
             let fix = format!(
                 "xfs_quota -x -c 'project -C -p {} 0' MOUNTPOINT; chattr -P does the same on ext4",
                 self.shown(named)
@@ -129,7 +129,7 @@ impl Look<'_> {
 
     fn note(&mut self, id: &'static str, path: &str, why: &str) -> Noted<'_> {
         let subject = self.shown(path);
-        let finding = Finding::new(id, subject, why).effect("it cannot be renamed, so the switch would stop there");
+        let finding = Finding::new(id, subject, why).effect("it can't be renamed, so the switch would stop there");
         Noted(self.found.entry(path.to_owned()).or_insert(finding))
     }
 }
@@ -156,7 +156,7 @@ fn lower_layer(root: &Dir, machine: &Machine, out: &mut Vec<Finding>) {
                     format!("it is in {lower}, a lower layer of an overlayfs"),
                 )
                 .fix("copy the root to a disk of its own: cp -a, then --root; or --target DIR")
-                .effect("it cannot be renamed, so the switch would stop there"),
+                .effect("it can't be renamed, so the switch would stop there"),
             );
         }
     }

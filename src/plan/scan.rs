@@ -1,6 +1,6 @@
 //! The content of one layer, counted: what the plan, the estimates and the fingerprint rest on.
 //!
-//! Every folder is a task of its own, so that one huge layer keeps all cores busy. Memory grows with the lists of remarkable paths,
+//! Every directory is a task of its own, so that one huge layer keeps all cores busy. Memory grows with the lists of remarkable paths,
 //! which are cut at [`LIST`], not with the files.
 
 use crate::disk::here::Here;
@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex};
 /// As many paths of one kind and layer are kept; the count goes on.
 pub const LIST: usize = 10_000;
 
-/// A folder further down than that many is nothing that a program made for use; a walk holds two descriptors for each on its way.
+/// A directory further down than that many is nothing that a program made for use; a walk holds two descriptors for each on its way.
 pub const DEPTH: usize = 2_000;
-/// The same for the length of its path, of which each folder on the way holds its own. Linux takes paths of 4 KiB in one piece.
+/// The same for the length of its path, of which each directory on the way holds its own. Linux takes paths of 4 KiB in one piece.
 pub const PATH: usize = 128 << 10;
 
 /// A list of paths that is cut at [`LIST`].
@@ -58,17 +58,17 @@ impl Paths {
 /// What a layer holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// Names that are not folders, markers left out.
+    /// Names that are not directories, markers left out.
     pub files: u64,
     /// Inodes behind them.
     pub inodes: u64,
-    /// Folders, the root left out.
+    /// Directories, the root left out.
     pub folders: u64,
     /// Bytes of content, each inode once.
     pub bytes: u64,
     /// Bytes that the content takes on a disk with blocks of 4 KiB, each inode once.
     pub allocated: u64,
-    /// Bytes that new folders with the same names take on a disk at most, the root's included.
+    /// Bytes that new directories with the same names take on a disk at most, the root's included.
     #[serde(default)]
     pub folder_bytes: u64,
     /// Bytes of all names, the root's left out.
@@ -82,7 +82,7 @@ pub struct Facts {
     /// Whiteouts of names that no layer below shows; `None` if these layers were not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_whiteouts: Option<u64>,
-    /// Opaque folders.
+    /// Opaque directories.
     pub opaque: Paths,
     /// Inodes with more than one name.
     pub hardlinks: u64,
@@ -119,9 +119,9 @@ pub struct Facts {
 /// What the layers above those being scanned have shown to be worth a look: hashes of paths.
 #[derive(Debug, Default)]
 pub struct Above {
-    /// Folders of some layer above.
+    /// Directories of some layer above.
     folders: HashSet<u64>,
-    /// What whiteouts in some layer above name, and the folders on the way there.
+    /// What whiteouts in some layer above name, and the directories on the way there.
     watched: HashSet<u64>,
 }
 
@@ -139,13 +139,13 @@ impl Above {
 /// What a layer says about those below it, and to those above it: hashes of paths. Kept while a plan is made.
 #[derive(Debug, Default)]
 pub struct Trail {
-    /// Its folders.
+    /// Its directories.
     pub folders: Vec<u64>,
-    /// For each of its folders with whiteouts the folders on the way there, itself included, and the paths that the whiteouts name.
+    /// For each of its directories with whiteouts the directories on the way there, itself included, and the paths that the whiteouts name.
     pub whiteouts: Vec<(Vec<u64>, Vec<u64>)>,
-    /// Opaque folders.
+    /// Opaque directories.
     pub opaque: Vec<u64>,
-    /// Paths of the layer that [`Above::watched`] has: is it a folder?
+    /// Paths of the layer that [`Above::watched`] has: is it a directory?
     pub met: Vec<(u64, bool)>,
 }
 
@@ -164,7 +164,7 @@ struct Scan<'a> {
     above: &'a Above,
 }
 
-/// A folder on its way: its path, and the hash that stands for it.
+/// A directory on its way: its path, and the hash that stands for it.
 struct Spot {
     path: Vec<u8>,
     hash: u64,
@@ -176,7 +176,7 @@ impl Spot {
         self.path.is_empty()
     }
 
-    /// The hashes of this folder and all that it is in, but for the root.
+    /// The hashes of this directory and all that it is in, but for the root.
     fn on_the_way(&self) -> Vec<u64> {
         let mut out = Vec::new();
         let mut at = Some(self);
@@ -213,10 +213,10 @@ fn too_deep(path: &[u8], depth: usize) -> Result<()> {
     }
     let end = crate::text::bytes(path.get(..80).unwrap_or(path));
     let length = crate::text::size(PATH as u64);
-    Err(Error::corrupt(format!("folders nested more than {DEPTH} deep, or a path of more than {length}: {end}…")))
+    Err(Error::corrupt(format!("directories nested more than {DEPTH} deep, or a path longer than {length}: {end}…")))
 }
 
-/// One folder being counted: opened once, listed once, each name asked once.
+/// One directory being counted: opened once, listed once, each name asked once.
 struct Folder<'a> {
     scan: &'a Scan<'a>,
     dir: &'a Dir,
@@ -265,7 +265,7 @@ impl<'a> Folder<'a> {
                 marker => self.count_marker(name, marker),
             }
         })?;
-        // an old folder may be larger than it need be, and has a block more where its attributes do not fit into the inode
+        // an old directory may be larger than it need be, and has a block more where its attributes do not fit into the inode
         let crowded = self.names * 16 + self.name_bytes > 3000;
         let new = BLOCK + if crowded { BLOCK + entries(self.names, self.name_bytes) } else { 0 };
         self.facts.folder_bytes = own.allocated.clamp(new, new + BLOCK);
@@ -277,7 +277,7 @@ impl<'a> Folder<'a> {
         Ok(())
     }
 
-    /// Adds what was found to the layer's; gives the folders in this one.
+    /// Adds what was found to the layer's; gives the directories in this one.
     fn finish(mut self) -> Vec<(Vec<u8>, u64)> {
         if !self.whiteouts.is_empty() {
             let names = self.whiteouts.iter().map(|n| hash_of(self.spot.hash, n)).collect();
@@ -341,7 +341,7 @@ impl<'a> Folder<'a> {
             self.facts.covers.push(&join(&self.spot.path, name));
         }
         self.count_file(name, kind, ino, hash)?;
-        // overlayfs obeys attributes of folders and regular files only
+        // overlayfs obeys attributes of directories and regular files only
         if kind == FileType::RegularFile { self.note_attributes(name) } else { Ok(()) }
     }
 
@@ -370,7 +370,7 @@ impl<'a> Folder<'a> {
         Ok(())
     }
 
-    /// `.` is the folder itself.
+    /// `.` is the directory itself.
     fn note_attributes(&mut self, name: &[u8]) -> Result<()> {
         let (any, overlay) = self.here.xattr_kinds(name)?;
         self.facts.xattrs += u64::from(any);
@@ -417,7 +417,7 @@ impl Facts {
         }
     }
 
-    /// Sorts the lists: folders are read in any order.
+    /// Sorts the lists: directories are read in any order.
     pub fn sort(&mut self) {
         let lists = [
             &mut self.opaque,
@@ -439,7 +439,7 @@ impl Facts {
 /// Bytes of a block that most file systems have.
 pub const BLOCK: u64 = 4096;
 
-/// Bytes of disk that so many entries of folders take at most: 16 each and the name, in blocks that are not half full.
+/// Bytes of disk that so many entries of directories take at most: 16 each and the name, in blocks that are not half full.
 pub fn entries(names: u64, name_bytes: u64) -> u64 {
     (names * 16 + name_bytes) * 5 / 2
 }
@@ -450,7 +450,7 @@ fn on_disk(m: &Meta) -> u64 {
     m.allocated.max(within).div_ceil(BLOCK) * BLOCK
 }
 
-/// Stands for a path: the hash of its folder's and of its name.
+/// Stands for a path: the hash of its directory's and of its name.
 pub fn hash_of(folder: u64, name: &[u8]) -> u64 {
     let mut h = SipHasher13::new();
     h.write(&folder.to_le_bytes());
@@ -463,7 +463,7 @@ pub fn hash_of_path(path: &[u8]) -> u64 {
     path.split(|c| *c == b'/').filter(|p| !p.is_empty()).fold(0, hash_of)
 }
 
-/// A folder is never linked, so the new store has another one: its attributes have to be the same.
+/// A directory is never linked, so the new store has another one: its attributes have to be the same.
 fn attributes(dir: &Dir, path: u64) -> Result<u64> {
     let mut h = SipHasher13::new();
     h.write(&path.to_le_bytes());

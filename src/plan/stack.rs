@@ -21,7 +21,7 @@ pub enum Part {
 }
 
 impl Plan {
-    /// The directory of each layer of the plan, and of those that the target's own store keeps.
+    /// The directory of each layer of the plan, and of those that the existing target store keeps.
     pub fn sources(&self) -> Sources<'_> {
         let kept = self.kept().iter().map(|k| (&k.id, k.source.as_str()));
         self.layers.iter().map(|l| (&l.id, l.source.as_str())).chain(kept).collect()

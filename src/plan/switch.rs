@@ -7,7 +7,7 @@
 //!       beside a filled overlay2: overlay2/<id>, overlay2/l/<LINK>, image/overlay2 with both stores' metadata
 //! ```
 //!
-//! A new root in another place gets everything from its stage: its own folders, then what goes along, `image/` last.
+//! A new root in another place gets everything from its stage: its own directories, then what goes along, `image/` last.
 //!
 //! Each rename is atomic and can be told done from undone by looking; the same list backwards is the way back.
 
@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::store::{Generation, Store};
 use std::collections::BTreeSet;
 
-/// The folder of unaufs in ROOT.
+/// The directory of unaufs in ROOT.
 pub const STATE: &str = ".unaufs";
 /// What is being built; at the end it is empty.
 pub const NEW: &str = ".unaufs/new";
@@ -113,7 +113,7 @@ fn added(root: &Dir, plan: &Plan, home: bool) -> Result<Vec<String>> {
     Ok(out)
 }
 
-/// The folders whose times the renames change, with their times now. ROOT's own are not among them: a state folder is made in it.
+/// The directories whose times the renames change, with their times now. ROOT's own are not among them: a state directory is made in it.
 pub fn touched(root: &Dir, moves: &[Move]) -> Result<Vec<Touched>> {
     let mut folders = BTreeSet::new();
     for m in moves {

@@ -5,13 +5,13 @@ use crate::error::Result;
 use crate::ids::LayerId;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// What one layer says about paths that some whiteout names, and about the folders on the way there.
+/// What one layer says about paths that some whiteout names, and about the directories on the way there.
 #[derive(Default)]
 struct Paths<'a> {
     /// Hidden in the layers below.
     hidden: HashSet<u64>,
     opaque: HashSet<u64>,
-    /// Is it a folder?
+    /// Is it a directory?
     met: HashMap<u64, bool>,
     whiteouts: &'a [(Vec<u64>, Vec<u64>)],
 }
@@ -26,7 +26,7 @@ impl<'a> Paths<'a> {
         }
     }
 
-    /// Does nothing of the layers below show in the last of these folders?
+    /// Does nothing of the layers below show in the last of these directories?
     fn ends_above(&self, on_the_way: &[u64]) -> bool {
         let ends = |p| self.hidden.contains(p) || self.opaque.contains(p) || self.met.get(p) == Some(&false);
         on_the_way.iter().any(ends)
@@ -81,7 +81,7 @@ mod tests {
         LayerId::parse(&format!("{n:064x}")).expect("an id")
     }
 
-    /// Layers from the base up, each a list of: `+file`, `+folder/`, `-whiteout`, `=opaque folder`. Idle whiteouts of the last.
+    /// Layers from the base up, each a list of: `+file`, `+directory/`, `-whiteout`, `=opaque folder`. Idle whiteouts of the last.
     fn idle_in(layers: &[&[&str]]) -> u64 {
         let trails: BTreeMap<LayerId, Trail> = layers.iter().enumerate().map(|(n, l)| (id(n), trail(l))).collect();
         let lowers: Vec<LayerId> = (0..layers.len() - 1).rev().map(id).collect();
@@ -119,7 +119,7 @@ mod tests {
             (&[&["+d/", "+d/a"], &["=d"], &["-d/a"]], 1),
             (&[&["+d/", "+d/a"], &["=d", "+d/a"], &["-d/a"]], 0),
             (&[&["+a"], &["-a"], &["+a"], &["-a"]], 0),
-            // a file where the folder was
+            // a file where the directory was
             (&[&["+d/", "+d/a"], &["+d"], &["-d/a"]], 1),
             // the layer's own mark hides it anyway
             (&[&["+d/", "+d/a"], &["=d", "-d/a"]], 1),

@@ -51,7 +51,7 @@ impl Document {
         page.flow(2, &[(Style::Plain, &format!("  {}", leaves.join("  ")))]);
         let verdict = match self.before == self.after {
             true => format!("  {} names before, {} after: the same", self.before.len(), self.after.len()),
-            false => format!("  {} names before, {} after: NOT the same", self.before.len(), self.after.len()),
+            false => format!("  {} names before, {} after: DIFFERENT", self.before.len(), self.after.len()),
         };
         page.row(if self.good() { Style::Good } else { Style::Bad }, &verdict);
         page.finish()

@@ -25,7 +25,7 @@ impl Document<'_> {
         let s = self.summary;
         let mut out = String::new();
         let what = match (s.images.len(), s.layers) {
-            (_, 0) => "one tree".to_owned(),
+            (_, 0) => "one file tree".to_owned(),
             (images, layers) => format!("{}, {}", text::plural(images, "image"), text::plural(layers, "layer")),
         };
         let to = if s.output == "-" { "stdout".to_owned() } else { text::text(&s.output) };

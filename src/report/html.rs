@@ -13,7 +13,7 @@ use crate::plan::elsewhere::{Elsewhere, Stays};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
 use crate::text;
 use askama::Template;
-use icicle::{Icicle, LayerBox, users};
+use icicle::{Icicle, LayerBox, names, users};
 use std::collections::HashMap;
 
 /// What a run adds to the plan's page.
@@ -123,6 +123,7 @@ struct ImageRow {
 
 struct LayerRow {
     id: String,
+    name: String,
     parent: String,
     role: &'static str,
     bytes: String,
@@ -131,7 +132,6 @@ struct LayerRow {
 }
 
 struct RecordRows {
-    state: String,
     started: String,
     verified: Option<String>,
     throughput: String,
@@ -228,7 +228,7 @@ fn found(p: &Plan) -> String {
     format!(
         "{} ({}), {}, {}, {} files; {}; {}, {}.",
         text::plural(s.images, "image"),
-        text::plural(s.tags, "name"),
+        text::plural(s.tags, "tag"),
         text::plural(s.layers, "layer"),
         text::size(s.bytes),
         text::count(s.files),
@@ -246,7 +246,7 @@ fn elsewhere(e: &Elsewhere) -> String {
         stays.push(format!("{} more", text::count((e.stays.len() - STAYS_SHOWN) as u64)));
     }
     let stays = if stays.is_empty() { "nothing".to_owned() } else { stays.join(", ") };
-    format!("The {}. In the old root only: {stays}.", super::plan::along(e))
+    format!("{}. Only in the old root: {stays}.", super::plan::along(e))
 }
 
 /// JSON inside of a script element: no `<` may end it (HTML Standard, restrictions for contents of script elements). In JSON `<` occurs
@@ -263,31 +263,33 @@ fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static
         let text = match r.state.as_str() {
             "switched" => match &p.elsewhere {
                 Some(e) => {
-                    format!("Migrated to {} in {}. The old root was not touched.", p.options.to, text::text(&e.path))
+                    format!("Migrated to {} in {}. The old root isn't changed.", p.options.to, text::text(&e.path))
                 }
                 None if p.options.to.picked_by_docker() => {
-                    format!("Migrated to {}. Docker will start on it.", p.options.to)
+                    format!("Migrated to {}. Docker will use it.", p.options.to)
                 }
-                None => format!("Migrated to {}, which daemon.json has to name before Docker starts.", p.options.to),
+                None => format!("Migrated to {}. Set it in daemon.json before you start Docker.", p.options.to),
             },
-            other => format!("The migration stands at “{other}”."),
+            "building" => "The migration isn't finished: run unaufs migrate to continue.".to_owned(),
+            "rolled back" | "rolled_back" => "The migration was rolled back.".to_owned(),
+            _ => "The new store is ready but not active yet.".to_owned(),
         };
         return (class, text);
     }
     let (blocks, warns) = (kinds(groups, Level::Block), kinds(groups, Level::Warn));
     if crate::checks::plan_is_blocked(&p.checks) {
-        return ("bad", format!("Not yet: {} in the way.", text::plural(blocks, "check")));
+        return ("bad", format!("Blocked by {}.", text::plural(blocks, "check")));
     }
     match (blocks, p.left_behind.len()) {
-        (0, 0) if warns == 0 => ("good", "Ready. All images and containers move.".to_owned()),
+        (0, 0) if warns == 0 => ("good", "Ready. All images and containers will be migrated.".to_owned()),
         (0, 0) => {
-            ("good", format!("Ready. All images and containers move; {} to read.", text::plural(warns, "warning")))
+            ("good", format!("Ready. All images and containers will be migrated; {}.", text::plural(warns, "warning")))
         }
         (0, n) => (
             "warn",
             format!(
-                "Ready, but {} behind.",
-                if n == 1 { "1 object stays".to_owned() } else { format!("{n} objects stay") }
+                "Partly: {} in the old store.",
+                if n == 1 { "1 object stays".to_owned() } else { format!("{} objects stay", text::count(n as u64)) }
             ),
         ),
         _ => ("warn", "Ready as soon as Docker is stopped.".to_owned()),
@@ -303,7 +305,7 @@ fn tiles(chosen: Option<&Estimate>, groups: &[Group<'_>]) -> Vec<Tile> {
         Tile { name: "Time", value: chosen.map(seconds).unwrap_or_default(), class: "" },
         Tile { name: "Space", value: chosen.map(|e| text::size(e.new_bytes)).unwrap_or_default(), class: "" },
         Tile { name: "Blockers", value: blocks.to_string(), class: good(blocks == 0) },
-        Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },
+        Tile { name: "Undo", value: "until cleanup".to_owned(), class: "good" },
     ]
 }
 
@@ -313,11 +315,11 @@ fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
     let good = |b: bool| if b { "good" } else { "warn" };
     let verified = r.verified.is_some();
     vec![
-        Tile { name: "Took", value: format!("{} s", text::count(done.seconds)), class: "" },
-        Tile { name: "New bytes", value: done.new_bytes.map_or("not known".to_owned(), text::size), class: "" },
+        Tile { name: "Took", value: text::duration(done.seconds), class: "" },
+        Tile { name: "New space", value: done.new_bytes.map_or("unknown".to_owned(), text::size), class: "" },
         Tile { name: "Verified", value: if verified { "yes" } else { "not yet" }.to_owned(), class: good(verified) },
-        Tile { name: "Stay behind", value: text::count(behind as u64), class: good(behind == 0) },
-        Tile { name: "Way back", value: "until cleanup".to_owned(), class: "good" },
+        Tile { name: "Not migrated", value: text::count(behind as u64), class: good(behind == 0) },
+        Tile { name: "Undo", value: "until cleanup".to_owned(), class: "good" },
     ]
 }
 
@@ -404,7 +406,12 @@ fn images(p: &Plan) -> (Vec<ImageRow>, Vec<ImageRow>, usize) {
     let left_out = all.len().saturating_sub(drawn + LISTED);
     let mut rows = all.into_iter().take(drawn + LISTED).map(|(_, i)| {
         let id = i.id.to_string();
-        let names: Vec<String> = i.tags.iter().chain(&i.digests).map(|t| text::text(t)).collect();
+        const NAMES: usize = 3;
+        let all = if i.tags.is_empty() { &i.digests } else { &i.tags };
+        let mut names: Vec<String> = all.iter().take(NAMES).map(|t| text::text(t)).collect();
+        if all.len() > NAMES {
+            names.push(format!("and {} more", text::count((all.len() - NAMES) as u64)));
+        }
         ImageRow {
             name: if names.is_empty() { "<none>".to_owned() } else { names.join(", ") },
             id: super::short(&id).to_owned(),
@@ -439,11 +446,12 @@ fn containers(p: &Plan) -> (Vec<[String; 4]>, Vec<[String; 4]>, usize) {
 
 fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {
     const LISTED: usize = 200;
-    let users = users(p);
+    let (users, names) = (users(p), names(p));
     let mut all: Vec<&PlanLayer> = p.layers.iter().collect();
     all.sort_by(|a, b| b.facts.bytes.cmp(&a.facts.bytes).then_with(|| a.id.cmp(&b.id)));
     let row = |l: &&PlanLayer| LayerRow {
         id: l.id.short().to_owned(),
+        name: names.get(&l.id).cloned().unwrap_or_default(),
         parent: l.lowers.first().map(|p| p.short().to_owned()).unwrap_or_default(),
         role: match l.role {
             Role::Image => "image",
@@ -486,18 +494,17 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
     let planned: u64 = p.layers.iter().map(|l| l.facts.files).sum();
     let done = |name: &str, n: u64| [name.to_owned(), String::new(), text::count(n)];
     let names = sums.linked + sums.cloned + sums.copied;
-    table.push(["names of files".to_owned(), text::count(planned), text::count(names)]);
-    table.push(done("of these linked", sums.linked));
-    table.push(done("of these with shared extents", sums.cloned));
-    table.push(done("of these copied", sums.copied));
+    table.push(["files".to_owned(), text::count(planned), text::count(names)]);
+    table.push(done("hard-linked", sums.linked));
+    table.push(done("with shared extents", sums.cloned));
+    table.push(done("copied", sums.copied));
     let rate = |n: u64| n.checked_div(whole).unwrap_or(n);
     RecordRows {
-        state: r.state.clone(),
         started: text::text(&r.started),
         verified: r.verified.as_deref().map(text::text),
         layers: text::plural(p.layers.len(), "layer"),
         throughput: format!(
-            "{} names and {} of content a second, verification included",
+            "{} files and {} per second, including verification",
             text::count(rate(names)),
             text::size(rate(sums.bytes))
         ),

@@ -1,14 +1,19 @@
 //! What is in the store.
 
+mod read;
+mod tree;
+
 use super::page::{Look, Page, Style};
-use crate::checks::Finding;
+use crate::checks::{Finding, Level};
 use crate::disk::Dir;
 use crate::docker::driver::Role;
-use crate::store::{Generation, Store};
+use crate::error::Result;
+use crate::store::{self, Generation, Store};
+use crate::text;
 use serde::Serialize;
 
 /// As many entries of a list are shown unless everything is asked for.
-pub const FOLD: usize = 8;
+pub const FOLD: usize = 12;
 
 /// `unaufs.inspect/1`.
 #[derive(Debug, Serialize)]
@@ -21,6 +26,8 @@ pub struct Inspection {
     containers: Vec<Container>,
     orphans: Vec<String>,
     problems: Vec<Finding>,
+    /// Of all layers that could be read.
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -29,10 +36,17 @@ struct Image {
     tags: Vec<String>,
     digests: Vec<String>,
     layers: usize,
+    /// Of all its layers; not there if one of them can't be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     old_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<String>,
+    #[serde(skip)]
+    top: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,6 +59,8 @@ struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     diff_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<String>,
 }
 
@@ -55,41 +71,28 @@ struct Container {
     image: String,
     driver: String,
     running: bool,
+    /// As `docker ps` words it.
+    status: String,
+    /// Of its writable layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<String>,
 }
 
 impl Inspection {
     /// From what was read.
-    pub fn of(root: &Dir, store: &Store, problems: Vec<Finding>) -> Inspection {
-        Inspection {
+    pub fn of(root: &Dir, store: &Store, problems: Vec<Finding>) -> Result<Inspection> {
+        let sizes = read::sizes(root, store)?;
+        let sum = |layers: &[crate::ids::LayerId]| layers.iter().map(|l| sizes.get(l).copied()).sum::<Option<u64>>();
+        Ok(Inspection {
             schema: "unaufs.inspect/1",
             root: root.label().to_string_lossy().into_owned(),
             generation: store.generation,
-            images: store
-                .images
-                .values()
-                .map(|i| Image {
-                    id: i.id.to_string(),
-                    tags: i.tags.clone(),
-                    digests: i.digests.clone(),
-                    layers: i.layers.len(),
-                    old_id: i.old_id.clone(),
-                    broken: i.broken.clone(),
-                })
-                .collect(),
-            layers: store
-                .layers
-                .values()
-                .map(|l| Layer {
-                    id: l.id.to_string(),
-                    role: l.role,
-                    parent: l.parent().map(|p| p.to_string()),
-                    chain_id: l.chain.map(|c| c.to_string()),
-                    diff_id: l.diff.map(|d| d.to_string()),
-                    broken: l.broken.clone(),
-                })
-                .collect(),
+            images: store.images.values().map(|i| Image::of(i, sum(&i.layers), read::created(root, i))).collect(),
+            layers: store.layers.values().map(|l| Layer::of(l, sizes.get(&l.id).copied())).collect(),
             containers: store
                 .containers
                 .values()
@@ -99,12 +102,16 @@ impl Inspection {
                     image: c.image.clone(),
                     driver: c.driver.clone(),
                     running: c.running,
+                    status: read::status(root, c),
+                    bytes: c.layer.as_ref().and_then(|l| sizes.get(l).copied()),
+                    layer: c.layer.as_ref().map(|l| l.to_string()),
                     broken: c.broken.clone(),
                 })
                 .collect(),
             orphans: store.orphans.clone(),
             problems,
-        }
+            bytes: sizes.values().sum(),
+        })
     }
 
     /// For people. Lists are cut at `fold` entries.
@@ -112,72 +119,150 @@ impl Inspection {
         let mut out = Page::new(look);
         let generation = match self.generation {
             Generation::Content => "Docker 1.10 or later",
-            Generation::Graph => "Docker before 1.10",
+            Generation::Graph => "Docker 1.9 or earlier",
         };
-        let head = format!("  root {}   written by {generation}", crate::text::text(&self.root));
+        let head = format!(
+            "   {}   written by {generation}   {} in {}",
+            text::text(&self.root),
+            text::size(self.bytes),
+            text::plural(self.layers.len(), "layer")
+        );
         out.flow(2, &[(Style::Bold, "unaufs inspect"), (Style::Plain, &head)]);
-        out.flow(0, &[(Style::Bold, &format!("IMAGES ({})", self.images.len()))]);
-        for i in self.images.iter().take(fold) {
-            let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
-            let name = if names.is_empty() { "<none>".to_owned() } else { names.join(", ") };
-            let layers = crate::text::plural(i.layers, "layer");
-            // an image that cannot be converted has no other id than its old one
-            let old = i.old_id.as_deref().filter(|_| i.broken.is_none());
-            let old = old.map(|o| format!("  was {}", super::short(o))).unwrap_or_default();
-            let line = format!("  {}  {}  {layers}{old}", super::short(&i.id), crate::text::text(&name));
-            out.flow(4, &[(Style::Plain, &line), (Style::Warn, &broken(&i.broken))]);
-        }
-        more(self.images.len(), fold, &mut out);
-        out.flow(0, &[(Style::Bold, &format!("CONTAINERS ({})", self.containers.len()))]);
-        for c in self.containers.iter().take(fold) {
-            let state = if c.running { "  marked as running" } else { "" };
-            let image = crate::text::text(super::short(&c.image));
-            let line = format!("  {}  {}  of {image}{state}", super::short(&c.id), crate::text::text(&c.name));
-            out.flow(4, &[(Style::Plain, &line), (Style::Warn, &broken(&c.broken))]);
-        }
-        more(self.containers.len(), fold, &mut out);
-        out.flow(0, &[(Style::Bold, &format!("LAYERS ({})", self.layers.len()))]);
-        self.tree(fold, &mut out);
+        out.blank();
+        self.images(fold, &mut out);
+        out.blank();
+        self.containers(fold, &mut out);
+        out.blank();
+        out.flow(0, &[(Style::Bold, &format!("LAYERS ({})", text::count(self.layers.len() as u64)))]);
+        tree::draw(self, fold, &mut out);
         more(self.layers.len(), fold, &mut out);
-        out.flow(0, &[(Style::Bold, &format!("PROBLEMS ({})", self.problems.len()))]);
-        for p in self.problems.iter().take(fold) {
-            let line = format!("  {} {}: {}", p.id, p.subject, crate::text::text(&p.message));
-            out.flow(6, &[(Style::of(p.level), &line)]);
-        }
-        more(self.problems.len(), fold, &mut out);
+        out.blank();
+        self.problems(fold, &mut out);
         out.finish()
     }
 
-    /// The layer tree, indented by depth; a chain of single children stays in one column.
-    fn tree(&self, fold: usize, out: &mut Page) {
-        let mut shown = 0;
-        let mut children: std::collections::BTreeMap<&str, Vec<&Layer>> = std::collections::BTreeMap::new();
-        for l in &self.layers {
-            children.entry(l.parent.as_deref().unwrap_or("")).or_default().push(l);
-        }
-        let mut todo: Vec<(&Layer, usize)> = children.get("").into_iter().flatten().rev().map(|l| (*l, 0)).collect();
-        while let Some((l, depth)) = todo.pop().filter(|_| shown < fold) {
-            shown += 1;
-            let role = match l.role {
-                Role::Image => "",
-                Role::Init => "  init",
-                Role::Container => "  container",
+    /// Named ones first, then by age.
+    fn images(&self, fold: usize, out: &mut Page) {
+        out.flow(0, &[(Style::Bold, &format!("IMAGES ({})", text::count(self.images.len() as u64)))]);
+        let mut all: Vec<&Image> = self.images.iter().collect();
+        all.sort_by(|a, b| {
+            (a.name().is_none(), &b.created, a.name(), &a.id).cmp(&(b.name().is_none(), &a.created, b.name(), &b.id))
+        });
+        let rows = all.iter().take(fold).map(|i| {
+            let more = (i.tags.len() + i.digests.len()).saturating_sub(1);
+            let name = text::text(i.name().unwrap_or("<none>"));
+            let name = if more > 0 { format!("{name} (+{more})") } else { name };
+            // an image that can't be converted has no other ID than its old one
+            let old = i.old_id.as_deref().filter(|_| i.broken.is_none());
+            let old = old.map(|o| format!("   old ID {}", super::short(o))).unwrap_or_default();
+            let created = i.created.as_deref().and_then(|c| c.get(..10)).unwrap_or("unknown");
+            let size = format!("{}{old}", size(i.bytes));
+            ([name, super::short(&i.id).to_owned(), size, created.to_owned()], &i.broken)
+        });
+        table(["NAME", "ID", "SIZE", "CREATED"], &rows.collect::<Vec<_>>(), out);
+        more(all.len(), fold, out);
+    }
+
+    fn containers(&self, fold: usize, out: &mut Page) {
+        out.flow(0, &[(Style::Bold, &format!("CONTAINERS ({})", text::count(self.containers.len() as u64)))]);
+        let rows = self.containers.iter().take(fold).map(|c| {
+            let name = if c.name.is_empty() { super::short(&c.id) } else { &c.name };
+            let status = match c.driver.as_str() {
+                "" | "aufs" => c.status.clone(),
+                other => format!("{} ({})", c.status, text::text(other)),
             };
-            let line = format!("  {}{}{role}", "  ".repeat(depth.min(20)), super::short(&l.id));
-            out.flow(4, &[(Style::Plain, &line), (Style::Warn, &broken(&l.broken))]);
-            let below = children.get(l.id.as_str());
-            let step = usize::from(below.is_some_and(|b| b.len() > 1) || depth == 0);
-            todo.extend(below.into_iter().flatten().rev().map(|c| (*c, depth + step)));
+            ([text::text(name), self.image_name(&c.image), status, size(c.bytes)], &c.broken)
+        });
+        table(["NAME", "IMAGE", "STATUS", "SIZE"], &rows.collect::<Vec<_>>(), out);
+        more(self.containers.len(), fold, out);
+    }
+
+    /// The tag of an image, or its short id.
+    fn image_name(&self, id: &str) -> String {
+        let image = self.images.iter().find(|i| i.id == id || i.old_id.as_deref() == Some(id));
+        text::text(image.and_then(Image::name).unwrap_or(super::short(id)))
+    }
+
+    fn problems(&self, fold: usize, out: &mut Page) {
+        let count = |at_least: bool| self.problems.iter().filter(|p| (p.level >= Level::Warn) == at_least).count();
+        let head = format!("PROBLEMS ({})", text::count(count(true) as u64));
+        let notes = match count(false) {
+            0 => String::new(),
+            n => format!("   {}", text::plural(n, "note")),
+        };
+        out.flow(0, &[(Style::Bold, &head), (Style::Dim, &notes)]);
+        let mut all: Vec<&Finding> = self.problems.iter().collect();
+        all.sort_by_key(|p| std::cmp::Reverse(p.level));
+        for p in all.iter().take(fold) {
+            let line = format!("  {}  {}: {}", p.id, p.subject, text::text(&p.message));
+            out.flow(7, &[(Style::of(p.level), &line)]);
+        }
+        more(all.len(), fold, out);
+    }
+}
+
+impl Image {
+    fn of(i: &store::Image, bytes: Option<u64>, created: Option<String>) -> Image {
+        Image {
+            id: i.id.to_string(),
+            tags: i.tags.clone(),
+            digests: i.digests.clone(),
+            layers: i.layers.len(),
+            bytes: bytes.filter(|_| i.broken.is_none()),
+            created,
+            old_id: i.old_id.clone(),
+            broken: i.broken.clone(),
+            top: i.layers.last().map(|l| l.to_string()),
+        }
+    }
+
+    /// The name that `docker images` lists first.
+    fn name(&self) -> Option<&str> {
+        self.tags.first().or(self.digests.first()).map(String::as_str)
+    }
+}
+
+impl Layer {
+    fn of(l: &store::Layer, bytes: Option<u64>) -> Layer {
+        Layer {
+            id: l.id.to_string(),
+            role: l.role,
+            parent: l.parent().map(|p| p.to_string()),
+            chain_id: l.chain.map(|c| c.to_string()),
+            diff_id: l.diff.map(|d| d.to_string()),
+            bytes,
+            broken: l.broken.clone(),
         }
     }
 }
 
-fn broken(why: &Option<String>) -> String {
-    why.as_ref().map(|w| format!("  STAYS BEHIND: {}", crate::text::text(w))).unwrap_or_default()
+fn size(bytes: Option<u64>) -> String {
+    bytes.map_or("unknown".to_owned(), text::size)
+}
+
+fn damage(why: &Option<String>) -> String {
+    why.as_ref().map(|w| format!("  DAMAGED: {}", text::text(w))).unwrap_or_default()
+}
+
+/// Columns as wide as their widest entry; a name that leaves no space for the others wraps.
+fn table(head: [&str; 4], rows: &[([String; 4], &Option<String>)], out: &mut Page) {
+    if rows.is_empty() {
+        return;
+    }
+    let head = head.map(str::to_owned);
+    let all = || std::iter::once(&head).chain(rows.iter().map(|(r, _)| r));
+    let width = |n: usize| all().map(|r| r[n].chars().count()).max().unwrap_or(0);
+    let (second, third) = (width(1), width(2));
+    let first = width(0).min(out.width().saturating_sub(second + third + width(3) + 8).max(12));
+    let line = |r: &[String; 4]| format!("  {:<first$}  {:<second$}  {:<third$}  {}", r[0], r[1], r[2], r[3]);
+    out.flow(4, &[(Style::Dim, &line(&head))]);
+    for (row, why) in rows {
+        out.flow(4, &[(Style::Plain, line(row).trim_end()), (Style::Warn, &damage(why))]);
+    }
 }
 
 fn more(all: usize, shown: usize, out: &mut Page) {
     if all > shown {
-        out.flow(2, &[(Style::Dim, &format!("  and {} more: -v", crate::text::count((all - shown) as u64)))]);
+        out.flow(2, &[(Style::Dim, &format!("  and {} more (-v shows all)", text::count((all - shown) as u64)))]);
     }
 }

@@ -268,12 +268,7 @@ pub fn quoted(s: &str) -> String {
 
 /// A mode's name.
 pub fn mode(m: Mode) -> &'static str {
-    match m {
-        Mode::Auto => "auto",
-        Mode::Link => "link",
-        Mode::Clone => "clone",
-        Mode::Copy => "copy",
-    }
+    m.name()
 }
 
 /// From, to.
@@ -310,7 +305,7 @@ fn objects(p: &Plan) -> String {
         item(
             &mut out,
             format!(
-                "layer {} {} files={} folders={} bytes={} whiteouts={} opaque={}",
+                "layer {} {} files={} directories={} bytes={} whiteouts={} opaque={}",
                 l.id,
                 role.as_str().unwrap_or(""),
                 f.files,
@@ -326,7 +321,7 @@ fn objects(p: &Plan) -> String {
     }
     for c in p.elsewhere.iter().flat_map(|e| &e.carried) {
         let s = &c.size;
-        let _ = writeln!(out, "along {} files={} folders={} bytes={}", c.name(), s.files, s.folders, s.bytes);
+        let _ = writeln!(out, "along {} files={} directories={} bytes={}", c.name(), s.files, s.folders, s.bytes);
     }
     for s in p.elsewhere.iter().flat_map(|e| &e.stays) {
         let _ = writeln!(out, "stays in the old root: {}: {}", text::bytes(&s.name), s.reason);

@@ -9,7 +9,7 @@ use serde::Serialize;
 /// What was really done, of all calls that one migration took.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Truth {
-    /// Bytes of disk that are taken. On btrfs, where much of it belongs to no file, by how much more is taken than before; not known there if
+    /// Bytes of disk that are taken. On btrfs, where much of it belongs to no file, by how much more is taken than before; unknown there if
     /// the migration took several calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new_bytes: Option<u64>,
@@ -55,7 +55,7 @@ impl Comparison {
         let row = |name: &str, plan: String, truth: String| [name.to_owned(), plan, truth];
         [
             row("time", seconds(e), format!("{} s", text::count(d.seconds))),
-            row("new bytes", text::size(e.new_bytes), d.new_bytes.map_or("not known".to_owned(), text::size)),
+            row("new space", text::size(e.new_bytes), d.new_bytes.map_or("unknown".to_owned(), text::size)),
             row("new inodes", text::count(e.new_inodes), text::count(d.new_inodes)),
             row("content written", text::size(e.written_bytes), text::size(d.written_bytes)),
         ]

@@ -138,7 +138,7 @@ pub fn still_the_same(at: &Locked, run: &Run, progress: &dyn Progress) -> Result
     let root = crate::text::path(at.old.label());
     Err(Error::new(Kind::Stale, format!("{root} does not hold what was migrated any more: {}{more}", list.join("; ")))
         .hint("delete the old store yourself if you don't need it")
-        .loss("nothing; nothing was deleted"))
+        .loss("Nothing was deleted."))
 }
 
 /// Deletes the old store, and with `undone_too` what rollbacks kept. What cannot be deleted is named, and everything else is.

@@ -270,7 +270,7 @@ impl Lost {
     pub fn error(&self) -> Error {
         Error::corrupt(self.why.clone())
             .hint("unaufs rollback puts the old store back without the journal")
-            .loss("nothing; nothing was changed")
+            .loss("Nothing was changed.")
     }
 }
 
@@ -294,7 +294,7 @@ fn judge(root: &Dir, run: Run, course: Option<Course>) -> Result<Known> {
     let strange = |what: &str| {
         Error::corrupt(format!("{} {what}", root.show(journal.as_bytes())))
             .hint("move that journal away: unaufs status and unaufs rollback work without it")
-            .loss("nothing; nothing was changed")
+            .loss("Nothing was changed.")
     };
     let course = match (&run.identity, course) {
         // of an earlier version

@@ -122,7 +122,7 @@ impl Run {
             format!("unaufs {version} began this migration with --mode move, which this version doesn't have"),
         )
         .hint(format!("use unaufs {version}: only that version can put the rewritten layers back"))
-        .loss("nothing; nothing was changed")
+        .loss("Nothing was changed.")
     }
 }
 

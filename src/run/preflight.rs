@@ -31,7 +31,7 @@ pub fn blockers(plan: &Plan, settled: &[&str]) -> Result<()> {
         _ => Kind::Blocked,
     };
     let all: Vec<String> = blocks.iter().map(|c| format!("{} {}: {}", c.id, c.subject, c.message)).collect();
-    let mut e = Error::new(kind, all.join("; ")).loss("nothing; nothing was changed");
+    let mut e = Error::new(kind, all.join("; ")).loss("Nothing was changed.");
     if let Some(fix) = &first.fix {
         e = e.hint(fix.clone());
     }

@@ -89,7 +89,7 @@ fn whole(root: &Dir, course: &Course) -> Result<()> {
     let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
     Err(Error::corrupt(format!("the old store is not there in full: {first}{more} is missing in {STATE}/old"))
         .hint(format!("put it back from a backup, or keep the {} store", course.driver))
-        .loss("nothing; nothing was changed. A rollback would leave you with neither store"))
+        .loss("Nothing was changed.. A rollback would leave you with neither store"))
 }
 
 /// Renames only, into directories that are there. May be repeated at any point.

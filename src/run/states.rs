@@ -245,7 +245,7 @@ impl Standing {
 const MIGRATED: &str = "this root is migrated";
 
 fn refuse(kind: Kind, what: &str, hint: &str) -> Answer {
-    Answer::Refuse(Error::new(kind, what).hint(hint).loss("nothing; nothing was changed"))
+    Answer::Refuse(Error::new(kind, what).hint(hint).loss("Nothing was changed."))
 }
 
 /// The old store that is in its place, if there is one.

@@ -1,4 +1,4 @@
-//! The driver's own folders, the same in both generations (FORMATS 1.1).
+//! The driver's own directories, the same in both generations (FORMATS 1.1).
 //!
 //! ```text
 //! ROOT/aufs/layers/<id>   the ids of all layers below, nearest first, one a line; empty for a base
@@ -16,7 +16,7 @@ use crate::ids::LayerId;
 /// Docker stacks at most 127; a list of thousands is nonsense.
 const LAYERS_LIMIT: u64 = 1 << 20;
 
-/// Reads the driver's folders; what cannot be a layer becomes a finding.
+/// Reads the driver's directories; what cannot be a layer becomes a finding.
 pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
     let mut out = Driver::default();
     let diff = root.open("aufs/diff")?;
@@ -29,7 +29,7 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
                 findings.push(strange("aufs/layers", &name));
                 continue;
             };
-            // the driver itself lists what is not a folder
+            // the driver itself lists what is not a directory
             if kind == FileType::Directory {
                 findings.push(strange("aufs/layers", &name));
                 continue;
@@ -55,15 +55,11 @@ fn below_mnt(mnt: &Dir, findings: &mut Vec<Finding>) -> Result<()> {
         let shown: Vec<String> = stray.names.iter().map(|n| crate::text::bytes(n)).collect();
         let more =
             if stray.count > shown.len() { format!(" and {} more", stray.count - shown.len()) } else { String::new() };
-        findings.push(
-            Finding::new(
-                "D13",
-                format!("aufs/mnt/{}", crate::text::bytes(&stray.name)),
-                format!("it holds {}{more}", shown.join(", ")),
-            )
-            .fix("copy what you need to another place")
-            .effect("not migrated; unaufs cleanup deletes it"),
-        );
+        findings.push(Finding::new(
+            "D13",
+            format!("aufs/mnt/{}", crate::text::bytes(&stray.name)),
+            format!("it holds {}{more}", shown.join(", ")),
+        ));
     }
     Ok(())
 }
@@ -125,9 +121,9 @@ fn read_diff(
                 Finding::new(
                     "D01",
                     format!("layer {}", id.short()),
-                    "its folder in aufs/diff is a symlink to somewhere else",
+                    "its directory in aufs/diff is a symlink to another place",
                 )
-                .effect("it is not followed; the layer counts as missing"),
+                .effect("unaufs doesn't follow the symlink; the layer counts as missing"),
             ),
         },
         _ => findings.push(strange("aufs/diff", name)),
@@ -161,7 +157,7 @@ fn listed(text: &[u8]) -> Listed {
             Listed::Cut(ids, String::from_utf8_lossy(tail).into_owned())
         }
         (Err(e), _) | (_, Err(e)) => Listed::Bad(e.chain()),
-        _ => Listed::Bad("a list of layers that ends in something else".to_owned()),
+        _ => Listed::Bad("it isn't a list of layers".to_owned()),
     }
 }
 
@@ -172,24 +168,21 @@ fn is_dockers(id: &LayerId) -> bool {
 
 /// One id a line; empty lines are skipped, blanks are not trimmed (FORMATS 1.1).
 pub fn parse_layers(text: &[u8]) -> Result<Vec<LayerId>> {
-    let text =
-        std::str::from_utf8(text).map_err(|e| Error::corrupt("a list of layers that is not text").with_source(e))?;
+    let text = std::str::from_utf8(text).map_err(|e| Error::corrupt("it isn't text").with_source(e))?;
     let ids: Vec<LayerId> = text.split('\n').filter(|l| !l.is_empty()).map(LayerId::parse).collect::<Result<_>>()?;
     let mut seen = std::collections::BTreeSet::new();
     match ids.iter().find(|id| !seen.insert(*id)) {
-        Some(twice) => Err(Error::corrupt(format!("a list of layers that names {} twice", twice.short()))),
+        Some(twice) => Err(Error::corrupt(format!("it names {} twice", twice.short()))),
         None => Ok(ids),
     }
 }
 
 fn removing(folder: &str, name: &[u8]) -> Finding {
-    Finding::new("D04", format!("{folder}/{}", crate::text::bytes(name)), "left by a removal that was cut off")
-        .effect("not moved")
+    Finding::new("D04", format!("{folder}/{}", crate::text::bytes(name)), "left over from an interrupted removal")
 }
 
 fn strange(folder: &str, name: &[u8]) -> Finding {
-    Finding::new("D05", format!("{folder}/{}", crate::text::bytes(name)), "this cannot be a layer of Docker")
-        .effect("not moved")
+    Finding::new("D05", format!("{folder}/{}", crate::text::bytes(name)), "this can't be a Docker layer")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Files of a container's folder that a Docker may rewrite: each gets a new file, and the old one is kept for the way back.
+/// Files of a container's directory that a Docker may rewrite: each gets a new file, and the old one is kept for the way back.
 /// Docker 29 rewrites both JSON files at boot (FORMATS 11.30); hosts and its like are truncated and rewritten at each start.
 pub const REWRITTEN: &[&str] =
     &["config.v2.json", "config.json", "hostconfig.json", "hostname", "hosts", "resolv.conf", "resolv.conf.hash"];
@@ -49,8 +49,7 @@ pub fn read(
 
 /// Something in `containers/` that is no container.
 pub fn strange(name: &[u8]) -> Finding {
-    Finding::new("C01", format!("containers/{}", crate::text::bytes(name)), "not a container of Docker")
-        .effect("not touched")
+    Finding::new("C01", format!("containers/{}", crate::text::bytes(name)), "it isn't a Docker container")
 }
 
 /// Reads one container of this generation: `config.v2.json` and a record in `layerdb/mounts`.
@@ -115,10 +114,7 @@ pub fn networks(c: &Container) -> Option<(String, String)> {
 /// Notes that a container stays behind, since its layers do.
 pub fn stays(c: &mut Container, why: &Error, findings: &mut Vec<Finding>) {
     c.broken = Some(why.chain());
-    findings.push(
-        Finding::new("C04", c.subject(), why.chain())
-            .effect("its configuration and what is left of its data stay in the old store"),
-    );
+    findings.push(Finding::new("C04", c.subject(), why.chain()));
 }
 
 /// Lists the files that get a new one: each that Docker may write into, with `changes` and with what no Docker of today fills in. `file` is
@@ -138,7 +134,7 @@ pub fn rewrite(
     let (of_config, of_host) = match filled_in(&config, host.as_deref()) {
         Ok(both) => both,
         Err(e) => {
-            let effect = "Docker cannot load it either; what old Dockers left empty stays empty";
+            let effect = "Docker can't load it either; fields that old versions left empty stay empty";
             findings.push(Finding::new("C01", c.subject(), e.chain()).effect(effect));
             Default::default()
         }
@@ -160,7 +156,7 @@ pub fn rewrite(
     Ok(())
 }
 
-/// A value as JSON while the target is not known.
+/// A value as JSON while the target is unknown.
 fn docker_value(value: &str) -> String {
     if value == DRIVER { json::string(value) } else { value.to_owned() }
 }
@@ -204,16 +200,13 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
     if !by.owns(&c.driver) {
         // whatever is wrong with it is not ours to touch
         (c.foreign, c.broken, c.crashes_docker) = (true, None, false);
-        findings.push(
-            Finding::new("C02", c.subject(), format!("it belongs to the driver {}", crate::text::text(&c.driver)))
-                .effect("not touched"),
-        );
+        findings.push(Finding::new(
+            "C02",
+            c.subject(),
+            format!("it belongs to the storage driver {}", crate::text::text(&c.driver)),
+        ));
     } else if c.running && c.broken.is_none() {
-        findings.push(
-            Finding::new("C03", c.subject(), "its state says that it runs")
-                .fix("stop it, or Docker, before migrating")
-                .effect("if Docker was killed: Docker corrects the state at its next start"),
-        );
+        findings.push(Finding::new("C03", c.subject(), "it is marked as running"));
     }
     c
 }
@@ -244,7 +237,7 @@ fn record(dir: &Dir, c: &Container, store: &Store) -> Result<Mount> {
     let id = |name: &str| -> Result<Option<LayerId>> {
         dir.read_opt(name, SMALL)?.map(|b| text_of(&b).and_then(|s| LayerId::parse(&s))).transpose()
     };
-    let layer = id("mount-id")?.ok_or_else(|| Error::corrupt("its record in layerdb/mounts names no layer"))?;
+    let layer = id("mount-id")?.ok_or_else(|| Error::corrupt("its record in layerdb/mounts doesn't name a layer"))?;
     let named = dir.read_opt("parent", SMALL)?.map(|b| text_of(&b).and_then(|s| ChainId::parse(&s))).transpose();
     let (parent, from_image) = match named {
         Ok(parent) => (parent, false),
@@ -289,7 +282,7 @@ fn read_mount(
     }
     if m.from_image {
         let what = "its record in layerdb/mounts doesn't name the image's layer; the image of its configuration does";
-        findings.push(Finding::new("C05", c.subject(), what).effect("repaired in the new store"));
+        findings.push(Finding::new("C05", c.subject(), what));
     }
     (c.layer, c.init) = (Some(m.layer), m.init);
     Ok(())
@@ -300,7 +293,7 @@ fn below(parent: Option<ChainId>, chains: &Chains, store: &Store, c: &mut Contai
     let Some(parent) = parent else { return Ok(Vec::new()) };
     let Some(top) = chains.get(&parent) else {
         c.held_by = Some(store.bad_record(parent));
-        return Err(Error::corrupt(format!("its image's layer {} is not in layerdb", parent.short())));
+        return Err(Error::corrupt(format!("its image's layer {} isn't in layerdb", parent.short())));
     };
     let below = store.layers.get(top).map(|l| l.lowers.clone()).unwrap_or_default();
     Ok(std::iter::once(top.clone()).chain(below).collect())
@@ -326,8 +319,8 @@ pub fn take(
         if let Some(what) = driver.written_by.list()
             && driver.layers.get(init).is_some_and(|l| *l != Listed::Whole(below.clone()))
         {
-            let how = format!("{what} of its init layer names other layers than that of the container");
-            findings.push(Finding::new("C05", c.subject(), how).effect("the container's own list is taken for both"));
+            let how = format!("{what} of its init layer and of the container name different layers");
+            findings.push(Finding::new("C05", c.subject(), how).effect("the container's list is used for both"));
         }
         own(driver, store, init, Role::Init, below)?;
     }
@@ -370,20 +363,20 @@ pub fn lowers(
             Finding::new(
                 "C05",
                 c.subject(),
-                format!("{what} names other directories for its layers than the metadata"),
+                format!("{what} and the metadata name different directories for its layers"),
             )
-            .effect(format!("{what} is followed: those are what {by} mounted")),
+            .effect(format!("{what} is used: {by} mounted those directories")),
         ),
         Stack::Repaired(why, _) => findings.push(
             Finding::new("C05", c.subject(), format!("its list in {what} is {why}"))
-                .effect("repaired: the layers of its image are taken"),
+                .effect("repaired with the layers of its image"),
         ),
     }
     Ok(stack.layers())
 }
 
 /// Image layers that only a container's list names: the migration of Docker 1.10 merged equal chains in layerdb and left the
-/// containers on the other folders (PEERS M7).
+/// containers on the other directories (PEERS M7).
 pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
     for (i, id) in lowers.iter().enumerate() {
         if store.layers.contains_key(id) || id.as_str().ends_with("-init") || !driver.diffs.contains_key(id) {
@@ -416,7 +409,7 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
     let moved_to = match driver.diffs.get(id) {
         Some(Diff::Here) => None,
         Some(Diff::Moved(rel)) => Some(rel.clone()),
-        None => return Err(Error::corrupt(format!("its folder {} is missing", driver.written_by.folder(id)))),
+        None => return Err(Error::corrupt(format!("its directory {} is missing", driver.written_by.folder(id)))),
     };
     for l in &lowers {
         match store.layers.get(l) {
@@ -429,7 +422,7 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
     }
     if store.layers.contains_key(id) {
         return Err(Error::corrupt(format!(
-            "another image or container owns its folder {}",
+            "another image or container has the same directory {}",
             driver.written_by.folder(id)
         )));
     }
@@ -458,10 +451,7 @@ pub fn read_mounts(root: &Dir, by: WrittenBy, store: &Store, findings: &mut Vec<
             .is_some_and(|id| store.containers.contains_key(&id));
         if !known {
             let shown = crate::text::bytes(&name);
-            findings.push(
-                Finding::new("D09", format!("layerdb/mounts/{shown}"), "it belongs to no container")
-                    .effect("not moved"),
-            );
+            findings.push(Finding::new("D09", format!("layerdb/mounts/{shown}"), "it doesn't belong to any container"));
         }
     }
     Ok(())
@@ -486,9 +476,11 @@ pub fn settle_names(known: &BTreeMap<ContainerId, BTreeSet<String>>, store: &mut
         let names = known.get(&id);
         if names.is_some_and(|names| !names.contains(&c.name)) {
             let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
-            let what = format!("linkgraph.db has another name for it: {}", crate::text::text(&names.join(", ")));
+            let what =
+                format!("linkgraph.db has another name for this container: {}", crate::text::text(&names.join(", ")));
             findings.push(
-                Finding::new("G09", c.subject(), what).effect("its own configuration is followed, as by Docker 1.10"),
+                Finding::new("G09", c.subject(), what)
+                    .effect("the name in its configuration is used, as in Docker 1.10"),
             );
         }
         // without a name Docker gives it one; up to 1.9 it always had one
@@ -508,7 +500,7 @@ fn rename(c: &mut Container, free: Option<String>, findings: &mut Vec<Finding>) 
     });
     let what = if c.name.is_empty() { "it has no name" } else { "another container has the same name" };
     findings
-        .push(Finding::new("G09", c.subject(), what).effect(format!("it is now called {}", crate::text::text(&name))));
+        .push(Finding::new("G09", c.subject(), what).effect(format!("its new name is {}", crate::text::text(&name))));
     for file in &mut c.files {
         if let (boot::CONFIG, Content::Edited(_, changes)) = (file.name.as_str(), &mut file.content) {
             changes.push(("Name".to_owned(), json::string(&format!("/{name}"))));

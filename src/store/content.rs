@@ -53,24 +53,25 @@ pub fn read_image_folder(
     Ok(chains)
 }
 
-/// Names the folders that make no sense with another driver.
+/// Names the directories that make no sense with another driver.
 pub fn find_caches(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     for cache in ["buildkit", "builder"] {
         if root.stat_opt(cache)?.is_some_and(|m| m.is_dir()) {
-            findings.push(
-                Finding::new("D11", format!("{cache}/"), "the build cache refers to layers of the old driver")
-                    .effect("parked; the next build starts with a cold cache"),
-            );
+            findings.push(Finding::new(
+                "D11",
+                format!("{cache}/"),
+                "the build cache refers to layers of the aufs driver",
+            ));
             store.caches.push(cache.to_owned());
         }
     }
     Ok(())
 }
 
-/// What a folder of layerdb says, checked.
+/// What a directory of layerdb says, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The layer's folder in the driver's own.
+    /// The layer's directory in the driver's own.
     pub cache_id: LayerId,
     /// The digest of its tar.
     pub diff: DiffId,
@@ -78,7 +79,7 @@ pub struct Record {
     pub parent: Option<ChainId>,
 }
 
-/// A folder of layerdb as it was read.
+/// A directory of layerdb as it was read.
 #[derive(Debug)]
 struct Entry {
     cache_id: LayerId,
@@ -102,7 +103,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
             let text = crate::text::bytes(&name);
             let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
                 let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
-                findings.push(Finding::new(id, format!("{base}/{text}"), "not a layer of Docker").effect("not moved"));
+                findings.push(Finding::new(id, format!("{base}/{text}"), "it isn't a Docker layer"));
                 continue;
             };
             match read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks)) {
@@ -111,10 +112,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
                 }
                 Err(e) => {
                     let why = format!("its record in layerdb: {}", e.chain());
-                    findings.push(
-                        Finding::new("D01", format!("layer {}", chain.short()), why.clone())
-                            .effect("the layer and what stands on it stay behind"),
-                    );
+                    findings.push(Finding::new("D01", format!("layer {}", chain.short()), why.clone()));
                     store.bad_records.insert(chain, why);
                 }
             }
@@ -124,9 +122,7 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
         root.open_opt(format!("image/{by}/layerdb/tmp"))?.filter(|d| d.list().is_ok_and(|l| !l.is_empty()))
     {
         let _ = tmp;
-        findings.push(
-            Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer").effect("not moved"),
-        );
+        findings.push(Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer"));
     }
     let chains: Chains = entries.iter().map(|(c, e)| (*c, e.cache_id.clone())).collect();
     for (chain, entry) in &entries {
@@ -146,15 +142,15 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
                 container: None,
             });
         }
-        // two chains with one cache-id: Docker would never write that; both would share one folder
+        // two chains with one cache-id: Docker would never write that; both would share one directory
         if let Some(other) = store.layers.insert(layer.id.clone(), layer) {
             findings.push(
                 Finding::new(
                     "D10",
                     format!("layer {}", other.id.short()),
-                    "two records of layerdb name this same folder",
+                    "two records in layerdb name this directory",
                 )
-                .effect("the second one is followed"),
+                .effect("the second record is used"),
             );
         }
     }
@@ -173,11 +169,11 @@ impl Record {
         let parent = parent.map(|p| ChainId::parse(&text_of(p)?)).transpose()?;
         let diff = DiffId::parse(&text_of(diff)?)?;
         if ChainId::over(parent, diff) != chain {
-            return Err(Error::corrupt("its digest and parent do not give its name"));
+            return Err(Error::corrupt("its name doesn't match its digest and parent"));
         }
         // a `size` with a newline makes the layer unloadable for Docker (FORMATS 6)
         if std::str::from_utf8(size).ok().and_then(|s| s.parse::<i64>().ok()).is_none() {
-            return Err(Error::corrupt("its size is not a number"));
+            return Err(Error::corrupt("its size isn't a number"));
         }
         Ok(Record { cache_id: LayerId::parse(&text_of(cache_id)?)?, diff, parent })
     }
@@ -243,7 +239,7 @@ fn stacks(root: &Dir, by: WrittenBy) -> HashMap<ChainId, Link> {
 
 /// Docker trims what it reads from layerdb.
 pub fn text_of(bytes: &[u8]) -> Result<String> {
-    let s = std::str::from_utf8(bytes).map_err(|e| Error::corrupt("not text").with_source(e))?;
+    let s = std::str::from_utf8(bytes).map_err(|e| Error::corrupt("it isn't text").with_source(e))?;
     Ok(s.trim().to_owned())
 }
 
@@ -261,7 +257,7 @@ fn image_layer(
     let mut at = entry.parent;
     while let Some(p) = at {
         let Some(e) = entries.get(&p) else {
-            broken = Some(format!("its parent {} is not in layerdb", p.short()));
+            broken = Some(format!("its parent {} isn't in layerdb", p.short()));
             held_by = Some(store.bad_record(p));
             break;
         };
@@ -289,28 +285,25 @@ fn image_layer(
         let differs = match driver.layers.get(&id) {
             Some(Listed::Whole(list)) if *list == lowers => None,
             Some(Listed::Whole(_) | Listed::Cut(..)) if broken.is_none() => {
-                Some(format!("{what} names other layers below it than layerdb"))
+                Some(format!("{what} and layerdb name different layers below it"))
             }
             Some(Listed::Bad(e)) => Some(format!("{what}: {e}")),
-            None if broken.is_none() => Some(format!("it has no file in {what}")),
+            None if broken.is_none() => Some(format!("it has no list in {what}")),
             _ => None,
         };
         if let Some(how) = differs {
-            findings.push(Finding::new("D08", subject.clone(), how).effect("layerdb is followed"));
+            findings.push(Finding::new("D08", subject.clone(), how));
         }
     }
     let tar_split = entry.files.iter().any(|f| f == "tar-split.json.gz");
     if let Some(why) = &broken {
-        findings.push(Finding::new("D01", subject, why.clone()).effect("the layer and what stands on it stay behind"));
+        findings.push(Finding::new("D01", subject, why.clone()));
     } else if !tar_split {
-        findings.push(
-            Finding::new("D02", subject, "it has no tar-split.json.gz")
-                .effect("it moves and works; docker save and push of it fail as before, its digest cannot be proved"),
-        );
+        findings.push(Finding::new("D02", subject, "it has no tar-split.json.gz"));
     }
     if entry.mended {
-        let what = "its diff or parent in layerdb can't be read; the images with this layer say what was in it";
-        findings.push(Finding::new("D14", format!("layer {}", id.short()), what).effect("repaired in the new store"));
+        let what = "its diff or parent in layerdb can't be read; unaufs takes it from the images with this layer";
+        findings.push(Finding::new("D14", format!("layer {}", id.short()), what));
     }
     let (chain, diff) = (Some(chain), Some(entry.diff));
     Layer { id, role: Role::Image, lowers, chain, diff, tar_split, moved_to, broken, held_by }
@@ -350,8 +343,7 @@ fn read_images(
         let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
         let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok()) else {
             let shown = crate::text::bytes(&name);
-            findings
-                .push(Finding::new("D07", format!("imagedb/{shown}"), "not an image of Docker").effect("not moved"));
+            findings.push(Finding::new("D07", format!("imagedb/{shown}"), "it isn't a Docker image"));
             continue;
         };
         let mut image =
@@ -361,9 +353,7 @@ fn read_images(
             Err(e) => image.broken = Some(e.chain()),
         }
         if let Some(why) = &image.broken {
-            findings.push(
-                Finding::new("D03", format!("image {}", id.short()), why.clone()).effect("it stays in the old store"),
-            );
+            findings.push(Finding::new("D03", format!("image {}", id.short()), why.clone()));
         }
         store.metadata.push(image_file(path.clone(), format!("image/{by}/{path}"), id));
         let meta = format!("imagedb/metadata/sha256/{}", id.hex());
@@ -389,7 +379,7 @@ fn image_file(path: String, from: String, id: ImageId) -> MetaFile {
 fn take_layers(image: &mut Image, diffs: &[DiffId], chains: &Chains, store: &Store) {
     for chain in ChainId::stack(diffs) {
         let Some(layer) = chains.get(&chain) else {
-            image.broken = Some(format!("its layer {} is not in layerdb", chain.short()));
+            image.broken = Some(format!("its layer {} isn't in layerdb", chain.short()));
             image.held_by = Some(store.bad_record(chain));
             return;
         };
@@ -406,10 +396,10 @@ fn take_layers(image: &mut Image, diffs: &[DiffId], chains: &Chains, store: &Sto
 /// The digests of an image's layers, base first, from its config.
 fn diff_ids(config: &[u8], id: ImageId) -> Result<Vec<DiffId>> {
     if Sha256::of(config) != id.0 {
-        return Err(Error::corrupt("its config does not have the digest that is its id"));
+        return Err(Error::corrupt("its config doesn't have the digest that is its ID"));
     }
     let parsed: Config =
-        serde_json::from_slice(config).map_err(|e| Error::corrupt("its config cannot be read").with_source(e))?;
+        serde_json::from_slice(config).map_err(|e| Error::corrupt("its config can't be read").with_source(e))?;
     let rootfs = parsed.rootfs.ok_or_else(|| Error::corrupt("its config has no rootfs"))?;
     rootfs.diff_ids.unwrap_or_default().iter().map(|d| DiffId::parse(d)).collect()
 }
@@ -427,10 +417,10 @@ pub type Repositories = BTreeMap<String, BTreeMap<String, String>>;
 pub fn parse_repositories(text: &[u8]) -> Result<Repositories> {
     // Go takes no array for a struct
     if text.iter().find(|c| !c.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Error::corrupt("it holds no JSON object"));
+        return Err(Error::corrupt("it isn't a JSON object"));
     }
     let parsed: References =
-        serde_json::from_slice(text).map_err(|e| Error::corrupt("cannot be read").with_source(e))?;
+        serde_json::from_slice(text).map_err(|e| Error::corrupt("can't be read").with_source(e))?;
     Ok(parsed.repositories)
 }
 
@@ -459,14 +449,11 @@ pub fn lose_tags(file: &str, kept: usize, why: String, store: &mut Store, findin
     let (effect, lost) = match kept {
         0 => (
             "images are migrated without their tags",
-            "all tags and digests; docker tag gives an image a new one".to_owned(),
+            "All tags and digests. Use docker tag to add them again.".to_owned(),
         ),
         n => {
             let kept = crate::text::plural(n, "tag or digest");
-            (
-                "the tags before the damage are kept",
-                format!("the tags and digests after the damage; {kept} could be read"),
-            )
+            ("tags before the damage are kept", format!("The tags and digests after the damage. {kept} could be read."))
         }
     };
     findings.push(Finding::new("D10", file, why.clone()).effect(effect));
@@ -492,7 +479,7 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
         for (reference, id) in refs {
             let Ok(id) = ImageId::parse(&id) else {
                 let subject = format!("tag {}", crate::text::text(&reference));
-                findings.push(Finding::new("D06", subject, "it points to no image id").effect("the name is left out"));
+                findings.push(Finding::new("D06", subject, "it doesn't point to an image ID"));
                 continue;
             };
             match store.images.get_mut(&id) {
@@ -500,14 +487,11 @@ fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mu
                     let list = if reference.contains('@') { &mut image.digests } else { &mut image.tags };
                     list.push(reference.clone());
                 }
-                None => findings.push(
-                    Finding::new(
-                        "D06",
-                        format!("tag {}", crate::text::text(&reference)),
-                        format!("its image {} does not exist", id.short()),
-                    )
-                    .effect("the name is left out"),
-                ),
+                None => findings.push(Finding::new(
+                    "D06",
+                    format!("tag {}", crate::text::text(&reference)),
+                    format!("its image {} doesn't exist", id.short()),
+                )),
             }
             kept.push((reference, id));
         }
@@ -540,16 +524,13 @@ fn read_distribution(root: &Dir, by: WrittenBy, store: &mut Store) -> Result<()>
     Ok(())
 }
 
-/// Names the folders of the driver that nothing uses.
+/// Names the directories of the driver that nothing uses.
 pub fn find_orphans(driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) {
     for id in driver.diffs.keys().chain(driver.layers.keys()).collect::<BTreeSet<_>>() {
         if store.layers.contains_key(id) || store.orphans.iter().any(|o| o == id.as_str()) {
             continue;
         }
-        findings.push(
-            Finding::new("D05", format!("layer {}", id.short()), "no image and no container uses it")
-                .effect("not moved"),
-        );
+        findings.push(Finding::new("D05", format!("layer {}", id.short()), "no image and no container uses it"));
         store.orphans.push(id.to_string());
     }
 }

@@ -16,7 +16,7 @@ use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
 use std::collections::BTreeMap;
 
-/// The folder of one layer.
+/// The directory of one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Diff {
     /// Where the driver puts it.
@@ -25,19 +25,19 @@ pub enum Diff {
     Moved(String),
 }
 
-/// What the driver's own folders say.
+/// What the driver's own directories say.
 #[derive(Debug, Default)]
 pub struct Driver {
     /// Which driver.
     pub written_by: WrittenBy,
-    /// The layers that have a folder.
+    /// The layers that have a directory.
     pub diffs: BTreeMap<LayerId, Diff>,
     /// The layers below each, nearest first. Empty if the driver keeps no lists.
     pub layers: BTreeMap<LayerId, Listed>,
 }
 
 impl Driver {
-    /// Where the folder of a layer really is, if not in its usual place.
+    /// Where the directory of a layer really is, if not in its usual place.
     pub fn moved_to(&self, id: &LayerId) -> Option<String> {
         match self.diffs.get(id) {
             Some(Diff::Moved(rel)) => Some(rel.clone()),

@@ -1,7 +1,7 @@
 //! A graph store: Docker up to 1.9 (FORMATS 8). Gives what Docker 1.10 made of such a store at its first start.
 //!
 //! ```text
-//! ROOT/graph/<id>/{json,…}    folders ─ lineage ─ digest ─ convert ─▶ images.rs     ┐
+//! ROOT/graph/<id>/{json,…}    directories ─ lineage ─ digest ─ convert ─▶ images.rs     ┐
 //! ROOT/repositories-aufs      references ───────────────────────────▶ images.rs     ├▶ Store
 //! ROOT/linkgraph.db           linkgraph ────────────────────────────▶ containers.rs │
 //! ROOT/containers/<id>/       ──────────────────────────────────────▶ containers.rs ┘
@@ -43,14 +43,14 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     let mut chains = content::read_image_folder(root, &driver, &mut store, &mut findings)?;
     let images = images::read(root, &driver, &mut chains, &mut store, &mut findings)?;
     containers::read(root, &driver, &chains, &images, &mut store, &mut findings)?;
-    // a container may stand on the folder of a layer that is there twice: then that folder moves too
+    // a container may stand on the directory of a layer that is there twice: then that directory moves too
     store.orphans.retain(|id| !store.layers.keys().any(|l| l.as_str() == id));
     content::find_orphans(&driver, &mut store, &mut findings);
     content::find_caches(root, &mut store, &mut findings)?;
     Ok((store, findings))
 }
 
-/// The id of an image before Docker 1.10, and of its layer: the name of its folders in `graph/` and `aufs/diff`.
+/// The id of an image before Docker 1.10, and of its layer: the name of its directories in `graph/` and `aufs/diff`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct V1Id(LayerId);
 
@@ -59,7 +59,7 @@ impl V1Id {
     pub fn parse(s: &str) -> Result<V1Id> {
         match is_hex64(s) {
             true => LayerId::parse(s).map(V1Id),
-            false => Err(Error::corrupt(format!("{:?} is no image id", s.chars().take(80).collect::<String>()))),
+            false => Err(Error::corrupt(format!("{:?} isn't an image ID", s.chars().take(80).collect::<String>()))),
         }
     }
 

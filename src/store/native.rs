@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Read only, for `verify` and `export`: such a store is never a source of a migration. BuildKit's layers (ids of 25 characters) and
-//! folders of volumes from before Docker 1.7 in `vfs/dir` have no record in layerdb, and so are not part of it.
+//! directories of volumes from before Docker 1.7 in `vfs/dir` have no record in layerdb, and so are not part of it.
 
 use super::driver::{Diff, Driver};
 use super::stack::Listed;
@@ -31,7 +31,7 @@ pub fn open(root: &Dir, driver: Target) -> Result<(Store, Vec<Finding>)> {
             Kind::NoStore,
             format!("there is no {driver} store at {}", crate::text::path(root.label())),
         )
-        .hint("`unaufs inspect` shows what is there; give Docker's data root with --root"));
+        .hint("Name Docker's data root with --root. `unaufs inspect` shows what is there"));
     }
     let folders = read_folders(root, driver)?;
     let mut store = Store::empty(Generation::Content);
@@ -112,7 +112,10 @@ fn lowers(dir: &Dir, names: &BTreeMap<Vec<u8>, LayerId>) -> Result<Vec<LayerId>>
         .map(|part| {
             let link = part.strip_prefix(b"l/").and_then(|link| names.get(link));
             link.cloned().ok_or_else(|| {
-                Error::corrupt(format!("\"{}\" leads to no layer", crate::text::bytes(&part[..part.len().min(80)])))
+                Error::corrupt(format!(
+                    "\"{}\" doesn't lead to a layer",
+                    crate::text::bytes(&part[..part.len().min(80)])
+                ))
             })
         })
         .collect()

@@ -48,7 +48,7 @@ pub fn unreadable(root: &Dir, store: &mut Store) -> Result<Vec<Finding>> {
     }
     for (path, why, counts) in lost {
         let effect = match path.ends_with("/tar-split.json.gz") {
-            true => "the layer is migrated without it and works; docker save and push of it fail",
+            true => "the layer is migrated without this file and works, but docker save and push fail",
             false => "left out of the new store",
         };
         findings.push(Finding::new("D10", path.clone(), why.clone()).effect(effect));

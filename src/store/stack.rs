@@ -68,7 +68,7 @@ pub fn settle(
             true if ids == known => Ok(Stack::Same(known.to_vec())),
             true => Ok(Stack::Listed(ids.clone())),
             false if ids.iter().zip(known).all(|(l, k)| l == k || stranger(l)) => Ok(Stack::Listed(ids.clone())),
-            false => Err("it names other layers than the metadata".to_owned()),
+            false => Err("it and the metadata name different layers".to_owned()),
         };
     }
     // the record of the init layer is lost, the layer is not
@@ -78,7 +78,7 @@ pub fn settle(
     let next = known.get(ids.len());
     let fits = tail.is_none_or(|t| t.is_empty() || next.is_some_and(|n| n.as_str().starts_with(t.as_str())));
     if ids.len() > known.len() || !fits || !ids.iter().zip(known).all(as_known) {
-        return Err("it names other layers than the metadata".to_owned());
+        return Err("it and the metadata name different layers".to_owned());
     }
     let why = match (ids.len(), tail) {
         (0, None) => "empty".to_owned(),
@@ -133,7 +133,7 @@ mod tests {
             (cut("abc", "d"), Some("abc")),
             (cut("a", "bb"), None),
             (None, None),
-            (Some(Listed::Bad("not text".to_owned())), Some("abc")),
+            (Some(Listed::Bad("it isn't text".to_owned())), Some("abc")),
         ] {
             assert!(got(listed.clone(), known).is_err(), "{listed:?} {known:?}");
         }

@@ -95,8 +95,8 @@ impl Visitor for Look {
         dir.for_each(|name, kind, _| {
             let path = [path, name].concat();
             let why = match branch::classify(name, path.len() == name.len()) {
-                _ if path.len() > LONGEST => Some("a path that is too long for Docker"),
-                Name::Entry if kind == FileType::Socket => Some("a socket, of which Docker made an empty file"),
+                _ if path.len() > LONGEST => Some("a path too long for Docker"),
+                Name::Entry if kind == FileType::Socket => Some("a socket, which Docker stored as an empty file"),
                 Name::Entry if kind == FileType::Directory => {
                     below.push(name.to_vec());
                     None
@@ -107,7 +107,7 @@ impl Visitor for Look {
                 Name::Internal(kind) => Some(kind.describe()),
                 Name::Opaque | Name::Whiteout(_) => match dir.stat(name)? {
                     m if m.is_file() && m.size == 0 => None,
-                    _ => Some("a whiteout that is more than an empty file"),
+                    _ => Some("a whiteout that isn't an empty file"),
                 },
             };
             if let (Some(why), None) = (why, &self.why) {

@@ -5,11 +5,11 @@
 //!                                       ├ rebuild ─▶ the tar
 //! the layer's view  ─ ViewFiles ────────┘
 //!   names found in the layer's own tree first: what stands there is what the view shows
-//!   else in the view of the whole stack: on the drivers with whole trees, and where a folder of the name is a symlink
+//!   else in the view of the whole stack: on the drivers with whole trees, and where a directory of the name is a symlink
 //! ```
 //!
 //! Docker opens `join(root, name)` in the mounted view and so follows symlinks, with ROOT's own host behind absolute ones. Here they are
-//! followed inside the view, in folders on the way only, and never out of it.
+//! followed inside the view, in directories on the way only, and never out of it.
 
 use crate::disk::{Dir, FileType, split};
 use crate::error::{Error, Result};
@@ -40,21 +40,21 @@ pub fn length(tar_split: impl Read) -> Result<u64> {
             split::Piece::Segment(raw) => raw.len() as u64,
             split::Piece::File { size, .. } => size,
         };
-        bytes = bytes.checked_add(more).ok_or_else(|| Error::corrupt("the tar-split data wants an endless tar"))?;
+        bytes = bytes.checked_add(more).ok_or_else(|| Error::corrupt("the tar-split data describes an endless tar"))?;
     }
     Ok(bytes)
 }
 
-/// Something held open for one folder, with the folder's path.
+/// Something held open for one directory, with the directory's path.
 type Last<T> = RefCell<Option<(Vec<u8>, T)>>;
 
 /// The regular files that a stack of layers shows, by name.
 pub struct ViewFiles<'c> {
     chain: &'c Chain,
     top: &'c Dir,
-    /// The last folder used, in the layer's own tree: a tar lists its names folder by folder.
+    /// The last directory used, in the layer's own tree: a tar lists its names directory by directory.
     own: Last<Result<Dir, Errno>>,
-    /// The last folder used, in the view.
+    /// The last directory used, in the view.
     viewed: Last<Vec<(u16, Dir)>>,
 }
 
@@ -106,7 +106,7 @@ impl<'c> ViewFiles<'c> {
         Err(missing(Errno::NOENT))
     }
 
-    /// Finds a folder of the view, symlinks on the way followed: the branches merged there, and its path without symlinks.
+    /// Finds a directory of the view, symlinks on the way followed: the branches merged there, and its path without symlinks.
     fn resolve(&self, folder: &[u8]) -> Result<Option<(Contributors, Vec<u8>)>> {
         let mut todo: VecDeque<Vec<u8>> = parts(folder).collect();
         let mut at: Vec<(Contributors, Vec<u8>)> = vec![(self.chain.root(), Vec::new())];

@@ -3,16 +3,16 @@
 //!
 //! ```text
 //! below shows          the stack shows        in the tar (OCI layers)
-//! nothing, or other    a file, a folder       the entry, with all folders on the way to it
+//! nothing, or other    a file, a directory       the entry, with all directories on the way to it
 //! NAME                 no NAME                .wh.NAME
-//! folder/ with names   folder/, opaque        folder/, folder/.wh..wh..opq
+//! directory/ with names   directory/, opaque        directory/, directory/.wh..wh..opq
 //! the same             the same               nothing
 //! ```
 //!
-//! It reads views, so that it is the same code for every driver, and a whiteout is written only of what is there to hide. Each folder comes
-//! before what is in it, its markers first, then its files, sorted, then its folders. Attributes and fractions of a second are kept, in
+//! It reads views, so that it is the same code for every driver, and a whiteout is written only of what is there to hide. Each directory comes
+//! before what is in it, its markers first, then its files, sorted, then its directories. Attributes and fractions of a second are kept, in
 //! PAX records; sockets cannot be in a tar, and `trusted.overlay.*` would be obeyed where the tar is unpacked (FORMATS 11.28). The root
-//! folder itself is left out, as Docker does.
+//! directory itself is left out, as Docker does.
 
 use crate::disk::attrs::{XattrScope, Xattrs};
 use crate::disk::join;
@@ -144,22 +144,22 @@ pub fn append<W: Write, P: Write>(
     Ok(walk.counts)
 }
 
-/// A folder to walk.
+/// A directory to walk.
 struct Folder {
     path: Vec<u8>,
     from: Contributors,
-    /// The branches merged in the same folder of the stack below, if that has it.
+    /// The branches merged in the same directory of the stack below, if that has it.
     below: Option<Contributors>,
 }
 
-/// A folder on the way down that is in the tar only if something in it is.
+/// A directory on the way down that is in the tar only if something in it is.
 struct Waiting {
     path: Vec<u8>,
     meta: Meta,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// The same folder of some branches, nearest first.
+/// The same directory of some branches, nearest first.
 type Dirs = [(u16, Dir)];
 
 struct Walk<'a, W: Write, P: Write> {
@@ -221,7 +221,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
         Ok(())
     }
 
-    /// Does the branch on top hide all that the stack below has in this folder?
+    /// Does the branch on top hide all that the stack below has in this directory?
     fn hides_all(&self, folder: &Folder, dirs: &Dirs) -> Result<bool> {
         match dirs.first() {
             Some((0, top)) if self.stacked => {
@@ -239,10 +239,12 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             && node.from.iter().zip(&old.from).all(|(a, b)| id(self.view, *a) == id(below, *b))
     }
 
-    /// The folder's own entry: at once if it is a change itself, else once something in it is.
+    /// The directory's own entry: at once if it is a change itself, else once something in it is.
     fn enter(&mut self, folder: &Folder, dirs: &Dirs, below: Option<&Dirs>) -> Result<()> {
         self.waiting.retain(|w| folder.path.starts_with(&w.path) && folder.path.get(w.path.len()) == Some(&b'/'));
-        let Some((branch, top)) = dirs.first() else { return Err(Error::corrupt("a folder that no layer holds")) };
+        let Some((branch, top)) = dirs.first() else {
+            return Err(Error::corrupt("a directory that isn't in any layer"));
+        };
         if folder.path.is_empty() {
             return Ok(());
         }
@@ -260,7 +262,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
         if same { Ok(()) } else { self.settle() }
     }
 
-    /// Writes the folders on the way down that are not in the tar yet.
+    /// Writes the directories on the way down that are not in the tar yet.
     fn settle(&mut self) -> Result<()> {
         for w in std::mem::take(&mut self.waiting) {
             self.put(&w.path, &w.meta, Node::Directory, &w.xattrs, &mut empty())?;
@@ -329,7 +331,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
 
 /// The attributes that go along.
 pub fn kept(xattrs: Xattrs, format: Format) -> Vec<(Vec<u8>, Vec<u8>)> {
-    // whiteouts of an overlay layer are not seen here; its marks on folders are, and are not part of the layer
+    // whiteouts of an overlay layer are not seen here; its marks on directories are, and are not part of the layer
     let internal = |name: &[u8]| format == Format::Overlay && name.starts_with(b"user.overlay.");
     xattrs.into_iter().filter(|(name, _)| XattrScope::Overlay.keeps(name) && !internal(name)).collect()
 }

@@ -29,7 +29,7 @@ const BUFFER: usize = 256 * 1024;
 /// What an entry is, with what only that type has. Sockets cannot be in a tar: leave them out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Node<'a> {
-    /// A folder.
+    /// A directory.
     Directory,
     /// A regular file with so many bytes of content.
     File {
@@ -63,7 +63,7 @@ pub enum Node<'a> {
 /// One entry of a tar.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// The path in the tar, without a leading slash. A folder's gets its trailing slash by itself.
+    /// The path in the tar, without a leading slash. A directory's gets its trailing slash by itself.
     pub name: &'a [u8],
     /// Its type.
     pub node: Node<'a>,
@@ -173,7 +173,7 @@ impl<W: Write, P: Write> TarWriter<W, P> {
             };
             found += n as u64;
             if found > size {
-                return Err(changed(name, format!("it has more than the {size} bytes that it had when it was listed")));
+                return Err(changed(name, format!("it has more than the {size} bytes that were counted before")));
             }
             let bytes = self.buffer.get(..n).unwrap_or_default();
             if self.packer.is_some() {
@@ -182,7 +182,7 @@ impl<W: Write, P: Write> TarWriter<W, P> {
             self.out.write_all(bytes).on(|| "write a tar")?;
         }
         if found < size {
-            return Err(changed(name, format!("it has {found} of the {size} bytes that it had when it was listed")));
+            return Err(changed(name, format!("it has {found} of the {size} bytes that were counted before")));
         }
         Ok(crc.finish())
     }
@@ -190,7 +190,7 @@ impl<W: Write, P: Write> TarWriter<W, P> {
 
 fn changed(name: &[u8], how: String) -> Error {
     Error::corrupt(format!("\"{}\" changed while it was read: {how}", text::bytes(name)))
-        .hint("something still writes into the store; stop it and run unaufs again")
+        .hint("Stop the program that writes into the store, then run unaufs again")
 }
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 //! ```text
 //! aufs/diff/<id>                    a snapshot of the parent
 //!   .wh.NAME                    →     NAME removed
-//!   folder/.wh..wh..opq         →     everything in folder/ removed
+//!   directory/.wh..wh..opq         →     everything in directory/ removed
 //!   file over whatever          →     that removed, the file put
-//!   folder/ over a folder       →     its attributes taken over; over a file: that removed
+//!   directory/ over a directory       →     its attributes taken over; over a file: that removed
 //!   .wh..wh.{aufs,plnk,orph,…}  →     nothing
 //! ```
 //!
-//! In each folder the removals come first: a layer's markers hide what lies below it, never what it holds itself (FORMATS 11.1). Whatever
-//! folder changes is in the branch too, so that all times come from there, set when all its names are made.
+//! In each directory the removals come first: a layer's markers hide what lies below it, never what it holds itself (FORMATS 11.1). Whatever
+//! directory changes is in the branch too, so that all times come from there, set when all its names are made.
 
 use crate::disk::join;
 use crate::disk::{Dir, FileType};
@@ -26,14 +26,14 @@ struct Writer<'a> {
     placer: &'a Placer,
 }
 
-/// A folder in which to work.
+/// A directory in which to work.
 struct Spot {
     path: Vec<u8>,
     /// Was it just made, so that nothing of a lower layer is in it?
     fresh: bool,
 }
 
-/// A folder that waits: its name in the two that it lies in.
+/// A directory that waits: its name in the two that it lies in.
 type Waiting = (Arc<Dir>, Arc<Dir>, Vec<u8>, Spot);
 
 /// Applies the branch at `from` to the tree below the root of `placer`; `fresh` if that is empty.
@@ -79,7 +79,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Makes a folder where there is none; tells whether it did.
+    /// Makes a directory where there is none; tells whether it did.
     fn mkdir(&self, to: &Dir, name: &[u8], spot: &Spot) -> Result<bool> {
         if !spot.fresh {
             match to.try_stat(name) {

@@ -5,7 +5,7 @@
 //! btrfs/quotas/<id>         size limit of a container; aufs has none, so none is made
 //! ```
 //!
-//! What stands on a layer that the target's own store keeps is no snapshot of it: Docker's own extraction of that layer may lack
+//! What stands on a layer that the existing target store keeps is no snapshot of it: Docker's own extraction of that layer may lack
 //! attributes that a tar does not hold. It is written anew, whole, with the extents of the old store where the mode allows.
 
 use super::{apply, flat};
@@ -22,8 +22,8 @@ const HOME: &str = "btrfs/subvolumes";
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     if !at.on_btrfs()? {
-        return Err(Error::new(Kind::Unsupported, format!("{} is not on a btrfs", at.show(b"")))
-            .hint("--target DIR with DIR on a btrfs, or another driver with --to"));
+        return Err(Error::new(Kind::Unsupported, format!("{} isn't on a btrfs file system", at.show(b"")))
+            .hint("Use --target DIR with DIR on a btrfs file system, or choose another driver with --to"));
     }
     super::ensure_folders(at, style, &["btrfs", HOME])
 }
@@ -52,5 +52,5 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
 
 pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {
     let dir = at.open(format!("{HOME}/{id}"))?;
-    Ok(if dir.is_subvolume()? { Vec::new() } else { vec!["it is not a subvolume".to_owned()] })
+    Ok(if dir.is_subvolume()? { Vec::new() } else { vec!["it isn't a subvolume".to_owned()] })
 }

@@ -1,11 +1,11 @@
 //! The view of a stack of layers as one complete tree: vfs, and the image layers of overlay.
 //!
 //! ```text
-//! aufs/diff/<id>  aufs/diff/<parent>  …  aufs/diff/<base>   ─ crate::layer::view ─▶   one tree without markers
+//! aufs/diff/<id>  aufs/diff/<parent>  …  aufs/diff/<base>   ─ crate::layer::view ─▶   one file tree without markers
 //! ```
 //!
-//! Each folder is a task of its own and holds the names of that folder only, of a crowded one not all at once. It opens what it needs by
-//! path: a task that waits holds no descriptor, so that a stack of 100 layers does not run out of them. A folder's times are set when all its names are made.
+//! Each directory is a task of its own and holds the names of that directory only, of a crowded one not all at once. It opens what it needs by
+//! path: a task that waits holds no descriptor, so that a stack of 100 layers does not run out of them. A directory's times are set when all its names are made.
 
 use crate::disk::attrs::XattrScope;
 use crate::disk::join;
@@ -19,7 +19,7 @@ use crate::target::place::Placer;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
-/// Paths that are not followed: a file of this path is left out, a folder is made and not entered.
+/// Paths that are not followed: a file of this path is left out, a directory is made and not entered.
 pub type Leave = HashSet<Vec<u8>>;
 
 struct Writer<'a> {
@@ -50,7 +50,7 @@ pub fn write_over(chain: &Chain, parent: Option<Dir>, placer: &Placer) -> Result
 impl Writer<'_> {
     fn folder(&self, path: &[u8], from: &[u16], mut descend: impl FnMut(&[u8], Contributors)) -> Result<()> {
         let dirs = self.chain.open(from, path)?;
-        let Some((_, top)) = dirs.first() else { return Err(Error::corrupt("a folder that no layer holds")) };
+        let Some((_, top)) = dirs.first() else { return Err(Error::corrupt("a directory that isn't in any layer")) };
         let root = self.placer.root();
         let to = if path.is_empty() { root.again()? } else { root.open(path)? };
         let mut subs = Vec::new();
@@ -65,7 +65,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Makes what is merged in one folder; `subs` are the folders in it that are to be filled.
+    /// Makes what is merged in one directory; `subs` are the directories in it that are to be filled.
     fn names(
         &self,
         path: &[u8],

@@ -10,7 +10,7 @@
 //!
 //! The driver stacks two trees only, so a container does not stand on its init layer: its `upper` holds what both have, and its `lower-id`
 //! names the image layer. Docker copies the init layer's `upper` when it makes the container; what the container has changed since then lies on
-//! top of it. An image layer that the target's own store keeps has another id there, which is what `lower-id` then names.
+//! top of it. An image layer that the existing target store keeps has another id there, which is what `lower-id` then names.
 
 use super::{flat, overlay_diff};
 use crate::disk::Dir;
@@ -46,7 +46,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>
             dir.mkdir("upper", 0o755)?;
             let placer = placer(dir.open("upper")?);
             overlay_diff::write(chain, branches, &placer, false)?;
-            // 0666 less the umask until 19.03.14, 0600 since: told by the mode of the driver's folder (FORMATS 3)
+            // 0666 less the umask until 19.03.14, 0600 since: told by the mode of the driver's directory (FORMATS 3)
             let lower = theirs.get(lower).unwrap_or(&lower);
             dir.write_new("lower-id", lower.as_str().as_bytes(), if style.top == 0o700 { 0o644 } else { 0o600 })?;
             for sub in ["work", "merged"] {
@@ -92,7 +92,7 @@ pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> R
     }
     let is = dir.read_opt("lower-id", SMALL)?.map(|b| String::from_utf8_lossy(&b).into_owned());
     if is.as_deref() != lower {
-        out.push(format!("lower-id is {:?}, wanted {:?}", is.unwrap_or_default(), lower.unwrap_or_default()));
+        out.push(format!("lower-id is {:?} and should be {:?}", is.unwrap_or_default(), lower.unwrap_or_default()));
     }
     Ok(out)
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! overlay2/l/<LINK>          symlink to ../<id>/diff: 26 characters, so that many fit into one page of mount options
 //! overlay2/<id>/link         LINK
-//! overlay2/<id>/diff/        the layer, its deletions as devices 0:0 and opaque folders as an attribute
+//! overlay2/<id>/diff/        the layer, its deletions as devices 0:0 and opaque directories as an attribute
 //! overlay2/<id>/lower        l/<parent>:l/<grandparent>:…         ┐
 //! overlay2/<id>/work/        overlayfs's own                      ├ not for a layer without a parent
 //! overlay2/<id>/merged/      mount point                          ┘
@@ -98,11 +98,11 @@ pub(super) fn check(at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Ve
     for (name, wanted) in [("link", Some(layer.link.clone())), ("lower", lower_of(layer, links)?)] {
         let is = text(&dir, name)?;
         if is != wanted {
-            out.push(format!("{name} is {:?}, wanted {:?}", is.unwrap_or_default(), wanted.unwrap_or_default()));
+            out.push(format!("{name} is {:?} and should be {:?}", is.unwrap_or_default(), wanted.unwrap_or_default()));
         }
     }
     if layer.has_child && !dir.has("committed")? {
-        out.push("committed is missing although another layer stands on this one".to_owned());
+        out.push("committed is missing, but another layer is based on this layer".to_owned());
     }
     if !layer.lowers.is_empty() && !dir.stat_opt("merged")?.is_some_and(|m| m.is_dir()) {
         out.push(super::MERGED.to_owned());
@@ -118,7 +118,7 @@ pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> R
     let l = home.open("l")?;
     match text(&dir, "link")?.unwrap_or_default() {
         link if link.is_empty() || !link.bytes().all(|c| c.is_ascii_alphanumeric()) => {
-            out.push(format!("link is {link:?}, which is no name for l/"));
+            out.push(format!("link is {link:?}, which can't be a name in l/"));
         }
         link => match l.try_stat(link.as_bytes()) {
             Ok(m) if m.kind == FileType::Symlink => {
@@ -127,12 +127,12 @@ pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> R
                     out.push(format!("the symlink l/{link} leads to {}", crate::text::bytes(&target)));
                 }
             }
-            Ok(_) => out.push(format!("l/{link} is not a symlink")),
+            Ok(_) => out.push(format!("l/{link} isn't a symlink")),
             Err(e) => out.push(format!("the symlink l/{link}: {}", std::io::Error::from(e))),
         },
     }
     if role == Role::Container && dir.has("committed")? {
-        out.push("committed is there: the container would be read-only".to_owned());
+        out.push("there is a file committed: the container would be read-only".to_owned());
     }
     if !lowers.is_empty() && !dir.stat_opt("work")?.is_some_and(|m| m.is_dir()) {
         out.push("work/ is missing".to_owned());

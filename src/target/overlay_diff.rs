@@ -3,8 +3,8 @@
 //! ```text
 //! aufs/diff/<id>                     diff/
 //!   file, symlink, device, …    →      the same, linked, cloned or copied
-//!   folder/                     →      folder/, its times last
-//!   folder/.wh..wh..opq         →      trusted.overlay.opaque=y on folder
+//!   directory/                     →      directory/, its times last
+//!   directory/.wh..wh..opq         →      trusted.overlay.opaque=y on directory
 //!   .wh.NAME                    →      NAME as character device 0:0, if a layer below shows NAME
 //!   NAME/ beside .wh.NAME       →      NAME/, opaque
 //!   .wh..wh.{aufs,plnk,orph,…}  →      nothing
@@ -13,8 +13,8 @@
 //! overlay2 takes one branch; overlay puts a container and its init layer into one `upper`: then what the two show together is written,
 //! and their markers hide what the image shows.
 //!
-//! Each folder is a task of its own. A whiteout is made only where the layers below show the name: in a folder that overlayfs does not
-//! merge with another, it lists whiteouts as ghosts (FORMATS 11.2). A folder's times are set when all its names are made: what later
+//! Each directory is a task of its own. A whiteout is made only where the layers below show the name: in a directory that overlayfs does not
+//! merge with another, it lists whiteouts as ghosts (FORMATS 11.2). A directory's times are set when all its names are made: what later
 //! happens in its subfolders does not change them.
 
 use crate::disk::attrs::Times;
@@ -29,10 +29,10 @@ use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// A folder being written: its path, and, once somebody asks, which layers below are merged in it.
+/// A directory being written: its path, and, once somebody asks, which layers below are merged in it.
 pub(crate) struct Spot {
     pub(crate) path: Vec<u8>,
-    /// Nothing of a lower folder shows, whatever marks this one has: `.wh.NAME` is beside it (FORMATS 11.1), or one of the upper
+    /// Nothing of a lower directory shows, whatever marks this one has: `.wh.NAME` is beside it (FORMATS 11.1), or one of the upper
     /// branches has a file between.
     pub(crate) closed: bool,
     above: Option<Arc<Spot>>,
@@ -46,17 +46,17 @@ impl Spot {
         Spot { path: Vec::new(), closed: false, above: None, below: OnceLock::from(below) }
     }
 
-    /// A folder in `above`.
+    /// A directory in `above`.
     pub(crate) fn sub(above: &Arc<Spot>, name: &[u8], closed: bool) -> Spot {
         Spot { path: join(&above.path, name), closed, above: Some(above.clone()), below: OnceLock::new() }
     }
 
-    /// For the folders below: nothing of the lower layers shows here.
+    /// For the directories below: nothing of the lower layers shows here.
     pub(crate) fn close(&self) {
         let _ = self.below.set(Contributors::new());
     }
 
-    /// The branches below that are merged in a folder: asked for only where there is a whiteout, so that most folders of a deep stack
+    /// The branches below that are merged in a folder: asked for only where there is a whiteout, so that most directories of a deep stack
     /// cost no look at the layers below.
     pub(crate) fn below(&self, chain: &Chain) -> Result<Contributors> {
         if let Some(known) = self.below.get() {
@@ -73,7 +73,7 @@ impl Spot {
     }
 }
 
-/// A folder found in a folder.
+/// A directory found in a directory.
 struct Sub {
     name: Vec<u8>,
     /// The upper branches that are merged in it.
@@ -81,7 +81,7 @@ struct Sub {
     closed: bool,
 }
 
-/// The same folder of some of the upper branches, nearest first.
+/// The same directory of some of the upper branches, nearest first.
 type Dirs = [(u16, Dir)];
 
 struct Writer<'a> {
@@ -100,7 +100,7 @@ pub fn write(chain: &Chain, upper: u16, placer: &Placer, all_hide: bool) -> Resu
     let from: Contributors = (0..upper).collect();
     let dirs = Arc::new(chain.open(&from, b"")?);
     let to = Arc::new(placer.root().again()?);
-    // without a name: the folders themselves
+    // without a name: the directories themselves
     let root = Sub { name: Vec::new(), from, closed: false };
     walk((dirs, to, root, Spot::root(chain, upper)), |(dirs, to, sub, spot), hand_on| {
         let (dirs, to) = open_sub(&dirs, &to, &sub)?;
@@ -159,7 +159,7 @@ impl Writer<'_> {
         } else {
             self.whiteouts(dirs, to, spot, &marks, &zero)?;
         }
-        let (_, top) = dirs.first().ok_or_else(|| Error::corrupt("a folder that no layer holds"))?;
+        let (_, top) = dirs.first().ok_or_else(|| Error::corrupt("a directory that isn't in any layer"))?;
         self.placer.finish_folder(top, to, opaque)?;
         folders.into_iter().for_each(descend);
         Ok(())
@@ -187,7 +187,7 @@ impl Writer<'_> {
         self.placer.put(branch, from, name, to, &spot.path)
     }
 
-    /// Makes the whiteouts of a folder that is not opaque; in an opaque one they would be ghosts (FORMATS 11.4).
+    /// Makes the whiteouts of a directory that is not opaque; in an opaque one they would be ghosts (FORMATS 11.4).
     fn whiteouts(&self, dirs: &Dirs, to: &Arc<Dir>, spot: &Spot, marks: &Markers, zero: &[Vec<u8>]) -> Result<()> {
         if marks.whiteouts.is_empty() && zero.is_empty() {
             return Ok(());
@@ -227,7 +227,7 @@ impl Writer<'_> {
     }
 }
 
-/// The marks of a folder of some branches, down to the first that is opaque.
+/// The marks of a directory of some branches, down to the first that is opaque.
 fn marks(dirs: &Dirs, at_root: bool) -> Result<Markers> {
     let mut out = Markers::default();
     for (_, dir) in dirs {

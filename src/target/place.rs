@@ -29,13 +29,13 @@ pub struct Tally {
     pub copied: AtomicU64,
     /// Bytes of content read and written.
     pub bytes: AtomicU64,
-    /// Folders made.
+    /// Directories made.
     pub folders: AtomicU64,
     /// Whiteouts made.
     pub whiteouts: AtomicU64,
-    /// Opaque folders made.
+    /// Opaque directories made.
     pub opaque: AtomicU64,
-    /// Inodes made: of files, folders and whiteouts.
+    /// Inodes made: of files, directories and whiteouts.
     pub inodes: AtomicU64,
     /// Bytes of disk that they take; shared extents are not counted.
     pub disk: AtomicU64,
@@ -132,7 +132,7 @@ impl Placer {
         self.scope
     }
 
-    /// Puts the file `name` of `from`, a folder of branch `branch`, into `to`, which is the folder `path` below the root.
+    /// Puts the file `name` of `from`, a directory of branch `branch`, into `to`, which is the directory `path` below the root.
     pub fn put(&self, branch: u16, from: &Dir, name: &[u8], to: &Dir, path: &[u8]) -> Result<()> {
         let of_parent = self.over_parent && branch > 0;
         let full = match self.link(of_parent, from, name, to)? {
@@ -175,7 +175,7 @@ impl Placer {
         }
     }
 
-    /// A file with several names: the first is copied, the others are linked to it. The lock is held meanwhile, so that two folders
+    /// A file with several names: the first is copied, the others are linked to it. The lock is held meanwhile, so that two directories
     /// that hold names of one inode cannot both be the first. `full` is the inode that had no link left for this name.
     fn put_grouped(
         &self,
@@ -243,7 +243,7 @@ impl Placer {
         Ok(())
     }
 
-    /// Gives the new folder `to` the attributes of `from`, times last. Nothing may be made in `to` afterwards.
+    /// Gives the new directory `to` the attributes of `from`, times last. Nothing may be made in `to` afterwards.
     pub fn finish_folder(&self, from: &Dir, to: &Dir, opaque: bool) -> Result<()> {
         let (m, is) = (from.meta()?, to.meta()?);
         let mut xattrs = from.own_xattrs()?;

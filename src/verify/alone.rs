@@ -1,7 +1,7 @@
 //! A store by itself: what Docker wrote, or what unaufs made of an old store that is deleted by now.
 //!
 //! ```text
-//! layerdb ──▶ the chain of digests, folders that are there, the layers below as the driver has them
+//! layerdb ──▶ the chain of digests, directories that are there, the layers below as the driver has them
 //! imagedb ──▶ the digest of each config is its name, its layers are there      repositories.json ──▶ images that are there
 //! layerdb/mounts, containers/ ──▶ layers that are there                         tar-split ──▶ each layer's names, owners, modes, times; its digest (level full)
 //! ```
@@ -162,7 +162,7 @@ impl Alone<'_> {
             return Ok(());
         }
         let Some(diff) = layer.diff else {
-            self.seen.unprovable(layer.id.as_str(), "no image has it, so no digest of it was ever recorded");
+            self.seen.unprovable(layer.id.as_str(), "no image uses it, so Docker never recorded its digest");
             return Ok(());
         };
         let new = digest::Kept { chain: &stack, tar_split: &|| self.tar_split(&layer.id) };
@@ -222,7 +222,7 @@ impl Alone<'_> {
         let top = self.store.layers.values().find(|l| l.chain.is_some() && l.chain == parent);
         let Some(top) = top else { return Ok(()) };
         let wanted: Vec<&LayerId> = c.init.iter().chain([&top.id]).chain(&top.lowers).collect();
-        let other = || self.seen.note(damage("lower names other layers than layerdb does"));
+        let other = || self.seen.note(damage("lower and layerdb name different layers"));
         if wanted.len() != own.lowers.len() {
             other();
             return Ok(());

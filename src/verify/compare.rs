@@ -1,4 +1,4 @@
-//! Two views of one layer, or two plain trees, compared folder by folder, on all cores.
+//! Two views of one layer, or two plain trees, compared directory by directory, on all cores.
 
 mod own;
 
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const UNGROUPED: &str = "hard links are not grouped as they were";
 
 /// A rollback would find what containers wrote since.
-const SHARED: &str = "is one file with the old store's: what a container writes into it changes both";
+const SHARED: &str = "shares an inode with the old store: a write by the container would change both";
 
 /// Bytes read at once: what two of them take still fits a core's own cache.
 const BUFFER: u64 = 256 * 1024;
@@ -56,7 +56,7 @@ struct Pair<'a> {
     subject: (&'static str, &'a str),
     /// Does the layer hold attributes that overlayfs would obey?
     overlay_xattrs: bool,
-    /// Paths that are not compared, and folders that are not entered.
+    /// Paths that are not compared, and directories that are not entered.
     leave: Option<&'a Leave>,
     old: &'a Chain,
     new: &'a Chain,
@@ -69,7 +69,7 @@ struct Pair<'a> {
     /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
     rests: bool,
     /// overlay: so many of the uppermost old branches are ours, and what only the others bring is not looked at: it lies in the tree of a
-    /// layer that the target's own store keeps.
+    /// layer that the existing target store keeps.
     kept_below: Option<u16>,
     /// Layers that are not ours.
     theirs: &'a Theirs<'a>,
@@ -120,7 +120,7 @@ pub fn views(views: &Views<'_>, seen: &Seen<'_>) -> Result<bool> {
     Pair::of(views, seen).compare()
 }
 
-/// Compares what was carried along: a folder's tree, or one file of the folders given.
+/// Compares what was carried along: a directory's tree, or one file of the directories given.
 pub fn carried(
     id: &str,
     old: Dir,
@@ -288,7 +288,7 @@ impl<'a> Pair<'a> {
     ) -> Result<()> {
         let (odirs, ndirs) = (self.old.open(old, path)?, self.new.open(new, path)?);
         let (Some((_, o)), Some((_, n))) = (odirs.first(), ndirs.first()) else {
-            return Err(Error::corrupt("a folder that no layer holds"));
+            return Err(Error::corrupt("a directory that isn't in any layer"));
         };
         self.attributes(path, (o, b"."), (n, b"."), &o.meta()?, &n.meta()?)?;
         let crowd = self.old.crowd(&odirs)?.max(self.new.crowd(&ndirs)?);
@@ -385,7 +385,7 @@ impl<'a> Pair<'a> {
             self.differ(path, format!("device number {:#x}, was {:#x}", b.rdev, a.rdev));
         }
         if a.kind == FileType::Symlink && old.1.read_link(name)? != new.1.read_link(name)? {
-            self.differ(path, "the symlink points elsewhere");
+            self.differ(path, "the symlink has another target");
         }
         self.attributes(path, (old.1, name), (new.1, name), &a, &b)?;
         if self.content && a.is_file() && a.size == b.size && self.own(path, old.0, new.0, &b)? {

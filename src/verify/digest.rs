@@ -28,7 +28,7 @@ pub struct Kept<'a> {
 
 /// A layer to prove.
 pub struct Layer<'a> {
-    /// Its folder's name.
+    /// Its directory's name.
     pub id: &'a LayerId,
     /// What its digest must be.
     pub diff: DiffId,
@@ -60,11 +60,11 @@ pub fn check(layer: &Layer<'_>, seen: &Seen<'_>) -> Result<()> {
         Ok(None) => seen.unprovable(id, "it has no tar-split.json.gz"),
         Ok(Some(proof)) if right(&new) => seen.proved(proof.bytes),
         Ok(Some(proof)) => told(layer, proof, old.as_ref(), side, seen),
-        Err(e) => note(layer, b"", format!("its digest cannot be rebuilt: {}", e.chain()), side, seen),
+        Err(e) => note(layer, b"", format!("its digest can't be rebuilt: {}", e.chain()), side, seen),
     }
     match old {
         Some(Err(e)) if right(&new) => {
-            note(layer, b"", format!("its digest cannot be rebuilt: {}", e.chain()), Side::Old, seen);
+            note(layer, b"", format!("its digest can't be rebuilt: {}", e.chain()), Side::Old, seen);
         }
         Some(Ok(Some(old))) => {
             let same = |w: &WrongFile| matches!(&new, Ok(Some(n)) if n.wrong.iter().any(|n| n.name == w.name));
@@ -122,7 +122,7 @@ impl Kept<'_> {
 }
 
 fn said(w: &WrongFile) -> String {
-    format!("not as it was when the layer was made: {w}")
+    format!("changed since the layer was made: {w}")
 }
 
 fn strip(name: &[u8]) -> &[u8] {

@@ -66,7 +66,7 @@ fn tops(case: &Case<'_>, seen: &Seen<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Layers of which neither the plan nor the target's own store knows.
+/// Layers of which neither the plan nor the existing target store knows.
 fn strangers(case: &Case<'_>, seen: &Seen<'_>) -> Result<()> {
     let plan = case.plan;
     let mut layers: HashSet<&[u8]> = plan.layers.iter().map(|l| l.id.as_str().as_bytes()).collect();

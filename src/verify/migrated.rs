@@ -77,7 +77,7 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn new(case: &Case<'a>, level: Level, all: bool, seen: &'a Seen<'a>) -> Result<Pair<'a>> {
         let Case { plan, old, new, .. } = *case;
-        // before the switch the target's own store lies beside the old one, afterwards it holds the new one
+        // before the switch the existing target store lies beside the old one, afterwards it holds the new one
         let at = match plan.kept().first() {
             Some(k) if !new.has(plan.options.to.tree(&k.theirs))? => old,
             _ => new,
@@ -128,7 +128,7 @@ impl<'a> Pair<'a> {
         // the files were read a moment ago: the digest finds them in memory
         if full && layer.role == Role::Image && (self.all || !self.made_here(layer)) {
             let Some(diff) = layer.diff_id else {
-                self.seen.unprovable(layer.id.as_str(), "no image has it, so no digest of it was ever recorded");
+                self.seen.unprovable(layer.id.as_str(), "no image uses it, so Docker never recorded its digest");
                 return Ok(());
             };
             let (record, old_record) = (|| self.tar_split(layer, self.all), || self.tar_split(layer, false));
@@ -164,7 +164,7 @@ impl<'a> Pair<'a> {
             return Ok(());
         };
         if matches!(record.content, Content::TarSplitOf(_)) {
-            self.seen.unprovable(id, "Docker kept no headers of its tar: compared with the old store only");
+            self.seen.unprovable(id, "Docker didn't record its tar headers; compared with the old store only");
             return Ok(());
         }
         let to = self.plan.options.to;

@@ -71,7 +71,7 @@ fn same(case: &Case<'_>, path: &str, f: &PlanFile) -> Result<Option<String>> {
         Content::Text(_) => (f.content.bytes(old, driver, LIMIT)? == Some(new.read(path, LIMIT)?), None),
     };
     if !equal {
-        return Ok(Some("does not hold what it should".to_owned()));
+        return Ok(Some("doesn't have the expected content".to_owned()));
     }
     let was = source.map(|from| old.stat_opt(from)).transpose()?.flatten();
     let (mode, owner) = was.map_or((0o600, None), |m| (m.mode, Some((m.uid, m.gid))));

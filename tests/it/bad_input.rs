@@ -308,7 +308,7 @@ fn there_is_no_way_back_after_cleanup() {
         let args = [&["rollback"], more].concat();
         refused(&store.root, &args, 1, "there is no way back");
         let said = store.unaufs(&args).stderr;
-        assert!(said.contains("keep the overlay2 store") && said.contains("nothing was changed"), "{said}");
+        assert!(said.contains("keep the overlay2 store") && said.contains("Nothing was changed"), "{said}");
     }
     store.judged("views", &store.root, "overlay2");
     // a cleanup that was interrupted is told, and goes on
@@ -370,10 +370,10 @@ fn while_docker_runs() {
         while text(Path::new(&comm)) != "dockerd" {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        refused(&store.root, &["migrate", "--yes"], 11, "runs on this root");
+        refused(&store.root, &["migrate", "--yes"], 11, "is using this data root");
         // looking is allowed, and says so
         let plan = store.unaufs(&["plan"]);
-        assert!(plan.stdout.contains("runs on this root"), "{}", plan.stdout);
+        assert!(plan.stdout.contains("using this data root"), "{}", plan.stdout);
         store.unaufs(&["inspect"]).exits(0);
     }
 }

@@ -125,7 +125,7 @@ fn a_running_docker_is_told_and_does_not_stop_a_plan() {
         assert!(plan.docker.running, "{who}");
         let find = |id: &str| plan.checks.iter().find(|c| c.id == id && c.level > Level::Ok).expect("a finding");
         assert!(find("H01").message.contains(who), "{:?}", find("H01"));
-        assert_eq!(find("H01").effect.as_deref(), Some("these containers have to stop: web"));
+        assert_eq!(find("H01").effect.as_deref(), Some("these containers are running: web"));
         assert_eq!(find("C03").fix.as_deref(), Some("docker stop web"));
         assert!(!checks::plan_is_blocked(&plan.checks), "{who}: the plan may go on");
         let text = unaufs::report::plan::text(&plan, Default::default());

@@ -44,9 +44,9 @@ fn whoever_runs_it_sees_the_same_container_before_and_after() {
         let shown = text(&demo(&[], *user));
         let privileged = is_root() && user.is_none();
         let driver = if privileged { "overlay2" } else { "vfs" };
-        assert!(shown.replace('\n', " ").contains(&format!("It is moved to {driver}.")), "{shown}");
+        assert!(shown.replace('\n', " ").contains(&format!("The demo migrates it to {driver}.")), "{shown}");
         // who cannot have overlay2 is told why
-        assert_eq!(shown.contains("Not to overlay2"), !privileged, "{shown}");
+        assert_eq!(shown.contains("overlay2 isn't possible"), !privileged, "{shown}");
         for line in [
             "$ unaufs plan",
             "$ unaufs migrate",

@@ -146,14 +146,14 @@ fn damage_costs_that_image_and_what_stands_on_it() {
     let rows: Vec<(&str, Break, &[usize], &str)> = vec![
         ("json cut off", |r| r.write(format!("graph/{}/json", id(2)), r#"{"id":"0000"#), &[2, 3], "ends too early"),
         ("json empty", |r| r.write(format!("graph/{}/json", id(2)), ""), &[2, 3], "ends too early"),
-        ("json is binary", |r| r.write(format!("graph/{}/json", id(9)), b"\0\xff\x1f"), &[9], "cannot be read"),
+        ("json is binary", |r| r.write(format!("graph/{}/json", id(9)), b"\0\xff\x1f"), &[9], "can't be read"),
         ("json without end", |r| r.write(format!("graph/{}/json", id(9)), "[".repeat(1 << 20)), &[9], "nested deeper"),
-        ("json huge", |r| r.write(format!("graph/{}/json", id(9)), vec![b' '; 5 << 20]), &[9], "larger than"),
+        ("json huge", |r| r.write(format!("graph/{}/json", id(9)), vec![b' '; 5 << 20]), &[9], "too large"),
         (
             "json of another image",
             |r| drop(fs::copy(r.path(format!("graph/{}/json", id(9))), r.path(format!("graph/{}/json", id(2))))),
             &[2, 3],
-            "that of another image",
+            "belongs to another image",
         ),
         ("json missing", |r| fs::remove_file(r.path(format!("graph/{}/json", id(1)))).expect("rm"), &[1, 2, 3], "json"),
         (
@@ -175,11 +175,11 @@ fn damage_costs_that_image_and_what_stands_on_it() {
             "parent missing",
             |r| fs::remove_dir_all(r.path(format!("graph/{}", id(1)))).expect("rm"),
             &[2, 3],
-            "not in graph/",
+            "isn't in graph/",
         ),
         ("a circle", |r| r.write(format!("graph/{}/parent", id(1)), id(3)), &[1, 2, 3], "circle"),
         ("its own parent", |r| r.write(format!("graph/{}/parent", id(9)), id(9)), &[9], "circle"),
-        ("parent is no id", |r| r.write(format!("graph/{}/parent", id(9)), "../../etc"), &[9], "is no id"),
+        ("parent is no id", |r| r.write(format!("graph/{}/parent", id(9)), "../../etc"), &[9], "isn't an image ID"),
         (
             "layer folder missing",
             |r| fs::remove_dir_all(r.path(format!("aufs/diff/{}", id(2)))).expect("rm"),
@@ -336,7 +336,7 @@ fn links_go_into_the_host_configuration() {
     let (store, findings) = root.read();
     assert_eq!(change(&store, 0xc, "hostconfig.json", "Links").as_deref(), Some(r#"["/db:store"]"#));
     assert_eq!(change(&store, 0xd, "hostconfig.json", "Links"), None);
-    assert!(named(&findings, "G04", "leads to no container"), "{findings:?}");
+    assert!(named(&findings, "G04", "doesn't lead to a container"), "{findings:?}");
     assert_eq!(fs::read(root.path("linkgraph.db")).expect("read"), before);
     assert!(!root.path("linkgraph.db-wal").exists() && !root.path("linkgraph.db-shm").exists());
 
@@ -450,13 +450,13 @@ fn a_layer_without_a_record_has_the_digest_that_docker_gave_it() {
     root.write(format!("aufs/diff/{}/größe", id(9)), "content");
     let (message, effect) = nine(&root).expect("a finding");
     assert!(message.ends_with("because of größe"), "{message}");
-    assert_eq!(effect.as_deref(), Some("its id is new, and so are the ids of images with it"));
+    assert_eq!(effect.as_deref(), Some("the layer and all images with it get new IDs"));
     // what Docker's tar would not bring back has ours
     fs::rename(root.path(format!("aufs/diff/{}/größe", id(9))), root.path(format!("aufs/diff/{}/.wh.full", id(9))))
         .expect("mv");
     let (message, effect) = nine(&root).expect("a finding");
-    assert_eq!(message, "a whiteout that is more than an empty file: .wh.full");
-    assert_eq!(effect.as_deref(), Some("its id is new, and so are the ids of images with it"));
+    assert_eq!(message, "a whiteout that isn't an empty file: .wh.full");
+    assert_eq!(effect.as_deref(), Some("the layer and all images with it get new IDs"));
 }
 
 #[test]

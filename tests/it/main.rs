@@ -30,8 +30,10 @@ mod outputs;
 mod page;
 mod plan;
 mod real_stores;
+mod reference;
 mod roots;
 #[path = "../support/mod.rs"]
 mod support;
 mod tarsplit_stores;
 mod verify;
+mod words;

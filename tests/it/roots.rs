@@ -113,7 +113,7 @@ fn lists_that_contradict_leave_the_container_behind() {
             lines.join("\n").into_bytes()
         }),
         ("a layer more", |t| format!("{t}{}\n", "f".repeat(64)).into_bytes()),
-        ("not text", |t| [b"\xff\n", t.as_bytes()].concat()),
+        ("it isn't text", |t| [b"\xff\n", t.as_bytes()].concat()),
     ];
     for packed in [real::small(), real::graph()] {
         let root = packed.unpack();

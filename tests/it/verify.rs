@@ -230,13 +230,13 @@ fn damage_metadata(m: &Moved) -> Vec<Named> {
     replace(&m.config("config.v2.json"), "\"Name\":\"/", "\"Name\":\"/x");
     replace(&m.config("hostconfig.json"), "\"Binds\":", "\"Bonds\":");
     vec![
-        ("metadata", "layerdb/sha256/", "", "/size does not hold what it should"),
-        ("metadata", "layerdb/sha256/", "", "/tar-split.json.gz does not hold what it should"),
+        ("metadata", "layerdb/sha256/", "", "/size doesn't have the expected content"),
+        ("metadata", "layerdb/sha256/", "", "/tar-split.json.gz doesn't have the expected content"),
         ("layer", ONE_FILE, "", "the tar-split data is cut short"),
         ("layer", MIDDLE[0], "", "tar-split.json.gz has changed"),
-        ("metadata", "repositories.json", "", "does not hold what it should"),
-        ("container", CONTAINER.0, "", "config.v2.json does not hold what it should"),
-        ("container", CONTAINER.0, "", "hostconfig.json does not hold what it should"),
+        ("metadata", "repositories.json", "", "doesn't have the expected content"),
+        ("container", CONTAINER.0, "", "config.v2.json doesn't have the expected content"),
+        ("container", CONTAINER.0, "", "hostconfig.json doesn't have the expected content"),
     ]
 }
 
@@ -479,7 +479,7 @@ fn a_store_by_itself() {
         fs::write(mount.join("mount-id"), "0".repeat(64)).expect("write");
         let mut wanted: Vec<Named> = vec![
             ("layer", SINGLE, "b/2", "its content has changed"),
-            ("layer", "659f0a8c", "", "its size is not a number"),
+            ("layer", "659f0a8c", "", "its size isn't a number"),
             ("layer", ONE_FILE, "", "cut short"),
             ("tag", "127.0.0.1:5000/demo/pulled:v2", "", "does not exist"),
             ("container", CONTAINER.0, "", "is missing"),

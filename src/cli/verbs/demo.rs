@@ -1,4 +1,4 @@
-//! `unaufs demo`: the whole way on a small store of its own, in a temporary folder.
+//! `unaufs demo`: the whole way on a small store of its own, in a temporary directory.
 
 use super::{say, say_json};
 use crate::checks::plan_is_blocked;
@@ -29,7 +29,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let folder = tempfile::Builder::new()
         .prefix("unaufs-demo.")
         .tempdir()
-        .map_err(|e| Error::io("make a temporary folder", e))?;
+        .map_err(|e| Error::io("make a temporary directory", e))?;
     let root = Dir::open_named(folder.path())?.ensure("docker", 0o711)?;
     let sample = demo::make_store(&root)?;
     let (mut plan, why) = choose(&root, a.to)?;
@@ -64,7 +64,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         say_json(&doc)?;
     } else {
         say(&doc.text(guide.look))?;
-        say("\nThe temporary folder is gone now. On a real host: unaufs plan, which writes nothing.")?;
+        say("\nThe temporary directory is deleted. On a real host, start with: unaufs plan")?;
     }
     Ok(if doc.good() { Ending::Fine } else { Ending::Code(Kind::Difference) })
 }
@@ -84,9 +84,7 @@ fn choose(root: &Dir, to: Option<Target>) -> Result<(Plan, Option<String>)> {
     let block = plan.checks.iter().find(|c| c.level == crate::checks::Level::Block);
     let why = block.map(|c| format!("{}: {}", c.id, c.message)).unwrap_or_default();
     if to.is_some_and(|t| t != Target::Vfs) {
-        return Err(
-            Error::new(Kind::Blocked, why).hint("unaufs demo --to vfs needs no rights and nothing of the kernel")
-        );
+        return Err(Error::new(Kind::Blocked, why).hint("Try: unaufs demo --to vfs (works without root)"));
     }
     // the sample's files are all the caller's own: capabilities are not needed for them
     Ok((make(Target::Vfs, &["H03"])?, Some(why)))
@@ -134,12 +132,12 @@ impl Guide {
         let plain = crate::report::page::Style::Plain;
         let at = crate::text::path(root.label());
         let text = format!(
-            "A small store as Docker 20.10 with the aufs driver leaves it, in {at}: two images that share a layer, and a stopped container \"shop\" with data of its own. It is moved to {}.",
+            "A small store as Docker 20.10 with the aufs driver leaves it, in {at}: two images that share a layer, and a stopped container \"shop\" with data in its writable layer. The demo migrates it to {}.",
             plan.options.to
         );
         page.flow(0, &[(plain, &text)]);
         if let Some(why) = why {
-            let text = format!("Not to overlay2, since that cannot be made here ({why}).");
+            let text = format!("overlay2 isn't possible here ({why}).");
             page.flow(0, &[(plain, &text)]);
         }
         say(&page.finish())

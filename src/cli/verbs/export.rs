@@ -15,8 +15,8 @@ use crate::store::{self, Store, native};
 pub fn export(g: &Global, a: &ExportArgs) -> Done {
     let to_stdout = a.output.as_os_str() == "-";
     if to_stdout && (g.json || g.jsonl) {
-        return Err(Error::new(Kind::Usage, "with -o - the archive itself goes to stdout")
-            .hint("leave out --json, or name a file with -o FILE"));
+        return Err(Error::new(Kind::Usage, "-o - writes the archive to stdout, so --json isn't possible")
+            .hint("Leave out --json, or name a file with -o FILE"));
     }
     let root = root(g)?;
     let (from, (store, findings)) = open(&root, a.driver)?;
@@ -46,7 +46,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
 /// A store, and what reading it found.
 type Read = (Store, Vec<Finding>);
 
-/// The store that is meant, and the folder that stands for its ROOT.
+/// The store that is meant, and the directory that stands for its ROOT.
 pub(super) fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Read)> {
     match driver {
         Some(StoreDriver::Aufs) => old(root),
@@ -60,8 +60,8 @@ pub(super) fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Read
             [one] => Ok((root.again()?, native::open(root, *one)?)),
             several => {
                 let names: Vec<&str> = several.iter().map(|d| d.name()).collect();
-                Err(Error::new(Kind::Usage, format!("there are stores of {} here", names.join(" and ")))
-                    .hint("say which one with --driver"))
+                Err(Error::new(Kind::Usage, format!("the data root has several stores: {}", names.join(" and ")))
+                    .hint("Choose one with --driver"))
             }
         },
     }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub fn inspect(g: &Global) -> Done {
     let root = root(g)?;
     let (store, findings) = crate::store::open(&root)?;
-    let doc = report::inspect::Inspection::of(&root, &store, findings);
+    let doc = report::inspect::Inspection::of(&root, &store, findings)?;
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {
@@ -141,18 +141,23 @@ pub fn status(g: &Global) -> Done {
     Ok(Ending::Fine)
 }
 
-/// `unaufs explain`.
-pub fn explain(g: &Global, id: &str) -> Done {
-    let Some(c) = checks::explain(id) else {
-        return Err(Error::new(Kind::Usage, format!("there is no check {}", crate::text::text(id)))
-            .hint(format!("the ids are {}", checks::TABLE.iter().map(|c| c.id).collect::<Vec<_>>().join(" "))));
+/// `unaufs explain`: one check, or the list of all.
+pub fn explain(g: &Global, id: Option<&str>) -> Done {
+    let look = screen::look(g);
+    let Some(id) = id else {
+        match g.json || g.jsonl {
+            true => say_json(&report::explain::all_json())?,
+            false => say(&report::explain::all(look))?,
+        }
+        return Ok(Ending::Fine);
     };
-    if g.json || g.jsonl {
-        say_json(
-            &serde_json::json!({"schema": "unaufs.explain/1", "id": c.id, "level": c.level, "title": c.title, "explain": c.explain}),
-        )?;
-    } else {
-        say(&format!("{} {} ({:?})\n\n{}", c.id, c.title, c.level, c.explain))?;
+    let Some(check) = checks::explain(id) else {
+        return Err(Error::new(Kind::Usage, format!("there is no check {}", crate::text::text(id)))
+            .hint("List all checks with: unaufs explain"));
+    };
+    match g.json || g.jsonl {
+        true => say_json(&report::explain::json(check))?,
+        false => say(&report::explain::text(check, look))?,
     }
     Ok(Ending::Fine)
 }

@@ -90,7 +90,7 @@ fn same_root(saved: &Plan, root: &Dir) -> Result<()> {
     }
     Err(Error::new(Kind::Usage, format!("the saved plan is for {theirs}, and --root is {ours}"))
         .hint(format!("--root {theirs}, or make a plan of {ours}"))
-        .loss("nothing; nothing was changed"))
+        .loss("Nothing was changed."))
 }
 
 /// The saved plan, if one was given, and the `--target` of it or of the command line.
@@ -135,7 +135,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     {
         return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
             .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
-            .loss("nothing; nothing was changed"));
+            .loss("Nothing was changed."));
     }
     let progress = screen::progress(g);
     let plan = make::make(&at.root, &options, &make::Known::default(), &*progress)?;
@@ -167,7 +167,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     {
         return Err(Error::new(Kind::Usage, "the saved plan has other options than the migration under way")
             .hint("`unaufs migrate` without a plan continues the one under way; `unaufs rollback` drops it")
-            .loss("nothing; nothing was changed"));
+            .loss("Nothing was changed."));
     }
     let to = run.plan.options.to;
     if run.state == State::Switching {
@@ -177,7 +177,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
                 "--no-switch contradicts the migration under way: its switch was interrupted",
             )
             .hint("unaufs migrate, without --no-switch; or unaufs rollback")
-            .loss("nothing; nothing was changed"));
+            .loss("Nothing was changed."));
         }
         confirm(a.yes, &format!("The switch to {to} was interrupted. Finish it?"))?;
         let mut locked = at.open(g)?;
@@ -324,5 +324,5 @@ pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
         format!("the store is not what it was when the plan was made: {}{more}", list.join("; ")),
     )
     .hint("make a new plan; a migration under way can be dropped with `unaufs rollback`")
-    .loss("nothing; nothing was changed"))
+    .loss("Nothing was changed."))
 }

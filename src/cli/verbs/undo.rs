@@ -91,7 +91,7 @@ fn nothing_mounted(root: &Dir, course: &Course) -> Result<()> {
     };
     Err(Error::new(Kind::Busy, format!("{} is mounted", crate::text::path(&m.point)))
         .hint(format!("umount {}", crate::text::path(&m.point)))
-        .loss("nothing; nothing was changed"))
+        .loss("Nothing was changed."))
 }
 
 fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, number: InJournal) -> Done {
@@ -207,7 +207,7 @@ fn named(g: &Global, root: &Dir, run: &Run) -> Result<()> {
     let old = crate::text::text(&run.plan.root.path);
     Err(Error::new(Kind::Usage, "cleanup deletes the old store in the old root, so name both roots")
         .hint(format!("unaufs cleanup --root {old} --target {dir}, or where the old root is now"))
-        .loss("nothing; nothing was deleted"))
+        .loss("Nothing was deleted."))
 }
 
 /// The new store is good right now, or nothing is deleted.
@@ -226,13 +226,13 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
     if let Some(u) = report.unchecked.first() {
         return Err(Error::new(Kind::Failed, format!("{} could not be checked: {}", u.object, u.reason))
             .hint("remove the cause, then run `unaufs cleanup` again")
-            .loss("nothing; nothing was deleted"));
+            .loss("Nothing was deleted."));
     }
     let Some(first) = report.differences.first() else { return Ok(()) };
     let many = crate::text::plural(usize::try_from(report.total()).unwrap_or(usize::MAX), "difference");
     Err(Error::new(Kind::Difference, format!("the new store is damaged: {many}; the first: {first}"))
         .hint("`unaufs verify` lists all; `unaufs rollback` puts the old store back; --skip-verify deletes it all the same")
-        .loss("nothing; nothing was deleted"))
+        .loss("Nothing was deleted."))
 }
 
 fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {

@@ -72,8 +72,8 @@ fn only_driver(root: &Dir, known: &Known) -> Result<WrittenBy> {
         (false, [one]) => Ok(WrittenBy::Living(*one)),
         (false, several) => {
             let names: Vec<&str> = several.iter().map(|t| t.name()).collect();
-            Err(Error::new(Kind::Usage, format!("there are stores of several drivers here: {}", names.join(", ")))
-                .hint("say which one with --driver"))
+            Err(Error::new(Kind::Usage, format!("the data root has several stores: {}", names.join(", ")))
+                .hint("Choose one with --driver"))
         }
     }
 }

@@ -13,10 +13,10 @@ use crate::layer::branch::{Branch, Format};
 use crate::layer::view::{Chain, plain};
 use std::collections::HashMap;
 
-/// Our id of a layer, the id of the same layer in the target's own store.
+/// Our id of a layer, the id of the same layer in the existing target store.
 pub type Ids<'a> = HashMap<&'a LayerId, &'a LayerId>;
 
-/// Layers of ours that the target's own store has too and keeps: our id, its id, and where that store lies.
+/// Layers of ours that the existing target store has too and keeps: our id, its id, and where that store lies.
 #[derive(Debug)]
 pub struct Theirs<'a> {
     /// Stands for ROOT.
@@ -26,7 +26,7 @@ pub struct Theirs<'a> {
 }
 
 impl Theirs<'_> {
-    /// Where a layer lies and what it is called there, if the target's own store keeps it.
+    /// Where a layer lies and what it is called there, if the existing target store keeps it.
     pub fn place(&self, id: &LayerId) -> Option<(&Dir, &LayerId)> {
         self.ids.get(id).map(|their| (self.at, *their))
     }

@@ -101,7 +101,7 @@ fn choose(asked: &Asked, place: &Place, request: &Request) -> Result<(Dir, Vec<u
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => return Err(usage(format!("{shown} can't be written: {e}"))),
     }
-    let name = dest.file_name().ok_or_else(|| usage(format!("{shown} names no file")))?.as_bytes().to_vec();
+    let name = dest.file_name().ok_or_else(|| usage(format!("{shown} isn't a file name")))?.as_bytes().to_vec();
     let parent = dest.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base = Dir::open_named(parent)
         .map_err(|e| usage(format!("{shown} can't be written: {}", e.chain())).hint("make its directory first"))?;

@@ -197,7 +197,7 @@ mod tests {
                 Ok(())
             }
         }
-        let t = tempfile::tempdir().expect("a folder");
+        let t = tempfile::tempdir().expect("a directory");
         let dir = crate::disk::Dir::open_named(t.path()).expect("open");
         let done = write(Closed, Shift::default(), &Hidden, |sink| {
             let object = Object { dir: &dir, name: b".", meta: dir.meta()?, xattrs: Vec::new() };

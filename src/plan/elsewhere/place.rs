@@ -1,4 +1,4 @@
-//! The folder that becomes the new root, before anything is made: it may be missing, and `plan` does not make it.
+//! The directory that becomes the new root, before anything is made: it may be missing, and `plan` does not make it.
 
 use crate::checks::Finding;
 use crate::disk::Dir;
@@ -7,28 +7,29 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::plan::switch::STATE;
 use std::path::{Path, PathBuf};
 
-/// The folder that becomes the new root.
+/// The directory that becomes the new root.
 #[derive(Debug)]
 pub struct Place {
     /// Its real path.
     pub path: PathBuf,
     /// It, if it is there.
     pub dir: Option<Dir>,
-    /// The folder in which it is, or will be made.
+    /// The directory in which it is, or will be made.
     pub parent: Dir,
 }
 
 impl Place {
-    /// Looks. The folder itself may be missing, the one that holds it may not.
+    /// Looks. The directory itself may be missing, the one that holds it may not.
     pub fn look(named: &Path) -> Result<Place> {
         let named = std::path::absolute(named).on(|| format!("find {}", named.display()))?;
         let dir = if named.exists() { Some(Dir::open_named(&named)?) } else { None };
         let path = dir.as_ref().map_or(named, |d| d.label().to_owned());
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Error::new(Kind::Usage, "/ cannot be Docker's root").hint("--target DIR with another folder"));
+            return Err(Error::new(Kind::Usage, "/ can't be Docker's data root")
+                .hint("Use another directory with --target DIR"));
         };
         let parent = Dir::open_named(above).map_err(|e| {
-            Error::new(Kind::Usage, format!("{} cannot be made", path.display()))
+            Error::new(Kind::Usage, format!("{} can't be made", path.display()))
                 .with_source(e)
                 .hint(format!("mkdir -p {}", crate::text::path(above)))
         })?;
@@ -36,7 +37,7 @@ impl Place {
         Ok(Place { path, dir, parent })
     }
 
-    /// It, or the folder in which it will be made: on the same file system.
+    /// It, or the directory in which it will be made: on the same file system.
     pub fn near(&self) -> &Dir {
         self.dir.as_ref().unwrap_or(&self.parent)
     }
@@ -51,7 +52,7 @@ impl Place {
         mounts::room(self.near())
     }
 
-    /// The folder, made if it is missing, with the mode and owner of the old root. Its name is durable then.
+    /// The directory, made if it is missing, with the mode and owner of the old root. Its name is durable then.
     pub fn make(self, like: &Dir) -> Result<Dir> {
         let Some(name) = self.path.file_name().filter(|_| self.dir.is_none()) else {
             return self.dir.map_or_else(|| Dir::open_named(&self.path), Ok);
@@ -67,23 +68,23 @@ impl Place {
     pub fn check(&self, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         let shown = crate::text::path(&self.path);
         let mut refuse = |why: String, fix: String| {
-            out.push(Finding::new("N01", shown.clone(), why).fix(fix).effect("nothing can be built there"));
+            out.push(Finding::new("N01", shown.clone(), why).fix(fix));
         };
-        let other = "--target DIR with a folder that is absent or empty";
+        let other = "name a directory that is empty or doesn't exist: --target DIR";
         if self.path.starts_with(root.label()) {
-            refuse("it lies in the old root".to_owned(), other.to_owned());
+            refuse("it is inside the old root".to_owned(), other.to_owned());
             return Ok(());
         }
         if root.label().starts_with(&self.path) {
-            refuse("the old root lies in it".to_owned(), other.to_owned());
+            refuse("the old root is inside it".to_owned(), other.to_owned());
             return Ok(());
         }
         // a daemon with userns-remap adds UID.GID to the root that it is told
         let remapped = root.label().file_name().filter(|n| crate::store::remapped(n.as_encoded_bytes()));
         if let Some(name) = remapped.filter(|n| Some(*n) != self.path.file_name()) {
             let name = name.to_string_lossy();
-            let why = format!("a Docker with userns-remap looks for its root in a folder {name}");
-            refuse(why, format!("--target {shown}/{name}"));
+            let why = format!("with userns-remap, Docker looks for its data root in a directory named {name}");
+            refuse(why, format!("use --target {shown}/{name}"));
         }
         if let Some(dir) = &self.dir {
             let known = |n: &[u8]| n == STATE.as_bytes() || n == b"lost+found";

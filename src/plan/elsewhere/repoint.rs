@@ -40,9 +40,7 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
 }
 
 fn bind(c: &Container, path: &str) -> Finding {
-    Finding::new("N06", c.subject(), format!("it mounts {} by its path", crate::text::text(path)))
-        .fix("name the new path where the container is made: a compose file, a script")
-        .effect("config.v2.json says the new path; hostconfig.json, the user's own words, still says the old one")
+    Finding::new("N06", c.subject(), format!("it mounts {}, a path in the old root", crate::text::text(path)))
 }
 
 /// The root as the Docker that wrote this knew it: on a rescue system it lies elsewhere.

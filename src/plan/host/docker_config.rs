@@ -29,9 +29,9 @@ pub struct DaemonJson {
 /// Reads `daemon.json`.
 pub fn parse(text: &[u8]) -> Result<DaemonJson> {
     let v: serde_json::Value =
-        serde_json::from_slice(text).map_err(|e| Error::corrupt("it is not JSON").with_source(e))?;
+        serde_json::from_slice(text).map_err(|e| Error::corrupt("it isn't JSON").with_source(e))?;
     if !v.is_object() && !v.is_null() {
-        return Err(Error::corrupt("it is JSON, but not an object"));
+        return Err(Error::corrupt("it is JSON, but isn't an object"));
     }
     let string = |name: &str| v.get(name).and_then(|s| s.as_str()).filter(|s| !s.is_empty()).map(str::to_owned);
     let feature = v.get("features").and_then(|f| f.get("containerd-snapshotter"));
@@ -94,15 +94,15 @@ pub(super) fn check(
         Ok(Err(e)) => out.push(
             Finding::new("H07", crate::text::path(&file), e.chain())
                 .level(Level::Warn)
-                .fix("correct it")
-                .effect("Docker does not start with it"),
+                .fix("fix the file")
+                .effect("Docker doesn't start with this file"),
         ),
         // no such file, the usual case
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => out.push(
             Finding::new("H07", crate::text::path(&file), e.to_string())
                 .level(Level::Warn)
-                .effect("whether it pins a driver is not known"),
+                .effect("unaufs can't tell whether it sets a storage driver"),
         ),
     }
     let lines = command_lines(machine);
@@ -111,9 +111,9 @@ pub(super) fn check(
         named = pins(&config, &file, &lines, options.to, out);
         if config.live_restore {
             out.push(
-                Finding::new("H12", crate::text::path(&file), "containers go on running when Docker stops")
-                    .fix("docker stop $(docker ps -q), then stop Docker")
-                    .effect("they keep the old store mounted"),
+                Finding::new("H12", crate::text::path(&file), "containers keep running when Docker stops")
+                    .fix("stop the containers first: stop the containers first: docker stop $(docker ps -q), then stop Docker")
+                    .effect("running containers keep the old store mounted"),
             );
         }
         remap(root, &config, out)?;
@@ -121,11 +121,11 @@ pub(super) fn check(
     if let Some(line) = options.to.pin().filter(|_| !named.target) {
         let (to, file) = (options.to, crate::text::path(&file));
         let effect = match to {
-            Target::Overlay => "Docker starts on another driver, with an empty store; Docker 24 and later don't start",
-            _ => "Docker starts on another driver, with an empty store",
+            Target::Overlay => "Docker starts with another driver and an empty store; Docker 24 and later don't start",
+            _ => "Docker starts with another driver and an empty store",
         };
         out.push(
-            Finding::new("T05", file.clone(), format!("no Docker picks {to} by itself"))
+            Finding::new("T05", file.clone(), format!("Docker never chooses {to} by itself"))
                 .fix(format!("add this line to {file} before Docker starts: {line}"))
                 .effect(effect),
         );
@@ -140,7 +140,7 @@ pub(super) fn check(
         Some((v, Some(why))) => out.push(
             Finding::new("H17", format!("Docker {v}"), why)
                 .fix("choose another --to, or install another Docker")
-                .effect("that Docker would not see the new store"),
+                .effect("this Docker wouldn't see the new store"),
         ),
         Some((v, None)) => {
             let m = format!("the installed Docker, {v}, knows {}", options.to);
@@ -161,7 +161,7 @@ pub fn pointed(e: Error, root: &Dir, machine: &Machine) -> Error {
     match other.filter(|dir| e.kind() == Kind::NoStore && dir.join("aufs").is_dir()) {
         Some(dir) => {
             let dir = crate::text::path(&dir);
-            e.hint(format!("Docker's own configuration says that its data root is {dir}: use --root {dir}"))
+            e.hint(format!("Docker's configuration names another data root. Use --root {dir}"))
         }
         None => e,
     }
@@ -233,17 +233,17 @@ fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut 
             false => "remove the option, then systemctl daemon-reload".to_owned(),
         };
         let effect = match driver.as_str() {
-            "aufs" => "Docker 24 and later do not start; an older one starts on an empty aufs store",
-            _ => "Docker does not use the new store",
+            "aufs" => "Docker 24 and later don't start; an older Docker starts with an empty aufs store",
+            _ => "Docker doesn't use the new store",
         };
-        let what = format!("it pins the driver {}", crate::text::text(&driver));
+        let what = format!("it sets the storage driver {}", crate::text::text(&driver));
         out.push(Finding::new("H07", crate::text::path(place), what).fix(fix).effect(effect));
     }
     if config.containerd_store {
         out.push(
-            Finding::new("H07", crate::text::path(file), "it turns containerd-snapshotter on")
+            Finding::new("H07", crate::text::path(file), "it turns on containerd-snapshotter")
                 .fix("remove the feature \"containerd-snapshotter\"")
-                .effect("Docker looks into containerd's store, not into the new one"),
+                .effect("Docker uses containerd's store instead of the new store"),
         );
     }
     named
@@ -258,10 +258,10 @@ fn remap(root: &Dir, config: &DaemonJson, out: &mut Vec<Finding>) -> Result<()> 
             Finding::new(
                 "H15",
                 "daemon.json",
-                format!("userns-remap is on ({user}): Docker uses a root below this one"),
+                format!("userns-remap is on ({user}): Docker uses a data root below this one"),
             )
             .level(Level::Warn)
-            .fix(format!("migrate that one: --root {}/UID.GID", crate::text::path(label))),
+            .fix(format!("migrate that data root: unaufs plan --root {}/UID.GID", crate::text::path(label))),
         );
     }
     Ok(())
@@ -289,12 +289,12 @@ fn containerd(root: &Dir, machine: &Machine, own: bool, out: &mut Vec<Finding>) 
         let what = match images {
             Ok(0) => continue,
             Ok(n) => format!("Docker has {} in containerd's store", crate::text::plural(n, "image name")),
-            Err(e) => format!("images in containerd's store could not be counted: {e}"),
+            Err(e) => format!("the images in containerd's store couldn't be counted: {e}"),
         };
         out.push(
             Finding::new("T10", subject, what)
-                .fix("docker save the images that you need, before Docker stops; docker load them after the migration")
-                .effect("docker images doesn't show them after the migration; nothing is deleted"),
+                .fix("before you stop Docker, save the images that you need with docker save; load them afterwards with docker load")
+                .effect("docker images doesn't show them after the migration. They aren't deleted"),
         );
     }
 }
@@ -303,8 +303,8 @@ fn swarm(root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     if root.has("swarm/docker-state.json")? {
         out.push(
             Finding::new("H13", "swarm/", "this node is a member of a swarm")
-                .fix("docker node update --availability drain NODE, before Docker stops")
-                .effect("the swarm starts the tasks of this node elsewhere"),
+                .fix("before you stop Docker: docker node update --availability drain NODE")
+                .effect("the swarm starts this node's tasks on other nodes"),
         );
     }
     Ok(())
@@ -353,10 +353,10 @@ fn number(version: &str) -> (u32, u32) {
 /// Why the Docker of this version cannot use the target.
 fn too_new_or_old(version: &str, to: Target) -> Option<String> {
     match (to, number(version)) {
-        (Target::Overlay2, n) if n < (1, 12) => Some("it does not know overlay2, which came with 1.12".to_owned()),
-        (Target::Overlay, n) if n >= (24, 0) => {
-            Some("it does not know overlay any more, which left with 24".to_owned())
+        (Target::Overlay2, n) if n < (1, 12) => {
+            Some("it doesn't have overlay2, which came with Docker 1.12".to_owned())
         }
+        (Target::Overlay, n) if n >= (24, 0) => Some("it no longer has overlay, which Docker 24 removed".to_owned()),
         _ => None,
     }
 }

@@ -19,7 +19,7 @@ pub const XFS: u64 = 0x5846_5342;
 /// See [`EXT`].
 pub const BTRFS: u64 = 0x9123_683e;
 
-/// Under these overlayfs has no place for its upper folder, or Docker refuses (FORMATS 11.23).
+/// Under these overlayfs has no place for its upper directory, or Docker refuses (FORMATS 11.23).
 const NOT_UNDER_OVERLAY: [(u64, &str); 5] = [
     (0x6969, "NFS"),
     (0xf15f, "eCryptfs"),
@@ -38,7 +38,7 @@ pub fn shares_extents(magic: u64) -> bool {
 pub fn most_names(magic: u64) -> Option<u64> {
     match magic {
         EXT => Some(65_000),
-        // names of one file within one folder
+        // names of one file within one directory
         BTRFS => Some(65_535),
         _ => None,
     }
@@ -56,17 +56,14 @@ pub(super) fn check(
     let magic = mounts::room(place)?.magic;
     hosts(place, options, magic, out)?;
     if options.mode == Mode::Clone && !shares_extents(magic) {
-        out.push(
-            Finding::new("T08", "the disk", "this file system cannot share extents")
-                .fix("--mode link, which takes no space for image layers")
-                .effect("every file is copied"),
-        );
+        out.push(Finding::new("T08", "the disk", "this file system can't share extents"));
     }
     if magic == EXT && mounts::room(root)?.magic != EXT {
-        out.push(
-            Finding::new("T09", crate::text::path(place.label()), "ext4 has little room for attributes")
-                .effect("a file with more than about 4 KiB of attributes stops the migration, by name"),
-        );
+        out.push(Finding::new(
+            "T09",
+            crate::text::path(place.label()),
+            "ext4 has little space for extended attributes",
+        ));
     }
     let mountinfo = std::fs::read(machine.file("proc/self/mountinfo")).unwrap_or_default();
     mount_options(place.label(), &mounts::parse(&mountinfo), options.to, out);
@@ -74,25 +71,25 @@ pub(super) fn check(
     clock(root, std::time::SystemTime::now(), out)?;
     if machine.file("sys/fs/selinux/enforce").exists() {
         out.push(
-            Finding::new("H14", "SELinux", "it is on")
-                .fix(format!("restorecon -R {}/{}, before Docker starts", crate::text::path(root.label()), options.to))
+            Finding::new("H14", "SELinux", "SELinux is enabled")
+                .fix(format!(
+                    "before you start Docker: restorecon -R {}/{}",
+                    crate::text::path(root.label()),
+                    options.to
+                ))
                 .effect("containers may be denied access to their files"),
         );
     }
     beside(root, options.to, out)
 }
 
-/// The folders that are renamed have to be folders of ROOT itself.
+/// The directories that are renamed have to be directories of ROOT itself.
 fn folders(root: &Dir, to: Target, out: &mut Vec<Finding>) {
     for name in ["aufs", "image", "containers", to.name()] {
         if let Ok(m) = root.try_stat(name.as_bytes())
             && !m.is_dir()
         {
-            out.push(
-                Finding::new("H08", name, "it is not a folder")
-                    .fix("if it is a symlink: replace it by a bind mount of the whole root")
-                    .effect("it could not be parked by renaming"),
-            );
+            out.push(Finding::new("H08", name, "it isn't a directory"));
         }
     }
 }
@@ -100,30 +97,26 @@ fn folders(root: &Dir, to: Target, out: &mut Vec<Finding>) {
 /// Can the target live on this file system?
 fn hosts(place: &Dir, options: &Options, magic: u64, out: &mut Vec<Finding>) -> Result<()> {
     let mut refuse = |why: String| {
-        out.push(
-            Finding::new("T04", "the disk", why)
-                .fix("--to another driver, or --target DIR on another disk")
-                .effect("Docker could not use the new store"),
-        );
+        out.push(Finding::new("T04", "the disk", why));
     };
     match options.to {
         Target::Overlay2 | Target::Overlay => {
             if let Some((_, name)) = NOT_UNDER_OVERLAY.iter().find(|(m, _)| *m == magic) {
-                refuse(format!("{} does not work on {name}", options.to));
+                refuse(format!("{} doesn't work on {name}", options.to));
             } else if !tells_types(place)? {
                 refuse(format!(
-                    "its folders do not tell the types of files (xfs: ftype=0), which {} needs",
+                    "it doesn't store file types in directories (xfs: ftype=0), which {} needs",
                     options.to
                 ));
             }
         }
-        Target::Btrfs if magic != BTRFS => refuse("it is not btrfs".to_owned()),
+        Target::Btrfs if magic != BTRFS => refuse("it isn't btrfs".to_owned()),
         Target::Btrfs | Target::Vfs => {}
     }
     Ok(())
 }
 
-/// Does reading a folder give the files' types? xfs made with ftype=0 does not, and there overlayfs cannot tell whiteouts (FORMATS 11.23).
+/// Does reading a directory give the files' types? xfs made with ftype=0 does not, and there overlayfs cannot tell whiteouts (FORMATS 11.23).
 fn tells_types(dir: &Dir) -> Result<bool> {
     let dir = dir.again()?;
     let mut buf = [MaybeUninit::<u8>::uninit(); 4096];
@@ -149,7 +142,7 @@ fn mount_options(path: &Path, all: &[Mount], to: Target, out: &mut Vec<Finding>)
         out.push(
             Finding::new("H10", point.clone(), "it is mounted read-only")
                 .fix(format!("mount -o remount,rw {point}"))
-                .effect("`plan` may look at it; `migrate` could write nothing"),
+                .effect("plan works; migrate can't write anything"),
         );
     }
     // a layer of these is bound as the container's root, with the options of the mount; an overlay is a mount of its own (measured, 6.18)
@@ -157,18 +150,18 @@ fn mount_options(path: &Path, all: &[Mount], to: Target, out: &mut Vec<Finding>)
         out.push(
             Finding::new("H18", point.clone(), "it is mounted noexec or nodev")
                 .fix(format!("mount -o remount,exec,dev {point}, and the same in /etc/fstab"))
-                .effect("no program starts in a container, or no device of an image can be opened"),
+                .effect("programs in containers don't start, or device files can't be opened"),
         );
     }
     if has(&["prjquota", "pquota"]) {
         out.push(
             Finding::new("H09", point, "it is mounted with project quotas")
-                .effect("files of another project than ROOT's cannot be linked; they are copied"),
+                .effect("files of other projects are copied instead of linked"),
         );
     }
 }
 
-/// Immutable and append-only folders among those that are renamed or written. Files need no look: a link of an immutable one is refused,
+/// Immutable and append-only directories among those that are renamed or written. Files need no look: a link of an immutable one is refused,
 /// and it is copied.
 fn immutable(root: &Dir, out: &mut Vec<Finding>, unseen: &mut Vec<&'static str>) -> Result<()> {
     for path in ["", "aufs", "aufs/diff", "image", "image/aufs", "containers", "graph"] {
@@ -181,7 +174,7 @@ fn immutable(root: &Dir, out: &mut Vec<Finding>, unseen: &mut Vec<&'static str>)
                 out.push(
                     Finding::new("H11", shown, "it is immutable or append-only")
                         .fix(format!("chattr -ia {shown}"))
-                        .effect("it cannot be renamed"),
+                        .effect("it can't be renamed"),
                 );
             }
             Ok(_) => {}
@@ -205,9 +198,9 @@ fn clock(root: &Dir, now: std::time::SystemTime, out: &mut Vec<Finding>) -> Resu
         if m.mtime.0 > now.saturating_add(SLACK) {
             let when = jiff::Timestamp::from_second(m.mtime.0).map(|t| t.to_string()).unwrap_or_default();
             out.push(
-                Finding::new("H16", path, format!("it was changed at {when}, which is still to come"))
+                Finding::new("H16", path, format!("it was changed at {when}, which is in the future"))
                     .fix("set the clock: timedatectl set-ntp true")
-                    .effect("times in the journal and in the report are wrong"),
+                    .effect("times in the report are wrong"),
             );
             return Ok(());
         }
@@ -219,23 +212,23 @@ fn clock(root: &Dir, now: std::time::SystemTime, out: &mut Vec<Finding>) -> Resu
 fn beside(root: &Dir, to: Target, out: &mut Vec<Finding>) -> Result<()> {
     for name in ["overlay2.temp", "aufs.migrated"] {
         if root.has(name)? {
-            out.push(Finding::new("T07", format!("{name}/"), "left by another tool").effect("left alone"));
+            out.push(Finding::new("T07", format!("{name}/"), "left by another tool"));
         }
     }
     // `vfs` may be a symlink of the user's: then it is nothing of ROOT's, and for vfs as the target H08 says so
     let vfs =
         root.stat_opt("vfs")?.filter(Meta::is_dir).and_then(|_| root.open_opt("vfs/dir").transpose()).transpose()?;
     if vfs.is_some_and(|d| d.list().is_ok_and(|l| !l.is_empty())) {
-        let f = Finding::new("D12", "vfs/dir", "it holds volumes of a Docker before 1.7, or a store of vfs");
-        out.push(if to == Target::Vfs { f.level(Level::Warn) } else { f }.effect("not touched"));
+        let f = Finding::new("D12", "vfs/dir", "it has volumes of Docker before 1.7, or a vfs store");
+        out.push(if to == Target::Vfs { f.level(Level::Warn) } else { f });
     }
     for (name, kind) in root.list()? {
         if kind == FileType::Directory && crate::store::remapped(&name) {
             let shown = root.show(&name);
             out.push(
-                Finding::new("H15", shown.clone(), "a root of its own, of a Docker with userns-remap")
+                Finding::new("H15", shown.clone(), "it is the data root of a Docker with userns-remap")
                     .fix(format!("unaufs plan --root {shown}"))
-                    .effect("it is not part of this migration"),
+                    .effect("it isn't part of this migration"),
             );
         }
     }

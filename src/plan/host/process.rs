@@ -19,7 +19,7 @@ pub(super) fn docker_on_machine(root: &Dir, machine: &Machine) -> Result<Option<
     for p in std::fs::read_dir(machine.file("proc")).into_iter().flatten().flatten() {
         let Ok(pid) = p.file_name().to_string_lossy().parse::<u32>() else { continue };
         if let Some(program) = uses(&p.path(), root, machine, named.contains(&Some(pid))) {
-            return Ok(Some(format!("process {pid} ({}) runs on this root", crate::text::text(&program))));
+            return Ok(Some(format!("process {pid} ({}) is using this data root", crate::text::text(&program))));
         }
     }
     Ok(answers(root, machine))
@@ -104,7 +104,7 @@ fn answers(root: &Dir, machine: &Machine) -> Option<String> {
     let end = body.iter().rposition(|b| *b == b'}')?;
     let info: serde_json::Value = serde_json::from_slice(body.get(..=end)?).ok()?;
     let theirs = info.get("DockerRootDir")?.as_str()?;
-    is_root_of(root, Path::new(theirs)).then(|| "a Docker that runs on this root answers on its socket".to_owned())
+    is_root_of(root, Path::new(theirs)).then(|| "a Docker that uses this data root answers on its socket".to_owned())
 }
 
 #[cfg(test)]
@@ -113,10 +113,10 @@ mod tests {
 
     #[test]
     fn a_socket_of_systemd_is_not_asked() {
-        let t = tempfile::tempdir().expect("a folder");
+        let t = tempfile::tempdir().expect("a directory");
         let root = Dir::open_named(t.path()).expect("the root");
         let machine = Machine { at: t.path().to_owned(), docker_config: None };
-        let make = |dir: &str| std::fs::create_dir_all(t.path().join(dir)).expect("a folder");
+        let make = |dir: &str| std::fs::create_dir_all(t.path().join(dir)).expect("a directory");
         for dir in ["run", "proc/net", "proc/1/fd"] {
             make(dir);
         }

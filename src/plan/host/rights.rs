@@ -18,15 +18,15 @@ pub(super) fn check(machine: &Machine, out: &mut Vec<Finding>) {
     let missing = missing(&machine.text("proc/self/status"));
     if !missing.is_empty() {
         out.push(
-            Finding::new("H03", "this process", format!("it has not {}", missing.join(", ")))
-                .fix("run it as root, with all capabilities")
-                .effect("devices, owners and trusted.* attributes cannot be made"),
+            Finding::new("H03", "this process", format!("it doesn't have {}", missing.join(", ")))
+                .fix("run unaufs as root with all capabilities")
+                .effect("unaufs can't create devices, owners and trusted.* attributes"),
         );
     } else if !in_first_user_namespace(&machine.text("proc/self/uid_map")) {
         out.push(
             Finding::new("H03", "this process", "it runs in a user namespace")
-                .fix("run it on the host itself")
-                .effect("devices and trusted.* attributes cannot be made there"),
+                .fix("run unaufs on the host itself")
+                .effect("unaufs can't create devices and trusted.* attributes there"),
         );
     }
 }

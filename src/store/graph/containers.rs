@@ -96,10 +96,7 @@ fn read_one(
     }
     if file == OLD_CONFIG && folder.has(CONFIG)? {
         let what = format!("its {CONFIG} can't be read, its {OLD_CONFIG} can");
-        findings.push(
-            Finding::new("C05", c.subject(), what)
-                .effect(format!("{OLD_CONFIG} is converted, as by the Docker that was stopped there")),
-        );
+        findings.push(Finding::new("C05", c.subject(), what).effect(format!("{OLD_CONFIG} is converted instead")));
     }
     let placed = place(&mut c, driver, chains, images, store, findings);
     let made = placed.and_then(|image| convert(&folder, &mut c, file, image, findings));
@@ -172,13 +169,13 @@ fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings
 
 /// `MountPoints` for a container from before 1.7, which has `Volumes` instead. Docker made this up itself until 18.03.
 ///
-/// Docker's own volumes of that time are folders in `vfs/dir`. They are mounted from where they are, like a host's folder:
+/// Docker's own volumes of that time are directories in `vfs/dir`. They are mounted from where they are, like a host's folder:
 /// that works on every Docker, needs no symlink in `volumes/`, and no `docker volume prune` can take them away.
 fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Result<Option<String>> {
     let top = json::top_level(config)?;
     // null leaves a field alone
     let field = |name: &str| top.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null");
-    let bad = |e| Error::corrupt("its volumes cannot be read").with_source(e);
+    let bad = |e| Error::corrupt("its volumes can't be read").with_source(e);
     let volumes: BTreeMap<String, Option<String>> =
         field("Volumes").map(serde_json::from_str).transpose().map_err(bad)?.unwrap_or_default();
     let writable: BTreeMap<String, Option<bool>> =
@@ -196,8 +193,8 @@ fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Res
             continue;
         }
         if source.contains("/vfs/dir/") {
-            let what = format!("its volume {destination} is the folder {source}");
-            let effect = "it is mounted from there as before; docker volume ls does not list it";
+            let what = format!("its volume {destination} is the directory {source}");
+            let effect = "the container mounts it from there, as before; docker volume ls doesn't list it";
             findings.push(Finding::new("G10", c.subject(), crate::text::text(&what)).effect(effect));
         }
         let writable = writable.get(&destination).copied().flatten().unwrap_or(false);
@@ -219,8 +216,8 @@ fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<LinkGraph> {
     let read = match root.read_opt(FILE, linkgraph::MAX_LEN as u64) {
         Ok(None) => return Ok(LinkGraph::default()),
         Ok(Some(_)) if unfinished("-wal")? || unfinished("-journal")? => {
-            let what = "there is a journal beside it, so a write to it was not finished";
-            Err(Error::corrupt(what).hint("`sqlite3 linkgraph.db 'PRAGMA journal_mode=DELETE'` finishes the write"))
+            let what = "there is a journal next to it, so a write wasn't finished";
+            Err(Error::corrupt(what).hint("Finish the write with: sqlite3 linkgraph.db 'PRAGMA journal_mode=DELETE'"))
         }
         Ok(Some(bytes)) => linkgraph::read(&bytes),
         Err(e) => Err(e),
@@ -235,7 +232,7 @@ fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<LinkGraph> {
         }
         Err(e) => {
             let mut finding = Finding::new("G04", FILE, e.chain())
-                .effect("names are taken from the containers' own configuration; links between containers are lost");
+                .effect("names come from the containers' configuration; links between containers are lost");
             if let Some(hint) = e.hint_text() {
                 finding = finding.fix(hint);
             }
@@ -256,7 +253,7 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
             match names.get(child).filter(|name| !name.is_empty()) {
                 Some(name) => list.push(json::string(&format!("/{name}:{alias}"))),
                 None => findings.push(
-                    Finding::new("G04", c.subject(), format!("its link {alias:?} leads to no container"))
+                    Finding::new("G04", c.subject(), format!("its link {alias:?} doesn't lead to a container"))
                         .effect("the link is left out"),
                 ),
             }

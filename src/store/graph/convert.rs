@@ -36,7 +36,7 @@ pub fn convert(image: &V1Image<'_>, diff: DiffId, parent: Option<&Converted>) ->
         return Err(Error::corrupt(format!("its config would have {} bytes", config.len())));
     }
     let id = ImageId(Sha256::of(&config));
-    let config = String::from_utf8(config).map_err(|e| Error::corrupt("its json is not UTF-8").with_source(e))?;
+    let config = String::from_utf8(config).map_err(|e| Error::corrupt("its json isn't UTF-8").with_source(e))?;
     let parent_chain = parent.and_then(|p| p.chain);
     let chain = Some(ChainId::over(parent_chain, diff));
     Ok(Converted { id, config: Some(config), parent: parent.map(|p| p.id), chain, parent_chain, diffs, history })
@@ -45,7 +45,7 @@ pub fn convert(image: &V1Image<'_>, diff: DiffId, parent: Option<&Converted>) ->
 /// An image that Docker has converted already, from its config: images on top of it need its layers and its history.
 pub fn read(id: ImageId, config: &[u8]) -> Result<Converted> {
     if Sha256::of(config) != id.0 {
-        return Err(Error::corrupt("its config does not have the digest that is its id"));
+        return Err(Error::corrupt("its config doesn't have the digest that is its ID"));
     }
     let top = gojson::parse(config)?.map()?;
     let mut diffs = Vec::new();

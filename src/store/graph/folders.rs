@@ -1,8 +1,8 @@
-//! What stands in `graph/`, read and checked, folder by folder (FORMATS 8.1).
+//! What stands in `graph/`, read and checked, directory by directory (FORMATS 8.1).
 //!
 //! ```text
 //! ROOT/graph/<id>/json                      the image
-//!                 parent                    its parent's folder, where that is not what json says
+//!                 parent                    its parent's directory, where that is not what json says
 //!                 checksum                  the digest of the compressed layer, as pulled or pushed
 //!                 layersize                 not needed: the size is counted anew
 //! ROOT/.migration-v1-images.json            what a Docker from 1.10 on has converted: {"<v1 id>":"sha256:<image id>"}
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 /// The longest `json` that is read. Docker's are a few kilobytes, and all of them are held at once.
 const JSON_LIMIT: u64 = 4 << 20;
 
-/// One folder of `graph/`.
+/// One directory of `graph/`.
 #[derive(Debug)]
 pub struct Folder {
     /// The content of `json`.
@@ -33,7 +33,7 @@ pub struct Folder {
     pub checksum: Option<Sha256>,
 }
 
-/// All folders, sound or not. A reason is in the words of a finding.
+/// All directories, sound or not. A reason is in the words of a finding.
 pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, Result<Folder, String>>> {
     let mut out = BTreeMap::new();
     for (name, kind) in graph.list()? {
@@ -43,9 +43,9 @@ pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, R
             let unfinished = name == b"_tmp";
             if !unfinished || graph.open("_tmp")?.list()?.iter().any(|_| true) {
                 let what =
-                    if unfinished { "images that Docker was adding or removing" } else { "not an image of Docker" };
+                    if unfinished { "images that Docker was adding or removing" } else { "it isn't a Docker image" };
                 let subject = format!("graph/{}", crate::text::bytes(&name));
-                findings.push(Finding::new("D07", subject, what).effect("not moved"));
+                findings.push(Finding::new("D07", subject, what));
             }
             continue;
         };
@@ -60,27 +60,24 @@ fn read_one(dir: &Dir, id: &V1Id, findings: &mut Vec<Finding>) -> Result<Folder>
         let size = text_of(&text).ok();
         if size.as_deref().is_none_or(|s| s.parse::<u64>().is_err()) {
             let shown = crate::text::bytes(&text);
-            findings.push(
-                Finding::new("G07", format!("image {}", id.short()), format!("its layersize is {shown:?}"))
-                    .effect("none: the size is counted anew"),
-            );
+            findings.push(Finding::new("G07", format!("image {}", id.short()), format!("its layersize is {shown:?}")));
         }
     }
     let checksum = dir.read_opt("checksum", SMALL)?.and_then(|text| Sha256::parse(&text_of(&text).ok()?).ok());
     Ok(Folder { json: dir.read("json", JSON_LIMIT)?, parent: dir.read_opt("parent", SMALL)?, checksum })
 }
 
-/// The image of a folder and what it says of its parent, if it is sound.
+/// The image of a directory and what it says of its parent, if it is sound.
 pub fn check<'f>(id: &V1Id, folder: &'f Folder, driver: &Driver) -> Result<(V1Image<'f>, Option<V1Id>), String> {
-    let image = V1Image::read(&folder.json).map_err(|e| format!("its json cannot be read: {}", e.chain()))?;
+    let image = V1Image::read(&folder.json).map_err(|e| format!("its json can't be read: {}", e.chain()))?;
     if let Some(other) = image.id().filter(|other| *other != id.as_str()) {
-        return Err(format!("its json is that of another image, {:?}", other.chars().take(64).collect::<String>()));
+        return Err(format!("its json belongs to another image, {:?}", other.chars().take(64).collect::<String>()));
     }
     let parent = image.parent(folder.parent.as_deref()).and_then(|p| p.map(|p| V1Id::parse(&p)).transpose());
     let parent = parent.map_err(|e| e.chain())?;
-    // Docker 1.10 took a missing folder for an empty layer
+    // Docker 1.10 took a missing directory for an empty layer
     if !driver.diffs.contains_key(id.layer()) {
-        return Err(format!("its layer, the folder aufs/diff/{}, is missing", id.short()));
+        return Err(format!("its layer, the directory aufs/diff/{}, is missing", id.short()));
     }
     Ok((image, parent))
 }
@@ -108,7 +105,7 @@ pub fn converted(root: &Dir, findings: &mut Vec<Finding>) -> BTreeMap<V1Id, Imag
         Err(e) => (BTreeMap::new(), Some(e.chain())),
     };
     if let Some(why) = lost {
-        findings.push(Finding::new("D10", FILE, why).effect("images that it doesn't name are converted again"));
+        findings.push(Finding::new("D10", FILE, why).effect("images that aren't in this file are converted again"));
     }
     done
 }

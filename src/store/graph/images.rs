@@ -103,7 +103,7 @@ pub fn read(
     Ok(import.images)
 }
 
-/// A folder's image and the folder of its parent, or what is wrong with it.
+/// A directory's image and the directory of its parent, or what is wrong with it.
 type Checked<'f> = Result<(V1Image<'f>, Option<V1Id>), String>;
 
 /// Everything that is read and filled on the way.
@@ -124,7 +124,7 @@ impl Import<'_> {
             let Some(there) = self.store.images.get_mut(&image) else {
                 self.images
                     .damaged
-                    .insert(id.clone(), cause(&id, "a newer Docker converted it, and it was removed since"));
+                    .insert(id.clone(), cause(&id, "a newer Docker converted it, and it has been removed since then"));
                 continue;
             };
             if let Some(why) = &there.broken {
@@ -141,14 +141,14 @@ impl Import<'_> {
                 }
                 Err(e) => self.findings.push(
                     Finding::new("G08", format!("image {}", id.short()), e.chain())
-                        .effect("what stands on it can't be converted"),
+                        .effect("images based on it can't be converted"),
                 ),
             }
         }
         if !self.images.new.is_empty() {
             let what = format!("a newer Docker has converted {} of {} images", done.len(), all.max(done.len()));
             self.findings.push(
-                Finding::new("G08", "graph/", what).effect("these stay as they are; the others are converted now"),
+                Finding::new("G08", "graph/", what).effect("those images stay unchanged; the others are converted now"),
             );
         }
     }
@@ -191,7 +191,7 @@ impl Import<'_> {
         for (id, result) in results {
             match (result, checked.get_mut(id)) {
                 (Ok(d), _) => drop(out.insert(id.clone(), d)),
-                (Err(e), Some(c)) => *c = Err(format!("its layer cannot be read: {}", e.chain())),
+                (Err(e), Some(c)) => *c = Err(format!("its layer can't be read: {}", e.chain())),
                 (Err(_), None) => {}
             }
         }
@@ -208,9 +208,9 @@ impl Import<'_> {
                     Finding::new(
                         "G02",
                         subject,
-                        format!("it is layer {} once more, on the same parents", first.short()),
+                        format!("it is a duplicate of layer {}", first.short()),
                     )
-                    .effect("that one stands for both, as in Docker 1.10; this folder moves only if a container stands on it"),
+                    .effect("that layer is used for both, as in Docker 1.10; this directory is migrated only if a container is based on it"),
                 );
                 self.store.orphans.push(id.to_string());
             }
@@ -224,8 +224,8 @@ impl Import<'_> {
         if layer.unfit.is_some() || layer.new_id.is_some() {
             let what: Vec<&str> = [&layer.unfit, &layer.new_id].into_iter().flatten().map(String::as_str).collect();
             let effect = match layer.new_id {
-                Some(_) => "its id is new, and so are the ids of images with it",
-                None => "its tar is written again, as Docker 1.10 wrote it",
+                Some(_) => "the layer and all images with it get new IDs",
+                None => "unaufs writes the tar as Docker 1.10 did",
             };
             self.findings.push(Finding::new("G06", subject, what.join("; ")).effect(effect));
         }
@@ -270,12 +270,12 @@ impl Import<'_> {
                 return;
             }
             Some(Listed::Whole(_) | Listed::Cut(..)) => {
-                "aufs/layers names other layers below it than graph/".to_owned()
+                "aufs/layers and graph/ name different layers below it".to_owned()
             }
             Some(Listed::Bad(e)) => format!("aufs/layers: {e}"),
-            None => "it has no file in aufs/layers".to_owned(),
+            None => "it has no list in aufs/layers".to_owned(),
         };
-        self.findings.push(Finding::new("D08", format!("layer {}", id.short()), what).effect("graph/ is followed"));
+        self.findings.push(Finding::new("D08", format!("layer {}", id.short()), what).effect("graph/ is used"));
     }
 
     fn add_images(&mut self, lineage: &Lineage) {
@@ -303,14 +303,14 @@ impl Import<'_> {
         }
         if !self.images.new.is_empty() {
             let new_ids = self.findings.iter().any(|f| f.id == "G06");
-            let except = if new_ids { ", except where G06 names a layer with a new id" } else { "" };
+            let except = if new_ids { ", except for layers that G06 lists" } else { "" };
             let what = format!(
-                "its {} have the ids that Docker 1.10 gave them{except}",
+                "its {} get the IDs that Docker 1.10 would give them{except}",
                 crate::text::plural(self.images.new.len(), "image")
             );
             self.findings.push(
                 Finding::new("G05", "graph/", what)
-                    .effect("tags and digests stay; scripts that name an image by its id need the new one"),
+                    .effect("tags and digests stay; scripts that use an image ID need the new ID"),
             );
         }
         for (id, parent) in parents {
@@ -324,10 +324,7 @@ impl Import<'_> {
     /// An image that cannot be converted has no new id. It goes by its old one, in a place where only what moves is looked at.
     fn add_broken(&mut self, id: &V1Id, why: &str) {
         let why = crate::text::text(why);
-        self.findings.push(
-            Finding::new("G01", format!("image {}", id.short()), why.clone())
-                .effect("it stays in the old store, and so does every image and container that stands on it"),
-        );
+        self.findings.push(Finding::new("G01", format!("image {}", id.short()), why.clone()));
         let layer = id.layer().clone();
         if self.driver.diffs.contains_key(&layer) && !self.store.layers.contains_key(&layer) {
             let new = Layer {
@@ -387,13 +384,13 @@ impl Import<'_> {
             let subject = format!("tag {}", reference.full);
             let Some(image) = image else {
                 let what = format!("its image {v1:.12} is not in graph/");
-                self.findings.push(Finding::new("D06", subject, what).effect("the name is left out"));
+                self.findings.push(Finding::new("D06", subject, what));
                 continue;
             };
             match all.entry(reference.repository).or_default().entry(reference.full) {
                 Entry::Occupied(other) if *other.get() != image.id => self.findings.push(
-                    Finding::new("G03", subject, format!("it is already the name of image {}", other.get().short()))
-                        .effect("it stays there"),
+                    Finding::new("G03", subject, format!("image {} already has this tag", other.get().short()))
+                        .effect("that image keeps the tag"),
                 ),
                 Entry::Occupied(_) => {}
                 Entry::Vacant(free) => {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 /// container's (FORMATS 1.1). What is deeper was not made by Docker.
 pub const MAX_DEPTH: usize = 125;
 
-/// What is known of one folder of `graph/` before its parents are looked at: its parent, or why it is damaged.
+/// What is known of one directory of `graph/` before its parents are looked at: its parent, or why it is damaged.
 pub type Claim = Result<Option<V1Id>, String>;
 
 /// The outcome for all of them.
@@ -22,7 +22,7 @@ pub struct Lineage {
     pub broken: BTreeMap<V1Id, String>,
 }
 
-/// Sorts out all images. `claims` has one entry for each folder.
+/// Sorts out all images. `claims` has one entry for each directory.
 pub fn trace(claims: &BTreeMap<V1Id, Claim>) -> Lineage {
     let mut out = Lineage::default();
     let mut depth: BTreeMap<&V1Id, usize> = BTreeMap::new();
@@ -42,7 +42,7 @@ pub fn trace(claims: &BTreeMap<V1Id, Claim>) -> Lineage {
             fate = match claims.get(id) {
                 _ if circle => Err("its parents run in a circle".to_owned()),
                 _ if out.broken.contains_key(id) => Err(damaged_parent(id)),
-                None => Err(format!("its parent {} is not in graph/", id.short())),
+                None => Err(format!("its parent {} isn't in graph/", id.short())),
                 Some(Err(why)) => {
                     out.broken.insert(id.clone(), why.clone());
                     Err(damaged_parent(id))
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(got.order, [10, 11].map(id));
         let reasons: Vec<(V1Id, &str)> = got.broken.iter().map(|(id, why)| (id.clone(), why.as_str())).collect();
         let parent = |n: usize| format!("its parent {} is damaged", id(n).short());
-        let missing = format!("its parent {} is not in graph/", id(77).short());
+        let missing = format!("its parent {} isn't in graph/", id(77).short());
         let circle = "its parents run in a circle";
         let want = [
             (1, parent(2).as_str()),

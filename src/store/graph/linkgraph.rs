@@ -55,12 +55,12 @@ pub fn read(bytes: &[u8]) -> Result<LinkGraph> {
 fn check_header(bytes: &[u8]) -> Result<()> {
     let what = match bytes {
         [] => "it is empty".to_owned(),
-        _ if bytes.len() > MAX_LEN => format!("it has {} bytes, more than the {MAX_LEN} that are read", bytes.len()),
-        _ if !bytes.starts_with(b"SQLite format 3\0") => "it is no SQLite database".to_owned(),
+        _ if bytes.len() > MAX_LEN => format!("it has {} bytes, and unaufs reads at most {MAX_LEN}", bytes.len()),
+        _ if !bytes.starts_with(b"SQLite format 3\0") => "it isn't an SQLite database".to_owned(),
         _ if bytes.get(18..20).is_none_or(|versions| versions.contains(&2)) => {
-            let what = "it is in WAL mode, which Docker never used: part of it may stand in another file";
+            let what = "it is in WAL mode, which Docker never used: a part may be in another file";
             return Err(Error::corrupt(what)
-                .hint("`sqlite3 linkgraph.db 'PRAGMA journal_mode=DELETE'` puts it back into one file"));
+                .hint("Put it back into one file with: sqlite3 linkgraph.db 'PRAGMA journal_mode=DELETE'"));
         }
         _ => return Ok(()),
     };
@@ -90,7 +90,7 @@ fn rows(bytes: &[u8]) -> rusqlite::Result<Vec<Row>> {
     )?;
     if !plain || columns != "entity_id0,parent_id0,name0" {
         return Err(rusqlite::Error::InvalidColumnName(format!(
-            "no table edge as Docker made it, but: {columns:.200}"
+            "its table edge isn't as Docker made it: {columns:.200}"
         )));
     }
     let mut statement = db.prepare("SELECT entity_id, parent_id, name FROM edge NOT INDEXED LIMIT ?1")?;
@@ -111,7 +111,7 @@ impl LinkGraph {
         };
         // Docker joins them with colons and slashes: `/db:alias`
         if name.is_empty() || name.contains(['/', ':']) || name.chars().any(char::is_control) {
-            return Err(Error::corrupt(format!("{name:.80?} cannot be a name of container {}", entity.as_str())));
+            return Err(Error::corrupt(format!("{name:.80?} can't be a name of container {}", entity.as_str())));
         }
         match parent.as_deref() {
             None | Some("0") => {

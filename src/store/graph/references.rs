@@ -49,7 +49,7 @@ pub fn read(text: &[u8]) -> Result<References> {
     Ok(out)
 }
 
-const UNTAGGED: &str = "the image is kept without this name; give it one with `docker tag` afterwards";
+const UNTAGGED: &str = "The image is kept without this tag. Use docker tag afterwards";
 
 impl References {
     fn repository(&mut self, name: &str, tags: Raw<'_>) -> Result<()> {
@@ -63,18 +63,18 @@ impl References {
     }
 
     fn tag(&mut self, name: &str, repository: &str, tag: &str, id: Raw<'_>) -> Result<()> {
-        let id = id.string()?.filter(|id| is_hex64(id)).ok_or_else(|| Error::corrupt("it names no image id"))?;
+        let id = id.string()?.filter(|id| is_hex64(id)).ok_or_else(|| Error::corrupt("it doesn't name an image ID"))?;
         let full = match tag.strip_prefix("sha256:") {
             Some(hex) if is_hex64(hex) => format!("{repository}@{tag}"),
-            Some(_) => return Err(Error::corrupt("it is no sha256 digest")),
+            Some(_) => return Err(Error::corrupt("it isn't a sha256 digest")),
             None if is_tag(tag) => format!("{repository}:{tag}"),
-            None => return Err(Error::corrupt("Docker accepts no such tag")),
+            None => return Err(Error::corrupt("Docker doesn't accept such a tag")),
         };
         let reference = Reference { repository: repository.to_owned(), full };
         // `docker.io/x`, `library/x` and `x` are one repository; Docker kept whichever its random order met first
         match self.names.get(&reference) {
             Some(other) if *other != id && name != repository => {
-                let what = format!("{} is already the name of image {}", reference.full, clip(other));
+                let what = format!("image {1} already has the tag {0}", reference.full, clip(other));
                 return Err(Error::corrupt(what));
             }
             Some(other) if *other != id => {
@@ -91,7 +91,7 @@ impl References {
 /// A repository name in its short form, as Docker 1.10 normalised and checked it
 /// ([v1.10.3:reference/reference.go normalize, validateName]).
 fn familiar(name: &str) -> Result<String> {
-    let bad = |why: &str| Err(Error::corrupt(format!("Docker accepts no such repository name: {why}")));
+    let bad = |why: &str| Err(Error::corrupt(format!("Docker doesn't accept this repository name: {why}")));
     let (host, mut remote) = match name.split_once('/') {
         Some((host, remote)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), remote),
         _ => (None, name),
@@ -108,7 +108,7 @@ fn familiar(name: &str) -> Result<String> {
         return bad("it must be lower-case");
     }
     if is_hex64(&short) {
-        return bad("it looks like an image id");
+        return bad("it looks like an image ID");
     }
     if short == "sha256" {
         return bad("it is the name of a digest algorithm");
@@ -118,7 +118,11 @@ fn familiar(name: &str) -> Result<String> {
     }
     let parts = |s: &str| s.split('/').all(is_name_part);
     let named = parts(&short) || host.is_some_and(is_host) && parts(remote);
-    if named { Ok(short) } else { bad("letters, digits and single . _ - between them, in parts divided by /") }
+    if named {
+        Ok(short)
+    } else {
+        bad("it must be letters and digits, with single . _ - between them, in parts separated by /")
+    }
 }
 
 /// `[a-z0-9]+((\.|_|__|-*)[a-z0-9]+)*`

@@ -1,7 +1,7 @@
 //! The `json` of a v1 image, and the image config that Docker 1.10 made of it (FORMATS 8.2 to 8.4).
 //!
 //! ```text
-//! graph/<id>/json  ->  image/<driver>/imagedb/content/sha256/<sha256 of the new bytes>
+//! graph/<id>/json  ->  image/<driver>/imagedb/content/sha256/<sha256 of the new space>
 //! ```
 //!
 //! Two paths lead there. A `json` written by Docker 1.8.3 or later is kept as raw text, only its top level is sorted and
@@ -140,7 +140,7 @@ impl<'a> V1Image<'a> {
         (!self.id.is_empty()).then_some(self.id.as_str())
     }
 
-    /// The id of the parent's folder, given the content of the `parent` file beside the `json`. That file wins, then
+    /// The id of the parent's directory, given the content of the `parent` file beside the `json`. That file wins, then
     /// `parent`, then the hex part of `parent_id` (FORMATS 8.1).
     pub fn parent(&self, parent_file: Option<&[u8]>) -> Result<Option<String>> {
         let parent = match parent_file {
@@ -154,7 +154,10 @@ impl<'a> V1Image<'a> {
         if is_hex64(&parent) {
             Ok(Some(parent))
         } else {
-            Err(Error::corrupt(format!("its parent {:?} is no id", parent.chars().take(80).collect::<String>())))
+            Err(Error::corrupt(format!(
+                "its parent {:?} isn't an image ID",
+                parent.chars().take(80).collect::<String>()
+            )))
         }
     }
 

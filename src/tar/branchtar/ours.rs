@@ -86,7 +86,7 @@ impl<W: Write, P: Write> Visitor for Ours<'_, W, P> {
             FileType::CharacterDevice => Node::CharDevice { rdev },
             FileType::BlockDevice => Node::BlockDevice { rdev },
             FileType::Fifo => Node::Fifo,
-            // a socket that has taken the place of something else since the folder was listed
+            // a socket that has taken the place of something else since the directory was listed
             _ => return Ok(()),
         };
         put(self.tar, path, m, node, None, &mut empty())

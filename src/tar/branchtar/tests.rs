@@ -63,7 +63,7 @@ fn entries(dir: &Dir) -> (Put, Vec<String>) {
 fn the_tar_holds_the_layer_and_nothing_of_aufs() {
     let (_t, dir) = branch();
     let (put, names) = entries(&dir);
-    assert_eq!(put.new_id.as_deref(), Some("a socket, of which Docker made an empty file: b/socket"));
+    assert_eq!(put.new_id.as_deref(), Some("a socket, which Docker stored as an empty file: b/socket"));
     let want = [
         "Regular .wh.agone",
         "Regular .wh.zgone",
@@ -179,24 +179,18 @@ fn what_docker_s_form_would_not_bring_back_has_ours() {
     let cases: [(Change, &str); 6] = [
         (
             |t| fs::write(t.join("etc/.wh.filled"), "x").expect("write"),
-            "a whiteout that is more than an empty file: etc/.wh.filled",
+            "a whiteout that isn't an empty file: etc/.wh.filled",
         ),
-        (
-            |t| fs::create_dir(t.join(".wh.folder")).expect("mkdir"),
-            "a whiteout that is more than an empty file: .wh.folder",
-        ),
-        (
-            |t| symlink("x", t.join("etc/.wh.link")).expect("ln"),
-            "a whiteout that is more than an empty file: etc/.wh.link",
-        ),
-        (|t| fs::write(t.join("b/.wh."), "").expect("write"), "a whiteout that names nothing: b/.wh."),
+        (|t| fs::create_dir(t.join(".wh.folder")).expect("mkdir"), "a whiteout that isn't an empty file: .wh.folder"),
+        (|t| symlink("x", t.join("etc/.wh.link")).expect("ln"), "a whiteout that isn't an empty file: etc/.wh.link"),
+        (|t| fs::write(t.join("b/.wh."), "").expect("write"), "a whiteout without a name: b/.wh."),
         (
             |t| fs::create_dir(t.join("b/.wh..wh.x.01ab")).expect("mkdir"),
-            "a folder that aufs was removing when it was stopped: b/.wh..wh.x.01ab",
+            "a directory that aufs was removing when it was stopped: b/.wh..wh.x.01ab",
         ),
         (
             |t| drop(std::os::unix::net::UnixListener::bind(t.join("s")).expect("socket")),
-            "a socket, of which Docker made an empty file: s",
+            "a socket, which Docker stored as an empty file: s",
         ),
     ];
     for (change, why) in cases {
@@ -220,10 +214,8 @@ fn a_path_that_docker_could_not_open_has_our_form() {
     at.write_new("abc", b"", 0o644).expect("write");
     assert_eq!(digest(&dir).expect("digest").put.new_id.map(|why| why.contains("process")), Some(true));
     at.write_new("abcdef", b"", 0o644).expect("write");
-    assert!(
-        digest(&dir).expect("digest").put.new_id.expect("ours").starts_with("a path that is too long for Docker: nnn")
-    );
-    // the temporary folder's own removal goes by paths
+    assert!(digest(&dir).expect("digest").put.new_id.expect("ours").starts_with("a path too long for Docker: nnn"));
+    // the temporary directory's own removal goes by paths
     at.unlink(b"abc").expect("rm");
     at.unlink(b"abcdef").expect("rm");
 }

@@ -108,7 +108,7 @@ impl<R: Read> Passage<'_, R> {
             let Some(header) = self.read_block()? else { return Ok(None) };
             if header == [0; BLOCK] {
                 return match self.read_block()? {
-                    Some(second) if second != [0; BLOCK] => Err(Error::corrupt("a tar goes on after its end mark")),
+                    Some(second) if second != [0; BLOCK] => Err(Error::corrupt("a tar has data after its end mark")),
                     _ => Ok(None),
                 };
             }
@@ -135,7 +135,7 @@ impl<R: Read> Passage<'_, R> {
                 _ => {
                     let name = extended.long_name.filter(|n| !n.is_empty()).or(extended.path).unwrap_or(name);
                     let size = extended.size.unwrap_or(size);
-                    // links, devices, folders and fifos have no content, whatever the field says; old writers put the
+                    // links, devices, directories and fifos have no content, whatever the field says; old writers put the
                     // size of a hard link's file there
                     let old_folder = kind == 0 && name.ends_with(b"/");
                     let size = if matches!(kind, b'1'..=b'6') || old_folder { 0 } else { size };
@@ -197,8 +197,8 @@ fn cut_short() -> Error {
 }
 
 fn sparse(name: &[u8]) -> Error {
-    Error::corrupt(format!("\"{}\" is stored as a sparse file, which tar-split cannot describe", text::bytes(name)))
-        .hint("make the tar without sparse files")
+    Error::corrupt(format!("\"{}\" is stored as a sparse file, which tar-split can't describe", text::bytes(name)))
+        .hint("Make the tar without sparse files")
 }
 
 /// Name and size as they stand in the header, by its dialect.

@@ -175,7 +175,7 @@ fn parse(raw: &[u8]) -> Result<(Parsed, usize)> {
 }
 
 fn cut() -> Error {
-    Error::corrupt("the tar-split data lacks a part of its header")
+    Error::corrupt("a part of its header is missing in the tar-split data")
 }
 
 impl Extended {
@@ -231,7 +231,9 @@ fn entry(header: &[u8; BLOCK], name: Vec<u8>, size: u64, extended: Extended) -> 
         b'4' => Kind::BlockDevice,
         b'5' => Kind::Directory,
         b'6' => Kind::Fifo,
-        other => return Err(Error::corrupt(format!("its type is {}, which no Docker unpacks", text::bytes(&[other])))),
+        other => {
+            return Err(Error::corrupt(format!("its type is {}, which Docker doesn't unpack", text::bytes(&[other]))));
+        }
     };
     let device = match kind {
         Kind::CharDevice | Kind::BlockDevice => {

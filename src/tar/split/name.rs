@@ -30,14 +30,14 @@ pub fn clean(name: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The path below the layer's top folder that a name means. The name comes from the store and may try to leave the layer.
+/// The path below the layer's top directory that a name means. The name comes from the store and may try to leave the layer.
 pub fn below(name: &[u8]) -> Result<Vec<u8>> {
     let cleaned = clean(name);
     let rel = cleaned.strip_prefix(b"/").unwrap_or(&cleaned);
     let leaves = rel == b".." || rel.starts_with(b"../");
     if rel.is_empty() || rel == b"." || leaves || rel.contains(&0) {
         return Err(Error::corrupt(format!(
-            "the tar-split data wants the content of \"{}\", which is no file inside the layer",
+            "the tar-split data refers to the content of \"{}\", which isn't a file in the layer",
             text::bytes(name)
         )));
     }

@@ -64,7 +64,7 @@ impl Proof {
         }
         let gone = matches!(wrong.mismatch, Mismatch::Missing | Mismatch::NotAFile);
         if gone && name::clean(&name).split(|c| *c == b'/').any(|part| part.starts_with(WH)) {
-            self.absent.push((name, "the tar has a whiteout, or a file of aufs's own, with content"));
+            self.absent.push((name, "the tar has a whiteout or an aufs file with content"));
         } else {
             self.wrong.push(wrong);
         }
@@ -85,7 +85,7 @@ impl Proof {
             let there = n == gone || n.strip_prefix(&gone[..]).is_some_and(|rest| rest.starts_with(b"/"));
             there && matches!(w.mismatch, Mismatch::Missing | Mismatch::NotAFile)
         };
-        let hidden = self.wrong.extract_if(.., below).map(|w| (w.name, "the same tar whites it out"));
+        let hidden = self.wrong.extract_if(.., below).map(|w| (w.name, "the same tar deletes it"));
         self.absent.extend(hidden);
     }
 }

@@ -129,7 +129,7 @@ impl<R: Read> Reader<R> {
             }
             self.left = self.left.checked_sub(used as u64).ok_or_else(|| {
                 Error::corrupt(format!("the tar-split data unpacks to more than {}", text::size(self.limit)))
-                    .hint("no real layer needs that; the file is damaged or made to harm")
+                    .hint("No real layer needs that much. The file is damaged or malicious")
             })?;
             if self.text.len() > MAX_VALUE {
                 return Err(Error::corrupt(format!(
@@ -164,7 +164,7 @@ fn unreadable(e: std::io::Error) -> Error {
     match e.kind() {
         ErrorKind::UnexpectedEof => Error::corrupt("the tar-split data is cut short").with_source(e),
         ErrorKind::InvalidData | ErrorKind::InvalidInput => {
-            Error::corrupt("the tar-split data is no valid gzip").with_source(e)
+            Error::corrupt("the tar-split data isn't valid gzip").with_source(e)
         }
         _ => Error::io("read the tar-split data", e),
     }
@@ -387,7 +387,7 @@ mod tests {
         let mut trailing = gz.clone();
         trailing.extend(b"what is this");
         assert!(read(&trailing).is_err());
-        assert!(read(b"{\"type\":2}").expect_err("plain").to_string().contains("no valid gzip"));
+        assert!(read(b"{\"type\":2}").expect_err("plain").to_string().contains("isn't valid gzip"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 
 /// The contents of a layer's regular files.
 pub trait Payloads {
-    /// Opens a file for reading. `name` is a path below the layer's top folder without `.`, `..` or a leading slash.
+    /// Opens a file for reading. `name` is a path below the layer's top directory without `.`, `..` or a leading slash.
     /// Where there is no such file the error's cause is ENOENT; where it is no regular file, EINVAL or ELOOP.
     fn open(&self, name: &[u8]) -> Result<Box<dyn Read + '_>>;
 }
@@ -63,7 +63,7 @@ impl WrongFile {
     }
 
     fn error(name: &[u8], mismatch: Mismatch) -> Error {
-        Error::corrupt(format!("file \"{}\" of the layer is not as it was when the layer was made", text::bytes(name)))
+        Error::corrupt(format!("file \"{}\" has changed since the layer was made", text::bytes(name)))
             .with_source(WrongFile { name: name.to_vec(), mismatch })
     }
 }
@@ -72,7 +72,7 @@ impl std::fmt::Display for WrongFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.mismatch {
             Mismatch::Missing => f.write_str("it is missing"),
-            Mismatch::NotAFile => f.write_str("something else than a regular file stands there"),
+            Mismatch::NotAFile => f.write_str("it isn't a regular file"),
             Mismatch::Shorter { recorded, found } => write!(f, "it has {found} bytes instead of {recorded}"),
             Mismatch::Longer { recorded } => write!(f, "it has more than its {recorded} bytes"),
             Mismatch::Content => f.write_str("its content has changed (checksum)"),
@@ -95,7 +95,7 @@ pub fn reassemble<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, out: &mut
                 out.write_all(&bytes).on(|| "write the tar of a layer")?;
                 done.bytes += bytes.len() as u64;
             }
-            // folders, links, devices, whiteouts: all that there is of them stands in the segments
+            // directories, links, devices, whiteouts: all that there is of them stands in the segments
             Piece::File { size: 0, .. } => {}
             Piece::File { name, size, crc } => {
                 let crc = crc.ok_or_else(|| {
@@ -177,7 +177,7 @@ mod tests {
         fn open(&self, name: &[u8]) -> Result<Box<dyn Read + '_>> {
             let name = std::str::from_utf8(name).unwrap();
             match self.0.get(name) {
-                _ if name == "folder" => Err(Error::io("open folder", Errno::INVAL)),
+                _ if name == "folder" => Err(Error::io("open directory", Errno::INVAL)),
                 _ if name == "locked" => Err(Error::io("open locked", Errno::ACCESS)),
                 _ if name == "rotten" => Ok(Box::new(Rotten)),
                 Some(content) => Ok(Box::new(&content[..])),
@@ -246,7 +246,7 @@ mod tests {
         let crc = Crc64::of(b"hello\n");
         for (name, size, crc, mismatch, says) in [
             ("gone", 6, crc, Mismatch::Missing, "it is missing"),
-            ("folder", 6, crc, Mismatch::NotAFile, "something else than a regular file"),
+            ("folder", 6, crc, Mismatch::NotAFile, "it isn't a regular file"),
             ("d/a", 7, crc, Mismatch::Shorter { recorded: 7, found: 6 }, "it has 6 bytes instead of 7"),
             ("d/a", 5, crc, Mismatch::Longer { recorded: 5 }, "more than its 5 bytes"),
             ("./d/a", 6, Crc64::of(b"Hello\n"), Mismatch::Content, "checksum"),
@@ -263,8 +263,8 @@ mod tests {
         for (name, says) in [
             ("locked", "open locked"),
             ("rotten", "read file \"rotten\""),
-            ("../etc/passwd", "no file inside the layer"),
-            ("", "no file inside the layer"),
+            ("../etc/passwd", "isn't a file in the layer"),
+            ("", "isn't a file in the layer"),
         ] {
             let e = run(&packed(|p| p.file(name.as_bytes(), 6, [1; 8]).unwrap())).expect_err(name);
             assert!(WrongFile::of(&e).is_none() && e.to_string().contains(says), "{}", e.chain());

@@ -95,7 +95,7 @@ fn a_layer_of_aufs_on_its_parent() {
     let view = chain(&[("u", &upper, Format::Aufs), ("layer", &lower, Format::Aufs)]);
     let below = chain(&[("layer", &lower, Format::Aufs)]);
     let (names, counts) = listed(&view, Some(&below));
-    // each folder's markers, its files, then its folders; a whiteout of nothing is not written
+    // each directory's markers, its files, then its directories; a whiteout of nothing is not written
     let want = [
         "Regular .wh.gone",
         "Regular becomes-file now",

@@ -15,14 +15,14 @@ type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Appends the headers of an entry to `out`. Returns its name as a reader of the tar will see it.
 pub fn write(entry: &Entry<'_>, out: &mut Vec<u8>) -> Result<Vec<u8>> {
-    let on_entry = |e: Error| e.on(format!("\"{}\" cannot go into a tar", text::bytes(entry.name)));
+    let on_entry = |e: Error| e.on(format!("\"{}\" can't be stored in a tar", text::bytes(entry.name)));
     let name = full_name(entry).map_err(on_entry)?;
     let mut records = Records::new();
     let main = ustar(entry, &name, &mut records).map_err(on_entry)?;
     for (attr, value) in entry.xattrs {
         // GNU tar would write %3D, which Go does not undo; Docker cannot store such a name either
         if attr.is_empty() || attr.contains(&b'=') || attr.contains(&0) {
-            let e = Error::corrupt(format!("no tar can hold an extended attribute named \"{}\"", text::bytes(attr)));
+            let e = Error::corrupt(format!("a tar can't hold an extended attribute named \"{}\"", text::bytes(attr)));
             return Err(on_entry(e));
         }
         records.insert([b"SCHILY.xattr.", &attr[..]].concat(), value.clone());
@@ -51,7 +51,7 @@ pub fn write_plain(name: &[u8], size: u64, wide: bool, out: &mut Vec<u8>) -> Res
     let mut main = Header::new(b'0', 0o644);
     let fits = main.octal(block::SIZE, size);
     if name.len() > 100 || !(fits || wide) {
-        return Err(Error::corrupt(format!("\"{}\" does not fit into a tar header", text::bytes(name))));
+        return Err(Error::corrupt(format!("\"{}\" doesn't fit into a tar header", text::bytes(name))));
     }
     main.text(block::NAME, name);
     if wide {
@@ -65,16 +65,16 @@ pub fn write_plain(name: &[u8], size: u64, wide: bool, out: &mut Vec<u8>) -> Res
     Ok(())
 }
 
-/// The name with a folder's trailing slash. Any other name with one would be taken for a folder by old readers.
+/// The name with a directory's trailing slash. Any other name with one would be taken for a directory by old readers.
 fn full_name(entry: &Entry<'_>) -> Result<Vec<u8>> {
     let mut name = entry.name.to_vec();
     if name.is_empty() || name.contains(&0) {
-        return Err(Error::corrupt("this is no name"));
+        return Err(Error::corrupt("this isn't a name"));
     }
     match (entry.node, name.ends_with(b"/")) {
         (Node::Directory, false) => name.push(b'/'),
         (Node::Directory, true) | (_, false) => {}
-        (_, true) => return Err(Error::corrupt("only a folder's name ends in a slash")),
+        (_, true) => return Err(Error::corrupt("only a directory's name ends in a slash")),
     }
     Ok(name)
 }
@@ -91,7 +91,7 @@ fn ustar(entry: &Entry<'_>, name: &[u8], records: &mut Records) -> Result<[u8; B
         Node::Fifo => (b'6', &[][..], 0, 0),
     };
     if matches!(kind, b'1' | b'2') && (link.is_empty() || link.contains(&0)) {
-        return Err(Error::corrupt("it links to no name"));
+        return Err(Error::corrupt("its link target is empty"));
     }
     let mut h = Header::new(kind, entry.mode & 0o7777);
     match split(name) {
@@ -123,7 +123,7 @@ fn ustar(entry: &Entry<'_>, name: &[u8], records: &mut Records) -> Result<[u8; B
     let major = h.octal(block::DEVMAJOR, rustix::fs::major(rdev).into());
     let minor = h.octal(block::DEVMINOR, rustix::fs::minor(rdev).into());
     if !major || !minor {
-        return Err(Error::corrupt(format!("no tar can hold the device number {rdev:#x}")));
+        return Err(Error::corrupt(format!("a tar can't hold the device number {rdev:#x}")));
     }
     Ok(h.finish())
 }
@@ -133,14 +133,14 @@ pub(super) fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
     if name.len() <= 100 {
         return Some((&[], name));
     }
-    // the slash of a folder must stay at its name, and a prefix must not be empty: that would lose a leading slash
+    // the slash of a directory must stay at its name, and a prefix must not be empty: that would lose a leading slash
     let last = name.len().saturating_sub(2);
     let slash = name.get(..=last.min(155))?.iter().rposition(|c| *c == b'/').filter(|at| *at > 0)?;
     let (prefix, rest) = (name.get(..slash)?, name.get(slash + 1..)?);
     (rest.len() <= 100).then_some((prefix, rest))
 }
 
-/// What of an overlong name goes into a ustar field, for readers that know no PAX. A slash at the cut would make a folder of it.
+/// What of an overlong name goes into a ustar field, for readers that know no PAX. A slash at the cut would make a directory of it.
 fn clipped(name: &[u8], max: usize) -> &[u8] {
     match name.get(..max) {
         Some(start) if name.len() > max => {

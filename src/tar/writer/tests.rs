@@ -91,10 +91,10 @@ fn pax_only_where_it_must_be() {
         ("156/100", file, deep(156, 100), false),
         ("155/101", file, deep(155, 101), false),
         ("a leading slash is not lost", file, deep(0, 100), false),
-        ("folder, 99 and slash", DIR, name(99), true),
-        ("folder, 100 and slash", DIR, name(100), false),
-        ("folder, 155/99 and slash", DIR, deep(155, 99), true),
-        ("folder, 155/100 and slash", DIR, deep(155, 100), false),
+        ("directory, 99 and slash", DIR, name(99), true),
+        ("directory, 100 and slash", DIR, name(100), false),
+        ("directory, 155/99 and slash", DIR, deep(155, 99), true),
+        ("directory, 155/100 and slash", DIR, deep(155, 100), false),
     ] {
         let h = one(&entry(&name, node)).unwrap();
         assert_eq!(pax_of(&h).is_none(), fits, "{what}");
@@ -119,11 +119,11 @@ fn what_no_tar_can_hold() {
     let odd = [(b"user.a=b".to_vec(), b"1".to_vec())];
     let huge = vec![(b"user.huge".to_vec(), vec![b'x'; 1 << 20])];
     for (what, e, says) in [
-        ("no name", entry(b"", DIR), "this is no name"),
-        ("NUL", entry(b"a\0b", file), "\"a\\u{0}b\" cannot go into a tar: this is no name"),
-        ("file with slash", entry(b"a/", file), "only a folder's name"),
-        ("no target", entry(b"a", Node::Symlink { target: b"" }), "links to no name"),
-        ("NUL in target", entry(b"a", Node::HardLink { first: b"a\0" }), "links to no name"),
+        ("no name", entry(b"", DIR), "this isn't a name"),
+        ("NUL", entry(b"a\0b", file), "\"a\\u{0}b\" can't be stored in a tar: this isn't a name"),
+        ("file with slash", entry(b"a/", file), "only a directory's name"),
+        ("no target", entry(b"a", Node::Symlink { target: b"" }), "link target is empty"),
+        ("NUL in target", entry(b"a", Node::HardLink { first: b"a\0" }), "link target is empty"),
         ("equals sign", Entry { xattrs: &odd, ..entry(b"a", file) }, "named \"user.a=b\""),
         ("more than Go reads", Entry { xattrs: &huge, ..entry(b"a", file) }, "Docker reads at most 1.0 MiB"),
         ("device", entry(b"a", Node::BlockDevice { rdev: u64::MAX }), "device number"),

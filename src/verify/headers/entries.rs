@@ -197,7 +197,7 @@ impl<'a> Entries<'a> {
                 }
             }
             _ => {
-                let what = format!("is not one file with /{}, as the layer's tar says", text::bytes(&header.link));
+                let what = format!("isn't a hard link of /{}, as in the layer's tar", text::bytes(&header.link));
                 self.found.add(path, what);
             }
         }

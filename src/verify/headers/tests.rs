@@ -81,11 +81,11 @@ fn a_tree_that_its_tar_made_fits_and_one_that_changed_does_not() {
     fs::write(at("added"), "").expect("write");
     at_seven(t.path());
     let wanted = [
-        "added: only in the store: the layer's tar does not have it",
+        "added: only in the store: the layer's tar doesn't have it",
         "d/gone: its whiteout is missing: the layer removes this name",
         "d/link: missing: the layer's tar has it",
-        "d/two: is not one file with /d/file, as the layer's tar says",
-        "deep/more: hidden by a whiteout that the layer's tar does not have",
+        "d/two: isn't a hard link of /d/file, as in the layer's tar",
+        "deep/more: hidden by a whiteout that the layer's tar doesn't have",
         "deep/x: mode 4711, the layer's tar says 0600",
         "over: its opaque mark is missing: the layer replaces this directory",
     ];
@@ -129,9 +129,9 @@ fn a_whole_tree_is_its_parent_s_and_the_layer_s_own() {
     at_seven(&top);
     let wanted = [
         "d/gone: its whiteout is missing: the layer removes this name",
-        "d/kept: missing: the layer below has it, and the layer's tar does not remove it",
+        "d/kept: missing: the layer below has it, and the layer's tar doesn't remove it",
         "over: its opaque mark is missing: the layer replaces this directory",
-        "root: its content is not that of the layer below",
+        "root: its content differs from the layer below",
     ];
     assert_eq!(faults(&top, kept(), &split), wanted);
 }

@@ -11,11 +11,11 @@ use crate::layer::walk::walk;
 use crate::verify::compare::same_bytes;
 use std::collections::HashMap;
 
-const EXTRA: &str = "only in the store: the layer's tar does not have it";
-const EXTRA_WHITEOUT: &str = "hidden by a whiteout that the layer's tar does not have";
-const EXTRA_OPAQUE: &str = "opaque, and the layer's tar does not say so";
-const SHARED: &str = "is one file with another name, the layer's tar has two";
-const INHERITED: &str = "missing: the layer below has it, and the layer's tar does not remove it";
+const EXTRA: &str = "only in the store: the layer's tar doesn't have it";
+const EXTRA_WHITEOUT: &str = "hidden by a whiteout that the layer's tar doesn't have";
+const EXTRA_OPAQUE: &str = "opaque, but not in the layer's tar";
+const SHARED: &str = "is a hard link of another name, but the layer's tar has two files";
+const INHERITED: &str = "missing: the layer below has it, and the layer's tar doesn't remove it";
 
 struct Tree<'a> {
     layer: &'a Layer<'a>,
@@ -231,7 +231,7 @@ impl Tree<'_> {
         }
         let (is, was) = (dir.stat(name)?, parent.stat(name)?);
         if let Some(what) = changed(&is, &was) {
-            self.found.add(path.to_vec(), format!("{what} in the layer below, which this layer does not change"));
+            self.found.add(path.to_vec(), format!("{what} in the layer below, which this layer doesn't change"));
             return Ok(());
         }
         if is.kind == FileType::Symlink && dir.read_link(name)? != parent.read_link(name)? {
@@ -242,7 +242,7 @@ impl Tree<'_> {
         if is.is_file() && !snapshot && (content || is.ino == was.ino) {
             let show = || dir.show(name);
             if !same_bytes(dir.open_file(name)?, parent.open_file(name)?, show, |_| {})? {
-                self.found.add(path.to_vec(), "its content is not that of the layer below");
+                self.found.add(path.to_vec(), "its content differs from the layer below");
             }
         }
         Ok(())

@@ -128,7 +128,7 @@ fn lists_of_layers() {
         ("itself", |w| format!("{0}\n", w.casts.last().expect("one").id), ""),
         ("in a circle", |w| format!("{0}\n{0}\n", w.casts[0].id), "twice"),
         ("two MiB", |_| format!("{}\n", "a".repeat(64)).repeat(32_000), "larger than"),
-        ("not text", |_| "\u{0}\u{1b}".to_owned(), "cannot be a layer id"),
+        ("it isn't text", |_| "\u{0}\u{1b}".to_owned(), "cannot be a layer id"),
     ];
     for (what, list, says) in cases {
         let w = World::new();

@@ -37,8 +37,8 @@ pub(super) fn check(root: &Dir, options: &Options, installed: Option<Version>, o
         None => fix,
     };
     let effect = match level {
-        Level::Info => "the installed Docker starts on the new store all the same".to_owned(),
-        _ => "Docker doesn't use the new store until it is told to".to_owned(),
+        Level::Info => "the installed Docker starts with the new store anyway".to_owned(),
+        _ => "Docker doesn't use the new store until daemon.json names it".to_owned(),
     };
     out.push(Finding::new("T11", subject, said).level(level).fix(fix).effect(effect));
     Ok(())
@@ -54,10 +54,12 @@ fn said(version: Version, choice: &Choice) -> String {
     match choice {
         Choice::Several(all) => {
             let all = all.join(", ");
-            format!("{docker} doesn't start here: it finds directories of several drivers ({all}) and doesn't choose")
+            format!("{docker} doesn't start here: it finds directories of several drivers ({all})")
         }
-        Choice::Unnamed(driver) => format!("{docker} doesn't start here: {driver} is deprecated and has to be named"),
-        Choice::Starts(driver) => format!("{docker} starts on {driver}"),
+        Choice::Unnamed(driver) => {
+            format!("{docker} doesn't start here: {driver} is deprecated and must be set in daemon.json")
+        }
+        Choice::Starts(driver) => format!("{docker} starts with {driver}"),
         Choice::Fresh => format!("{docker} doesn't find the new store by itself"),
     }
 }

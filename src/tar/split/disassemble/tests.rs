@@ -135,9 +135,9 @@ fn names_and_sizes_of_every_dialect() {
     let cases: Vec<(&str, Vec<u8>, Vec<u8>, u64)> = vec![
         ("ustar", [&six(USTAR, b'0')[..], &six_body].concat(), b"f".into(), 6),
         ("v7", [&six(V7, 0)[..], &six_body].concat(), b"f".into(), 6),
-        ("v7 folder with a size", header(V7, 0, b"d/", b"6\0").into(), b"d/".into(), 0),
+        ("v7 directory with a size", header(V7, 0, b"d/", b"6\0").into(), b"d/".into(), 0),
         ("hard link with a size", six(USTAR, b'1').into(), b"f".into(), 0),
-        ("folder with a size", six(USTAR, b'5').into(), b"f".into(), 0),
+        ("directory with a size", six(USTAR, b'5').into(), b"f".into(), 0),
         ("contiguous", [&six(USTAR, b'7')[..], &six_body].concat(), b"f".into(), 6),
         ("blanks around digits", [&header(USTAR, b'0', b"f", b"  6 \0")[..], &six_body].concat(), b"f".into(), 6),
         ("size in base 256", [&header(GNU, b'0', b"f", &base256)[..], &six_body].concat(), b"f".into(), 6),
