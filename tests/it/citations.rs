@@ -16,10 +16,10 @@ fn sections() -> BTreeSet<String> {
             let found = number(title).trim_end_matches('.').to_owned();
             section = found.split('.').next().unwrap_or_default().to_owned();
             out.insert(found);
-        } else if let (digits, true) = (number(line), !section.is_empty()) {
-            if let Some(item) = digits.strip_suffix('.').filter(|d| !d.is_empty() && !d.contains('.')) {
-                out.insert(format!("{section}.{item}"));
-            }
+        } else if !section.is_empty()
+            && let Some(item) = number(line).strip_suffix('.').filter(|d| !d.is_empty() && !d.contains('.'))
+        {
+            out.insert(format!("{section}.{item}"));
         }
     }
     out
