@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Convert a Docker data root from aufs to overlay2, overlay, vfs or btrfs, with Docker stopped
 #[derive(Debug, Parser)]
-#[command(name = "unaufs", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "unaufs", version, propagate_version = true, max_term_width = 80)]
 pub struct Args {
     /// Global options.
     #[command(flatten)]

@@ -162,6 +162,11 @@ fn say(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Prints a result whose lines have labels: they continue at column `hang` where they don't fit.
+fn say_wrapped(g: &Global, text: &str, hang: usize) -> Result<()> {
+    say(&crate::report::page::wrapped(text, super::screen::look(g).width, hang))
+}
+
 /// Keeps the document of this command.
 fn say_json(value: &impl serde::Serialize) -> Result<()> {
     end::document(value)

@@ -68,7 +68,8 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
         format!("{} and {}", text::plural(p.summary.images, "image"), text::plural(p.summary.containers, "container"));
     let took = s.compared.map_or(String::new(), |c| {
         let bytes = c.done.new_bytes.map_or(String::new(), |b| format!(", {}", text::size(b)));
-        format!(" ({}{bytes})", text::duration(c.done.seconds))
+        let time = if c.done.seconds == 0 { "under a second".to_owned() } else { text::duration(c.done.seconds) };
+        format!(" ({time}{bytes})")
     });
     let partly = s.left_behind.iter().any(|l| l.counts) || !s.failed.is_empty();
     match s.outcome.state {
@@ -170,7 +171,7 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
     let target =
         p.elsewhere.as_ref().map(|e| format!(" --target {}", super::plan::quoted(&e.path))).unwrap_or_default();
     let line = |out: &mut String, name: &str, command: &str, what: &str| {
-        label(out, name, &format!("{command:<30}{}{what}", if command.len() < 30 { "" } else { "  " }));
+        label(out, name, &format!("{command:<28}  {what}"));
     };
     if s.outcome.state != State::Switched {
         let old = super::plan::root_option(&p.root.path);

@@ -157,6 +157,32 @@ impl Page {
     }
 }
 
+/// A text whose lines fit the width: a longer line continues at column `hang`, first where two blanks separate a command from its remark.
+pub fn wrapped(text: &str, width: usize, hang: usize) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut rest = line.to_owned();
+        while rest.chars().count() > width {
+            let body = rest.get(hang..).unwrap_or_default().trim_end();
+            let Some(at) = body.find("  ").map(|at| at + hang) else { break };
+            let (head, tail) = rest.split_at(at);
+            let mut page = Page::new(Look { width, colour: false });
+            page.flow(hang, &[(Style::Plain, head)]);
+            out.push_str(&page.finish());
+            rest = format!("{:hang$}{}", "", tail.trim_start());
+        }
+        if rest.chars().count() <= width {
+            out.push_str(&rest);
+            out.push('\n');
+        } else {
+            let mut page = Page::new(Look { width, colour: false });
+            page.flow(hang, &[(Style::Plain, &rest)]);
+            out.push_str(&page.finish());
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +212,17 @@ mod tests {
         p.flow(0, &[(Style::Plain, "a\u{1b}[2Jb\nc\u{202e}")]);
         p.row(Style::Plain, "a\rb");
         assert_eq!(p.finish(), "a\\u{1b}[2Jb\\u{a}c\\u{202e}\na\\u{d}b\n");
+    }
+
+    #[test]
+    fn a_remark_goes_to_a_line_of_its_own_where_it_does_not_fit() {
+        let text = format!("Next     unaufs verify --root {}  look", "/x".repeat(12));
+        let want = format!("Next     unaufs verify --root {}\n         look\n", "/x".repeat(12));
+        assert_eq!(wrapped(&text, 56, 9), want);
+        assert_eq!(wrapped(&text, 80, 9), format!("{text}\n"));
+        let long = wrapped(&format!("DONE     {}", "word ".repeat(30)), 60, 9);
+        assert!(long.lines().count() > 2 && long.lines().all(|l| l.len() <= 60), "{long}");
+        assert!(long.lines().skip(1).all(|l| l.starts_with("         word")), "{long}");
     }
 
     #[test]

@@ -125,13 +125,13 @@ impl Status {
             line("Kept", &format!("{}/.unaufs/{}", text::text(&self.root), text::text(u)));
         }
         for w in self.ways_back.iter().filter(|w| w.now) {
-            line("Undo", &format!("{}: {}, loses {}", w.how, w.when, w.loses));
+            line("Undo", &format!("{} ({}) loses {}", w.how, w.when, w.loses));
         }
         if self.ways_back.iter().any(|w| w.now && w.how != "none") && !self.kernel_has_aufs {
             line("", "This kernel has no aufs, so Docker can't use the old store here after a rollback.");
         }
         for (i, n) in self.next.iter().enumerate() {
-            line(if i == 0 { "Next" } else { "   or" }, &format!("{:<24} {}", n.command, n.why));
+            line(if i == 0 { "Next" } else { "   or" }, &format!("{:<22}  {}", n.command, n.why));
         }
         out
     }

@@ -1,6 +1,6 @@
 //! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
 
-use super::{Roots, load, root, say, say_json};
+use super::{Roots, load, root, say, say_json, say_wrapped};
 use crate::checks;
 use crate::cli::args::{Global, MigrateArgs, PlanArgs, What};
 use crate::cli::output::Output;
@@ -136,7 +136,7 @@ pub fn status(g: &Global) -> Done {
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {
-        say(&doc.text())?
+        say_wrapped(g, &doc.text(), 13)?
     }
     Ok(Ending::Fine)
 }

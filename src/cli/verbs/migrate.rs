@@ -1,6 +1,6 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, journal, needed, say, say_json};
+use super::{Roots, journal, needed, say, say_json, say_wrapped};
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::output::Output;
 use crate::cli::prompt::confirm;
@@ -266,7 +266,7 @@ fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how
     if g.json || g.jsonl {
         say_json(&doc)?;
     } else {
-        say(&report::migrate::text(&doc, &plan))?;
+        say_wrapped(g, &report::migrate::text(&doc, &plan), 9)?;
     }
     let partial = plan.partial() || !failed.is_empty() || outcome.differences() > 0;
     Ok(if partial { Ending::Code(Kind::Partial) } else { Ending::Fine })

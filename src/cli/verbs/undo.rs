@@ -1,6 +1,6 @@
 //! `unaufs rollback` and `unaufs cleanup`: the two ways to end a migration.
 
-use super::{Roots, journal, needed, say, say_json};
+use super::{Roots, journal, needed, say, say_json, say_wrapped};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
 use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
@@ -124,7 +124,7 @@ fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, numbe
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {
-        say(&doc.text())?
+        say_wrapped(g, &doc.text(), 9)?
     }
     Ok(Ending::Fine)
 }
@@ -239,7 +239,7 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
     let survey = cleanup::survey(&locked.root, &locked.old, run)?;
     let machine = g.json || g.jsonl;
     if !machine {
-        say(&report::cleanup::warning(&survey, &run.plan))?;
+        say_wrapped(g, &report::cleanup::warning(&survey, &run.plan), 4)?;
     }
     if !survey.old.is_empty() {
         confirm(a.yes, "Delete the old store for good?")?;
@@ -253,7 +253,7 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
         }
     };
     let cleaned = cleanup::delete(&mut locked, run, undone)?;
-    report_cleaned(machine, &survey, &cleaned)?;
+    report_cleaned(g, &survey, &cleaned)?;
     if cleaned.left_count > 0 {
         return Err(Error::new(
             Kind::Failed,
@@ -265,12 +265,12 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
     Ok(Ending::Fine)
 }
 
-fn report_cleaned(machine: bool, survey: &Survey, cleaned: &Cleaned) -> Result<()> {
-    match machine {
+fn report_cleaned(g: &Global, survey: &Survey, cleaned: &Cleaned) -> Result<()> {
+    match g.json || g.jsonl {
         true => say_json(&serde_json::json!({
             "schema": "unaufs.cleanup/1", "state": "cleaned", "deleted": survey.old, "freed": cleaned.freed,
             "left": cleaned.left, "left_count": cleaned.left_count, "undone": cleaned.undone,
         })),
-        false => say(&report::cleanup::done(cleaned)),
+        false => say_wrapped(g, &report::cleanup::done(cleaned), 9),
     }
 }

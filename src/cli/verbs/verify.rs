@@ -1,6 +1,6 @@
 //! `unaufs verify`: chooses what there is to prove, and with what.
 
-use super::{Roots, journal, needed, say, say_json};
+use super::{Roots, journal, needed, say_json, say_wrapped};
 use crate::cli::args::{Global, VerifyArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
@@ -30,7 +30,7 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     if g.json || g.jsonl {
         say_json(&doc)?
     } else {
-        say(&doc.text())?
+        say_wrapped(g, &doc.text(), 2)?
     }
     Ok(match report.outcome() {
         Outcome::Clean => Ending::Fine,
