@@ -18,6 +18,7 @@ use crate::run::Lock;
 use crate::run::identity::{self, Known};
 use crate::run::journal::{Journal, Run};
 use crate::run::states::Standing;
+use std::io::IsTerminal;
 use std::path::Path;
 
 fn root(g: &Global) -> Result<Dir> {
@@ -162,8 +163,11 @@ fn say(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Prints a result whose lines have labels: they continue at column `hang` where they don't fit.
+/// Prints a result whose lines have labels: on a terminal they continue at column `hang` where they don't fit. A pipe gets whole lines.
 fn say_wrapped(g: &Global, text: &str, hang: usize) -> Result<()> {
+    if !std::io::stdout().is_terminal() && std::env::var_os("COLUMNS").is_none() {
+        return say(text);
+    }
     say(&crate::report::page::wrapped(text, super::screen::look(g).width, hang))
 }
 

@@ -1,13 +1,15 @@
 //! Gathers what [`super::build::plan`] needs: reads the store, counts the layers, looks at the host.
 
+use super::PlanLayer;
 use super::build::{Found, Original, fingerprint, plan, weigh};
 use super::elsewhere::{self, Place, repoint};
 use super::quirks::Quirk;
-use super::scan::{self, Facts, Trail};
+use super::scan::{self, Ask, Facts, Trail};
 use super::{
     DockerFacts, HostFacts, Options, Plan, estimate::Pace, existing, host, quirks, renames, switch, whiteouts,
 };
 use crate::checks::Finding;
+use crate::disk::copy::Transfer;
 use crate::disk::{Dir, Meta};
 use crate::docker::containerd::SNAPSHOTTERS;
 use crate::docker::json;
@@ -26,17 +28,46 @@ pub struct Known {
     pub lost: BTreeMap<LayerId, String>,
     /// Image layers counted before: Docker never writes into them again, so they are not counted twice.
     pub counted: BTreeMap<LayerId, Facts>,
+    /// Layers counted before that are looked at once more.
+    pub seen: BTreeMap<LayerId, Seen>,
     /// Docker as the earlier plan found it on this machine.
     pub docker: Option<DockerFacts>,
 }
 
+/// What an earlier plan found in a layer.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    facts: Facts,
+    /// Its files may be linked into the new store: then they are the same inodes, and our own links change their time of change.
+    linked: bool,
+}
+
+impl Seen {
+    /// The facts of a second look that asked no file for its attributes, if they can't have changed since.
+    fn settle(&self, now: &Facts) -> Option<Facts> {
+        let same = now.state == self.facts.state && (self.linked || now.changed == self.facts.changed);
+        let (xattrs, overlay_xattrs) = (self.facts.xattrs, self.facts.overlay_xattrs.clone());
+        same.then(|| Facts { xattrs, overlay_xattrs, ..now.clone() })
+    }
+}
+
 impl Known {
+    /// For a second look at every layer of a plan.
+    pub fn again(plan: &Plan) -> Known {
+        // another disk gets copies
+        let linked = |l: &PlanLayer| plan.elsewhere.is_none() && l.transfer.contains(&Transfer::Link);
+        let seen = |l: &PlanLayer| (l.id.clone(), Seen { facts: l.facts.clone(), linked: linked(l) });
+        let known = Known::of(plan);
+        Known { counted: BTreeMap::new(), seen: plan.layers.iter().map(seen).collect(), ..known }
+    }
+
     /// The image layers of an earlier plan.
     pub fn of(plan: &Plan) -> Known {
         let images = plan.layers.iter().filter(|l| !l.role.writable());
         Known {
             lost: BTreeMap::new(),
             counted: images.map(|l| (l.id.clone(), l.facts.clone())).collect(),
+            seen: BTreeMap::new(),
             docker: (plan.host == HostFacts::here()).then(|| plan.docker.clone()),
         }
     }
@@ -199,6 +230,18 @@ struct Counted {
     unreadable: BTreeMap<LayerId, String>,
 }
 
+/// Counts one layer. If it was counted before, its files are asked for their attributes only if something in it has changed.
+fn look_at(root: &Dir, layer: &Layer, above: &scan::Above, seen: Option<&Seen>) -> Result<scan::Found> {
+    if let Some(seen) = seen {
+        let mut found = scan::scan(root.open(layer.source())?, above, Ask::Directories)?;
+        if let Some(facts) = seen.settle(&found.facts) {
+            found.facts = facts;
+            return Ok(found);
+        }
+    }
+    scan::scan(root.open(layer.source())?, above, Ask::All)
+}
+
 /// Counts every sound layer, those with the most layers below first: what a layer says about those below it must be known before these.
 fn count(root: &Dir, store: &Store, known: &Known, progress: &dyn Progress) -> Result<Counted> {
     let mut by_depth: BTreeMap<usize, Vec<&Layer>> = BTreeMap::new();
@@ -216,7 +259,7 @@ fn count(root: &Dir, store: &Store, known: &Known, progress: &dyn Progress) -> R
         let counted: Vec<(&Layer, Result<scan::Found>)> = level
             .par_iter()
             .map(|l| {
-                let found = root.open(l.source()).and_then(|d| scan::scan(d, &above));
+                let found = look_at(root, l, &above, known.seen.get(&l.id));
                 progress.step(&l.id.short());
                 (*l, found)
             })

@@ -162,6 +162,7 @@ struct Scan<'a> {
     found: Mutex<Found>,
     seen: Mutex<HashSet<u64>>,
     above: &'a Above,
+    ask: Ask,
 }
 
 /// A directory on its way: its path, and the hash that stands for it.
@@ -188,9 +189,18 @@ impl Spot {
     }
 }
 
-/// Counts the layer whose root is `root`, of whose upper layers `above` tells.
-pub fn scan(root: Dir, above: &Above) -> Result<Found> {
-    let scan = Scan { found: Mutex::default(), seen: Mutex::default(), above };
+/// Which names are asked for their extended attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Directories and files.
+    All,
+    /// Directories. For a second look, where the state or the time of change of a file says whether it is the same.
+    Directories,
+}
+
+/// Counts the layer whose root is `root`; `above` is what the layers above it have shown.
+pub fn scan(root: Dir, above: &Above, ask: Ask) -> Result<Found> {
+    let scan = Scan { found: Mutex::default(), seen: Mutex::default(), above, ask };
     let first = (Arc::new(root), Vec::new(), Spot { path: Vec::new(), hash: 0, holder: None }, 0);
     walk(first, |(holder, name, spot, depth), hand_on| {
         too_deep(&spot.path, depth)?;
@@ -342,7 +352,8 @@ impl<'a> Folder<'a> {
         }
         self.count_file(name, kind, ino, hash)?;
         // overlayfs obeys attributes of directories and regular files only
-        if kind == FileType::RegularFile { self.note_attributes(name) } else { Ok(()) }
+        let asked = kind == FileType::RegularFile && self.scan.ask == Ask::All;
+        if asked { self.note_attributes(name) } else { Ok(()) }
     }
 
     fn count_file(&mut self, name: &[u8], kind: FileType, ino: u64, hash: u64) -> Result<()> {

@@ -116,7 +116,7 @@ fn verified(out: &mut String, s: &Summary<'_>) {
         }
         (true, _) => "the new store equals the old one, which has damage.".to_owned(),
         // an earlier call found it
-        (false, Some(v)) => format!("{}; unaufs verify lists them.", v.text()),
+        (false, Some(v)) => format!("{}. unaufs verify lists them.", v.text()),
         (false, None) => "not yet: run unaufs verify.".to_owned(),
     };
     label(out, "Verified", &text);

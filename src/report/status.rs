@@ -124,7 +124,7 @@ impl Status {
         for u in &self.undone {
             line("Kept", &format!("{}/.unaufs/{}", text::text(&self.root), text::text(u)));
         }
-        for w in self.ways_back.iter().filter(|w| w.now) {
+        for w in self.ways_back.iter().filter(|w| w.now && w.how != "none") {
             line("Undo", &format!("{} ({}) loses {}", w.how, w.when, w.loses));
         }
         if self.ways_back.iter().any(|w| w.now && w.how != "none") && !self.kernel_has_aufs {

@@ -315,7 +315,10 @@ fn there_is_no_way_back_after_cleanup() {
     let left = store.root.join(".unaufs/old/aufs/diff");
     fs::create_dir_all(&left).expect("a folder that is left");
     let status = store.unaufs(&["status"]).exits(0).stdout;
-    assert!(status.contains("next: unaufs cleanup --root") && status.contains("which was interrupted"), "{status}");
+    assert!(
+        status.contains("Next         unaufs cleanup --root") && status.contains("which was interrupted"),
+        "{status}"
+    );
     refused(&store.root, &["rollback", "--yes"], 1, "there is no way back");
     store.unaufs(&["cleanup", "--yes", "-q"]).exits(0);
     assert!(!left.exists(), "cleanup did not go on");

@@ -36,7 +36,7 @@ const SOUND: Case = Case {
     to: "overlay2",
     target: None,
     plan: &[],
-    migrate: (0, &["verified"]),
+    migrate: (0, &["Verified"]),
     verify: 0,
     whole: true,
 };
@@ -311,6 +311,6 @@ fn damage_is_told_by_the_run_that_continues() {
     journal.close().expect("closed");
     let ran = store.unaufs(&migrate).exits(3);
     let said = flat(&ran);
-    assert!(said.contains(" differences; `unaufs verify` lists them") && said.contains("verified fast "), "{said}");
+    assert!(said.contains(" differences. unaufs verify lists them") && said.contains("Verified fast "), "{said}");
     store.unaufs(&["verify", "-q"]).exits(6);
 }

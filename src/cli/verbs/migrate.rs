@@ -192,12 +192,8 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     let known = make::Known::of(&run.plan);
     let counted = if run.prepared { known.counted } else { BTreeMap::new() };
     let progress = screen::progress(g);
-    let fresh = make::make(
-        &at.root,
-        &run.plan.options,
-        &make::Known { lost: lost.clone(), counted, docker: known.docker },
-        &*progress,
-    )?;
+    let fresh =
+        make::make(&at.root, &run.plan.options, &make::Known { lost: lost.clone(), counted, ..known }, &*progress)?;
     drop(progress);
     crate::error::check_disk(a.keep_going)?;
     blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;

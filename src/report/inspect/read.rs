@@ -4,7 +4,7 @@ use crate::disk::Dir;
 use crate::docker::json;
 use crate::error::Result;
 use crate::ids::LayerId;
-use crate::plan::scan::{Above, scan};
+use crate::plan::scan::{Above, Ask, scan};
 use crate::store::{Container, Image, Store};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ pub fn sizes(root: &Dir, store: &Store) -> Result<HashMap<LayerId, u64>> {
     let mut out = HashMap::new();
     for layer in store.layers.values() {
         crate::stop::check()?;
-        match root.open(layer.source()).and_then(|dir| scan(dir, &Above::default())) {
+        match root.open(layer.source()).and_then(|dir| scan(dir, &Above::default(), Ask::All)) {
             Ok(found) => drop(out.insert(layer.id.clone(), found.facts.bytes)),
             Err(e) if e.is_exhaustion() => return Err(e),
             Err(_) => {}
