@@ -144,7 +144,9 @@ impl World {
         let ran = self.run(&["migrate", "--yes"]);
         let said = format!("{}{}{}{}", plan.stdout, plan.stderr, ran.stdout, ran.stderr);
         assert_eq!(ran.code, code, "migrate: {said}");
-        assert!(said.contains(says), "{says:?} is not said: {said}");
+        // wherever a line was wrapped
+        let flat = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(says), "{says:?} is not said: {said}");
         let moved = matches!(code, 0 | 3);
         let then = |args: &[&str]| {
             let ran = self.run(args);

@@ -97,7 +97,7 @@ fn names_that_a_terminal_or_a_browser_would_obey() {
     fs::write(top.join(&name).join(&name), "x").expect("a file");
     fs::write(top.join(format!(".wh.{}", &name[..20])), "not empty").expect("a file");
     xattr::set(top.join(&name), "trusted.overlay.opaque", b"y").expect("an attribute");
-    w.ends(0, "switched");
+    w.ends(0, "are now on");
     // an error with such a name in it, and a damaged object of each kind
     fs::write(w.first("containers").join("config.v2.json"), format!("{{\"ID\":{}}}", serde_json::json!(NASTY)))
         .expect("it");
@@ -128,7 +128,7 @@ fn lists_of_layers() {
         ("itself", |w| format!("{0}\n", w.casts.last().expect("one").id), ""),
         ("in a circle", |w| format!("{0}\n{0}\n", w.casts[0].id), "twice"),
         ("two MiB", |_| format!("{}\n", "a".repeat(64)).repeat(32_000), "larger than"),
-        ("it isn't text", |_| "\u{0}\u{1b}".to_owned(), "cannot be a layer id"),
+        ("it isn't text", |_| "\u{0}\u{1b}".to_owned(), "can't be a layer ID"),
     ];
     for (what, list, says) in cases {
         let w = World::new();
@@ -204,7 +204,7 @@ fn attributes_that_are_large() {
     let sizes = [60_000usize, 40_000, 3_000];
     let took = sizes.into_iter().find(|n| xattr::set(&file, "user.large", &vec![7; *n]).is_ok());
     assert!(took.is_some(), "no attribute of 3,000 bytes");
-    w.ends(0, "switched");
+    w.ends(0, "are now on");
 }
 
 /// Two thousand containers, and an image of five hundred layers, more than any driver mounts.

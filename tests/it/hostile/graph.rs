@@ -101,5 +101,5 @@ fn graph_folders_that_lead_out() {
     let image = w.first("graph");
     fs::write(image.join("parent"), "../../../canary").expect("a parent");
     let ran = w.run(&["plan", "-v"]);
-    assert!(ran.stdout.contains("is no id"), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("isn't an image ID"), "{}{}", ran.stdout, ran.stderr);
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 #[test]
 fn a_sound_root_migrates() {
     if needs::root() {
-        World::new().ends(0, "switched");
+        World::new().ends(0, "are now on");
     }
 }
 
@@ -48,7 +48,7 @@ fn folders_that_are_the_user_s_own_may_be_anywhere() {
             // unaufs would have to work in them
             "overlay2" => w.ends(4, "overlay2"),
             ".unaufs" => w.ends(1, "symlink"),
-            _ => w.ends(0, "switched"),
+            _ => w.ends(0, "are now on"),
         }
     }
 }
@@ -114,7 +114,7 @@ fn ids_that_are_paths() {
         fs::write(mounts.join("mount-id"), bad).expect("a file");
         fs::write(other.join("init-id"), bad).expect("a file");
         fs::write(w.at(&format!("aufs/layers/{}", w.casts[0].id)), format!("{bad}/\n")).expect("a file");
-        w.ends(3, "cannot be a layer id");
+        w.ends(3, "can't be a layer ID");
     }
 }
 
@@ -129,13 +129,13 @@ fn links_in_layers_are_data() {
     {
         let stack = format!("{}\nlayer\n{upper}\nlayer\nd data\nf data/new =x\n", super::bed::STACK);
         eprintln!("{upper}");
-        World::of(&stack.replace("CANARY", "../../../canary")).ends(0, "switched");
+        World::of(&stack.replace("CANARY", "../../../canary")).ends(0, "are now on");
     }
     let w = World::new();
     for name in [".wh..wh.plnk", ".wh..wh.orph", ".wh..wh.aufs", ".wh..wh..opq", ".wh.data", ".wh..wh.x.1"] {
         symlink(&w.canary, w.at(&format!("aufs/diff/{}", w.casts[1].id)).join(name)).expect("a symlink");
     }
-    w.ends(0, "switched");
+    w.ends(0, "are now on");
 }
 
 #[test]
@@ -143,6 +143,6 @@ fn special_files_in_layers_are_made_anew_and_never_opened() {
     if needs::root() {
         let stack =
             "layer\nc dev/zero 1:5\nb dev/disk 7:250\np dev/pipe\nk dev/socket\nlayer\np dev/zero\nc dev/pipe 1:5\n";
-        World::of(stack).ends(0, "switched");
+        World::of(stack).ends(0, "are now on");
     }
 }
