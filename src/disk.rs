@@ -77,8 +77,11 @@ impl Dir {
     fn not_opened(&self, rel: &[u8], e: Errno) -> Error {
         let err = Error::io(format!("open directory {}", self.show(rel)), e);
         match e {
-            Errno::LOOP | Errno::NOTDIR => err
-                .hint("It isn't a directory. unaufs doesn't follow symlinks here: put the directory itself below ROOT"),
+            Errno::LOOP | Errno::NOTDIR => {
+                Error::io(format!("open directory {}, which is a symlink or no directory", self.show(rel)), e).hint(
+                    "It isn't a directory. unaufs doesn't follow symlinks here: put the directory itself below ROOT",
+                )
+            }
             Errno::XDEV => {
                 err.hint("Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither")
             }
@@ -246,7 +249,8 @@ impl Dir {
         self.try_open_seen(rel).map_err(|e| {
             let err = Error::io(format!("open {}", self.show(rel)), e);
             match e {
-                Errno::LOOP => err.hint("It is a symlink. unaufs doesn't follow symlinks here"),
+                Errno::LOOP => Error::io(format!("open {}, which is a symlink", self.show(rel)), e)
+                    .hint("It is a symlink. unaufs doesn't follow symlinks here"),
                 _ => err,
             }
         })

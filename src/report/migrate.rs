@@ -57,8 +57,8 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         let what = format!("Set aside, since a Docker made it during the interrupted switch: {}", text::text(a));
         label(&mut out, "", &what);
     }
-    stays(&mut out, s);
     next(&mut out, s, p);
+    stays(&mut out, s);
     out
 }
 
@@ -155,7 +155,7 @@ fn stays(out: &mut String, s: &Summary<'_>) {
     if s.left_behind.is_empty() {
         return;
     }
-    let _ = writeln!(out, "STAYS BEHIND ({}); nothing of it was deleted:", s.left_behind.len());
+    let _ = writeln!(out, "STAYS BEHIND ({}); unaufs deleted none of it:", s.left_behind.len());
     for d in s.damage {
         let _ = writeln!(out, "  {}", d.sentence());
     }

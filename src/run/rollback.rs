@@ -114,17 +114,25 @@ fn backward(root: &Dir, course: &Course, progress: &dyn Progress) -> Result<Undo
         }
         progress.step(&m.to);
     }
+    restore_times(root, course, guard::behind)?;
+    root.sync_fs()?;
+    guard.open(&mut out.aside)?;
+    // the last renames were those of the guard
+    restore_times(root, course, str::to_owned)?;
+    root.sync_fs()?;
+    Ok(out)
+}
+
+/// Gives the directories that the renames touched the times that they had; `at` says where each is now.
+fn restore_times(root: &Dir, course: &Course, at: impl Fn(&str) -> String) -> Result<()> {
     for t in &course.touched {
-        let path = guard::behind(&t.path);
+        let path = at(&t.path);
         if root.stat_opt(&path)?.is_some_and(|m| m.is_dir()) {
             let (dir, name) = root.parent_of(path.as_bytes())?;
             dir.set_times(name, crate::disk::attrs::Times { atime: t.atime, mtime: t.mtime })?;
         }
     }
-    root.sync_fs()?;
-    guard.open(&mut out.aside)?;
-    root.sync_fs()?;
-    Ok(out)
+    Ok(())
 }
 
 /// Is the new object in its place?

@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::switch::{OLD, STATE};
 use crate::store::Generation;
 use crate::verify::Verdict;
+use rustix::io::Errno;
 
 /// A command that depends on the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +251,17 @@ fn refuse(kind: Kind, what: &str, hint: &str) -> Answer {
 
 /// The old store that is in its place, if there is one.
 pub fn store(root: &Dir) -> Result<Option<Generation>> {
-    let there = |path: &str| Ok::<_, Error>(root.stat_opt(path)?.is_some_and(|m| m.is_dir()));
+    let there = |path: &str| match root.stat_opt(path) {
+        Ok(m) => Ok(m.is_some_and(|m| m.is_dir())),
+        // behind a symlink or a mount point: check H08 names it
+        Err(e)
+            if e.errno()
+                .is_some_and(|n| [Errno::XDEV, Errno::LOOP, Errno::NOTDIR].iter().any(|o| o.raw_os_error() == n)) =>
+        {
+            Ok(true)
+        }
+        Err(e) => Err(e),
+    };
     Ok(match (there("aufs/diff")?, there("image/aufs")?, there("graph")?) {
         (true, true, _) => Some(Generation::Content),
         (true, false, true) => Some(Generation::Graph),

@@ -40,7 +40,7 @@ pub fn layers_gone(root: &Dir) -> Result<Option<Error>> {
         plural(count("containers")?, "container")
     );
     let mut hint =
-        "Restore aufs/ from a backup: the files aren't in this data root any more. Volumes aren't affected".to_owned();
+        "Restore aufs/ from a backup: the files aren't in this data root any more, and no tool can bring them back. Volumes aren't affected".to_owned();
     if root.on_btrfs()? && aufs.is_some() {
         hint += ". In a btrfs snapshot, a subvolume is an empty directory. The files are in the original subvolume";
     }

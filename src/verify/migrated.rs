@@ -168,6 +168,14 @@ impl<'a> Pair<'a> {
             return Ok(());
         }
         let to = self.plan.options.to;
+        if !to.stacks() && layer.lowers.first().is_some_and(|p| self.theirs.place(p).is_some()) {
+            // what Docker unpacked there need not be what is below this layer in the old store
+            self.seen.unprovable(
+                id,
+                "it is based on a layer that was in the new store before: compared with the old store only",
+            );
+            return Ok(());
+        }
         let (uid, gid) = self.plan.style.root;
         let owners = Shift { uid, gid };
         let is = to.view(self.new, layer, &self.theirs)?;

@@ -113,7 +113,7 @@ fn a_bad_verdict_withdraws_a_good_one_and_keeps_the_old_store() {
     fs::rename(w.elsewhere.join("passwd"), &file).expect("mended");
     sh("touch", &["-r", text(&times), text(&etc)]);
     let ran = done(&w, &["cleanup", "--yes"]);
-    assert!(ran.stdout.contains(".unaufs/old/aufs") && ran.stdout.contains("free now"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(".unaufs/old/aufs") && ran.stdout.contains("This freed"), "{}", ran.stdout);
     assert!(!w.at(".unaufs/old").exists());
 }
 

@@ -296,7 +296,9 @@ fn two_containers_of_one_name_are_told_apart() {
         let (store, findings) = read(&root.root);
         let names: std::collections::BTreeSet<&str> = store.containers.values().map(|c| &*c.name).collect();
         assert_eq!(names.len(), store.containers.len(), "{}: {names:?}", packed.name);
-        assert!(said(&findings, "G09").iter().any(|f| f.effect.as_deref().is_some_and(|e| e.contains("now called"))));
+        assert!(
+            said(&findings, "G09").iter().any(|f| f.effect.as_deref().is_some_and(|e| e.contains("its new name is")))
+        );
     }
 }
 

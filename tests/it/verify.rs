@@ -208,7 +208,7 @@ fn damage_files(m: &Moved) -> Vec<Named> {
     part_from_its_links(&m.file(BASE, "hl/two"));
     vec![
         ("layer", SINGLE, "b/2", "content"),
-        ("layer", SINGLE, "b/2", "not as it was when the layer was made: its content has changed"),
+        ("layer", SINGLE, "b/2", "changed since the layer was made: its content has changed"),
         ("layer", FILES, "many/f020", "mode 0600, was"),
         ("layer", FILES, "many/f021", "modified 1.000000000, was"),
         ("layer", FILES, "d/big", "size "),
@@ -366,7 +366,7 @@ fn what_docker_has_changed_since_is_not_damage() {
     assert!(has("container", did["renamed"].as_str().expect("renamed"), ""), "{did} {since:?}");
     assert!(has("metadata", "repositories.json", ""), "{did} {since:?}");
     let said = m.store.unaufs(&["verify", "-q"]).exits(0).stdout;
-    assert!(said.contains("changes since then, not damage") && said.contains("config.v2.json"), "{said}");
+    assert!(said.contains("Docker's own, not damage") && said.contains("config.v2.json"), "{said}");
     assert!(said.contains("Image layers are identical to the old store"), "{said}");
 
     flip(&m.file(SINGLE, "b/2"));
@@ -374,7 +374,7 @@ fn what_docker_has_changed_since_is_not_damage() {
     fs::remove_file(m.path("overlay2/l").join(&link)).expect("removed");
     let wanted = [
         ("layer", SINGLE, "b/2", "content"),
-        ("layer", SINGLE, "b/2", "not as it was when the layer was made"),
+        ("layer", SINGLE, "b/2", "changed since the layer was made"),
         ("layer", MIDDLE[0], "", "the symlink l/"),
     ];
     m.finds(&[], &wanted, false);
@@ -410,7 +410,7 @@ fn damage_of_the_old_store_is_called_so() {
     flip(&m.path(".unaufs/old/aufs/diff").join(name).join("b/2"));
     let doc = m.finds(
         &[],
-        &[("layer", SINGLE, "b/2", "content"), ("layer", SINGLE, "b/2", "not as it was when the layer was made")],
+        &[("layer", SINGLE, "b/2", "content"), ("layer", SINGLE, "b/2", "changed since the layer was made")],
         false,
     );
     let sides: Vec<&str> =
@@ -481,7 +481,7 @@ fn a_store_by_itself() {
             ("layer", SINGLE, "b/2", "its content has changed"),
             ("layer", "659f0a8c", "", "its size isn't a number"),
             ("layer", ONE_FILE, "", "cut short"),
-            ("tag", "127.0.0.1:5000/demo/pulled:v2", "", "does not exist"),
+            ("tag", "127.0.0.1:5000/demo/pulled:v2", "", "doesn't exist"),
             ("container", CONTAINER.0, "", "is missing"),
             ("image", "0d34", "", "is not in layerdb"),
             ("image", "c9231f24", "", "does not have the digest that is its id"),

@@ -237,8 +237,11 @@ fn named(p: &Plan, f: &Finding) -> String {
 
 fn commands(p: &Plan, screen: &Screen<'_>, out: &mut Page) {
     if plan_is_blocked(&p.checks) {
-        let again = format!("Fix the problems marked BLOCK, then run: unaufs{} plan", root_option(&p.root.path));
-        return label(out, Style::Bold, "Next", &[(Style::Plain, &again)]);
+        label(out, Style::Bold, "Next", &[(Style::Plain, "Fix the problems marked BLOCK, then:")]);
+        for step in next(p).iter().filter(|s| s.starts_with("unaufs")) {
+            label(out, Style::Plain, "", &[(Style::Plain, step)]);
+        }
+        return;
     }
     let mut steps = next(p);
     if let Some(file) = screen.saved {

@@ -30,7 +30,7 @@ fn json_without_end() {
     if !needs::root() {
         return;
     }
-    for (text, says) in [(huge(17 << 20), "larger than"), (deep(100_000), "stays"), (deep(127), "stays")] {
+    for (text, says) in [(huge(17 << 20), "too large"), (deep(100_000), "stays"), (deep(127), "stays")] {
         let w = World::new();
         add_image(&w.root, text.as_bytes());
         w.ends(3, says);
@@ -127,7 +127,7 @@ fn lists_of_layers() {
     let cases: [(&str, List, &str); 4] = [
         ("itself", |w| format!("{0}\n", w.casts.last().expect("one").id), ""),
         ("in a circle", |w| format!("{0}\n{0}\n", w.casts[0].id), "twice"),
-        ("two MiB", |_| format!("{}\n", "a".repeat(64)).repeat(32_000), "larger than"),
+        ("two MiB", |_| format!("{}\n", "a".repeat(64)).repeat(32_000), "too large"),
         ("it isn't text", |_| "\u{0}\u{1b}".to_owned(), "can't be a layer ID"),
     ];
     for (what, list, says) in cases {

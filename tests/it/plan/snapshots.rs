@@ -34,6 +34,7 @@ fn steady(packed: &real::Packed) -> Plan {
     }
     for l in &mut p.layers {
         (l.facts.allocated, l.facts.folder_bytes, l.facts.state) = (4096, 4096, 0);
+        l.facts.changed = 0;
     }
     p.touched.clear();
     p.fingerprint = Default::default();
