@@ -57,8 +57,11 @@ pub fn names(all: &[Doomed]) -> String {
 }
 
 /// Afterwards.
-pub fn done(c: &Cleaned) -> String {
-    let mut out = format!("DONE     The old store is deleted. This freed {}.\n", text::size(c.freed));
+pub fn done(s: &Survey, c: &Cleaned) -> String {
+    let mut out = match s.old.is_empty() {
+        true => "DONE     There was nothing to do: the old store was deleted before.\n".to_owned(),
+        false => format!("DONE     The old store is deleted. This freed {}.\n", text::size(c.freed)),
+    };
     for l in &c.left {
         let _ = writeln!(out, "         Not deleted: {}", text::text(l));
     }

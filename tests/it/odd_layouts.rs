@@ -71,7 +71,7 @@ fn symlinks_and_mount_points() {
     for (name, other) in [("overlay2", "vfs"), ("vfs", "overlay2"), ("overlay", "overlay2")] {
         let here = store.root.join(name);
         symlink(&away, &here).expect("symlink");
-        refused(&store.root, &["plan", "--to", name], 4, &[&format!("H08 {name}: "), "it isn't a directory"]);
+        refused(&store.root, &["plan", "--to", name], 4, &[&format!("H08  {name}: "), "it isn't a directory"]);
         refused(&store.root, &["migrate", "--yes", "--to", name], 4, &["it isn't a directory"]);
         moves(&store.root, other, &store);
         fs::remove_file(&here).expect("unlink");

@@ -102,7 +102,7 @@ fn what_to_type_next_repeats_what_shaped_the_plan() {
         "--exclude",
         "image=demo/*",
         "--exclude",
-        "container=a b",
+        "container=c-us*",
         "--allow",
         "h03",
         "--docker-config",
@@ -112,7 +112,7 @@ fn what_to_type_next_repeats_what_shaped_the_plan() {
     let quoted = format!("'{}'", config.replace('\'', "'\\''"));
     let all = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     let wanted = format!(
-        "plan --to vfs --exclude 'image=demo/*' --exclude 'container=a b' --allow H03 --docker-config {quoted}"
+        "plan --to vfs --exclude 'image=demo/*' --exclude 'container=c-us*' --allow H03 --docker-config {quoted}"
     );
     assert!(all.contains(&wanted) && all.contains("unaufs --root "), "{wanted}\n{}", ran.stdout);
 }

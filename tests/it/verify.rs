@@ -278,7 +278,7 @@ fn overlay2_each_kind_of_damage_is_named() {
             |d: &Value| d["id"].as_str().is_some_and(|i| i.starts_with(id)) && d["what"].to_string().contains(what);
         all.into_iter().find(is).map(|d| d["side"].clone()).expect(id)
     };
-    assert_eq!(side(SINGLE, "not as it was"), "new", "the digest says which side is wrong");
+    assert_eq!(side(SINGLE, "changed since the layer was made"), "new", "the digest says which side is wrong");
     assert_eq!(side(FILES, "bytes instead of"), "new");
     assert_eq!((side(ONE_FILE, "cut short"), side(MIDDLE[0], "has changed")), ("new".into(), "new".into()));
     // of image layers no content is read
@@ -295,7 +295,7 @@ fn vfs_each_kind_of_damage_is_named() {
     let Some(m) = Moved::to("vfs", "copy") else { return };
     let mut wanted = [damage_files(&m), damage_metadata(&m), damage_container(&m)].concat();
     fs::remove_dir_all(m.folder(OPAQUE)).expect("removed");
-    wanted.push(("layer", OPAQUE, "", "open folder"));
+    wanted.push(("layer", OPAQUE, "", "open directory"));
     m.finds(&[], &wanted, true);
 }
 
@@ -309,7 +309,7 @@ fn btrfs_each_kind_of_damage_is_named() {
     let gone = m.folder(OPAQUE);
     let done = Command::new("btrfs").args(["-q", "subvolume", "delete"]).arg(&gone).status().expect("btrfs");
     assert!(done.success());
-    wanted.push(("layer", OPAQUE, "", "open folder"));
+    wanted.push(("layer", OPAQUE, "", "open directory"));
     m.finds(&[], &wanted, true);
 }
 
@@ -415,7 +415,7 @@ fn damage_of_the_old_store_is_called_so() {
     );
     let sides: Vec<&str> =
         doc["differences"].as_array().expect("two").iter().filter_map(|d| d["side"].as_str()).collect();
-    assert_eq!(sides, ["between", "old"]);
+    assert_eq!(sides, ["old", "between"]);
     assert_eq!(doc["digests"], 23, "the new store's digests are right");
 }
 
@@ -483,7 +483,7 @@ fn a_store_by_itself() {
             ("layer", ONE_FILE, "", "cut short"),
             ("tag", "127.0.0.1:5000/demo/pulled:v2", "", "doesn't exist"),
             ("container", CONTAINER.0, "", "is missing"),
-            ("image", "0d34", "", "is not in layerdb"),
+            ("image", "0d34", "", "isn't in layerdb"),
             ("image", "c9231f24", "", "does not have the digest that is its id"),
         ];
         if driver == "overlay2" {

@@ -271,6 +271,6 @@ fn report_cleaned(g: &Global, survey: &Survey, cleaned: &Cleaned) -> Result<()> 
             "schema": "unaufs.cleanup/1", "state": "cleaned", "deleted": survey.old, "freed": cleaned.freed,
             "left": cleaned.left, "left_count": cleaned.left_count, "undone": cleaned.undone,
         })),
-        false => say_wrapped(g, &report::cleanup::done(cleaned), 9),
+        false => say_wrapped(g, &report::cleanup::done(survey, cleaned), 9),
     }
 }

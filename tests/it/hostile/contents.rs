@@ -46,7 +46,8 @@ fn json_without_end() {
         let w = World::new();
         fs::write(w.at("image/aufs/repositories.json"), &text).expect("tags");
         let ran = w.run(&["migrate", "--yes"]);
-        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        // tags that Docker can't read are lost
+        assert_eq!(ran.code, if says == "too large" { 3 } else { 0 }, "{}{}", ran.stdout, ran.stderr);
     }
     for text in
         ["", "null", "[]", "7", "\"x\"", "{", "{\"rootfs\":7}", "{\"rootfs\":{\"diff_ids\":[\"sha256:../..\"]}}"]

@@ -79,7 +79,7 @@ fn folders_of_one_object_that_lead_out() {
     w.ends(0, "it isn't a Docker container");
     let w = World::new();
     w.lead_out(&w.at("image/aufs/repositories.json"));
-    w.ends(0, "images move without their tags");
+    w.ends(3, "Tags are lost");
 }
 
 #[test]
