@@ -79,7 +79,7 @@ fn symlinks_and_mount_points() {
     assert!(away.join("dir/x").exists(), "what the symlink leads to is not touched");
     // a half-made store of another tool is named and stays
     fs::create_dir_all(store.root.join("overlay2.temp/x")).expect("mkdir");
-    refused(&store.root, &["plan", "-v"], 0, &["info  T07 overlay2.temp/"]);
+    refused(&store.root, &["plan", "-v"], 0, &["i T07  overlay2.temp/"]);
     moves(&store.root, "overlay2", &store);
     assert!(store.root.join("overlay2.temp/x").exists());
 }

@@ -484,7 +484,7 @@ fn a_store_by_itself() {
             ("tag", "127.0.0.1:5000/demo/pulled:v2", "", "doesn't exist"),
             ("container", CONTAINER.0, "", "is missing"),
             ("image", "0d34", "", "isn't in layerdb"),
-            ("image", "c9231f24", "", "does not have the digest that is its id"),
+            ("image", "c9231f24", "", "doesn't have the digest that is its ID"),
         ];
         if driver == "overlay2" {
             let link = fs::read_to_string(m.folder(ATTRIBUTES).join("link")).expect("link");
