@@ -96,6 +96,8 @@ fn whole(root: &Dir, course: &Course) -> Result<()> {
 fn backward(root: &Dir, course: &Course, progress: &dyn Progress) -> Result<Undone> {
     let mut out = Undone::default();
     if course.place(root)? == Place::Before {
+        // an earlier rollback may have been interrupted after its last rename
+        restore_times(root, course, str::to_owned)?;
         return Ok(out);
     }
     let guard = Guard::of(root, &course.id);

@@ -72,6 +72,8 @@ pub struct Standing {
     pub lost: Option<String>,
     /// An old store that is in its place, ready to be migrated.
     pub store: Option<Generation>,
+    /// There is a state directory.
+    pub directory: bool,
     /// Something is in `.unaufs/old`.
     pub parked: bool,
     /// An interrupted cleanup has left something in the old root of a migration to another place.
@@ -116,6 +118,7 @@ impl Standing {
             }
         }
         if let Some(state) = root.open_opt(STATE)? {
+            out.directory = true;
             out.undone = rollback::undone(&state)?;
             out.parked = match root.open_opt(OLD)? {
                 Some(old) => ["aufs", "graph", "image/aufs", "repositories-aufs"]
@@ -149,8 +152,8 @@ impl Standing {
             },
             Command::Rollback | Command::Drop => match self.state {
                 None | Some(Undone) if command == Command::Drop && !self.undone.is_empty() => Answer::Drop,
-                // the state directory itself
-                Some(Undone) if command == Command::Drop => Answer::Drop,
+                // the state directory itself, also what an interrupted removal has left of it
+                None | Some(Undone) if command == Command::Drop && self.directory => Answer::Drop,
                 None | Some(Undone) => Answer::Nothing("no migration is under way or active"),
                 Some(Cleaned) => refuse(
                     Kind::Failed,

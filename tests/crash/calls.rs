@@ -198,8 +198,7 @@ fn one_bad_file_in(home: &Path, mode: &str) {
     let ran = bed.run(&[&migrate[..], &["--keep-going"]].concat()).expect(&[3]);
     // two images and container a, whose layers are on it; b has none below its own
     let text = ran.said.split("STAYS BEHIND (").nth(1).unwrap_or_default().to_owned();
-    let named = |what: &str| text.lines().filter(|l| l.trim_start().starts_with(what)).count();
-    assert_eq!((named("image"), named("container")), (2, 1), "{}", ran.said);
+    assert!(text.contains("2 images") && text.contains("1 container"), "{}", ran.said);
     let there = |id: &str| bed.root.join("overlay2").join(id).exists();
     assert!(!there(&id), "the broken layer is in the new store");
     bed.run(&["rollback", "--yes", "--drop-new"]).expect(&[0]);

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use unaufs::docker::json::{set, string};
 use unaufs::ids::ContainerId;
-use unaufs::store::containers::parse;
+use unaufs::store::boot::config as parse;
 
 fuzz_target!(|bytes: &[u8]| {
     let id = ContainerId::parse(&"a".repeat(64)).expect("hex");

@@ -39,7 +39,7 @@ fuzz_target!(|config: &[u8]| {
     for c in store.containers.values() {
         let Ok(ids) = stack(&store, c) else { continue };
         let measured: BTreeMap<_, _> = ids.iter().map(|id| (id.clone(), layers.measure(id))).collect();
-        let tag = container_tag(c, &mut Default::default());
+        let tag = container_tag(&store, c);
         assert!(tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/:-".contains(&b)), "{tag:?}");
         let Ok(made) = of_container(&root, &store, c, tag, &measured) else { continue };
         let v: Value = serde_json::from_slice(&made.config).expect("JSON");

@@ -149,7 +149,7 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(shown(&aufs, n), want, "aufs, layer {n}");
         let root = Dir::open_named(&folder("overlay", n)).expect("a folder");
         let placer = Placer::new(root, &[Transfer::Copy], XattrScope::Overlay, false);
-        overlay_diff::write(&aufs, 1, &placer).expect("written");
+        overlay_diff::write(&aufs, 1, &placer, false).expect("written");
         let overlay = branches((0..=n).rev().map(|i| folder("overlay", i)), Format::Overlay);
         assert_eq!(shown(&overlay, n), want, "overlay2, layer {n}");
         let kinds = |t: &Tree| t.iter().map(|(p, (k, _))| (p.clone(), *k)).collect::<BTreeMap<_, _>>();
