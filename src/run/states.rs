@@ -120,6 +120,10 @@ impl Standing {
         if let Some(state) = root.open_opt(STATE)? {
             out.directory = true;
             out.undone = rollback::undone(&state)?;
+            // a cleanup that was interrupted deletes the rest, whatever that is
+            if let (Some(State::Cleaned), Some(old)) = (out.state, state.open_opt("old")?) {
+                out.rest |= !old.list()?.is_empty();
+            }
             out.parked = match root.open_opt(OLD)? {
                 Some(old) => ["aufs", "graph", "image/aufs", "repositories-aufs"]
                     .iter()

@@ -124,7 +124,7 @@ fn to_schema_1(journal: &Path) {
     db.execute("ATTACH ?1 AS now", [journal.to_str()]).expect("attach");
     db.execute_batch(
         "INSERT INTO run (id, plan, fingerprint, started, state, verified)
-             SELECT id, text, fingerprint, started, state, verified FROM now.run JOIN now.plan ON id = now.plan.run;
+             SELECT id, text, fingerprint, started, state, NULL FROM now.run JOIN now.plan ON id = now.plan.run;
          INSERT INTO unit (run, kind, name, state, tally) SELECT run, kind, name, state, tally FROM now.unit;
          INSERT INTO event (id, run, at, what) SELECT id, run, at, what FROM now.event;
          DETACH now;
@@ -133,6 +133,8 @@ fn to_schema_1(journal: &Path) {
     .expect("copy");
     db.close().expect("close");
     fs::rename(old, journal).expect("rename");
+    // such versions wrote none
+    fs::remove_file(journal.with_file_name("run.json")).expect("the file of the run");
 }
 
 #[test]
