@@ -155,14 +155,18 @@ beside_the_tests() {
   step 'a root of a living Docker' env DRIVER=overlay2 tests/native_roots.sh small
   step 'a store on a Docker of today' tests/engines.sh small trixie
   step 'systemd unit' unit
-  step 'Ansible on real dockerds' tests/fleet/run.sh
 }
+# of the crash program, what a change breaks most often; the whole of it is --long
+crash_in_short=(killed_twice prepared docker:: elsewhere:: points::overlay2 beside_a_filled one_bad_file)
 if [ $long = no ]; then
-  beside 'stores, roots, unit, fleet' beside_the_tests
-  step 'tests' cargo test --locked --no-fail-fast "${features[@]}" -- --show-output
+  beside 'stores, roots, unit' beside_the_tests
+  step 'tests' cargo test --locked --no-fail-fast --lib --bins --test it "${features[@]}" -- --show-output
+  step 'kills and damage, a part' cargo test --locked --no-fail-fast --test crash "${features[@]}" -- --show-output "${crash_in_short[@]}"
   ended
   only_long+=(
     'fuzz targets, a minute each (tests/fuzz/run.sh 60)'
+    'Ansible on real dockerds (tests/fleet/run.sh)'
+    'signals, full disks, power cuts, random moments, the points of overlay, vfs and btrfs (cargo test --test crash --features fault-points)'
     'every effect on the disk, hundreds of kills, power cuts and full disks (tests/crash/run.sh)'
     'every store to every target in every mode, each judged by a Docker (tests/all_stores.sh)'
     'roots of a living Docker for all four drivers (tests/native_roots.sh)'
