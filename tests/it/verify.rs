@@ -497,7 +497,7 @@ fn a_store_by_itself() {
                 .expect("several");
             fs::write(lower, rest).expect("write");
             wanted.push(("layer", ATTRIBUTES, "", "the symlink l/"));
-            wanted.push(("layer", MIDDLE[1], "", "lower names other layers"));
+            wanted.push(("layer", MIDDLE[1], "", "lower and layerdb name different layers"));
         }
         let ran = m.store.unaufs(&["verify", "--json", "-q"]).exits(6);
         let doc: Value = serde_json::from_str(&ran.stdout).expect("JSON");
