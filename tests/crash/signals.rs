@@ -133,8 +133,12 @@ fn to_schema_1(journal: &Path) {
     .expect("copy");
     db.close().expect("close");
     fs::rename(old, journal).expect("rename");
-    // such versions wrote none
+    // such versions wrote neither it nor the signs that bear its id
     fs::remove_file(journal.with_file_name("run.json")).expect("the file of the run");
+    let held = journal.with_file_name("held");
+    if held.exists() {
+        fs::remove_dir_all(held).expect("the signs");
+    }
 }
 
 #[test]
