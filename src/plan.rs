@@ -329,6 +329,9 @@ pub struct PlanContainer {
     pub image: String,
     /// Marked as running?
     pub running: bool,
+    /// Docker removes it when it ends, and so at the next start of Docker if it ran.
+    #[serde(default)]
+    pub auto_remove: bool,
     /// Its writable layer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub layer: Option<LayerId>,

@@ -147,6 +147,8 @@ pub struct Container {
     pub driver: String,
     /// Marked as running: Docker did not end cleanly, or still runs.
     pub running: bool,
+    /// Docker removes it when it ends, and so at the next start of Docker if it ran (`docker run --rm`).
+    pub auto_remove: bool,
     /// Its writable layer.
     pub layer: Option<LayerId>,
     /// Its init layer.

@@ -347,6 +347,7 @@ fn plan_containers(store: &Store, layers: &[PlanLayer], wanted: &Wanted) -> Vec<
             name: c.name.clone(),
             image: c.image.clone(),
             running: c.running,
+            auto_remove: c.auto_remove,
             layer: c.layer.clone(),
             init: c.init.clone(),
             bytes: bytes(&c.layer),

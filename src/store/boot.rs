@@ -303,15 +303,17 @@ fn crashes(members: &[(String, Raw<'_>)]) -> Result<(), Refused> {
     }
 }
 
-/// Checks `hostconfig.json`. Docker does without one.
-pub fn host_config(folder: &Dir) -> Result<(), Refused> {
-    let Some(bytes) = folder.read_opt(HOST_CONFIG, json::LIMIT)? else { return Ok(()) };
+/// Checks `hostconfig.json`, and says whether Docker removes the container when it ends. Docker does without the file.
+pub fn host_config(folder: &Dir) -> Result<bool, Refused> {
+    let Some(bytes) = folder.read_opt(HOST_CONFIG, json::LIMIT)? else { return Ok(false) };
     let value = first(&bytes)?;
     if value.is_null() {
         return Err(Refused { why: Error::corrupt("the file holds null"), crashes: true });
     }
     json::as_text(&bytes)?;
-    Ok(Object(HOST).accepts(value)?)
+    Object(HOST).accepts(value)?;
+    let first = serde_json::Deserializer::from_slice(&bytes).into_iter::<serde_json::Value>().next();
+    Ok(matches!(first, Some(Ok(v)) if v["AutoRemove"] == true))
 }
 
 /// The value with which the file begins.

@@ -176,6 +176,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         image: String::new(),
         driver: String::new(),
         running: false,
+        auto_remove: false,
         layer: None,
         init: None,
         foreign: false,
@@ -194,8 +195,9 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
             return c;
         }
     }
-    if let Err(e) = boot::host_config(folder) {
-        refuse(&mut c, boot::HOST_CONFIG, &e, findings);
+    match boot::host_config(folder) {
+        Ok(auto_remove) => c.auto_remove = auto_remove,
+        Err(e) => refuse(&mut c, boot::HOST_CONFIG, &e, findings),
     }
     if !by.owns(&c.driver) {
         // whatever is wrong with it is not ours to touch

@@ -130,5 +130,5 @@ pub fn loads(root: &Dir, id: &str, driver: &str) -> Result<()> {
         let is = crate::text::text(&config.driver);
         return Err(Error::corrupt(format!("config.v2.json names the driver \"{is}\", not {driver}")));
     }
-    boot::host_config(&dir).map_err(|refused| refused.why.on(boot::HOST_CONFIG))
+    boot::host_config(&dir).map(drop).map_err(|refused| refused.why.on(boot::HOST_CONFIG))
 }
