@@ -1,4 +1,4 @@
-//! The checks: stable ids, levels and findings. The texts are in [`table`]; `unaufs explain ID` prints an entry.
+//! The checks: stable ids, levels and findings. The texts are in `checks::table`; `unaufs explain ID` prints an entry.
 
 mod table;
 

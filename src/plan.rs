@@ -429,6 +429,23 @@ pub struct Fingerprint {
     pub objects: BTreeMap<String, String>,
 }
 
+impl Fingerprint {
+    /// Which objects are not what they were: "NAME is gone", "NAME has changed", "NAME is new".
+    pub fn changes_since(&self, was: &Fingerprint) -> Vec<String> {
+        let (was, now) = (&was.objects, &self.objects);
+        let mut out = Vec::new();
+        for (name, state) in was {
+            match now.get(name) {
+                None => out.push(format!("{name} is gone")),
+                Some(other) if other != state => out.push(format!("{name} has changed")),
+                Some(_) => {}
+            }
+        }
+        out.extend(now.keys().filter(|name| !was.contains_key(*name)).map(|name| format!("{name} is new")));
+        out
+    }
+}
+
 impl Plan {
     /// Does something that counts stay behind?
     pub fn partial(&self) -> bool {

@@ -252,17 +252,7 @@ mod tests {
         let mut lowers: Vec<LayerId> = Vec::new();
         let all = (0..images).map(|n| (id(n), Role::Image)).chain([(init, Role::Init), (own.clone(), Role::Container)]);
         for (id, role) in all {
-            let layer = store::Layer {
-                id: id.clone(),
-                role,
-                lowers: lowers.iter().rev().cloned().collect(),
-                chain: None,
-                diff: None,
-                tar_split: false,
-                moved_to: None,
-                broken: None,
-                held_by: None,
-            };
+            let layer = store::Layer::bare(id.clone(), role, lowers.iter().rev().cloned().collect(), None);
             store.layers.insert(id.clone(), layer);
             lowers.push(id);
         }

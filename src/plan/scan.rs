@@ -145,7 +145,7 @@ pub struct Trail {
     pub whiteouts: Vec<(Vec<u64>, Vec<u64>)>,
     /// Opaque directories.
     pub opaque: Vec<u64>,
-    /// Paths of the layer that [`Above::watched`] has: is it a directory?
+    /// Paths of the layer that `Above::watched` has: is it a directory?
     pub met: Vec<(u64, bool)>,
 }
 

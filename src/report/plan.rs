@@ -414,18 +414,3 @@ fn actions(l: &PlanLayer, mode: Mode) -> serde_json::Value {
         "mkdir": f.folders, "mknod": f.whiteouts, "opaque": f.opaque.count,
     })
 }
-
-/// What changed between the plan and now.
-pub fn changes(saved: &Plan, fresh: &Plan) -> Vec<String> {
-    let (a, b) = (&saved.fingerprint.objects, &fresh.fingerprint.objects);
-    let mut out = Vec::new();
-    for (k, v) in a {
-        match b.get(k) {
-            None => out.push(format!("{k} is gone")),
-            Some(w) if w != v => out.push(format!("{k} has changed")),
-            Some(_) => {}
-        }
-    }
-    out.extend(b.keys().filter(|k| !a.contains_key(*k)).map(|k| format!("{k} is new")));
-    out
-}

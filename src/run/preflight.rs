@@ -41,16 +41,7 @@ pub fn blockers(plan: &Plan, settled: &[&str]) -> Result<()> {
 /// What of the old store, and of the target's, is not what it was when `was` was made: what is built rests on these.
 pub fn changes(was: &Plan, now: &Plan) -> Vec<String> {
     const NOT_BUILT_FROM: [&str; 4] = ["options", "root", "tool", "renames"];
-    let (a, b) = (&was.fingerprint.objects, &now.fingerprint.objects);
-    let mut out = Vec::new();
-    for (k, v) in a {
-        match b.get(k) {
-            None => out.push(format!("{k} is gone")),
-            Some(w) if w != v => out.push(format!("{k} has changed")),
-            Some(_) => {}
-        }
-    }
-    out.extend(b.keys().filter(|k| !a.contains_key(*k)).map(|k| format!("{k} is new")));
+    let mut out = now.fingerprint.changes_since(&was.fingerprint);
     out.retain(|line| !NOT_BUILT_FROM.iter().any(|k| line.starts_with(&format!("{k} "))));
     if out.is_empty() && was.switch != now.switch {
         out.push("the renames have changed".to_owned());

@@ -7,7 +7,7 @@
 
 use super::boot;
 use super::content::{Chains, SMALL, text_of};
-use super::driver::{Diff, Driver};
+use super::driver::Driver;
 use super::old_fields::{self, Changes};
 use super::stack::{self, Listed, Stack};
 use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Store};
@@ -93,16 +93,9 @@ pub fn on_disk(driver: &Driver, id: LayerId) -> Option<Layer> {
         return None;
     };
     let there = std::iter::once(&id).chain(lowers).all(|l| driver.diffs.contains_key(l));
-    there.then(|| Layer {
-        moved_to: driver.moved_to(&id),
-        role: Role::Container,
-        lowers: lowers.clone(),
-        chain: None,
-        diff: None,
-        tar_split: false,
-        broken: None,
-        held_by: None,
-        id,
+    there.then(|| {
+        let moved_to = driver.moved_to(&id);
+        Layer::bare(id, Role::Container, lowers.clone(), moved_to)
     })
 }
 
@@ -384,35 +377,16 @@ pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
         if store.layers.contains_key(id) || id.as_str().ends_with("-init") || !driver.diffs.contains_key(id) {
             continue;
         }
-        let below = lowers[i + 1..].to_vec();
-        let moved_to = match driver.diffs.get(id) {
-            Some(Diff::Moved(rel)) => Some(rel.clone()),
-            _ => None,
-        };
-        store.layers.insert(
-            id.clone(),
-            Layer {
-                id: id.clone(),
-                role: Role::Image,
-                lowers: below,
-                chain: None,
-                diff: None,
-                tar_split: false,
-                moved_to,
-                broken: None,
-                held_by: None,
-            },
-        );
+        let layer = Layer::bare(id.clone(), Role::Image, lowers[i + 1..].to_vec(), driver.moved_to(id));
+        store.layers.insert(id.clone(), layer);
     }
 }
 
 /// Takes a container's own layer into the store.
 pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers: Vec<LayerId>) -> Result<()> {
-    let moved_to = match driver.diffs.get(id) {
-        Some(Diff::Here) => None,
-        Some(Diff::Moved(rel)) => Some(rel.clone()),
-        None => return Err(Error::corrupt(format!("its directory {} is missing", driver.written_by.folder(id)))),
-    };
+    if !driver.diffs.contains_key(id) {
+        return Err(Error::corrupt(format!("its directory {} is missing", driver.written_by.folder(id))));
+    }
     for l in &lowers {
         match store.layers.get(l) {
             None => return Err(Error::corrupt(format!("the layer {} below it is missing", l.short()))),
@@ -428,17 +402,7 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
             driver.written_by.folder(id)
         )));
     }
-    let layer = Layer {
-        id: id.clone(),
-        role,
-        lowers,
-        chain: None,
-        diff: None,
-        tar_split: false,
-        moved_to,
-        broken: None,
-        held_by: None,
-    };
+    let layer = Layer::bare(id.clone(), role, lowers, driver.moved_to(id));
     store.layers.insert(id.clone(), layer);
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! ROOT/volumes, ROOT/vfs/dir  stay; the latter holds volumes from before 1.7, never layers (FORMATS 8.6)
 //! ```
 //!
-//! An image id is the digest of bytes that Docker printed, so [`gojson`], [`gotime`], [`container_config`] and [`v1`] print as it
+//! An image id is the digest of bytes that Docker printed, so `docker::gojson`, `docker::gotime`, [`container_config`] and [`v1`] print as it
 //! did. `image/aufs` may be there too, begun by a Docker from 1.10 on: then only the rest is converted.
 
 pub mod container_config;

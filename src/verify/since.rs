@@ -35,7 +35,7 @@ const BUILD_CACHE: &str = "buildkit/snapshots.db";
 /// The list of a build cache with a million layers is below this.
 const MAX_BUILD_CACHE: u64 = 1 << 30;
 
-/// Makes the time that [`reference`] reads: the last act of a switch.
+/// Makes the time that [`reference()`] reads: the last act of a switch.
 pub fn mark(root: &Dir) -> Result<()> {
     match root.open_opt(STATE)? {
         Some(state) if state.has("old")? => state.set_mode(b"old", 0o700),

@@ -309,7 +309,7 @@ fn record(locked: &Locked, before: Option<u64>) -> Result<report::html::Record> 
 
 /// Exit 13 with everything that changed.
 pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
-    let changes = report::plan::changes(saved, fresh);
+    let changes = fresh.fingerprint.changes_since(&saved.fingerprint);
     if changes.is_empty() {
         return Ok(());
     }

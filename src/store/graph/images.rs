@@ -249,17 +249,11 @@ impl Import<'_> {
             container: None,
         }));
         let moved_to = self.driver.moved_to(&layer_id);
-        let (chain, diff) = (Some(chain), Some(layer.diff));
         let new = Layer {
-            id: layer_id.clone(),
-            role: Role::Image,
-            lowers,
-            chain,
-            diff,
+            chain: Some(chain),
+            diff: Some(layer.diff),
             tar_split: true,
-            moved_to,
-            broken: None,
-            held_by: None,
+            ..Layer::bare(layer_id.clone(), Role::Image, lowers, moved_to)
         };
         self.store.layers.insert(layer_id, new);
     }
@@ -328,15 +322,9 @@ impl Import<'_> {
         let layer = id.layer().clone();
         if self.driver.diffs.contains_key(&layer) && !self.store.layers.contains_key(&layer) {
             let new = Layer {
-                id: layer.clone(),
-                role: Role::Image,
-                lowers: vec![],
-                chain: None,
-                diff: None,
-                tar_split: false,
-                moved_to: self.driver.moved_to(&layer),
                 broken: Some(why.clone()),
                 held_by: self.images.damaged.get(id).cloned(),
+                ..Layer::bare(layer.clone(), Role::Image, vec![], self.driver.moved_to(&layer))
             };
             self.store.layers.insert(layer, new);
         }
