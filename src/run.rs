@@ -213,9 +213,7 @@ pub fn migrate(
     }
     while run.state != State::Switching {
         if !build(at, &mut run, plan, how, progress, &mut outcome)? || how.no_switch {
-            outcome.verdict = at.journal.verdict(run.id)?;
-            outcome.state = run.state;
-            return Ok(outcome);
+            return ended(at, &run, outcome);
         }
         crate::error::check_disk(how.keep_going).map_err(|e| e.loss(NOTHING_LOST))?;
         if up_to_date(at, &mut run, plan, progress, &mut outcome)? {
@@ -225,6 +223,11 @@ pub fn migrate(
     progress.phase("switch", plan.switch.len() as u64);
     outcome.aside.extend(switch::forward(&at.root, &course(at, &run, plan)?, progress)?);
     to_state(at, &mut run, State::Switched)?;
+    ended(at, &run, outcome)
+}
+
+/// The outcome with what the journal says of the run. An earlier verdict that still stands counts as this run's.
+fn ended(at: &Locked, run: &Ongoing, mut outcome: Outcome) -> Result<Outcome> {
     outcome.state = run.state;
     outcome.verdict = at.journal.verdict(run.id)?;
     outcome.verified |= outcome.verdict.as_ref().is_some_and(|v| v.clean);
@@ -291,7 +294,7 @@ fn build(
     progress: &dyn Progress,
     outcome: &mut Outcome,
 ) -> Result<bool> {
-    if matches!(run.state, State::Built | State::Verified) && carry::stale(at, plan, run.id)? {
+    if matches!(run.state, State::Built | State::Verified) && !carry::stale(at, plan, run.id)?.is_empty() {
         to_state(at, run, State::Building)?;
     }
     let which = if how.prepare { Part::Images } else { Part::All };
@@ -328,8 +331,11 @@ fn up_to_date(
     outcome: &mut Outcome,
 ) -> Result<bool> {
     let fresh = preflight::last_look(at, run.id, plan, progress)?;
-    let changes = preflight::changes(plan, &fresh);
-    if changes.is_empty() && !carry::stale(at, &fresh, run.id)? {
+    let mut changes = preflight::changes(plan, &fresh);
+    if changes.is_empty() {
+        changes.extend(carry::stale(at, &fresh, run.id)?.into_iter().map(|name| format!("{name} has changed")));
+    }
+    if changes.is_empty() {
         // what does not matter for the stage may be newer: directories' times, sizes
         *plan = fresh;
         at.journal.note_plan(run.id, plan)?;

@@ -69,17 +69,7 @@ pub struct Layer {
 impl Layer {
     /// A layer that has no place in layerdb, and nothing wrong with it.
     pub fn bare(id: LayerId, role: Role, lowers: Vec<LayerId>, moved_to: Option<String>) -> Layer {
-        Layer {
-            id,
-            role,
-            lowers,
-            moved_to,
-            chain: None,
-            diff: None,
-            tar_split: false,
-            broken: None,
-            held_by: None,
-        }
+        Layer { id, role, lowers, moved_to, chain: None, diff: None, tar_split: false, broken: None, held_by: None }
     }
 
     /// The damaged object that keeps it from moving, if it can't: another one, or the layer itself.

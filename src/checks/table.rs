@@ -193,7 +193,7 @@ table! {
         effect "not changed"
     "T08" Warn "no shared extents on this file system"
         "--mode clone shares data between old and new files, which works on btrfs and most xfs file systems. On this file system every file is copied. --mode link needs no space on any file system."
-        fix "use use --mode link, which takes no space for image layers"
+        fix "use --mode link, which takes no space for image layers"
         effect "every file is copied"
     "T09" Info "little space for extended attributes"
         "ext4 stores all extended attributes of a file in one block, usually of 4 KiB. The old file system allows more. The migration stops at a file with larger attributes; the error names the file."

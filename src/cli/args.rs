@@ -312,7 +312,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub what: What,
     /// Compare all drivers and modes
-    #[arg(long, env = "UNAUFS_TARGETS")]
+    #[arg(long, env = "UNAUFS_TARGETS", value_parser = flag)]
     pub targets: bool,
     /// Save the plan, for `migrate PLAN`
     #[arg(long, env = "UNAUFS_OUT", value_name = "FILE")]

@@ -263,7 +263,11 @@ impl Walk<'_> {
         let object = self.object(branch, dir, base, meta)?;
         let first = self.leaders.get(&(branch, meta.ino)).filter(|_| meta.nlink > 1).cloned();
         match self.sink.file(name, &object, first.as_deref())? {
-            Some(_) if meta.kind == FileType::Socket => self.sockets += 1,
+            // there is nothing that a second name could be linked to
+            Some(_) if meta.kind == FileType::Socket => {
+                self.sockets += 1;
+                return Ok(());
+            }
             Some(why) => self.left_out(path, why),
             None if meta.is_file() && first.is_none() => {
                 self.copied.files += 1;

@@ -18,6 +18,7 @@ use crate::store::{Container, Generation, Image, Store, aufs, driver, native};
 use crate::tar::viewtar::Shift;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A list of at most 128 layers.
 const LIST: u64 = 1 << 20;
@@ -229,11 +230,12 @@ fn by_config(root: &Dir, by: WrittenBy, image: ImageId, missing: &mut Vec<Missin
 
 /// From one record of layerdb to the next.
 fn by_parents(root: &Dir, by: WrittenBy, top: Option<ChainId>, missing: &mut Vec<Missing>) -> Vec<LayerId> {
-    let (mut out, mut at) = (Vec::new(), top);
-    while let Some(chain) = at.take_if(|_| out.len() < MOST) {
+    let (mut out, mut seen, mut at) = (Vec::new(), BTreeSet::new(), top);
+    // damaged records can name each other as parents
+    while let Some(chain) = at.take_if(|chain| seen.len() < MOST && seen.insert(*chain)) {
         out.extend(recorded(root, by, chain, missing));
         let parent = small(root, &format!("image/{by}/layerdb/sha256/{}/parent", chain.hex()));
-        at = parent.and_then(|t| ChainId::parse(&t).ok()).filter(|parent| *parent != chain);
+        at = parent.and_then(|t| ChainId::parse(&t).ok());
     }
     out
 }

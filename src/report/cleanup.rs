@@ -66,7 +66,8 @@ pub fn done(s: &Survey, c: &Cleaned) -> String {
         let _ = writeln!(out, "         Not deleted: {}", text::text(l));
     }
     if !c.undone.is_empty() {
-        let _ = writeln!(out, "         Kept: {}. unaufs rollback --drop-new deletes it.", names(&c.undone));
+        let _ =
+            writeln!(out, "         Kept: {}. unaufs cleanup, without --yes, asks and deletes it.", names(&c.undone));
     }
     out
 }

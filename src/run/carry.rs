@@ -41,7 +41,7 @@ pub(super) fn bring(
         at.journal.reopen(run, names.iter().map(|n| (KIND, n.as_str())).chain([("metadata", "all")]))?;
     }
     for c in &todo {
-        discard(new, c)?;
+        make_way(new, &c.path)?;
     }
     progress.phase("other files", todo.len() as u64);
     let order: &[Transfer] =
@@ -68,11 +68,11 @@ pub(super) fn bring(
     Ok(Some(sums))
 }
 
-/// Has something changed in the old root since it was copied?
-pub(super) fn stale(at: &Locked, plan: &Plan, run: i64) -> Result<bool> {
+/// The names of what has changed in the old root since it was copied.
+pub(super) fn stale(at: &Locked, plan: &Plan, run: i64) -> Result<Vec<String>> {
     match &plan.elsewhere {
-        Some(e) => Ok(!not_done(at, e, run)?.is_empty()),
-        None => Ok(false),
+        Some(e) => Ok(not_done(at, e, run)?.into_iter().map(Carried::name).collect()),
+        None => Ok(Vec::new()),
     }
 }
 
@@ -97,14 +97,9 @@ fn not_done<'a>(at: &Locked, e: &'a Elsewhere, run: i64) -> Result<Vec<&'a Carri
 pub(super) fn discard_gone(new: &Dir, was: &Plan, fresh: &Plan) -> Result<()> {
     let stays = |c: &Carried| fresh.elsewhere.iter().flat_map(|e| &e.carried).any(|f| f.path == c.path);
     for c in was.elsewhere.iter().flat_map(|e| &e.carried).filter(|c| !stays(c)) {
-        make_way(new, &c.name())?;
+        make_way(new, &c.path)?;
     }
     Ok(())
-}
-
-fn discard(new: &Dir, c: &Carried) -> Result<()> {
-    let (dir, name) = new.parent_of(&c.path)?;
-    dir.remove_tree(name)
 }
 
 fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability) -> Result<Sums> {
@@ -155,8 +150,8 @@ pub(super) fn finish(old: &Dir, new: &Dir, plan: &Plan) -> Result<()> {
 }
 
 /// Files of the stage that are about to be written, where an earlier attempt has left some.
-pub(super) fn make_way(new: &Dir, path: &str) -> Result<()> {
-    let (dir, name) = split(path.as_bytes());
+pub(super) fn make_way(new: &Dir, path: impl AsRef<[u8]>) -> Result<()> {
+    let (dir, name) = split(path.as_ref());
     match new.open_opt(dir)? {
         Some(dir) => dir.remove_tree(name),
         None => Ok(()),

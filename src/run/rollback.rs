@@ -7,7 +7,7 @@ use super::journal::State;
 use super::{Locked, reserve, stage};
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::Target;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::plan::existing;
 use crate::plan::merge::Merge;
 use crate::plan::switch::{NEW, OLD, STATE};
@@ -89,7 +89,7 @@ fn whole(root: &Dir, course: &Course) -> Result<()> {
     let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
     Err(Error::corrupt(format!("the old store is not there in full: {first}{more} is missing in {STATE}/old"))
         .hint(format!("put it back from a backup, or keep the {} store", course.driver))
-        .loss("Nothing was changed.. A rollback would leave you with neither store"))
+        .loss("Nothing was changed. A rollback would leave you with neither store."))
 }
 
 /// Renames only, into directories that are there. May be repeated at any point.
@@ -115,6 +115,13 @@ fn backward(root: &Dir, course: &Course, progress: &dyn Progress) -> Result<Undo
             Why::Park => put_back(root, course, m, &mut out)?,
         }
         progress.step(&m.to);
+    }
+    // somebody else may be at work in ROOT: what was not to be seen a moment ago must not stay here after a rollback that says it is done
+    for m in course.switch.iter().filter(|m| m.why == Why::Park) {
+        if root.has(&m.to)? {
+            return Err(Error::new(Kind::Blocked, format!("{} appeared again while the old store went back", m.to))
+                .hint("end what else works in this directory, then run `unaufs rollback` again"));
+        }
     }
     restore_times(root, course, guard::behind)?;
     root.sync_fs()?;

@@ -108,7 +108,7 @@ pub fn reconcile(
     // a new root in another place gets whole directories: nothing may be left in them of what does not move any more
     carry::discard_gone(&new, was, fresh)?;
     for c in was.containers.iter().filter(|c| !fresh.containers.iter().any(|f| f.id == c.id)) {
-        carry::make_way(&new, &format!("containers/{}", c.id))?;
+        carry::make_way(&new, format!("containers/{}", c.id))?;
     }
     let done = at.journal.done(run, "layer")?;
     for l in fresh.layers.iter().filter(|l| done.contains(l.id.as_str())) {
@@ -313,10 +313,10 @@ fn one(
 /// Writes `image/<driver>` and the containers' configurations, and the folders in which the switch will park the old ones.
 fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
     let (root, driver) = (&at.old, plan.options.to.name());
-    carry::make_way(new, &format!("image/{driver}"))?;
+    carry::make_way(new, format!("image/{driver}"))?;
     for c in &plan.containers {
         for f in &c.files {
-            carry::make_way(new, &format!("containers/{}/{}", c.id, f.path))?;
+            carry::make_way(new, format!("containers/{}/{}", c.id, f.path))?;
         }
     }
     progress.phase("metadata", (plan.metadata.len() + plan.containers.len()) as u64);

@@ -8,7 +8,7 @@
 //! Measured with dockerd 20.10.24 and 28.5.2. A container counts as one that moves only if Docker loads it afterwards. The fields are
 //! those of Docker 1.10 to 28 (container/container.go, container/state.go, api/types/container/hostconfig.go).
 
-use super::graph::container_config::ContainerConfig;
+use super::graph::container_config::{ContainerConfig, set_bool, set_string};
 use crate::disk::Dir;
 use crate::docker::gojson::{self, Raw};
 use crate::docker::gotime::Created;
@@ -262,18 +262,16 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
     json::top_level(json::as_text(bytes)?)?;
     let mut out = Config { no_networks: true, ..Config::default() };
     for (key, value) in members {
-        let text =
-            |field: &mut String| -> Result<()> { value.string().map(|s| s.into_iter().for_each(|s| *field = s)) };
         match folded(&key).as_str() {
             "id" => out.id = value.string()?.or(out.id.take()),
-            "name" => text(&mut out.name)?,
-            "driver" => text(&mut out.driver)?,
-            "image" => text(&mut out.image)?,
+            "name" => set_string(&mut out.name, value)?,
+            "driver" => set_string(&mut out.driver, value)?,
+            "image" => set_string(&mut out.image, value)?,
             "networksettings" => out.no_networks = value.is_null(),
             "state" => {
                 for (key, value) in value.members()?.unwrap_or_default() {
                     if json::is_field(&key, "Running") {
-                        out.running = value.boolean()?.unwrap_or(out.running);
+                        set_bool(&mut out.running, value)?;
                     }
                 }
             }
@@ -312,8 +310,13 @@ pub fn host_config(folder: &Dir) -> Result<bool, Refused> {
     }
     json::as_text(&bytes)?;
     Object(HOST).accepts(value)?;
-    let first = serde_json::Deserializer::from_slice(&bytes).into_iter::<serde_json::Value>().next();
-    Ok(matches!(first, Some(Ok(v)) if v["AutoRemove"] == true))
+    let mut auto_remove = false;
+    for (key, value) in value.members()?.unwrap_or_default() {
+        if json::is_field(&key, "AutoRemove") {
+            set_bool(&mut auto_remove, value)?;
+        }
+    }
+    Ok(auto_remove)
 }
 
 /// The value with which the file begins.

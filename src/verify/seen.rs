@@ -58,7 +58,11 @@ impl List {
 impl Seen<'_> {
     /// Notes a difference.
     pub fn note(&self, d: Difference) {
-        let (list, d) = match self.since.as_ref().map_or(Whose::Damage(d.clone()), |s| s.whose(d)) {
+        let whose = match &self.since {
+            Some(since) => since.whose(d),
+            None => Whose::Damage(d),
+        };
+        let (list, d) = match whose {
             Whose::Damage(d) => (&self.damage, d),
             Whose::Docker(d) => (&self.changes, d),
             Whose::Part => return,

@@ -100,37 +100,53 @@ impl<'p> Since<'p> {
 
     /// What is gone from the records is Docker's only if the layers are gone too.
     pub fn gone(&self, seen: &Seen<'_>) -> Result<()> {
-        let to = self.plan.options.to;
         let chains: BTreeMap<&LayerId, ChainId> =
             self.plan.layers.iter().filter_map(|l| Some((&l.id, l.chain_id?))).collect();
+        let mut cache = None;
         for image in self.plan.images.iter().filter(|i| self.live.removed_images.contains_key(&i.id.hex())) {
-            for l in image.layers.iter().filter(|l| !self.live.needed.contains(*l)) {
-                let there = self.new.has(format!("{}/{l}", to.home()))?;
-                if there && !chains.get(l).is_some_and(|c| self.cached(c)) {
-                    let what = format!("gone from the records, but its layer {} is still there", l.short());
-                    seen.note(Difference::new("image", image.id.hex(), what).side(Side::Itself));
-                    break;
+            for l in self.left(image.layers.iter().filter(|l| !self.live.needed.contains(*l)))? {
+                let d = still_there("image", &image.id.hex(), l);
+                match chains.get(l).map_or(Ok(false), |chain| self.cached(&mut cache, chain)) {
+                    Ok(true) => continue,
+                    Ok(false) => seen.note(d),
+                    Err(e) => seen.failed(Difference { what: format!("{}: ", d.what), ..d }, e)?,
                 }
+                break;
             }
         }
         for c in self.plan.containers.iter().filter(|c| self.live.removed_containers.contains(c.id.as_str())) {
-            for l in c.layer.iter().chain(&c.init) {
-                if self.new.has(format!("{}/{l}", to.home()))? {
-                    let what = format!("gone from the records, but its layer {} is still there", l.short());
-                    seen.note(Difference::new("container", c.id.as_str(), what).side(Side::Itself));
-                    break;
-                }
+            if let Some(l) = self.left(c.layer.iter().chain(&c.init))?.first() {
+                seen.note(still_there("container", c.id.as_str(), l));
             }
         }
         Ok(())
     }
 
-    /// Does BuildKit's cache hold the layer? Then it stays when its image is removed.
-    fn cached(&self, chain: &ChainId) -> bool {
-        let list = self.new.read_opt(BUILD_CACHE, MAX_BUILD_CACHE).ok().flatten().unwrap_or_default();
+    /// Does BuildKit's cache hold the layer? Then it stays when its image is removed. `list` keeps the cache once it is read.
+    fn cached(&self, list: &mut Option<Vec<u8>>, chain: &ChainId) -> Result<bool> {
+        if list.is_none() {
+            *list = Some(self.new.read_opt(BUILD_CACHE, MAX_BUILD_CACHE)?.unwrap_or_default());
+        }
         let hex = chain.hex();
-        list.windows(hex.len()).any(|w| w == hex.as_bytes())
+        Ok(list.as_deref().is_some_and(|list| list.windows(hex.len()).any(|w| w == hex.as_bytes())))
     }
+
+    /// Those of the layers whose directories are there.
+    fn left<'l>(&self, layers: impl Iterator<Item = &'l LayerId>) -> Result<Vec<&'l LayerId>> {
+        let home = self.plan.options.to.home();
+        let mut out = Vec::new();
+        for l in layers {
+            if self.new.has(format!("{home}/{l}"))? {
+                out.push(l);
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn still_there(kind: &'static str, id: &str, layer: &LayerId) -> Difference {
+    let what = format!("gone from the records, but its layer {} is still there", layer.short());
+    Difference::new(kind, id, what).side(Side::Itself)
 }
 
 /// What of the plan is still there.

@@ -34,6 +34,10 @@ pub struct Dest<'p> {
     /// Who runs this.
     me: (u32, u32),
     force: bool,
+    /// ROOT, by device and inode: it may be below DEST.
+    root: (u64, u64),
+    /// The container's tree has a directory where ROOT is.
+    met_root: bool,
     ability: Ability,
     progress: &'p dyn Progress,
 }
@@ -62,8 +66,11 @@ pub fn prepare<'p>(
             return Err(exists(&base, there));
         }
     }
+    let at = root.meta()?;
     let dest = Dest {
         base,
+        root: (at.dev, at.ino),
+        met_root: false,
         shift,
         owners: request.owners,
         me: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
@@ -164,6 +171,11 @@ impl Sink for Dest<'_> {
         match parent.try_stat(new) {
             Err(Errno::NOENT) => parent.mkdir(new, 0o700),
             Err(e) => Err(Error::io(format!("stat {}", parent.show(new)), e)),
+            Ok(m) if (m.dev, m.ino) == self.root => {
+                self.met_root = true;
+                let what = format!("{} is ROOT, and nothing is written into it", parent.show(new));
+                Err(Error::new(Kind::Usage, what).hint("copy to a directory elsewhere"))
+            }
             Ok(m) if m.is_dir() && self.force => Ok(()),
             Ok(m) if m.is_dir() => Err(exists(&parent, new)),
             Ok(_) => Err(Error::new(
@@ -224,6 +236,6 @@ impl Sink for Dest<'_> {
     }
 
     fn is_full(&self) -> bool {
-        false
+        self.met_root
     }
 }

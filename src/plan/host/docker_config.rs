@@ -112,7 +112,7 @@ pub(super) fn check(
         if config.live_restore {
             out.push(
                 Finding::new("H12", crate::text::path(&file), "containers keep running when Docker stops")
-                    .fix("stop the containers first: stop the containers first: docker stop $(docker ps -q), then stop Docker")
+                    .fix("stop the containers first: docker stop $(docker ps -q), then stop Docker")
                     .effect("running containers keep the old store mounted"),
             );
         }

@@ -138,7 +138,8 @@ pub fn set_string(field: &mut String, value: Raw<'_>) -> Result<()> {
     Ok(())
 }
 
-fn set_bool(field: &mut bool, value: Raw<'_>) -> Result<()> {
+/// Sets a boolean unless the value is `null`.
+pub fn set_bool(field: &mut bool, value: Raw<'_>) -> Result<()> {
     if let Some(b) = value.boolean()? {
         *field = b;
     }

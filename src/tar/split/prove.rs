@@ -59,13 +59,13 @@ impl Proof {
     fn note(&mut self, name: Vec<u8>, copied: Result<()>) -> Result<()> {
         let Err(e) = copied else { return Ok(()) };
         let Some(wrong) = WrongFile::of(&e).cloned() else { return Err(e) };
-        if self.wrong.len() + self.absent.len() >= MOST {
-            return Ok(());
-        }
         let gone = matches!(wrong.mismatch, Mismatch::Missing | Mismatch::NotAFile);
+        // each list has a bound of its own: many absent files must not hide a wrong one
         if gone && name::clean(&name).split(|c| *c == b'/').any(|part| part.starts_with(WH)) {
-            self.absent.push((name, "the tar has a whiteout or an aufs file with content"));
-        } else {
+            if self.absent.len() < MOST {
+                self.absent.push((name, "the tar has a whiteout or an aufs file with content"));
+            }
+        } else if self.wrong.len() < MOST {
             self.wrong.push(wrong);
         }
         Ok(())

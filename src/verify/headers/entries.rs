@@ -319,11 +319,11 @@ impl<'a> Cursor<'a> {
 
     /// The directory, if it is there.
     fn dir(&mut self, path: &[u8]) -> Result<Option<&Dir>> {
-        let shown = self.tree.show(path);
+        let tree = self.tree;
         match self.try_dir(path) {
             Ok(dir) => Ok(Some(dir)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(e) => Err(Error::io(format!("open {shown}"), e)),
+            Err(e) => Err(Error::io(format!("open {}", tree.show(path)), e)),
         }
     }
 

@@ -77,8 +77,9 @@ fn exchange(p: &Pair) -> bool {
         .is_ok()
 }
 
-/// Exchanges one pair after the other, mostly there and back again at once, until it is told to stop.
-fn swap(pairs: &[Pair], stop: &AtomicBool, swaps: &AtomicU64, seed: u64) {
+/// Exchanges one pair after the other, mostly there and back again at once, until it is told to stop. Back goes at most `pause` microseconds
+/// later: each round takes longer, until a verb finds a way through.
+fn swap(pairs: &[Pair], stop: &AtomicBool, swaps: &AtomicU64, seed: u64, pause: u64) {
     let mut random = seed | 1;
     while !stop.load(Ordering::Relaxed) {
         random ^= random << 13;
@@ -87,7 +88,7 @@ fn swap(pairs: &[Pair], stop: &AtomicBool, swaps: &AtomicU64, seed: u64) {
         let p = &pairs[usize::try_from(random >> 20).unwrap_or(0) % pairs.len()];
         if exchange(p) {
             swaps.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_micros(random % 300));
+            std::thread::sleep(Duration::from_micros(random % pause));
             // a few stay, and are met by the next verb
             if !random.is_multiple_of(200) && exchange(p) {
                 swaps.fetch_add(1, Ordering::Relaxed);
@@ -114,10 +115,10 @@ fn symlinks_that_come_and_go() {
     let (wanted, rounds) = if needs::long() { LONG } else { SHORT };
     let began = Instant::now();
     let (mut round, mut worked) = (0, 0);
-    while round < rounds || swaps.load(Ordering::Relaxed) < wanted {
+    while round < rounds || swaps.load(Ordering::Relaxed) < wanted || worked == 0 {
         assert!(
             began.elapsed() < Duration::from_secs(500),
-            "{} swaps in {round} rounds",
+            "{} swaps in {round} rounds, {worked} verbs went through",
             swaps.load(Ordering::Relaxed)
         );
         let w = World::of(&many());
@@ -129,13 +130,15 @@ fn symlinks_that_come_and_go() {
             &["cleanup", "--yes"],
         ] {
             let stop = AtomicBool::new(false);
+            let (pairs, stop, swaps) = (&pairs, &stop, &swaps);
             std::thread::scope(|s| {
-                s.spawn(|| swap(&pairs, &stop, &swaps, round as u64 * 77 + verb.len() as u64));
+                let seed = round as u64 * 77 + verb.len() as u64;
+                s.spawn(move || swap(pairs, stop, swaps, seed, 300 << round.min(8)));
                 let ran = w.run_quietly(verb);
                 stop.store(true, Ordering::Relaxed);
                 worked += u64::from(matches!(ran, 0 | 3));
             });
-            settle(&pairs);
+            settle(pairs);
             w.unharmed(&format!("round {round}, {verb:?}"));
             // what the exchanges kept from ending is ended in peace; what they led away may be missing, and then stays behind
             if verb[0] != "cleanup" {
@@ -145,12 +148,12 @@ fn symlinks_that_come_and_go() {
                     w.run(&["rollback", "--yes", "--drop-new"]).exits(0);
                     ran = w.run(verb);
                 }
-                assert!(matches!(ran.code, 0 | 3), "round {round}, {verb:?}, in peace: {ran:?}");
+                let parked = names_below(&w.at(".unaufs/old"));
+                assert!(matches!(ran.code, 0 | 3), "round {round}, {verb:?}, in peace: {ran:?}, parked: {parked:#?}");
             }
         }
         round += 1;
     }
-    assert!(worked > 0, "no verb went through while places were exchanged");
     eprintln!(
         "{} exchanges in {round} rounds; {worked} of {} verbs went through",
         swaps.load(Ordering::Relaxed),
@@ -167,4 +170,16 @@ fn settle(pairs: &[Pair]) {
             exchange(p);
         }
     }
+}
+
+/// What is not a directory, for the message of a failure.
+fn names_below(top: &Path) -> Vec<PathBuf> {
+    let (mut out, mut todo) = (Vec::new(), vec![top.to_owned()]);
+    while let Some(at) = todo.pop() {
+        for e in fs::read_dir(at).into_iter().flatten().flatten() {
+            let is_dir = e.file_type().is_ok_and(|t| t.is_dir());
+            if is_dir { todo.push(e.path()) } else { out.push(e.path()) }
+        }
+    }
+    out
 }
