@@ -15,7 +15,7 @@ description:
   - A host without an aufs store is left alone, and is not a failure.
 attributes:
   check_mode:
-    description: Nothing is changed; what would block a migration fails with the exit code that the migration would have.
+    description: Nothing is changed. If a migration would fail, the module fails with the same exit code.
     support: full
   diff_mode:
     description: Driver, state and counts, before and after.
@@ -228,7 +228,7 @@ class Store(object):
         self.old_driver = document["store"] or "aufs"
         self.result.update(
             state=state,
-            # `undone`: whoever asks for a migration after a rollback wants it
+            # after a rollback there is still something to migrate
             work=document["work"] or (state == "undone" and document["store"] is not None),
             docker_may_start=document["docker_may_start"],
             driver=document["driver"],
@@ -294,7 +294,7 @@ class Store(object):
             self.plan()
 
     def way_on(self):
-        """A rollback was begun on purpose: it is not for a playbook to turn it round."""
+        """Somebody started this rollback on purpose, so a playbook doesn't reverse it."""
         self.fail("%s Run: %s" % (self.result["reason"], " or: ".join(self.result["next"]) or "unaufs rollback"))
 
     def migrate(self, done, *more):
