@@ -271,3 +271,24 @@ fn by_graph(root: &Dir, image: &str) -> Vec<LayerId> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_that_name_each_other_come_to_an_end() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let root = Dir::open_named(t.path()).expect("open");
+        let chains = ["a", "b"].map(|c| c.repeat(64));
+        for (chain, parent) in [(&chains[0], &chains[1]), (&chains[1], &chains[0])] {
+            let at = t.path().join("image/aufs/layerdb/sha256").join(chain);
+            std::fs::create_dir_all(&at).expect("mkdir");
+            std::fs::write(at.join("parent"), format!("sha256:{parent}")).expect("a file");
+        }
+        let top = ChainId::parse(&format!("sha256:{}", chains[0])).expect("a chain");
+        let mut missing = Vec::new();
+        assert!(by_parents(&root, WrittenBy::Aufs, Some(top), &mut missing).is_empty());
+        assert_eq!(missing.len(), 2, "each is named once");
+    }
+}

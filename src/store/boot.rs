@@ -392,5 +392,15 @@ mod tests {
             std::fs::write(t.path().join(HOST_CONFIG), text).expect("write");
             assert_eq!(host_config(&folder).err().map(|e| e.crashes), want, "{text:?}");
         }
+        for (text, removed) in [
+            (r#"{"AutoRemove":true}"#, true),
+            (r#"{"autoremove":true}"#, true),
+            (r#"{"AutoRemove":true,"AutoRemove":null}"#, true),
+            (r#"{"AutoRemove":true,"autoremove":false}"#, false),
+            (r#"{"Other":true}"#, false),
+        ] {
+            std::fs::write(t.path().join(HOST_CONFIG), text).expect("write");
+            assert_eq!(host_config(&folder).ok(), Some(removed), "{text:?}");
+        }
     }
 }

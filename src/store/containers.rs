@@ -193,8 +193,8 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         Err(e) => refuse(&mut c, boot::HOST_CONFIG, &e, findings),
     }
     if !by.owns(&c.driver) {
-        // whatever is wrong with it is not ours to touch
-        (c.foreign, c.broken, c.crashes_docker) = (true, None, false);
+        // whatever is wrong with it is not ours to touch, but what dockerd crashes on keeps it from starting on the new store too
+        (c.foreign, c.broken) = (true, None);
         findings.push(Finding::new(
             "C02",
             c.subject(),
@@ -259,27 +259,38 @@ fn read_mount(
     let path = format!("image/{}/layerdb/mounts/{}", driver.written_by, c.id);
     let dir = root.open_opt(&path)?.ok_or_else(|| Error::corrupt("it has no record in layerdb/mounts"))?;
     let m = record(&dir, c, store)?;
-    let known: Vec<LayerId> = m.init.iter().cloned().chain(below(m.parent, chains, store, c)?).collect();
+    // a lost init-id: aufs mounted the init layer below the container's own all the same
+    let listed = || match driver.layers.get(&m.layer) {
+        Some(Listed::Whole(ids) | Listed::Cut(ids, _)) => ids.first().filter(|l| l.is_init()).cloned(),
+        _ => None,
+    };
+    let init = m.init.clone().or_else(listed);
+    let known: Vec<LayerId> = init.iter().cloned().chain(below(m.parent, chains, store, c)?).collect();
     let stranger = |id: &LayerId| driver.diffs.contains_key(id) && !store.layers.contains_key(id);
     let lowers = lowers(driver, c, &m.layer, &known, (&Clone::clone, &stranger), findings)?;
-    take(driver, store, c, (&m.layer, &m.init), lowers, findings)?;
-    for f in ["mount-id", "init-id", "parent"] {
-        if dir.try_stat(f.as_bytes()).is_ok() {
-            let text = m.parent.filter(|_| f == "parent" && m.from_image).map(|p| Content::Text(p.to_string()));
+    take(driver, store, c, (&m.layer, &init), lowers, findings)?;
+    let parent = m.parent.filter(|_| m.from_image).map(|p| p.to_string());
+    let lost_init = init.as_ref().filter(|_| m.init.is_none()).map(ToString::to_string);
+    for (f, known) in [("mount-id", None), ("init-id", lost_init), ("parent", parent)] {
+        if known.is_some() || dir.try_stat(f.as_bytes()).is_ok() {
             store.metadata.push(MetaFile {
                 path: format!("layerdb/mounts/{}/{f}", c.id),
-                content: text.unwrap_or_else(|| Content::Same(format!("{path}/{f}"))),
+                content: known.map_or_else(|| Content::Same(format!("{path}/{f}")), Content::Text),
                 layer: None,
                 image: None,
                 container: Some(c.id.clone()),
             });
         }
     }
+    if m.init.is_none() && init.is_some() {
+        let what = "its record in layerdb/mounts doesn't name its init layer; aufs/layers does";
+        findings.push(Finding::new("C05", c.subject(), what));
+    }
     if m.from_image {
         let what = "its record in layerdb/mounts doesn't name the image's layer; the image of its configuration does";
         findings.push(Finding::new("C05", c.subject(), what));
     }
-    (c.layer, c.init) = (Some(m.layer), m.init);
+    (c.layer, c.init) = (Some(m.layer), init);
     Ok(())
 }
 

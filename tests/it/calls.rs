@@ -69,7 +69,7 @@ fn store(at: &Path, layers: usize, files: usize) -> Size {
 fn calls(root: &Path, args: &[&str]) -> f64 {
     let out = root.with_extension("calls");
     let ran = Command::new("strace")
-        .args(["-f", "-c", "-o"])
+        .args(["-f", "-c", "--seccomp-bpf", "-e", &format!("trace={}", CALLS.join(",")), "-o"])
         .arg(&out)
         .arg(env!("CARGO_BIN_EXE_unaufs"))
         .arg("--root")
@@ -94,7 +94,7 @@ fn for_more_files(layers: usize, command: &[&str]) -> (f64, Size) {
         let size = store(&root, layers, files);
         (calls(&root, command), size)
     };
-    let ((few, small), (many, large)) = (ask(1800), ask(7200));
+    let ((few, small), (many, large)) = (ask(600), ask(2400));
     let size = Size { files: large.files - small.files, directories: large.directories - small.directories };
     (many - few, size)
 }

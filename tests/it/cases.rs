@@ -158,6 +158,34 @@ fn cases() -> Vec<Case> {
             ..SOUND
         },
         Case {
+            name: "a crash lost the init-id of a container",
+            make: |s| {
+                let c = folder(&s.root, "c-commit");
+                fs::remove_file(s.root.join("image/aufs/layerdb/mounts").join(id(&c)).join("init-id")).expect("rm");
+            },
+            plan: &["C05", "doesn't name its init layer"],
+            ..SOUND
+        },
+        Case {
+            name: "a container of another driver, on whose hostconfig.json dockerd crashes",
+            make: |s| {
+                let c = folder(&s.root, "c-commit");
+                let config = fs::read_to_string(c.join("config.v2.json")).expect("a configuration");
+                let foreign = config.replace("\"Driver\":\"aufs\"", "\"Driver\":\"devicemapper\"");
+                assert_ne!(config, foreign);
+                fs::write(c.join("config.v2.json"), foreign).expect("a file");
+                fs::write(c.join("hostconfig.json"), "null").expect("a file");
+            },
+            plan: &[
+                "C01",
+                "set aside with the old store",
+                "12 of 13 containers",
+                "container of another storage driver",
+            ],
+            whole: false,
+            ..SOUND
+        },
+        Case {
             name: "files below aufs/mnt, written while nothing was mounted there (moby#12265)",
             make: |s| {
                 let mut all: Vec<_> = fs::read_dir(s.root.join("aufs/mnt")).expect("mnt").flatten().collect();
@@ -227,7 +255,8 @@ fn the_whole_way() {
     if !real::able() {
         return;
     }
-    for case in cases() {
+    let only = std::env::var("UNAUFS_CASE").unwrap_or_default();
+    for case in cases().into_iter().filter(|c| c.name.contains(&only)) {
         println!("{} ({})", case.name, case.to);
         go(&case);
     }

@@ -237,10 +237,17 @@ fn convict(driver: &'static str, state: State, base: Option<&Path>) -> usize {
     rows.len()
 }
 
+/// overlay2 in each state; the others in two states each, in the long run in each too.
 fn all_states(driver: &'static str, base: Option<&Path>) {
-    let rows: usize = ALL.iter().map(|state| convict(driver, *state, base)).sum();
+    let states = match driver {
+        "overlay" if !needs::long() => &[Staged, Ran],
+        "vfs" if !needs::long() => &[Kept, Cleaned],
+        "btrfs" if !needs::long() => &[Cleaned, Ran],
+        _ => ALL,
+    };
+    let rows: usize = states.iter().map(|state| convict(driver, *state, base)).sum();
     println!("{driver}: {rows} kinds of damage were found");
-    assert!(rows >= 60, "{rows}");
+    assert!(rows >= 15 * states.len(), "{rows}");
 }
 
 #[test]

@@ -277,6 +277,21 @@ fn nothing_is_replaced_without_force() {
     );
 }
 
+/// A tree with a directory where ROOT is, copied to the directory that holds ROOT.
+#[test]
+fn nothing_is_written_into_root() {
+    if !needs::root() {
+        return;
+    }
+    let w = World::new(&format!("{STACK}\nf root/aufs/new =new\nf root/volumes/x =x\nf zz =last\n"));
+    let before = tree(&w.root);
+    for flag in ["--force", "-af"] {
+        let ran = w.cp("b:/.", ".", &[flag]).exits(2);
+        assert!(ran.stderr.contains("is ROOT, and nothing is written into it"), "{ran:?}");
+        same("ROOT", &before, &tree(&w.root));
+    }
+}
+
 #[test]
 fn a_hostile_tree_stays_below_the_destination() {
     if !needs::root() {
@@ -300,6 +315,7 @@ c null 1:3
 b disk 8:0
 p pipe
 k sock
+h sock2 -> sock
 f {deep}/bottom =bottom
 f new\\x0aline =n
 f \\xff\\xfe =bytes
@@ -332,7 +348,7 @@ f -rf =dash
     // the same as a tar, which holds no sockets
     let tar = tar(&w, "b:/");
     assert_eq!(tar.code, 0, "{}", tar.stderr);
-    assert!(tar.stderr.contains("1 socket left out") && tar.stdout.contains("bottom"), "{}", tar.stderr);
+    assert!(tar.stderr.contains("2 sockets left out") && tar.stdout.contains("bottom"), "{}", tar.stderr);
 }
 
 /// What GNU tar lists of what `cp FROM -` writes; the exit code and stderr are those of `cp`.

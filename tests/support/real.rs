@@ -165,7 +165,7 @@ pub fn unaufs(root: &Path, args: &[&str]) -> Ran {
 }
 
 /// What a program said.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ran {
     /// Its exit code.
     pub code: i32,

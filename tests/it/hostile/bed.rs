@@ -108,12 +108,12 @@ impl World {
     }
 
     /// Runs a verb that may end in any way but a crash; what it did to the canary is looked at later.
-    pub fn run_quietly(&self, args: &[&str]) -> i32 {
+    pub fn run_quietly(&self, args: &[&str]) -> Ran {
         let mut c = Command::new("timeout");
         let ran = c.arg(PATIENCE).arg(env!("CARGO_BIN_EXE_unaufs")).arg("--root").arg(&self.root).args(args).output();
         let ran = Ran::of(ran.expect("unaufs"));
         assert!(ran.code >= 0 && ![101, 124, 134, 137].contains(&ran.code), "{args:?}: {}{}", ran.stdout, ran.stderr);
-        ran.code
+        ran
     }
 
     /// Plan, migrate, verify, go back, migrate, clean up. `code` is what migrate ends with, `says` what it or the plan says. Where it migrates,
