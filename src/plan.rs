@@ -452,6 +452,11 @@ impl Plan {
         self.left_behind.iter().any(|l| l.counts)
     }
 
+    /// Free and total room where the new store is built.
+    pub fn room(&self) -> &Room {
+        self.elsewhere.as_ref().map_or(&self.root.room, |e| &e.room)
+    }
+
     /// Layers that the existing target store has too.
     pub fn kept(&self) -> &[merge::Kept] {
         self.merge.as_ref().map_or(&[], |m| &m.kept)

@@ -90,13 +90,14 @@ pub trait Sink {
 /// Copies. `from` is what is left of the container; `root` is ROOT, into which nothing is written.
 pub fn copy(root: &Dir, from: &Remains, request: &Request, progress: &dyn Progress) -> Result<Copied> {
     let asked = Asked::parse(&request.path);
-    let (volume, place) = find(root, from, &asked, request.follow).map_err(|e| on(e, from))?;
+    let mounts = inside::landed(&from.chain, &from.mounts);
+    let (volume, place) = find(root, from, (&asked, request.follow), &mounts).map_err(|e| on(e, from))?;
     let chain = volume.as_ref().unwrap_or(&from.chain);
     let to_stdout = request.dest.as_os_str() == "-";
     let mut copied = Copied { dest: text::path(&request.dest), ..Copied::default() };
     if volume.is_none() && place.is_dir {
         let within = |m: &&Mounted| place.path.is_empty() || m.at.starts_with(&[&place.path[..], b"/"].concat());
-        copied.notes.extend(from.mounts.iter().filter(within).map(Mounted::left_out));
+        copied.notes.extend(mounts.iter().filter(within).map(Mounted::left_out));
     }
     let result = if to_stdout {
         tape::check()?;
@@ -136,12 +137,17 @@ fn on(e: Error, from: &Remains) -> Error {
 }
 
 /// A path in the layers, or in a volume: then with the volume's tree.
-fn find(root: &Dir, from: &Remains, asked: &Asked, follow: bool) -> Result<(Option<Chain>, Place)> {
-    let (i, rest) = match inside::find(&from.chain, asked, follow, &from.mounts)? {
+fn find(
+    root: &Dir,
+    from: &Remains,
+    (asked, follow): (&Asked, bool),
+    mounts: &[Mounted],
+) -> Result<(Option<Chain>, Place)> {
+    let (i, rest) = match inside::find(&from.chain, asked, follow, mounts)? {
         Found::Here(place) => return Ok((None, place)),
         Found::Mounted(i, rest) => (i, rest),
     };
-    let mounted = from.mounts.get(i).ok_or_else(|| Error::corrupt("a mount that is not in the list"))?;
+    let mounted = mounts.get(i).ok_or_else(|| Error::corrupt("a mount that is not in the list"))?;
     let volume = view::plain(None, mounted.open(root)?);
     match inside::find(&volume, &rest, follow, &[])? {
         Found::Here(place) => Ok((Some(volume), place)),

@@ -7,7 +7,7 @@
 //! ```
 
 use super::volumes::Mounted;
-use crate::disk::{Dir, FileType, Meta, join};
+use crate::disk::{Dir, FileType, Meta, join, split};
 use crate::error::{Error, Kind, Result};
 use crate::layer::view::{Chain, Contributors};
 use crate::text;
@@ -76,6 +76,20 @@ pub enum Found {
     Here(Place),
     /// In what is mounted there: its number in the list, and the path within it.
     Mounted(usize, Asked),
+}
+
+/// Where things are mounted in the end: Docker followed the image's symlinks on the way (`/var/run/x` is `/run/x` in most images).
+pub fn landed(chain: &Chain, mounts: &[Mounted]) -> Vec<Mounted> {
+    let resolved = |path: &[u8]| match find(chain, &Asked::parse(path), true, &[]) {
+        Ok(Found::Here(place)) => Some(place.path),
+        _ => None,
+    };
+    let at = |path: &[u8]| {
+        let (parent, name) = split(path);
+        // a mount point that the image lacks is made in its directory
+        resolved(path).or_else(|| Some(join(&resolved(parent)?, name))).unwrap_or_else(|| path.to_vec())
+    };
+    mounts.iter().map(|m| Mounted { at: at(&m.at), ..m.clone() }).collect()
 }
 
 /// Resolves a path. `follow`: the last component too, if it is a symlink. Of what is mounted at `mounts` the layers know nothing.

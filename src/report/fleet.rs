@@ -159,7 +159,7 @@ impl Host {
             containers: p.summary.containers,
             bytes: text::size(p.summary.bytes),
             needs: chosen.map(|e| text::size(e.new_bytes)).unwrap_or_default(),
-            free: text::size(p.root.room.free_bytes),
+            free: text::size(p.room().free_bytes),
             time: chosen.map(seconds).unwrap_or_default(),
             checks: told.join(", "),
             serious: serious().map(|g| (g.first.id.clone(), g.first.level)).collect(),

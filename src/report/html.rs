@@ -187,7 +187,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         stays_more: p.left_behind.len().saturating_sub(STAYS),
         bars,
         free_at,
-        free: text::size(p.root.room.free_bytes),
+        free: text::size(p.room().free_bytes),
         found: found(p),
         elsewhere: p.elsewhere.as_ref().map(elsewhere),
         more_images_told: format!("{} more", text::count((more_images.len() + images_left_out) as u64)),
@@ -280,7 +280,7 @@ fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static
     if crate::checks::plan_is_blocked(&p.checks) {
         return ("bad", format!("Blocked by {}.", text::plural(blocks, "check")));
     }
-    match (blocks, p.left_behind.len()) {
+    match (blocks, p.left_behind.iter().filter(|l| l.counts).count()) {
         (0, 0) if warns == 0 => ("good", "Ready. All images and containers will be migrated.".to_owned()),
         (0, 0) => {
             ("good", format!("Ready. All images and containers will be migrated; {}.", text::plural(warns, "warning")))
@@ -363,7 +363,7 @@ fn bars(p: &Plan) -> (Vec<Bar>, Option<String>) {
         .filter(|e| e.possible || e.chosen || (never(e) && e.mode == crate::plan::Mode::Copy))
         .collect();
     let most = rows.iter().filter(|e| e.possible).map(|e| e.new_bytes).max().unwrap_or(1);
-    let free = p.root.room.free_bytes;
+    let free = p.room().free_bytes;
     let (scale, free_at) = if free > most.saturating_mul(4) {
         (most, None)
     } else {

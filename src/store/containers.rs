@@ -73,8 +73,8 @@ pub fn read_one(
     }
     let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
     changes.extend(networks(&c));
-    rewrite(&folder, &mut c, boot::CONFIG, changes, findings)?;
-    if let Err(e) = read_mount(root, &mut c, driver, chains, store, findings) {
+    let rewritten = rewrite(&folder, &mut c, boot::CONFIG, changes, findings);
+    if let Err(e) = rewritten.and_then(|()| read_mount(root, &mut c, driver, chains, store, findings)) {
         stays(&mut c, &e, findings);
         c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
     }

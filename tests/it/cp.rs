@@ -389,6 +389,7 @@ fn files_in_a_volume_come_from_the_volume() {
         doc["MountPoints"] = serde_json::json!({
             "/lib/data": {"Name": "v1", "Source": "/var/lib/docker/volumes/v1/_data", "Destination": "/lib/data"},
             "/mnt": {"Name": "", "Source": "/srv/x", "Destination": "/mnt"},
+            "/run/vol": {"Name": "v1", "Source": "/var/lib/docker/volumes/v1/_data", "Destination": "/run/vol"},
         });
         fs::write(config, doc.to_string()).expect("a config");
     }
@@ -403,6 +404,13 @@ fn files_in_a_volume_come_from_the_volume() {
         ("in the volume".to_owned(), "in the volume".to_owned())
     );
     assert!(!w.at("dest/data/one").exists(), "the layers' own files are below the volume");
+    // the image's /run leads to /etc, and so did Docker's mount
+    for (from, to) in [("b:/run/vol/deep/f", "dest/by-link"), ("b:/etc/vol/deep/f", "dest/by-name")] {
+        w.cp(from, to, &[]).exits(0);
+        assert_eq!(w.read(to), "in the volume", "{from}");
+    }
+    let ran = w.cp("b:/etc", "dest", &[]).exits(0);
+    assert!(ran.stdout.contains("/etc/vol is the volume v1"), "{ran:?}");
     let ran = w.cp("b:/lib", "dest", &[]).exits(0);
     assert!(ran.stdout.contains("/lib/data is the volume v1"), "{ran:?}");
     let ran = w.cp("b:/mnt/x", "dest", &[]).exits(1);

@@ -180,7 +180,11 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         Answer::Refuse(e) => return Err(e),
         answer => matches!(answer, Answer::DeleteRest),
     };
-    let Known::Run(run) = &known else { return Err(Error::corrupt("the journal is lost")) };
+    let Known::Run(run) = &known else {
+        return Err(Error::corrupt("the journal .unaufs/journal.db is lost, so the old store can't be compared")
+            .hint("check the new store with `unaufs verify`, then delete .unaufs/old yourself")
+            .loss("Nothing was deleted."));
+    };
     if run.plan.elsewhere.is_some() {
         named(g, &root, run)?;
         let busy = old.as_ref().map(crate::plan::host::docker_on).transpose()?.flatten();
