@@ -440,7 +440,7 @@ pub fn compare(
 }
 
 /// What is lost by a failure before the switch.
-const NOTHING_LOST: &str = "nothing: nothing was switched, and the old store is untouched";
+const NOTHING_LOST: &str = "Nothing was switched, and the old store wasn't changed.";
 
 /// The error that keeps a store that was not proved from being switched to.
 fn unlike(differences: &[Difference]) -> Error {
@@ -452,7 +452,7 @@ fn unlike(differences: &[Difference]) -> Error {
             Kind::Difference,
             format!("{many} between the old store and the new one; the first: {first}"),
         )
-        .hint("nothing was switched; `unaufs rollback` removes the new store; please report this");
+        .hint("run `unaufs rollback --drop-new`, which removes the new store, and migrate again. If it happens again, please report it");
     }
     let first = differences.iter().find(in_source).map(|d| d.to_string()).unwrap_or_default();
     Error::new(Kind::Difference, format!("the old store itself is damaged: {many}; the first: {first}"))

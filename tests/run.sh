@@ -27,7 +27,13 @@ if [ "$(id -u)" = 0 ] && ! unshare --mount true 2>/dev/null && [ -z "${UNAUFS_BO
   rmdir "$all"
 fi
 logs=$(mktemp -d) || exit 1
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$logs"' EXIT
+disk=
+at_the_end() {
+  kill $(jobs -p) 2>/dev/null
+  [ -z "$disk" ] || umount -l "$disk/at" "$disk"
+  rm -rf "$logs"
+}
+trap at_the_end EXIT
 
 # --- what the tests need: command -> Debian package
 declare -A package=(
@@ -127,6 +133,18 @@ unit() {
   local said
   said=$(systemd-analyze verify "$logs/unaufs-migrate.service" 2>&1) && [ -z "$said" ] || { echo "$said"; return 1; }
 }
+
+# an ext4 in memory, where there is plenty: the tests make and delete some million files, and wait for each disk that they sync
+if [ $long = no ] && [ "$(id -u)" = 0 ] && [ "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)" -gt 12000000 ]; then
+  mkdir "$logs/disk"
+  if mount -t tmpfs -o size=9g,mode=755 unaufs-tests "$logs/disk"; then
+    disk=$logs/disk
+    mkdir "$disk/at"
+    if truncate -s 8G "$disk/ext4" && mkfs.ext4 -q "$disk/ext4" && mount -o loop,noatime "$disk/ext4" "$disk/at"; then
+      export UNAUFS_TEST_DIR=$disk/at UNAUFS_CRASH_DIR=$disk/at TMPDIR=$disk/at
+    fi
+  fi
+fi
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 step 'format' cargo fmt --check

@@ -211,8 +211,8 @@ fn says(case: &Case, verb: &str, ran: &Ran, texts: &[&str]) {
     }
 }
 
-/// The whole way of one case.
-fn go(case: &Case) {
+/// The whole way of one case; without its second half in the short run, of two cases in three.
+fn go(case: &Case, whole_way: bool) {
     let mut store = (case.packed)().unpack();
     (case.make)(&mut store);
     let new = case.target.map_or_else(|| store.root.clone(), |t| store.beside.join(t));
@@ -237,6 +237,9 @@ fn go(case: &Case) {
     }
     unaufs(&["rollback", "--drop-new", "--yes", "-q"]).exits(0);
     same(case.name, &before, &tree(&store.root));
+    if !whole_way {
+        return;
+    }
     assert_eq!(migrate().code, case.migrate.0, "{}: the second migration", case.name);
     // the old store is the only other copy: what is damaged is deleted only if the user says so
     let cleanup = unaufs(&["cleanup", "--yes"]);
@@ -256,9 +259,9 @@ fn the_whole_way() {
         return;
     }
     let only = std::env::var("UNAUFS_CASE").unwrap_or_default();
-    for case in cases().into_iter().filter(|c| c.name.contains(&only)) {
+    for (n, case) in cases().iter().enumerate().filter(|(_, c)| c.name.contains(&only)) {
         println!("{} ({})", case.name, case.to);
-        go(&case);
+        go(case, needs::long() || !only.is_empty() || n % 3 == 0);
     }
 }
 

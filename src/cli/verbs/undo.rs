@@ -264,7 +264,7 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
             format!("{} could not be deleted", crate::text::plural(cleaned.left_count as usize, "path")),
         )
         .hint("chattr -ia on immutable files, umount what is mounted; then run `unaufs cleanup` again")
-        .loss("nothing: everything else of the old store is deleted"));
+        .loss("Everything else of the old store is deleted."));
     }
     Ok(Ending::Fine)
 }

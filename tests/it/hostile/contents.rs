@@ -208,7 +208,7 @@ fn attributes_that_are_large() {
     w.ends(0, "are now on");
 }
 
-/// Two thousand containers, and an image of five hundred layers, more than any driver mounts.
+/// Two thousand containers (a quarter of them in the short run), and an image of five hundred layers, more than any driver mounts.
 #[test]
 fn numbers_without_end() {
     if !needs::root() {
@@ -222,7 +222,7 @@ fn numbers_without_end() {
     let lowers =
         fs::read_to_string(w.at("aufs/layers").join(fs::read_to_string(mounts.join("mount-id")).expect("an id")));
     let lowers: String = lowers.expect("a list").lines().skip(1).map(|l| format!("{l}\n")).collect();
-    for n in 0..2_000 {
+    for n in 0..if needs::long() { 2_000 } else { 500 } {
         let (id, mount) = (format!("{n:064x}"), format!("{:064x}", n + 10_000));
         let (c, m) = (w.at("containers").join(&id), w.at("image/aufs/layerdb/mounts").join(&id));
         fs::create_dir(&c).and_then(|()| fs::create_dir(&m)).expect("folders");
