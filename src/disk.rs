@@ -511,6 +511,7 @@ impl Dir {
         fill(&f, bytes).on(what)?;
         fault::effect("chmod");
         rustix::fs::fchmod(&f, Mode::from_raw_mode(mode)).on(what)?;
+        fault::effect("fsync");
         f.sync_all().on(what)?;
         fault::effect("replace");
         one(name).and_then(|name| rustix::fs::renameat(&self.fd, &tmp[..], &self.fd, name)).on(what)?;

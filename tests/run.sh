@@ -137,6 +137,8 @@ unit() {
 # an ext4 in memory, where there is plenty: the tests make and delete some million files, and wait for each disk that they sync
 if [ $long = no ] && [ "$(id -u)" = 0 ] && [ "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)" -gt 12000000 ]; then
   mkdir "$logs/disk"
+  # some tests run the program as another user
+  chmod 711 "$logs"
   if mount -t tmpfs -o size=9g,mode=755 unaufs-tests "$logs/disk"; then
     disk=$logs/disk
     mkdir "$disk/at"
@@ -166,6 +168,8 @@ UNAUFS_FAULT_DOCKER=$(/usr/sbin/dockerd --version 2>/dev/null) && export UNAUFS_
 step 'build of the tests' cargo test --locked --no-run "${features[@]}"
 UNAUFS=$target/debug/unaufs
 export UNAUFS
+# tests wait too: for dockerds, mounts and syncs
+export RUST_TEST_THREADS=$(($(nproc) + 1))
 
 # beside the tests, which wait for the disk much of their time; a real Docker judges in the tests
 beside_the_tests() {

@@ -255,8 +255,12 @@ impl Known {
 }
 
 impl Lost {
-    /// Keeps what is left of the journal under another name.
+    /// Keeps what is left of the journal under another name. One without any run is not damaged: the process ended in its first commit.
     pub fn set_journal_aside(&self, state: &Dir) -> Result<()> {
+        let last = |journal: Option<Journal>| journal.map(|j| j.last()).transpose().map(Option::flatten);
+        if Journal::open_existing(state).and_then(last).is_ok_and(|run| run.is_none()) {
+            return Ok(());
+        }
         for name in [super::journal::FILE, super::journal::ROLLBACK_FILE] {
             if state.has(name)? {
                 let free = super::guard::free_name(state, format!("{name}.damaged").as_bytes())?;

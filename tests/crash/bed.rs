@@ -169,9 +169,14 @@ fn staged(file: &Path) -> PathBuf {
     Path::new(".unaufs/new/overlay2").join(id).join("diff").join(parts.as_path())
 }
 
-/// `cp -a`.
+/// `cp -a`; a subvolume of btrfs, whose root directory is inode 256, becomes a subvolume.
 pub fn copy(from: &Path, to: &Path) {
+    const SUBVOLUMES: &str = "cd \"$0\" && [ \"$(stat -f -c %T .)\" = btrfs ] || exit 0
+        find . -mindepth 1 -type d -inum 256 -print -prune | while read -r at; do
+            rm -rf \"$1/$at\" && btrfs -q subvolume snapshot \"$at\" \"$1/$at\" && touch -r \"$(dirname \"$at\")\" \"$1/$(dirname \"$at\")\" || exit 1
+        done";
     sh("cp", &["-a", "--reflink=auto", path(from), path(to)]);
+    sh("sh", &["-c", SUBVOLUMES, path(from), path(to)]);
 }
 
 /// The program under test.

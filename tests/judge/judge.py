@@ -56,9 +56,17 @@ def escaped(raw):
     return "".join("\\\\" if c == 0x5C else chr(c) if 0x20 < c < 0x7F else "\\x%02x" % c for c in raw)
 
 
+DIGESTS = {}
+
+
 def content(path):
+    """A file's digest. A file of a lower layer shows in many views, with one inode number and one time of change: it is read once."""
     with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        m = os.fstat(f.fileno())
+        key = (m.st_ino, m.st_size, m.st_mtime_ns, m.st_ctime_ns)
+        if key not in DIGESTS:
+            DIGESTS[key] = hashlib.file_digest(f, "sha256").hexdigest()
+        return DIGESTS[key]
 
 
 class View:
@@ -81,6 +89,8 @@ class View:
         if self.driver == "vfs":
             return os.path.join(self.root, "vfs/dir", self.layer)
         if self.driver == "btrfs":
+            # each subvolume numbers its inodes anew
+            DIGESTS.clear()
             return os.path.join(self.root, "btrfs/subvolumes", self.layer)
         base, below = os.path.join(self.root, self.driver), self.lowers()
         if len(below) == 1:

@@ -175,8 +175,11 @@ impl World {
     pub fn record(&self, cast: usize) -> PathBuf {
         let chains = fs::read_dir(self.at("image/aufs/layerdb/sha256")).expect("layerdb");
         let id = &self.casts[cast].id;
+        // another one may hold a fifo already
+        let is_file = |p: &Path| fs::symlink_metadata(p).is_ok_and(|m| m.is_file());
         let mut all = chains.flatten().map(|e| e.path());
-        all.find(|p| fs::read_to_string(p.join("cache-id")).is_ok_and(|c| c == *id)).expect("a record")
+        let names = |p: &Path| is_file(p) && fs::read_to_string(p).is_ok_and(|c| c == *id);
+        all.find(|p| names(&p.join("cache-id"))).expect("a record")
     }
 
     /// The only name in a folder, or the first.
