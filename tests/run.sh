@@ -196,6 +196,8 @@ if [ $long = no ]; then
     'the packages in a Debian without Rust, and under a live systemd (tests/package/run.sh, boot.sh)'
     'the Ansible collection, as Galaxy and its linter see it (tests/fleet/lint.sh)'
     'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
+    'every damage in every state on overlay, vfs and btrfs too; cleanup after each case; 70,000 whiteouts; 2,000 containers (the same)'
+    'Docker 1.7 to vfs and overlay; beside what Docker wrote on vfs and overlay; estimates on further stores (the same)'
   )
 else
   # one after the other: each of these uses all that there is

@@ -19,6 +19,9 @@ use crate::plan::switch::ASIDE;
 /// Where the two directories are until then.
 pub const HELD: &str = ".unaufs/held";
 
+/// No file of ours is longer, in bytes.
+const LONGEST: u64 = 4096;
+
 /// In the order in which they are shut.
 const NAMES: [&str; 2] = ["containers", "image"];
 
@@ -68,8 +71,9 @@ impl<'a> Guard<'a> {
         let held = super::private(self.root, HELD)?;
         for name in NAMES {
             let there = self.there(name)? == There::Sign || self.held(name)? == Some(FileType::RegularFile);
-            if !there && !held.has(sign(name))? {
-                held.write_new(sign(name), self.text().as_bytes(), 0o644)?;
+            // half a file, of a process that ended while it wrote it, would never be known again as ours
+            if !there && held.read_opt(sign(name), LONGEST)?.as_deref() != Some(self.text().as_bytes()) {
+                held.write_atomic(sign(name).as_bytes(), self.text().as_bytes(), 0o644)?;
             }
         }
         held.sync()

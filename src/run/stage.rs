@@ -405,6 +405,7 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
             let m = src.stat(sname)?;
             // a tar-split can have more than a gigabyte
             let mut to = dir.create(name)?;
+            crate::disk::fault::effect("content");
             std::io::copy(&mut src.open_file(sname)?, &mut to).on(|| format!("copy {}", src.show(sname)))?;
             dir.set_owner(name, m.uid, m.gid)?;
             dir.set_mode(name, m.mode)?;
