@@ -96,6 +96,11 @@ impl Bed {
         Bed { root, since: now(), bad: None, no_sync: false, old_kernel: false, home: base(), _dir: None }
     }
 
+    /// The same, whose copies are made in another folder.
+    pub fn copied_to(self, home: &Path) -> Bed {
+        Bed { home: home.to_owned(), ..self }
+    }
+
     /// A copy of this one as it stands.
     pub fn fork(&self) -> Bed {
         let new = Bed::copy_of(&self.root, self.since, &self.home);

@@ -339,7 +339,7 @@ fn a_second_signal_stops_at_once() {
         let text = |p: &Path| std::fs::read_to_string(p).unwrap_or_default();
         wait_for(&mut child, "the point", || text(&seen).starts_with(&format!("{k} ")));
         sh("kill", &["-TERM", &pid]);
-        wait_for(&mut child, "its answer", || text(&errors).contains("once more to stop at once"));
+        wait_for(&mut child, "its answer", || text(&errors).contains("again to stop at once"));
         let began = Instant::now();
         sh("kill", &["-INT", &pid]);
         assert_eq!(child.wait().expect("wait").code(), Some(130), "{}", text(&errors));
