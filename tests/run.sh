@@ -173,7 +173,6 @@ export RUST_TEST_THREADS=$(($(nproc) + 1))
 
 # beside the tests, which wait for the disk much of their time; a real Docker judges in the tests
 beside_the_tests() {
-  step 'every target, in one mode' env DOCKER=none tests/all_stores.sh quick
   step 'a root of a living Docker' env DRIVER=overlay2 tests/native_roots.sh small
   step 'a store on a Docker of today' tests/engines.sh small trixie
   step 'systemd unit' unit
@@ -181,7 +180,7 @@ beside_the_tests() {
 # of the crash program, what a change breaks most often; the whole of it is --long
 crash_in_short=(killed_twice prepared docker:: elsewhere:: points::overlay2 beside_a_filled one_bad_file)
 if [ $long = no ]; then
-  beside 'stores, roots, unit' beside_the_tests
+  beside 'roots, engines, unit' beside_the_tests
   step 'tests' cargo test --locked --no-fail-fast --lib --bins --test it "${features[@]}" -- --show-output
   step 'kills and damage, a part' cargo test --locked --no-fail-fast --test crash "${features[@]}" -- --show-output "${crash_in_short[@]}"
   ended
@@ -196,8 +195,8 @@ if [ $long = no ]; then
     'the packages in a Debian without Rust, and under a live systemd (tests/package/run.sh, boot.sh)'
     'the Ansible collection, as Galaxy and its linter see it (tests/fleet/lint.sh)'
     'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
-    'every damage in every state on overlay, vfs and btrfs too; cleanup after each case; 70,000 whiteouts; 2,000 containers (the same)'
-    'Docker 1.7 to vfs and overlay; beside what Docker wrote on vfs and overlay; estimates on further stores (the same)'
+    'every damage in every state on overlay, vfs and btrfs too; cleanup after each case; 70,000 whiteouts; 2,000 containers; back and away with 3,000 levels (the same)'
+    'Docker 1.7 to vfs and overlay; beside what Docker wrote on overlay2, vfs and overlay; skopeo and umoci; estimates on further stores (the same)'
   )
 else
   # one after the other: each of these uses all that there is

@@ -5,7 +5,8 @@ use crate::support::real::{self, Ran, Store};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -28,7 +29,7 @@ fn walk(all: &Value, at: &Value, doc: &Value, path: &str, untold: &mut BTreeSet<
         None => at,
     };
     for choice in ["anyOf", "oneOf"].iter().filter_map(|c| at[c].as_array()).flatten() {
-        if jsonschema::validator_for(&with_definitions(all, choice)).is_ok_and(|v| v.is_valid(doc)) {
+        if fits(all, choice, doc) {
             return walk(all, choice, doc, path, untold);
         }
     }
@@ -48,6 +49,21 @@ fn walk(all: &Value, at: &Value, doc: &Value, path: &str, untold: &mut BTreeSet<
         }
         _ => {}
     }
+}
+
+/// Is the document one of these? To build a validator takes longer than to ask it, so each is kept.
+fn fits(all: &Value, choice: &Value, doc: &Value) -> bool {
+    thread_local! {
+        static BUILT: RefCell<HashMap<(bool, String), jsonschema::Validator>> = RefCell::default();
+    }
+    // the plan's schema is a whole file, the commands' a part of one: a name may mean two things
+    let key = (all["$schema"].is_null(), choice.to_string());
+    BUILT.with_borrow_mut(|built| {
+        built
+            .entry(key)
+            .or_insert_with(|| jsonschema::validator_for(&with_definitions(all, choice)).expect("a schema"))
+            .is_valid(doc)
+    })
 }
 
 fn with_definitions(all: &Value, part: &Value) -> Value {
