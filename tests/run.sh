@@ -179,10 +179,13 @@ beside_the_tests() {
 }
 # of the crash program, what a change breaks most often; the whole of it is --long
 crash_in_short=(killed_twice prepared docker:: elsewhere:: points::overlay2 beside_a_filled one_bad_file)
+crash_beside_the_tests() {
+  step 'kills and damage, a part' cargo test --locked --no-fail-fast --test crash "${features[@]}" -- --show-output "${crash_in_short[@]}"
+}
 if [ $long = no ]; then
   beside 'roots, engines, unit' beside_the_tests
+  beside 'kills and damage' crash_beside_the_tests
   step 'tests' cargo test --locked --no-fail-fast --lib --bins --test it "${features[@]}" -- --show-output
-  step 'kills and damage, a part' cargo test --locked --no-fail-fast --test crash "${features[@]}" -- --show-output "${crash_in_short[@]}"
   ended
   only_long+=(
     'fuzz targets, a minute each (tests/fuzz/run.sh 60)'
