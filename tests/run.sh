@@ -134,7 +134,7 @@ unit() {
   said=$(systemd-analyze verify "$logs/unaufs-migrate.service" 2>&1) && [ -z "$said" ] || { echo "$said"; return 1; }
 }
 
-# an ext4 in memory, where there is plenty: the tests make and delete some million files, and wait for each disk that they sync
+# an ext4 in memory, with one order of directories each time, where there is plenty: the tests make and delete some million files, and wait for each disk that they sync
 if [ $long = no ] && [ "$(id -u)" = 0 ] && [ "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)" -gt 12000000 ]; then
   mkdir "$logs/disk"
   # some tests run the program as another user
@@ -142,7 +142,7 @@ if [ $long = no ] && [ "$(id -u)" = 0 ] && [ "$(awk '/^MemAvailable:/ { print $2
   if mount -t tmpfs -o size=9g,mode=755 unaufs-tests "$logs/disk"; then
     disk=$logs/disk
     mkdir "$disk/at"
-    if truncate -s 8G "$disk/ext4" && mkfs.ext4 -q "$disk/ext4" && mount -o loop,noatime "$disk/ext4" "$disk/at"; then
+    if truncate -s 8G "$disk/ext4" && mkfs.ext4 -q -E hash_seed=6f3c2b1a-7d5e-4f90-8a1b-2c3d4e5f6071 "$disk/ext4" && mount -o loop,noatime "$disk/ext4" "$disk/at"; then
       export UNAUFS_TEST_DIR=$disk/at UNAUFS_CRASH_DIR=$disk/at TMPDIR=$disk/at
     fi
   fi
