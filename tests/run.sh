@@ -198,7 +198,7 @@ if [ $long = no ]; then
     'the packages in a Debian without Rust, and under a live systemd (tests/package/run.sh, boot.sh)'
     'the Ansible collection, as Galaxy and its linter see it (tests/fleet/lint.sh)'
     'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
-    'every damage in every state on overlay, vfs and btrfs too; cleanup after each case; 70,000 whiteouts; 2,000 containers; back and away with 3,000 levels (the same)'
+    'every damage in every state on overlay, vfs and btrfs too, and a layer that is gone there; cleanup after each case; 70,000 whiteouts; 2,000 containers; back and away with 3,000 levels (the same)'
     'Docker 1.7 to vfs and overlay; beside what Docker wrote on overlay2, vfs and overlay; skopeo and umoci; estimates on further stores (the same)'
   )
 else

@@ -113,11 +113,8 @@ pub fn copy(root: &Dir, from: &Remains, request: &Request, progress: &dyn Progre
     };
     // whatever error a stop led to, it is the stop that is to be told
     crate::stop::check().and(result).map_err(|e| match e.kind() {
-        Kind::Interrupted | Kind::Terminated if to_stdout => {
-            e.hint("run it again").loss("The container's files weren't changed.")
-        }
         Kind::Interrupted | Kind::Terminated => e
-            .hint("remove what was copied, or run it again with --force")
+            .hint(if to_stdout { "run it again" } else { "remove what was copied, or run it again with --force" })
             .loss("The container's files weren't changed."),
         Kind::Space => e.hint("make space there, or copy to another file system"),
         _ => e,

@@ -259,7 +259,7 @@ fn read_mount(
     let path = format!("image/{}/layerdb/mounts/{}", driver.written_by, c.id);
     let dir = root.open_opt(&path)?.ok_or_else(|| Error::corrupt("it has no record in layerdb/mounts"))?;
     let m = record(&dir, c, store)?;
-    // a lost init-id: aufs mounted the init layer below the container's own all the same
+    // Without an init-id, aufs/layers still names the init layer
     let listed = || match driver.layers.get(&m.layer) {
         Some(Listed::Whole(ids) | Listed::Cut(ids, _)) => ids.first().filter(|l| l.is_init()).cloned(),
         _ => None,

@@ -69,7 +69,7 @@ fn store(at: &Path, layers: usize, files: usize) -> Size {
 fn calls(root: &Path, args: &[&str]) -> f64 {
     let out = root.with_extension("calls");
     let ran = Command::new("strace")
-        .args(["-f", "-c", "--seccomp-bpf", "-e", &format!("trace={}", CALLS.join(",")), "-o"])
+        .args(["-f", "-c", "--seccomp-bpf", "-e", &format!("trace=?{}", CALLS.join(",?")), "-o"])
         .arg(&out)
         .arg(env!("CARGO_BIN_EXE_unaufs"))
         .arg("--root")

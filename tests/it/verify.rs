@@ -2,6 +2,7 @@
 
 use crate::support::mounts::Mounted;
 use crate::support::needs;
+use crate::support::private::{self, this_test};
 use crate::support::real::{self, Store, same, tree};
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -287,6 +288,32 @@ fn overlay2_each_kind_of_damage_is_named() {
     let paths: Vec<&str> =
         doc["differences"].as_array().expect("all").iter().filter_map(|d| d["path"].as_str()).collect();
     assert!(paths.contains(&"many/f020") && !paths.contains(&"b/2"), "{paths:?}");
+}
+
+#[test]
+fn vfs_each_kind_of_damage_is_named() {
+    if !needs::long() {
+        return;
+    }
+    let Some(m) = Moved::to("vfs", "copy") else { return };
+    let mut wanted = [damage_files(&m), damage_metadata(&m), damage_container(&m)].concat();
+    fs::remove_dir_all(m.folder(OPAQUE)).expect("removed");
+    wanted.push(("layer", OPAQUE, "", "open directory"));
+    m.finds(&[], &wanted, true);
+}
+
+#[test]
+fn btrfs_each_kind_of_damage_is_named() {
+    if !needs::long() || !needs::programs(&["mkfs.btrfs"]) || private::elsewhere(this_test!()) {
+        return;
+    }
+    let Some(m) = Moved::to("btrfs", "auto") else { return };
+    let mut wanted = [damage_files(&m), damage_metadata(&m), damage_container(&m)].concat();
+    let gone = m.folder(OPAQUE);
+    let done = Command::new("btrfs").args(["-q", "subvolume", "delete"]).arg(&gone).status().expect("btrfs");
+    assert!(done.success());
+    wanted.push(("layer", OPAQUE, "", "open directory"));
+    m.finds(&[], &wanted, true);
 }
 
 /// A layer with more differences than a terminal should show.

@@ -89,7 +89,7 @@ class View:
         if self.driver == "vfs":
             return os.path.join(self.root, "vfs/dir", self.layer)
         if self.driver == "btrfs":
-            # each subvolume numbers its inodes anew
+            # inode numbers repeat from one subvolume to the next
             DIGESTS.clear()
             return os.path.join(self.root, "btrfs/subvolumes", self.layer)
         base, below = os.path.join(self.root, self.driver), self.lowers()

@@ -167,7 +167,7 @@ fn symlinks_that_come_and_go() {
     );
 }
 
-/// Puts every link back in its place: also one that a verb has renamed meanwhile, with what it had taken for the directory.
+/// Puts every link back in its place. A verb may have renamed a link that it took for the directory.
 fn settle(root: &Path, pairs: &[Pair]) {
     let is_link = |p: &Path| fs::symlink_metadata(p).is_ok_and(|m| m.is_symlink());
     // an inner place is reached once the outer ones are back
