@@ -277,7 +277,7 @@ pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
         for hidden in &found.whiteouts {
             let here = join(&path, hidden);
             let name = [crate::layer::branch::WH, &hidden[..]].concat();
-            let device = overlay && top.dir.stat_opt(&here)?.is_some_and(|m| m.is_overlay_whiteout());
+            let device = overlay && top.dir()?.stat_opt(&here)?.is_some_and(|m| m.is_overlay_whiteout());
             let (after, means) = match device {
                 true => (format!("{}  device 0:0", String::from_utf8_lossy(&here)), "deleted"),
                 false if overlay => ("-".to_owned(), "deleted, yet nothing below has it"),

@@ -17,6 +17,21 @@ pub mod status;
 pub mod truth;
 pub mod verify;
 
+/// As many lines of a list are printed; JSON has all.
+const SHOWN: usize = 20;
+
+/// The first lines of a list, indented, and how many more there are; `where_all` says where they are.
+fn first<L: std::fmt::Display>(out: &mut String, lines: impl ExactSizeIterator<Item = L>, where_all: &str) {
+    use std::fmt::Write;
+    let more = lines.len().saturating_sub(SHOWN);
+    for line in lines.take(SHOWN) {
+        let _ = writeln!(out, "  {line}");
+    }
+    if more > 0 {
+        let _ = writeln!(out, "  and {} more{where_all}", crate::text::count(more as u64));
+    }
+}
+
 /// The first 12 digits of an id.
 pub fn short(id: &str) -> &str {
     let id = id.strip_prefix("sha256:").unwrap_or(id);

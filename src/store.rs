@@ -325,7 +325,7 @@ impl Store {
         let mut found: BTreeMap<(u32, u32), usize> = BTreeMap::new();
         for layer in self.layers.values().filter(|l| l.role != Role::Container && l.broken.is_none()) {
             // a layer that cannot be read is named when it is measured
-            let meta = self.chain(root, &layer.id).and_then(|chain| chain.branch(0)?.dir.meta());
+            let meta = self.chain(root, &layer.id).and_then(|chain| chain.branch(0)?.dir()?.meta());
             if let Ok(m) = meta {
                 *found.entry((m.uid, m.gid)).or_default() += 1;
             }

@@ -108,6 +108,15 @@ pub fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("{n} {noun}") } else { format!("{} {noun}s", count(n as u64)) }
 }
 
+/// The first names of a list that has so many: `a, b and 3 more`.
+pub fn few(first: impl IntoIterator<Item = String>, all: usize) -> String {
+    let first: Vec<String> = first.into_iter().collect();
+    match all.saturating_sub(first.len()) {
+        0 => first.join(", "),
+        more => format!("{} and {} more", first.join(", "), count(more as u64)),
+    }
+}
+
 /// Seconds as people say them: `2 seconds`, `5 minutes`, `2 hours`; rounded up.
 pub fn duration(seconds: u64) -> String {
     match seconds {
@@ -161,5 +170,7 @@ mod tests {
         assert_eq!([1, 90, 121, 9000].map(duration), ["1 second", "90 seconds", "3 minutes", "3 hours"]);
         assert_eq!(count(612340), "612,340");
         assert_eq!(count(12), "12");
+        let names = |n: usize| ["a", "b"].into_iter().take(n).map(str::to_owned);
+        assert_eq!([few(names(2), 2), few(names(2), 5), few(names(1), 2)], ["a, b", "a, b and 3 more", "a and 1 more"]);
     }
 }

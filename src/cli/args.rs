@@ -68,6 +68,13 @@ pub struct Global {
     pub jobs: Option<NonZeroU8>,
 }
 
+impl Global {
+    /// Does a program read stdout?
+    pub fn for_programs(&self) -> bool {
+        self.json || self.jsonl
+    }
+}
+
 /// Where Docker keeps its data unless it is told otherwise.
 pub const DEFAULT_ROOT: &str = "/var/lib/docker";
 
@@ -384,15 +391,9 @@ pub struct VerifyArgs {
     /// How much to compare
     #[arg(long, value_enum, default_value_t = Level::Full, env = "UNAUFS_LEVEL", value_name = "LEVEL")]
     pub level: Level,
-    /// Check this driver's store alone: aufs, overlay2, overlay, vfs, btrfs
-    #[arg(long, env = "UNAUFS_DRIVER", value_name = "DRIVER", value_parser = driver)]
+    /// Check this driver's store alone
+    #[arg(long, value_enum, env = "UNAUFS_DRIVER", value_name = "DRIVER")]
     pub driver: Option<WrittenBy>,
-}
-
-/// Any driver whose store can be read.
-fn driver(name: &str) -> Result<WrittenBy, String> {
-    let mut all = std::iter::once(WrittenBy::Aufs).chain(Target::ALL.map(WrittenBy::Living));
-    all.find(|d| d.name() == name).ok_or_else(|| "it is one of aufs, overlay2, overlay, vfs, btrfs".to_owned())
 }
 
 /// Options of `demo`.
@@ -426,7 +427,7 @@ pub struct ExportArgs {
     pub compress: Compressed,
     /// Which store, if ROOT has several
     #[arg(long, value_enum, env = "UNAUFS_DRIVER", value_name = "DRIVER")]
-    pub driver: Option<StoreDriver>,
+    pub driver: Option<WrittenBy>,
 }
 
 /// Options of `cp`.
@@ -452,7 +453,7 @@ pub struct CpArgs {
     pub force: bool,
     /// Which store, if ROOT has several
     #[arg(long, value_enum, env = "UNAUFS_DRIVER", value_name = "DRIVER")]
-    pub driver: Option<StoreDriver>,
+    pub driver: Option<WrittenBy>,
 }
 
 /// Options of `diff`.
@@ -465,32 +466,7 @@ pub struct DiffArgs {
     pub size: bool,
     /// Which store, if ROOT has several
     #[arg(long, value_enum, env = "UNAUFS_DRIVER", value_name = "DRIVER")]
-    pub driver: Option<StoreDriver>,
-}
-
-/// The driver whose store is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum StoreDriver {
-    /// The old store, also after a migration
-    Aufs,
-    Overlay2,
-    Overlay,
-    Vfs,
-    Btrfs,
-}
-
-impl StoreDriver {
-    /// The living driver, if it is one.
-    pub fn living(self) -> Option<Target> {
-        match self {
-            StoreDriver::Aufs => None,
-            StoreDriver::Overlay2 => Some(Target::Overlay2),
-            StoreDriver::Overlay => Some(Target::Overlay),
-            StoreDriver::Vfs => Some(Target::Vfs),
-            StoreDriver::Btrfs => Some(Target::Btrfs),
-        }
-    }
+    pub driver: Option<WrittenBy>,
 }
 
 /// Options of `rollback`.

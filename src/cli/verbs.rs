@@ -12,12 +12,14 @@ pub mod verify;
 use super::args::Global;
 use super::{end, saved::load};
 use crate::disk::Dir;
+use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::STATE;
 use crate::run::Lock;
 use crate::run::identity::{self, Known};
 use crate::run::journal::{Journal, Run};
 use crate::run::states::Standing;
+use crate::store::native;
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -149,6 +151,19 @@ fn needed(old: Option<Dir>) -> Result<Dir> {
     })
 }
 
+/// The driver whose store is meant where nobody named one: aufs before all others.
+fn the_store(root: &Dir) -> Result<WrittenBy> {
+    match (root.has("aufs/diff")?, native::present(root)?.as_slice()) {
+        (true, _) | (false, []) => Ok(WrittenBy::Aufs),
+        (false, [one]) => Ok(WrittenBy::Living(*one)),
+        (false, several) => {
+            let names: Vec<&str> = several.iter().map(|t| t.name()).collect();
+            Err(Error::new(Kind::Usage, format!("the data root has several stores: {}", names.join(", ")))
+                .hint("Choose one with --driver"))
+        }
+    }
+}
+
 /// The journal, if a run has left one.
 fn journal(root: &Dir) -> Result<Option<Journal>> {
     match root.open_opt(STATE)? {
@@ -163,12 +178,20 @@ fn say(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Prints a result whose lines have labels: on a terminal they continue at column `hang` where they don't fit. A pipe gets whole lines.
-fn say_wrapped(g: &Global, text: &str, hang: usize) -> Result<()> {
+/// A text whose lines have labels: on a terminal they continue at column `hang` where they don't fit. A pipe gets whole lines.
+fn fitted(g: &Global, text: &str, hang: usize) -> String {
     if !std::io::stdout().is_terminal() && std::env::var_os("COLUMNS").is_none() {
-        return say(text);
+        return text.to_owned();
     }
-    say(&crate::report::page::wrapped(text, super::screen::look(g).width, hang))
+    crate::report::page::wrapped(text, super::screen::look(g).width, hang)
+}
+
+/// The result of a command: its document for programs, `text` of it for people.
+fn tell(g: &Global, doc: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
+    match g.for_programs() {
+        true => say_json(doc),
+        false => say(&text()),
+    }
 }
 
 /// Keeps the document of this command.

@@ -129,6 +129,15 @@ pub enum WrittenBy {
 }
 
 impl WrittenBy {
+    /// All of them.
+    pub const ALL: [WrittenBy; 5] = [
+        WrittenBy::Aufs,
+        WrittenBy::Living(Target::Overlay2),
+        WrittenBy::Living(Target::Overlay),
+        WrittenBy::Living(Target::Vfs),
+        WrittenBy::Living(Target::Btrfs),
+    ];
+
     /// As Docker spells it: the directory `image/<name>` and `Driver` in a container's config.
     pub fn name(self) -> &'static str {
         match self {
@@ -157,6 +166,17 @@ impl WrittenBy {
     /// Is a container whose config names this driver one of the store's? Very old Dockers, which knew aufs only, left the name out.
     pub fn owns(self, named: &str) -> bool {
         named == self.name() || (named.is_empty() && self == WrittenBy::Aufs)
+    }
+}
+
+impl clap::ValueEnum for WrittenBy {
+    fn value_variants<'a>() -> &'a [WrittenBy] {
+        &WrittenBy::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        let value = clap::builder::PossibleValue::new(self.name());
+        Some(if *self == WrittenBy::Aufs { value.help("The old store, also after a migration") } else { value })
     }
 }
 

@@ -206,7 +206,7 @@ mod tests {
         ] {
             symlink(to, at("upper").join(link)).expect("symlink");
         }
-        let branch = |p: &str| Branch { id: None, dir: Dir::open_named(&at(p)).expect("open"), format: Format::Aufs };
+        let branch = |p: &str| Branch::open(Dir::open_named(&at(p)).expect("open"), None, Format::Aufs);
         let chain = Chain { branches: vec![branch("upper"), branch("lower")] };
         let find = |p: &str, follow| {
             let mounts = [Mounted { at: b"etc/vol".to_vec(), volume: None, source: String::new() }];

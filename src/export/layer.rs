@@ -157,7 +157,7 @@ impl<'s> Layers<'s> {
             }
             Source::Branch => {
                 let mut tar = TarWriter::new(out);
-                branchtar::append(&chain.branch(0)?.dir, &mut tar)?;
+                branchtar::append(chain.branch(0)?.dir()?, &mut tar)?;
                 tar.finish()?;
                 Ok(LeftOut::default())
             }

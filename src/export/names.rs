@@ -13,7 +13,6 @@ use crate::ids::{ContainerId, ImageId};
 use crate::store::{Container, Image, Store};
 use crate::text;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
 /// An error lists so many names at most.
 const LISTED: usize = 20;
@@ -196,11 +195,7 @@ fn ambiguous(what: &str, name: &str, found: impl Iterator<Item = String>) -> Err
 }
 
 fn listed(names: &[String]) -> String {
-    let mut out = names.iter().take(LISTED).map(|n| text::text(n)).collect::<Vec<_>>().join(", ");
-    if names.len() > LISTED {
-        let _ = write!(out, " and {} more", names.len() - LISTED);
-    }
-    out
+    text::few(names.iter().take(LISTED).map(|n| text::text(n)), names.len())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ids::LayerId;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher};
+use std::sync::{Arc, OnceLock};
 
 /// How a driver writes down deletions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +27,41 @@ pub enum Format {
     Plain,
 }
 
-/// One layer's own tree.
+/// One layer's own tree. It is opened when somebody asks for it: most layers of a deep stack are not looked at.
 #[derive(Debug)]
 pub struct Branch {
     /// Its driver id; `None` for a tree that is no layer.
     pub id: Option<LayerId>,
-    /// Its root directory.
-    pub dir: Dir,
     /// How it writes down deletions.
     pub format: Format,
+    /// Its root directory, below [`Branch::at`].
+    path: String,
+    at: Arc<Dir>,
+    dir: OnceLock<Dir>,
+}
+
+impl Branch {
+    /// The tree at `path` below `at`.
+    pub fn below(at: &Arc<Dir>, path: String, id: Option<LayerId>, format: Format) -> Branch {
+        Branch { id, format, path, at: at.clone(), dir: OnceLock::new() }
+    }
+
+    /// A tree that is open.
+    pub fn open(dir: Dir, id: Option<LayerId>, format: Format) -> Branch {
+        Branch::below(&Arc::new(dir), String::new(), id, format)
+    }
+
+    /// Its root directory.
+    pub fn dir(&self) -> Result<&Dir> {
+        if self.path.is_empty() {
+            return Ok(&self.at);
+        }
+        if let Some(dir) = self.dir.get() {
+            return Ok(dir);
+        }
+        let dir = self.at.open(&self.path)?;
+        Ok(self.dir.get_or_init(|| dir))
+    }
 }
 
 /// What a name in an aufs branch means.

@@ -74,7 +74,7 @@ impl Chain {
         from.iter()
             .map(|i| {
                 let b = self.branch(*i)?;
-                Ok((*i, if path.is_empty() { b.dir.again()? } else { b.dir.open(path)? }))
+                Ok((*i, if path.is_empty() { b.dir()?.again()? } else { b.dir()?.open(path)? }))
             })
             .collect()
     }
@@ -174,7 +174,7 @@ impl Chain {
     /// Is a directory of some branch below the first one merged in the directory `path` of the first? The nearest that has it ends the search.
     pub fn merged_below(&self, path: &[u8]) -> Result<bool> {
         for branch in self.branches.iter().skip(1) {
-            let (mut at, mut cut) = (branch.dir.again()?, false);
+            let (mut at, mut cut) = (branch.dir()?.again()?, false);
             let mut whole = true;
             for name in path.split(|c| *c == b'/').filter(|p| !p.is_empty()) {
                 cut |= branch::has_whiteout(&at, branch.format, name)?;
@@ -239,7 +239,7 @@ impl Chain {
 
 /// A complete tree as a stack of one.
 pub fn plain(id: Option<&LayerId>, dir: Dir) -> Chain {
-    Chain { branches: vec![Branch { id: id.cloned(), dir, format: Format::Plain }] }
+    Chain { branches: vec![Branch::open(dir, id.cloned(), Format::Plain)] }
 }
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ mod tests {
                     _ => std::fs::write(at.join(&name), "").expect("write"),
                 }
             }
-            Branch { id: None, dir: Dir::open_named(&at).expect("open"), format: Format::Aufs }
+            Branch::open(Dir::open_named(&at).expect("open"), None, Format::Aufs)
         };
         let chain = Chain { branches: (0..3).map(branch).collect() };
         let dirs = chain.open(&chain.root(), b"").expect("open");

@@ -21,10 +21,8 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
         let subject = format!("layer {}", l.id.short());
         let mut note = |id: &'static str, list: &scan::Paths, what: &str, effect: &str| {
             if list.count > 0 {
-                let first: Vec<String> =
-                    list.first.iter().take(3).map(|p| format!("/{}", crate::text::bytes(p))).collect();
-                let more = if list.count > 3 { format!(" and {} more", list.count - 3) } else { String::new() };
-                let what = format!("{what}: {}{more}", first.join(", "));
+                let first = list.first.iter().take(3).map(|p| format!("/{}", text::bytes(p)));
+                let what = format!("{what}: {}", text::few(first, list.count as usize));
                 checks.push(Finding::new(id, subject.clone(), what).effect(effect));
             }
         };
@@ -49,11 +47,11 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
             note("L01", list, kind.describe(), "not part of the layer; left out");
         }
         if let Some(limit) = limit.filter(|limit| f.most_names >= *limit) {
-            let what = format!("a file with {} names; the limit is {limit}", crate::text::count(f.most_names));
+            let what = format!("a file with {} names; the limit is {limit}", text::count(f.most_names));
             checks.push(Finding::new("L10", subject.clone(), what));
         }
         if let Some(idle) = f.idle_whiteouts.filter(|n| *n > 0) {
-            let idle = crate::text::plural(idle as usize, "whiteout");
+            let idle = text::plural(idle as usize, "whiteout");
             let what = format!("{idle} for names that aren't in any layer below");
             checks.push(Finding::new("L08", subject.clone(), what));
         }
@@ -70,13 +68,8 @@ pub fn quirks(quirks: &[Quirk], checks: &mut Vec<Finding>) {
         by_layer.entry(&q.layer).or_default().push(q);
     }
     for (layer, list) in by_layer {
-        let first: Vec<String> = list.iter().take(3).map(|q| crate::text::bytes(&q.path)).collect();
-        let more = if list.len() > 3 { format!(" and {} more", list.len() - 3) } else { String::new() };
-        checks.push(Finding::new(
-            "L06",
-            format!("layer {}", layer.short()),
-            format!("shown by aufs only: {}{more}", first.join(", ")),
-        ));
+        let first = text::few(list.iter().take(3).map(|q| text::bytes(&q.path)), list.len());
+        checks.push(Finding::new("L06", format!("layer {}", layer.short()), format!("shown by aufs only: {first}")));
     }
 }
 
@@ -107,11 +100,8 @@ pub fn to_stop(containers: &[PlanContainer], docker_runs: bool, checks: &mut [Fi
                 f.effect = Some("stopping Docker stops this container too".to_owned());
             }
             "H01" if !running.is_empty() => {
-                const SHOWN: usize = 5;
-                let names: Vec<String> = running.iter().take(SHOWN).map(|c| crate::text::text(&c.name)).collect();
-                let more = running.len().saturating_sub(SHOWN);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                f.effect = Some(format!("these containers are running: {}{more}", names.join(", ")));
+                let names = text::few(running.iter().take(5).map(|c| text::text(&c.name)), running.len());
+                f.effect = Some(format!("these containers are running: {names}"));
             }
             _ => {}
         }

@@ -15,8 +15,6 @@ use crate::docker::containerd::SNAPSHOTTERS;
 use crate::docker::json;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{LayerId, Sha256};
-use crate::layer::branch::{Branch, Format};
-use crate::layer::view::Chain;
 use crate::progress::Progress;
 use crate::store::{self, Content, Layer, Store};
 use std::collections::BTreeMap;
@@ -152,15 +150,13 @@ pub fn make_on(
 
 /// Adds the containers that a Docker 29 made in containerd's store to what is said of its images.
 fn add_containers(store: &Store, findings: &mut Vec<Finding>) {
-    const SHOWN: usize = 5;
     let all = store.containers.values().filter(|c| c.foreign && SNAPSHOTTERS.contains(&c.driver.as_str()));
     let names: Vec<String> = all.map(|c| crate::text::text(&c.name)).collect();
     if names.is_empty() {
         return;
     }
-    let more = names.len().checked_sub(SHOWN).filter(|n| *n > 0).map_or(String::new(), |n| format!(" and {n} more"));
-    let listed = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    let what = format!("{} ({listed}{more})", crate::text::plural(names.len(), "container"));
+    let listed = crate::text::few(names.iter().take(5).cloned(), names.len());
+    let what = format!("{} ({listed})", crate::text::plural(names.len(), "container"));
     let effect = "docker ps and docker images don't show them after the migration. They aren't deleted";
     match findings.iter_mut().find(|f| f.id == "T10") {
         Some(f) => {
@@ -311,12 +307,7 @@ fn find_quirks(root: &Dir, store: &Store, counted: &Counted) -> Result<Vec<Quirk
                 return Ok(Vec::new());
             }
             crate::stop::check()?;
-            let branch = |id: &LayerId| -> Result<Branch> {
-                let source = store.layers.get(id).map(Layer::source).unwrap_or_default();
-                Ok(Branch { id: Some(id.clone()), dir: root.open(source)?, format: Format::Aufs })
-            };
-            let ids = std::iter::once(&l.id).chain(&l.lowers);
-            let chain = Chain { branches: ids.map(branch).collect::<Result<_>>()? };
+            let chain = store.chain(root, &l.id)?;
             let mut paths = Vec::new();
             for spot in spots {
                 paths.extend(quirks::shown_by_aufs_only(&chain, spot)?);

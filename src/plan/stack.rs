@@ -7,6 +7,7 @@ use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The directory of each layer, below the place that stands for ROOT.
 pub type Sources<'a> = BTreeMap<&'a LayerId, &'a str>;
@@ -29,12 +30,13 @@ impl Plan {
 }
 
 impl PlanLayer {
-    /// Opens the layer and all below it in the old store; `base` stands for ROOT.
+    /// The layer and all below it in the old store; `base` stands for ROOT.
     pub fn old_stack(&self, base: &Dir, sources: &Sources<'_>) -> Result<Chain> {
+        let at = Arc::new(base.again()?);
         let branch = |id: &LayerId| -> Result<Branch> {
             let source =
                 sources.get(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
-            Ok(Branch { id: Some(id.clone()), dir: base.open(source)?, format: Format::Aufs })
+            Ok(Branch::below(&at, (*source).to_owned(), Some(id.clone()), Format::Aufs))
         };
         let branches = std::iter::once(&self.id).chain(&self.lowers).map(branch).collect::<Result<_>>()?;
         Ok(Chain { branches })

@@ -1,7 +1,8 @@
 //! What a cleanup would delete, and what it did.
 
-use crate::plan::Plan;
+use crate::plan::{LeftBehind, Plan};
 use crate::run::cleanup::{Cleaned, Doomed, Survey};
+use crate::store::aufs::Stray;
 use crate::text;
 use std::fmt::Write;
 
@@ -24,25 +25,16 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         out.push_str(
             "Files below mount points of the old store will be deleted too. No image or container has them (D13):\n",
         );
-        for s in s.strays.iter().take(20) {
-            let names: Vec<String> = s.names.iter().map(|n| text::bytes(n)).collect();
-            let more =
-                if s.count > names.len() { format!(" and {} more", s.count - names.len()) } else { String::new() };
-            let _ = writeln!(out, "  aufs/mnt/{}: {}{more}", text::bytes(&s.name), names.join(", "));
-        }
-        if s.strays.len() > 20 {
-            let _ = writeln!(out, "  and {} more", s.strays.len() - 20);
-        }
+        let line = |s: &Stray| format!("aufs/mnt/{}: {}", text::bytes(&s.name), s.shown());
+        super::first(&mut out, s.strays.iter().map(line), "");
     }
     if !plan.left_behind.is_empty() && !s.old.is_empty() {
         out.push_str("These were not migrated and will be deleted too:\n");
-        for l in plan.left_behind.iter().take(20) {
-            let id = text::text(super::short(&l.id));
-            let _ = writeln!(out, "  {} {id} {}: {}", text::text(&l.kind), text::text(&l.name), text::text(&l.reason));
-        }
-        if plan.left_behind.len() > 20 {
-            let _ = writeln!(out, "  and {} more", plan.left_behind.len() - 20);
-        }
+        let line = |l: &LeftBehind| {
+            let [kind, name, reason] = [&l.kind, &l.name, &l.reason].map(|s| text::text(s));
+            format!("{kind} {} {name}: {reason}", text::text(super::short(&l.id)))
+        };
+        super::first(&mut out, plan.left_behind.iter().map(line), "");
     }
     if !s.undone.is_empty() {
         let _ = writeln!(out, "A rollback kept what Docker wrote. This is the only copy: {}", names(&s.undone));

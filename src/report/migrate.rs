@@ -34,9 +34,6 @@ pub struct Summary<'a> {
     pub compared: Option<&'a Comparison>,
 }
 
-/// As many are printed; JSON has all.
-const SHOWN: usize = 20;
-
 /// Where texts begin, behind the labels.
 const LABEL: usize = 9;
 
@@ -126,12 +123,7 @@ fn verified(out: &mut String, s: &Summary<'_>) {
     }
     let _ =
         writeln!(out, "DAMAGED  {} in the old store; the new store has the same:", text::plural(damaged.len(), "name"));
-    for d in damaged.iter().take(SHOWN) {
-        let _ = writeln!(out, "  {d}");
-    }
-    if let Some(more) = damaged.len().checked_sub(SHOWN).filter(|n| *n > 0) {
-        let _ = writeln!(out, "  and {} more (--json has all)", text::count(more as u64));
-    }
+    super::first(out, damaged.iter(), " (--json has all)");
     label(out, "", "To repair an image, pull or build it again.");
 }
 

@@ -145,10 +145,5 @@ fn list(out: &mut String, title: &str, lines: &[String]) {
         return;
     }
     let _ = writeln!(out, "{title} ({}):", lines.len());
-    for l in lines.iter().take(20) {
-        let _ = writeln!(out, "  {l}");
-    }
-    if lines.len() > 20 {
-        let _ = writeln!(out, "  and {} more (--json has all)", lines.len() - 20);
-    }
+    super::first(out, lines.iter(), " (--json has all)");
 }

@@ -1,7 +1,8 @@
 //! What a verification found.
 
+use super::SHOWN;
 use crate::text;
-use crate::verify::{By, Difference, Level, Outcome, Report};
+use crate::verify::{By, Difference, Level, Outcome, Report, Unchecked, Unprovable};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -18,24 +19,21 @@ pub struct Document<'a> {
     pub report: &'a Report,
 }
 
-/// As many differences of one object are printed; JSON has all.
-const SHOWN: usize = 20;
-
 impl Document<'_> {
     /// For people.
     pub fn text(&self) -> String {
         let mut out = self.counts();
-        for u in self.report.unprovable.iter().take(SHOWN) {
-            let _ = writeln!(out, "cannot be proved by itself: layer {}: {}", super::short(&u.layer), u.reason);
+        let unprovable = &self.report.unprovable;
+        if !unprovable.is_empty() {
+            let _ = writeln!(out, "Can't be proved ({}):", text::plural(unprovable.len(), "layer"));
+            let line = |u: &Unprovable| format!("layer {}: {}", super::short(&u.layer), u.reason);
+            super::first(&mut out, unprovable.iter().map(line), " (--json has all)");
         }
-        if let Some(more) = self.report.unprovable.len().checked_sub(SHOWN).filter(|n| *n > 0) {
-            let _ = writeln!(out, "cannot be proved by itself: {more} more layers; --json has all");
-        }
-        for u in self.report.unchecked.iter().take(SHOWN) {
-            let _ = writeln!(out, "could not be checked: {}: {}", u.object, u.reason);
-        }
-        if let Some(more) = self.report.unchecked.len().checked_sub(SHOWN).filter(|n| *n > 0) {
-            let _ = writeln!(out, "could not be checked: {more} more; --json has all");
+        let unchecked = &self.report.unchecked;
+        if !unchecked.is_empty() {
+            let _ = writeln!(out, "Could not be checked ({}):", text::count(unchecked.len() as u64));
+            let line = |u: &Unchecked| format!("{}: {}", u.object, u.reason);
+            super::first(&mut out, unchecked.iter().map(line), " (--json has all)");
         }
         self.differences(&mut out);
         out
@@ -113,7 +111,7 @@ fn cut(out: &mut String, listed: &[Difference], counts: &BTreeMap<&'static str, 
     let _ = writeln!(out, "  … too many to list; in all {}", kinds.join(", "));
 }
 
-/// At most [`SHOWN`] of each object.
+/// At most [`SHOWN`] of each object are printed; JSON has all.
 fn listed(out: &mut String, all: &[Difference]) {
     let mut shown = 0;
     let mut last = "";

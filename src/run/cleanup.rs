@@ -133,10 +133,9 @@ pub fn still_the_same(at: &Locked, run: &Run, progress: &dyn Progress) -> Result
     if changes.is_empty() {
         return Ok(());
     }
-    let list: Vec<&str> = changes.iter().take(20).map(String::as_str).collect();
-    let more = if changes.len() > 20 { format!("; and {} more", changes.len() - 20) } else { String::new() };
+    let list = crate::text::few(changes.iter().take(20).cloned(), changes.len());
     let root = crate::text::path(at.old.label());
-    Err(Error::new(Kind::Stale, format!("{root} does not hold what was migrated any more: {}{more}", list.join("; ")))
+    Err(Error::new(Kind::Stale, format!("{root} does not hold what was migrated any more: {list}"))
         .hint("delete the old store yourself if you don't need it")
         .loss("Nothing was deleted."))
 }

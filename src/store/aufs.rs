@@ -52,14 +52,8 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
 /// Names what was written below a mount point while nothing was mounted there. One that is mounted now is named by check H02.
 fn below_mnt(mnt: &Dir, findings: &mut Vec<Finding>) -> Result<()> {
     for stray in strays(mnt)? {
-        let shown: Vec<String> = stray.names.iter().map(|n| crate::text::bytes(n)).collect();
-        let more =
-            if stray.count > shown.len() { format!(" and {} more", stray.count - shown.len()) } else { String::new() };
-        findings.push(Finding::new(
-            "D13",
-            format!("aufs/mnt/{}", crate::text::bytes(&stray.name)),
-            format!("it holds {}{more}", shown.join(", ")),
-        ));
+        let subject = format!("aufs/mnt/{}", crate::text::bytes(&stray.name));
+        findings.push(Finding::new("D13", subject, format!("it holds {}", stray.shown())));
     }
     Ok(())
 }
@@ -73,6 +67,13 @@ pub struct Stray {
     pub count: usize,
     /// The first of them.
     pub names: Vec<Vec<u8>>,
+}
+
+impl Stray {
+    /// The names in one line.
+    pub fn shown(&self) -> String {
+        crate::text::few(self.names.iter().map(|n| crate::text::bytes(n)), self.count)
+    }
 }
 
 /// Looks below the mount points in `aufs/mnt`.

@@ -15,6 +15,7 @@ use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::Chain;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The directory of one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,16 +53,22 @@ pub fn chain(base: &Dir, written_by: WrittenBy, layers: &BTreeMap<LayerId, Layer
     let target = match written_by {
         WrittenBy::Living(target) => target,
         WrittenBy::Aufs => {
-            let ids = std::iter::once(&layer.id).chain(&layer.lowers);
-            return Ok(Chain { branches: ids.map(|id| aufs_branch(base, layers, id)).collect::<Result<_>>()? });
+            let (at, ids) = (Arc::new(base.again()?), std::iter::once(&layer.id).chain(&layer.lowers));
+            return Ok(Chain { branches: ids.map(|id| aufs_branch(&at, layers, id)).collect() });
         }
     };
     target.stack(base, &layer.id, layer.role, &layer.lowers, None)
 }
 
-fn aufs_branch(base: &Dir, layers: &BTreeMap<LayerId, Layer>, id: &LayerId) -> Result<Branch> {
+fn aufs_branch(base: &Arc<Dir>, layers: &BTreeMap<LayerId, Layer>, id: &LayerId) -> Branch {
     let source = layers.get(id).map_or_else(|| format!("aufs/diff/{id}"), Layer::source);
-    Ok(Branch { id: Some(id.clone()), dir: base.open(source)?, format: Format::Aufs })
+    Branch::below(base, source, Some(id.clone()), Format::Aufs)
+}
+
+/// The same branches, if each of them can be opened.
+fn there(branches: Vec<Branch>) -> Result<Vec<Branch>> {
+    branches.iter().try_for_each(|b| b.dir().map(drop))?;
+    Ok(branches)
 }
 
 /// A stack of which some layers may be missing.
@@ -77,22 +84,24 @@ pub struct Rest {
 pub fn rest(base: &Dir, by: WrittenBy, layers: &BTreeMap<LayerId, Layer>, role: Role, ids: &[LayerId]) -> Rest {
     let mut out = Rest { chain: Chain { branches: Vec::new() }, missing: Vec::new() };
     let Some((own, lowers)) = ids.split_first() else { return out };
-    let mut take = |id: &LayerId, opened: Result<Vec<Branch>>| match opened {
+    let mut take = |id: &LayerId, found: Result<Vec<Branch>>| match found.and_then(there) {
         Ok(branches) => out.chain.branches.extend(branches),
         Err(e) => out.missing.push((id.clone(), e)),
     };
     let stack = |target: Target, id: &LayerId, role: Role, lowers: &[LayerId]| {
-        target.stack(base, id, role, lowers, None).map(|chain| chain.branches)
+        target.stack(base, id, role, lowers, None).map(|chain| chain.branches).and_then(there)
     };
     match by {
-        WrittenBy::Aufs => ids.iter().for_each(|id| take(id, aufs_branch(base, layers, id).map(|b| vec![b]))),
+        WrittenBy::Aufs => ids.iter().for_each(|id| {
+            take(id, base.again().map(|at| vec![aufs_branch(&Arc::new(at), layers, id)]));
+        }),
         WrittenBy::Living(target @ Target::Overlay2) => {
             ids.iter().for_each(|id| take(id, stack(target, id, role, &[])));
         }
         WrittenBy::Living(target) => match (stack(target, own, role, lowers), shape(role, lowers)) {
             (Err(e), Shape::Upper(_, lower)) if target == Target::Overlay => {
                 let upper = base.open(format!("{}/{own}/upper", target.home()));
-                let upper = upper.map(|dir| vec![Branch { id: Some(own.clone()), dir, format: Format::Overlay }]);
+                let upper = upper.map(|dir| vec![Branch::open(dir, Some(own.clone()), Format::Overlay)]);
                 let failed = if upper.is_ok() { lower } else { own };
                 if let Ok(branches) = upper {
                     take(own, Ok(branches));

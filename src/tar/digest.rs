@@ -61,7 +61,7 @@ pub struct ViewFiles<'c> {
 impl<'c> ViewFiles<'c> {
     /// The files of a layer and all below it.
     pub fn new(chain: &'c Chain) -> Result<ViewFiles<'c>> {
-        let top = &chain.branch(0)?.dir;
+        let top = chain.branch(0)?.dir()?;
         Ok(ViewFiles { chain, top, own: RefCell::default(), viewed: RefCell::default() })
     }
 
@@ -193,11 +193,8 @@ mod tests {
     use std::path::Path;
 
     fn chain(branches: &[(&Path, Format)]) -> Chain {
-        let branch = |(path, format): &(&Path, Format)| Branch {
-            id: None,
-            dir: Dir::open_named(path).expect("open"),
-            format: *format,
-        };
+        let branch =
+            |(path, format): &(&Path, Format)| Branch::open(Dir::open_named(path).expect("open"), None, *format);
         Chain { branches: branches.iter().map(branch).collect() }
     }
 

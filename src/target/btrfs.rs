@@ -39,7 +39,7 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain
     let placer = Placer::new(home.open(name)?, &layer.transfer, Target::Btrfs.xattr_scope(), false);
     let base = layer.lowers.is_empty();
     if snapshot.is_some() || base {
-        apply::write(&chain.branch(0)?.dir, base, &placer)?;
+        apply::write(chain.branch(0)?.dir()?, base, &placer)?;
     } else {
         flat::write(chain, &placer, &flat::Leave::new())?;
     }

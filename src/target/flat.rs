@@ -11,7 +11,6 @@ use crate::disk::attrs::XattrScope;
 use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
-use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format, Slice};
 use crate::layer::view::{Chain, Contributors, Node};
 use crate::layer::walk::walk;
@@ -42,8 +41,8 @@ pub fn write(chain: &Chain, placer: &Placer, leave: &Leave) -> Result<()> {
 pub fn write_over(chain: &Chain, parent: Option<Dir>, placer: &Placer) -> Result<()> {
     let Some(parent) = parent else { return write(chain, placer, &Leave::new()) };
     let own = chain.branch(0)?;
-    let branch = |id: &Option<LayerId>, dir, format| Branch { id: id.clone(), dir, format };
-    let branches = vec![branch(&own.id, own.dir.again()?, own.format), branch(&None, parent, Format::Plain)];
+    let own = Branch::open(own.dir()?.again()?, own.id.clone(), own.format);
+    let branches = vec![own, Branch::open(parent, None, Format::Plain)];
     write(&Chain { branches }, placer, &Leave::new())
 }
 

@@ -187,7 +187,7 @@ impl Alone<'_> {
                 content: self.level == Level::Full,
             },
         };
-        let layer = headers::Layer { tree: &stack.branch(0)?.dir, kept, owners: self.owners };
+        let layer = headers::Layer { tree: stack.branch(0)?.dir()?, kept, owners: self.owners };
         headers::check(&layer, split).map(Some)
     }
 

@@ -136,7 +136,7 @@ pub fn carried(
     let to = Target::Vfs;
     let pair = Pair { leave: Some(leave), ..Pair::between(("carried", id), &old, &new, to, content, &theirs, seen) };
     match file {
-        Some(name) => pair.file(b"", name, (0, &old.branch(0)?.dir), (0, &new.branch(0)?.dir)),
+        Some(name) => pair.file(b"", name, (0, old.branch(0)?.dir()?), (0, new.branch(0)?.dir()?)),
         None => pair.compare().map(drop),
     }
 }

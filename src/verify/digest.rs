@@ -149,7 +149,7 @@ mod tests {
     use std::path::Path;
 
     fn chain(top: &Path) -> Chain {
-        Chain { branches: vec![Branch { id: None, dir: Dir::open_named(top).expect("open"), format: Format::Plain }] }
+        Chain { branches: vec![Branch::open(Dir::open_named(top).expect("open"), None, Format::Plain)] }
     }
 
     /// Proves a tree that holds `a`; the tar had these names, each with the content `hello`.

@@ -142,7 +142,7 @@ impl<'a> Pair<'a> {
 
     fn views(&self, layer: &PlanLayer, old: &Chain, new: &Chain) -> Result<bool> {
         let to = self.plan.options.to;
-        let own = new.branch(0)?.dir.label();
+        let own = new.branch(0)?.dir()?.label();
         let tree = own.strip_prefix(self.new.label()).unwrap_or(Path::new("")).as_os_str().as_encoded_bytes().to_vec();
         let parent = if to == Target::Btrfs && layer.role.writable() { self.parent(layer)? } else { None };
         let (content, theirs) = (self.level == Level::Full, &self.theirs);
@@ -188,7 +188,7 @@ impl<'a> Pair<'a> {
                 content: self.level == Level::Full,
             },
         };
-        let new = headers::Layer { tree: &is.branch(0)?.dir, kept, owners };
+        let new = headers::Layer { tree: is.branch(0)?.dir()?, kept, owners };
         let d = || Difference::new("layer", id, "").by(By::Headers);
         let faults = match self
             .tar_split(layer, self.all)

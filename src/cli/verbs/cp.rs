@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 /// `unaufs cp`.
 pub fn cp(g: &Global, a: &CpArgs) -> Done {
     let to_stdout = a.dest.as_os_str() == "-";
-    let json = g.json || g.jsonl;
+    let json = g.for_programs();
     if to_stdout && json {
         return Err(Error::new(Kind::Usage, "with - the tar itself goes to stdout")
             .hint("leave out --json, or name a directory"));

@@ -1,6 +1,6 @@
 //! `unaufs demo`: the whole way on a small store of its own, in a temporary directory.
 
-use super::{say, say_json};
+use super::{fitted, say, say_json};
 use crate::checks::plan_is_blocked;
 use crate::cli::args::{DemoArgs, Global};
 use crate::cli::{Done, Ending, screen};
@@ -33,7 +33,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let root = Dir::open_named(folder.path())?.ensure("docker", 0o711)?;
     let sample = demo::make_store(&root)?;
     let (mut plan, why) = choose(&root, a.to)?;
-    let guide = Guide { quiet: g.json || g.jsonl, look: screen::look(g) };
+    let guide = Guide { quiet: g.for_programs(), look: screen::look(g) };
     guide.opening(&root, &plan, why.as_deref())?;
     guide.show("$ unaufs plan", &report::plan::text(&plan, guide.look))?;
     let sources = plan.sources();
@@ -52,12 +52,12 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         damage: &plan.damage,
         compared: None,
     };
-    guide.show("$ unaufs migrate", &report::migrate::text(&summary, &plan))?;
+    guide.show("$ unaufs migrate", &fitted(g, &report::migrate::text(&summary, &plan), 9))?;
     let (old, proved, switched) = (root.open(OLD)?, BTreeSet::new(), crate::verify::since::reference(&root)?);
     let case = Case { plan: &plan, old: &old, new: &root, part: Part::All, proved: &proved, switched };
     let proof = crate::verify::judge(&Subject::Migrated(case), Level::Full, &Hidden)?;
     let doc = verify::Document { schema: "unaufs.verify/1", level: Level::Full, report: &proof };
-    guide.show("$ unaufs verify", &doc.text())?;
+    guide.show("$ unaufs verify", &fitted(g, &doc.text(), 2))?;
 
     let doc = compare(&root, &plan, (before, sample), why, &proof)?;
     if guide.quiet {

@@ -31,7 +31,7 @@ pub fn diff(g: &Global, a: &DiffArgs) -> Done {
         bytes: changes.iter().filter_map(|c| c.size).sum(),
         missing: &missing,
     };
-    if g.json || g.jsonl {
+    if g.for_programs() {
         say_json(&doc)?;
     } else {
         if !changes.is_empty() {

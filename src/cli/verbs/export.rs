@@ -1,10 +1,11 @@
 //! `unaufs export`.
 
-use super::{root, say, say_json};
+use super::{root, say, say_json, the_store};
 use crate::checks::Finding;
-use crate::cli::args::{ExportArgs, Global, StoreDriver};
+use crate::cli::args::{ExportArgs, Global};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
+use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
 use crate::export::{From, Request, export as run};
 use crate::plan::switch::OLD;
@@ -14,7 +15,7 @@ use crate::store::{self, Store, native};
 /// `unaufs export`.
 pub fn export(g: &Global, a: &ExportArgs) -> Done {
     let to_stdout = a.output.as_os_str() == "-";
-    if to_stdout && (g.json || g.jsonl) {
+    if to_stdout && g.for_programs() {
         return Err(Error::new(Kind::Usage, "-o - writes the archive to stdout, so --json isn't possible")
             .hint("Leave out --json, or name a file with -o FILE"));
     }
@@ -33,7 +34,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
         run(&root, From { root: &from, store: &store, findings: &findings }, &request, &*progress)?
     };
     let doc = report::export::Document { schema: "unaufs.export/1", summary: &summary };
-    match (to_stdout, g.json || g.jsonl) {
+    match (to_stdout, g.for_programs()) {
         (_, true) => say_json(&doc)?,
         // stdout is the archive
         (true, false) if g.quiet => {}
@@ -47,23 +48,10 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
 type Read = (Store, Vec<Finding>);
 
 /// The store that is meant, and the directory that stands for its ROOT.
-pub(super) fn open(root: &Dir, driver: Option<StoreDriver>) -> Result<(Dir, Read)> {
-    match driver {
-        Some(StoreDriver::Aufs) => old(root),
-        Some(living) => match living.living() {
-            Some(target) => Ok((root.again()?, native::open(root, target)?)),
-            None => old(root),
-        },
-        None if root.has("aufs/diff")? => old(root),
-        None => match &native::present(root)?[..] {
-            [] => old(root),
-            [one] => Ok((root.again()?, native::open(root, *one)?)),
-            several => {
-                let names: Vec<&str> = several.iter().map(|d| d.name()).collect();
-                Err(Error::new(Kind::Usage, format!("the data root has several stores: {}", names.join(" and ")))
-                    .hint("Choose one with --driver"))
-            }
-        },
+pub(super) fn open(root: &Dir, driver: Option<WrittenBy>) -> Result<(Dir, Read)> {
+    match driver.map_or_else(|| the_store(root), Ok)? {
+        WrittenBy::Aufs => old(root),
+        WrittenBy::Living(target) => Ok((root.again()?, native::open(root, target)?)),
     }
 }
 

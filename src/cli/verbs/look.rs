@@ -1,6 +1,6 @@
 //! Verbs that only look: `inspect`, `plan`, `report merge`, `status`, `explain`.
 
-use super::{Roots, load, root, say, say_json, say_wrapped};
+use super::{Roots, fitted, load, root, say, say_json, tell};
 use crate::checks;
 use crate::cli::args::{Global, MigrateArgs, PlanArgs, What};
 use crate::cli::output::Output;
@@ -17,12 +17,8 @@ pub fn inspect(g: &Global) -> Done {
     let root = root(g)?;
     let (store, findings) = crate::store::open(&root)?;
     let doc = report::inspect::Inspection::of(&root, &store, findings)?;
-    if g.json || g.jsonl {
-        say_json(&doc)?
-    } else {
-        let fold = if g.verbose > 0 { usize::MAX } else { report::inspect::FOLD };
-        say(&doc.text(screen::look(g), fold))?
-    }
+    let fold = if g.verbose > 0 { usize::MAX } else { report::inspect::FOLD };
+    tell(g, &doc, || doc.text(screen::look(g), fold))?;
     Ok(Ending::Fine)
 }
 
@@ -92,7 +88,7 @@ fn show(g: &Global, plan: &Plan, outputs: Outputs, shown: &Shown<'_>) -> Done {
     if let Some(file) = outputs.page {
         file.write(report::html::page(plan, None).map(String::into_bytes));
     }
-    if g.json || g.jsonl {
+    if g.for_programs() {
         say_json(&report::plan::document(plan)?)?;
     } else if g.verbose > 0 {
         say(&report::plan::whole(plan, screen::look(g)))?;
@@ -115,11 +111,7 @@ pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done
     if let Some(page) = page {
         page.write(fleet.html().map(String::into_bytes));
     }
-    if g.json || g.jsonl {
-        say_json(&fleet)?
-    } else {
-        say(&fleet.text())?
-    }
+    tell(g, &fleet, || fleet.text())?;
     Ok(Ending::Fine)
 }
 
@@ -133,11 +125,7 @@ pub fn status(g: &Global) -> Done {
         (_, None) => root(g)?,
     };
     let doc = report::status::Status::of(&shown, g.target.as_deref(), &roots.known, &standing)?;
-    if g.json || g.jsonl {
-        say_json(&doc)?
-    } else {
-        say_wrapped(g, &doc.text(), 13)?
-    }
+    tell(g, &doc, || fitted(g, &doc.text(), 13))?;
     Ok(Ending::Fine)
 }
 
@@ -145,19 +133,13 @@ pub fn status(g: &Global) -> Done {
 pub fn explain(g: &Global, id: Option<&str>) -> Done {
     let look = screen::look(g);
     let Some(id) = id else {
-        match g.json || g.jsonl {
-            true => say_json(&report::explain::all_json())?,
-            false => say(&report::explain::all(look))?,
-        }
+        tell(g, &report::explain::all_json(), || report::explain::all(look))?;
         return Ok(Ending::Fine);
     };
     let Some(check) = checks::explain(id) else {
         return Err(Error::new(Kind::Usage, format!("there is no check {}", crate::text::text(id)))
             .hint("List all checks with: unaufs explain"));
     };
-    match g.json || g.jsonl {
-        true => say_json(&report::explain::json(check))?,
-        false => say(&report::explain::text(check, look))?,
-    }
+    tell(g, &report::explain::json(check), || report::explain::text(check, look))?;
     Ok(Ending::Fine)
 }

@@ -1,6 +1,6 @@
 //! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
 
-use super::{Roots, journal, needed, say, say_json, say_wrapped};
+use super::{Roots, fitted, journal, needed, say, tell};
 use crate::cli::args::{Global, MigrateArgs};
 use crate::cli::output::Output;
 use crate::cli::prompt::confirm;
@@ -110,13 +110,8 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
 
 fn finished(g: &Global, standing: &Standing, why: &str) -> Done {
     let text = format!("nothing to do: {why}");
-    if g.json || g.jsonl {
-        say_json(
-            &serde_json::json!({"schema": "unaufs.migrate/1", "state": standing.state, "built": 0, "text": text}),
-        )?;
-    } else {
-        say(&text)?;
-    }
+    let doc = serde_json::json!({"schema": "unaufs.migrate/1", "state": standing.state, "built": 0, "text": text});
+    tell(g, &doc, || text)?;
     Ok(Ending::Fine)
 }
 
@@ -145,7 +140,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
         stale(saved, &plan)?;
     }
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
-    if !(g.json || g.jsonl || g.quiet) {
+    if !(g.for_programs() || g.quiet) {
         let shown = report::plan::Screen { next: false, ..report::plan::Screen::of(screen::look(g)) };
         say(&report::plan::on_screen(&plan, &shown))?;
     }
@@ -259,11 +254,7 @@ fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how
         compared: compared.as_ref(),
         driver: plan.options.to,
     };
-    if g.json || g.jsonl {
-        say_json(&doc)?;
-    } else {
-        say_wrapped(g, &report::migrate::text(&doc, &plan), 9)?;
-    }
+    tell(g, &doc, || fitted(g, &report::migrate::text(&doc, &plan), 9))?;
     let partial = plan.partial() || !failed.is_empty() || outcome.differences() > 0;
     Ok(if partial { Ending::Code(Kind::Partial) } else { Ending::Fine })
 }
@@ -313,12 +304,8 @@ pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    let list: Vec<&str> = changes.iter().take(20).map(String::as_str).collect();
-    let more = if changes.len() > 20 { format!("; and {} more", changes.len() - 20) } else { String::new() };
-    Err(Error::new(
-        Kind::Stale,
-        format!("the store is not what it was when the plan was made: {}{more}", list.join("; ")),
-    )
-    .hint("make a new plan; a migration under way can be dropped with `unaufs rollback`")
-    .loss("Nothing was changed."))
+    let list = crate::text::few(changes.iter().take(20).cloned(), changes.len());
+    Err(Error::new(Kind::Stale, format!("the store is not what it was when the plan was made: {list}"))
+        .hint("make a new plan; a migration under way can be dropped with `unaufs rollback`")
+        .loss("Nothing was changed."))
 }

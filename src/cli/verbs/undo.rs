@@ -1,6 +1,6 @@
 //! `unaufs rollback` and `unaufs cleanup`: the two ways to end a migration.
 
-use super::{Roots, journal, needed, say, say_json, say_wrapped};
+use super::{Roots, fitted, journal, needed, say, tell};
 use crate::cli::args::{CleanupArgs, Global, RollbackArgs};
 use crate::cli::prompt::confirm;
 use crate::cli::{Done, Ending, screen};
@@ -121,11 +121,7 @@ fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, numbe
         keep.push(crate::plan::switch::ASIDE[aside..].to_owned());
         back::drop_state(locked, course.made, &keep)?;
     }
-    if g.json || g.jsonl {
-        say_json(&doc)?
-    } else {
-        say_wrapped(g, &doc.text(), 9)?
-    }
+    tell(g, &doc, || fitted(g, &doc.text(), 9))?;
     Ok(Ending::Fine)
 }
 
@@ -157,11 +153,7 @@ fn nothing_to_do(g: &Global, schema: &str, why: &str) -> Done {
 }
 
 fn done(g: &Global, schema: &str, text: &str) -> Done {
-    if g.json || g.jsonl {
-        say_json(&serde_json::json!({"schema": schema, "text": text}))?;
-    } else {
-        say(text)?;
-    }
+    tell(g, &serde_json::json!({"schema": schema, "text": text}), || text.to_owned())?;
     Ok(Ending::Fine)
 }
 
@@ -241,9 +233,8 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
 
 fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
     let survey = cleanup::survey(&locked.root, &locked.old, run)?;
-    let machine = g.json || g.jsonl;
-    if !machine {
-        say_wrapped(g, &report::cleanup::warning(&survey, &run.plan), 4)?;
+    if !g.for_programs() {
+        say(&fitted(g, &report::cleanup::warning(&survey, &run.plan), 4))?;
     }
     if !survey.old.is_empty() {
         confirm(a.yes, "Delete the old store for good?")?;
@@ -270,11 +261,9 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
 }
 
 fn report_cleaned(g: &Global, survey: &Survey, cleaned: &Cleaned) -> Result<()> {
-    match g.json || g.jsonl {
-        true => say_json(&serde_json::json!({
-            "schema": "unaufs.cleanup/1", "state": "cleaned", "deleted": survey.old, "freed": cleaned.freed,
-            "left": cleaned.left, "left_count": cleaned.left_count, "undone": cleaned.undone,
-        })),
-        false => say_wrapped(g, &report::cleanup::done(survey, cleaned), 9),
-    }
+    let doc = serde_json::json!({
+        "schema": "unaufs.cleanup/1", "state": "cleaned", "deleted": survey.old, "freed": cleaned.freed,
+        "left": cleaned.left, "left_count": cleaned.left_count, "undone": cleaned.undone,
+    });
+    tell(g, &doc, || fitted(g, &report::cleanup::done(survey, cleaned), 9))
 }

@@ -1,6 +1,6 @@
 //! `unaufs verify`: chooses what there is to prove, and with what.
 
-use super::{Roots, journal, needed, say_json, say_wrapped};
+use super::{Roots, fitted, journal, needed, tell, the_store};
 use crate::cli::args::{Global, VerifyArgs};
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
@@ -12,7 +12,6 @@ use crate::run;
 use crate::run::identity::Known;
 use crate::run::journal::{Run, State};
 use crate::run::states::{Answer, Command};
-use crate::store::native;
 use crate::verify::{self, Outcome, Report, Subject};
 
 /// `unaufs verify`.
@@ -27,11 +26,7 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
         (_, known) => check(g, a, &root, &known)?,
     };
     let doc = report::verify::Document { schema: "unaufs.verify/1", level: a.level, report: &report };
-    if g.json || g.jsonl {
-        say_json(&doc)?
-    } else {
-        say_wrapped(g, &doc.text(), 2)?
-    }
+    tell(g, &doc, || fitted(g, &doc.text(), 2))?;
     Ok(match report.outcome() {
         Outcome::Clean => Ending::Fine,
         Outcome::Damaged => Ending::Code(Kind::Difference),
@@ -67,13 +62,5 @@ fn only_driver(root: &Dir, known: &Known) -> Result<WrittenBy> {
         Known::Lost(lost) if lost.state == State::Switched => return Ok(WrittenBy::Living(lost.course.driver)),
         _ => {}
     }
-    match (root.has("aufs/diff")?, native::present(root)?.as_slice()) {
-        (true, _) | (false, []) => Ok(WrittenBy::Aufs),
-        (false, [one]) => Ok(WrittenBy::Living(*one)),
-        (false, several) => {
-            let names: Vec<&str> = several.iter().map(|t| t.name()).collect();
-            Err(Error::new(Kind::Usage, format!("the data root has several stores: {}", names.join(", ")))
-                .hint("Choose one with --driver"))
-        }
-    }
+    the_store(root)
 }

@@ -1,4 +1,4 @@
-//! A layer and all below it, opened as its driver stacks them: the same for a store that unaufs made and for one that Docker made.
+//! A layer and all below it, as its driver stacks them: the same for a store that unaufs made and for one that Docker made.
 //!
 //! ```text
 //! overlay2   <id>/diff, <parent>/diff, …, base/diff     overlay   <id>/root, or <id>/upper over <image>/root
@@ -12,6 +12,7 @@ use crate::ids::LayerId;
 use crate::layer::branch::{Branch, Format};
 use crate::layer::view::{Chain, plain};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Our id of a layer, the id of the same layer in the existing target store.
 pub type Ids<'a> = HashMap<&'a LayerId, &'a LayerId>;
@@ -33,7 +34,7 @@ impl Theirs<'_> {
 }
 
 impl Target {
-    /// Opens a layer and all below it. `at` stands for ROOT; layers that `theirs` knows have another id there.
+    /// A layer and all below it. `at` stands for ROOT; layers that `theirs` knows have another id there.
     pub fn stack(
         self,
         at: &Dir,
@@ -42,20 +43,20 @@ impl Target {
         lowers: &[LayerId],
         theirs: Option<&Theirs<'_>>,
     ) -> Result<Chain> {
-        let branch = |id: &LayerId, sub: &str| -> Result<Branch> {
-            let (at, name) = theirs.and_then(|t| t.place(id)).unwrap_or((at, id));
-            let dir = at.open(format!("{}/{name}/{sub}", self.home()))?;
-            Ok(Branch { id: Some(id.clone()), dir, format: Format::Overlay })
+        let own = Arc::new(at.again()?);
+        let kept = theirs.map(|t| t.at.again().map(Arc::new)).transpose()?;
+        let branch = |id: &LayerId, sub: &str| -> Branch {
+            let place = kept.as_ref().zip(theirs.and_then(|t| t.ids.get(id)));
+            let (at, name) = place.map_or((&own, id), |(at, their)| (at, *their));
+            Branch::below(at, format!("{}/{name}/{sub}", self.home()), Some(id.clone()), Format::Overlay)
         };
         let branches = match self {
             Target::Vfs | Target::Btrfs => return Ok(plain(Some(id), at.open(self.tree(id))?)),
-            Target::Overlay2 => {
-                std::iter::once(id).chain(lowers).map(|id| branch(id, "diff")).collect::<Result<_>>()?
-            }
+            Target::Overlay2 => std::iter::once(id).chain(lowers).map(|id| branch(id, "diff")).collect(),
             // `root/` too is read as overlayfs reads it: a device 0:0 in it would be a ghost in every container
             Target::Overlay => match shape(role, lowers) {
-                Shape::Root => vec![branch(id, "root")?],
-                Shape::Upper(_, lower) => vec![branch(id, "upper")?, branch(lower, "root")?],
+                Shape::Root => vec![branch(id, "root")],
+                Shape::Upper(_, lower) => vec![branch(id, "upper"), branch(lower, "root")],
             },
         };
         Ok(Chain { branches })

@@ -9,10 +9,9 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 fn chain(branches: &[(&str, &Path, Format)]) -> Chain {
-    let branch = |(id, path, format): &(&str, &Path, Format)| Branch {
-        id: Some(LayerId::parse(id).expect("id")),
-        dir: Dir::open_named(path).expect("open"),
-        format: *format,
+    let branch = |(id, path, format): &(&str, &Path, Format)| {
+        let id = LayerId::parse(id).expect("id");
+        Branch::open(Dir::open_named(path).expect("open"), Some(id), *format)
     };
     Chain { branches: branches.iter().map(branch).collect() }
 }

@@ -55,7 +55,7 @@ impl Pair<'_> {
     ) -> Result<()> {
         let at_root = path.is_empty();
         let (old, new) = (self.old.branch(0)?, self.new.branch(0)?);
-        let (o, n) = (below(&old.dir, path)?, below(&new.dir, path)?);
+        let (o, n) = (below(old.dir()?, path)?, below(new.dir()?, path)?);
         if branch::crowd(&o)?.max(branch::crowd(&n)?) > 0 {
             return self.merged(path, hand_on, |_| None);
         }

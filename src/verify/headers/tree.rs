@@ -69,7 +69,7 @@ impl Tree<'_> {
         }
         let below = match &self.layer.kept {
             Kept::Literal => None,
-            Kept::Stacked(chain) => chain.branches.get(1).map(|b| b.dir.meta()).transpose()?,
+            Kept::Stacked(chain) => chain.branches.get(1).map(|b| b.dir()?.meta()).transpose()?,
             Kept::Whole { parent, .. } => parent.map(Dir::meta).transpose()?,
         };
         modes.extend(below.map(|m| m.mode));
