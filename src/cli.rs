@@ -148,14 +148,14 @@ fn catch_signals() {
             }
             crate::stop::request(signal);
             if !prompt::is_asking() {
-                mutter("Stopping safely. Press Ctrl-C again to stop at once.");
+                to_stderr("Stopping safely. Press Ctrl-C again to stop at once.");
             }
         }
     });
 }
 
 /// Writes a line to stderr. After SIGHUP the terminal may be gone: there is nobody left to tell that.
-pub(crate) fn mutter(line: &str) {
+pub(crate) fn to_stderr(line: &str) {
     log::note(line);
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -32,7 +32,7 @@ use crate::ids::{ContainerId, DiffId, ImageId, LayerId};
 use crate::progress::Progress;
 use crate::store::{Container, Store};
 use crate::text;
-use archive::{Archive, Blob, Folder, Tar};
+use archive::{Archive, ArchiveDir, Blob, Tar};
 use compress::Compressed;
 use image::Outgoing;
 use layer::{Layer, Layers};
@@ -280,10 +280,10 @@ fn write(
     let exact = (request.compress == Compressed::None).then(|| unique.iter().map(|l| l.bytes).sum::<u64>());
     let work = Work { request, layers, images, unique, progress };
     if request.format == Format::OciDir {
-        let mut folder = Archive::Folder(Folder::begin(root, &request.output, exact)?);
+        let mut folder = Archive::ArchiveDir(ArchiveDir::begin(root, &request.output, exact)?);
         work.fill(&mut folder)?;
         return match folder {
-            Archive::Folder(folder) => folder.finish(),
+            Archive::ArchiveDir(folder) => folder.finish(),
             Archive::Tar(_) => Ok(0),
         };
     }

@@ -11,7 +11,6 @@
 pub mod build;
 pub mod content;
 pub mod damage;
-pub mod elsewhere;
 pub mod estimate;
 pub mod existing;
 mod fine;
@@ -19,6 +18,7 @@ pub mod host;
 pub mod length;
 pub mod make;
 pub mod merge;
+pub mod new_root;
 pub mod quirks;
 pub mod renames;
 pub mod scan;
@@ -135,8 +135,8 @@ pub struct Plan {
     /// Files of `image/<driver>`.
     pub metadata: Vec<PlanFile>,
     /// The new root, where it is not the old one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elsewhere: Option<elsewhere::Elsewhere>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "elsewhere")]
+    pub new_root: Option<new_root::NewRoot>,
     /// The target's own store, where there is one to which ours is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge: Option<merge::Merge>,
@@ -454,11 +454,11 @@ impl Plan {
 
     /// Free and total room where the new store is built.
     pub fn room(&self) -> &Room {
-        self.elsewhere.as_ref().map_or(&self.root.room, |e| &e.room)
+        self.new_root.as_ref().map_or(&self.root.room, |e| &e.room)
     }
 
     /// Layers that the existing target store has too.
-    pub fn kept(&self) -> &[merge::Kept] {
+    pub fn kept(&self) -> &[merge::KeptLayer] {
         self.merge.as_ref().map_or(&[], |m| &m.kept)
     }
 

@@ -1,6 +1,7 @@
 //! What people and machines read: each document is one struct, rendered as text and as JSON.
 
 pub mod cleanup;
+pub mod comparison;
 pub mod cp;
 pub mod demo;
 pub mod diff;
@@ -14,7 +15,6 @@ pub mod page;
 pub mod plan;
 pub mod rollback;
 pub mod status;
-pub mod truth;
 pub mod verify;
 
 /// As many lines of a list are printed; JSON has all.

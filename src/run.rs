@@ -11,12 +11,11 @@
 //!   reserve                room for a rollback on a full disk (reserve.rs)
 //! ```
 //!
-//! With `--target DIR` all of this lies in `DIR/.unaufs`, the renames are within DIR, and carry.rs copies what goes along; ROOT is only read.
+//! With `--target DIR` all of this lies in `DIR/.unaufs`, the renames are within DIR, and units.rs copies the rest; ROOT is only read.
 //!
 //! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable before
 //! what follows it.
 
-pub mod carry;
 pub mod cleanup;
 pub mod guard;
 pub mod identity;
@@ -28,6 +27,7 @@ pub mod rollback;
 pub mod stage;
 pub mod states;
 pub mod switch;
+pub mod units;
 
 use self::guard::Guard;
 use self::identity::{Course, Known, Place};
@@ -158,9 +158,9 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
     /// What was really done, in sums.
     pub tally: stage::Sums,
-    /// The same of what goes along to a root in another place.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub along: Option<stage::Sums>,
+    /// The same of what was copied to a new root besides layers.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "along")]
+    pub units: Option<stage::Sums>,
 }
 
 impl Outcome {
@@ -205,7 +205,7 @@ pub fn migrate(
         damaged: Vec::new(),
         verdict: None,
         tally: stage::Sums::default(),
-        along: None,
+        units: None,
     };
     if run.state == State::Switching && course(at, &run, plan)?.place(&at.root)? == Place::Before {
         // nothing is renamed yet: Docker may have run since
@@ -294,7 +294,7 @@ fn build(
     progress: &dyn Progress,
     outcome: &mut Outcome,
 ) -> Result<bool> {
-    if matches!(run.state, State::Built | State::Verified) && !carry::stale(at, plan, run.id)?.is_empty() {
+    if matches!(run.state, State::Built | State::Verified) && !units::stale(at, plan, run.id)?.is_empty() {
         to_state(at, run, State::Building)?;
     }
     let which = if how.prepare { Part::Images } else { Part::All };
@@ -333,7 +333,7 @@ fn up_to_date(
     let fresh = preflight::last_look(at, run.id, plan, progress)?;
     let mut changes = preflight::changes(plan, &fresh);
     if changes.is_empty() {
-        changes.extend(carry::stale(at, &fresh, run.id)?.into_iter().map(|name| format!("{name} has changed")));
+        changes.extend(units::stale(at, &fresh, run.id)?.into_iter().map(|name| format!("{name} has changed")));
     }
     if changes.is_empty() {
         // what does not matter for the stage may be newer: directories' times, sizes

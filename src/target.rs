@@ -2,11 +2,11 @@
 
 pub mod apply;
 pub mod btrfs;
+pub mod file;
 pub mod flat;
 pub mod overlay;
 pub mod overlay2;
 pub mod overlay_diff;
-pub mod place;
 pub mod vfs;
 
 use crate::disk::Dir;
@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::view::Chain;
 use crate::plan::{Plan, PlanLayer};
-use crate::target::place::Tally;
+use crate::target::file::Tally;
 use std::collections::HashMap;
 
 /// What is said of a layer without a mount point. Docker from 17.12 on removes it after each mount, and makes it again.

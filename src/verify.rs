@@ -221,8 +221,8 @@ pub struct Report {
     pub bytes: u64,
     /// Metadata files compared.
     pub metadata: u64,
-    /// What goes along to a root in another place: compared.
-    pub carried: u64,
+    /// What is copied to a new root besides layers: compared.
+    pub units: u64,
     /// Layers whose digest was rebuilt and is right.
     pub digests: u64,
     /// Bytes of their tars.

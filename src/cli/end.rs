@@ -35,7 +35,7 @@ static FORM: OnceLock<Form> = OnceLock::new();
 
 /// What is kept for the end.
 #[derive(Default)]
-struct Kept {
+struct Pending {
     /// The command's document, without what is added at the end.
     document: Option<String>,
     warnings: Vec<String>,
@@ -43,10 +43,10 @@ struct Kept {
     stdout: Option<String>,
 }
 
-static KEPT: Mutex<Kept> = Mutex::new(Kept { document: None, warnings: Vec::new(), stdout: None });
+static PENDING: Mutex<Pending> = Mutex::new(Pending { document: None, warnings: Vec::new(), stdout: None });
 
-fn kept() -> MutexGuard<'static, Kept> {
-    KEPT.lock().unwrap_or_else(|e| e.into_inner())
+fn pending() -> MutexGuard<'static, Pending> {
+    PENDING.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 impl Form {
@@ -114,13 +114,13 @@ pub fn text(text: &str) {
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
         .and_then(|()| out.flush());
     if let Err(e) = written {
-        kept().stdout.get_or_insert_with(|| e.to_string());
+        pending().stdout.get_or_insert_with(|| e.to_string());
     }
 }
 
 /// Could all text be printed so far? A question about what nobody has seen must not be asked.
 pub fn was_seen() -> bool {
-    kept().stdout.is_none()
+    pending().stdout.is_none()
 }
 
 /// Keeps the document of this command for the end.
@@ -129,7 +129,7 @@ pub fn document(value: &impl Serialize) -> Result<()> {
         Form::JsonLines => serde_json::to_string(value),
         Form::Json | Form::Text => serde_json::to_string_pretty(value),
     };
-    kept().document = Some(text.map_err(|e| Error::new(Kind::Failed, "write JSON").with_source(e))?);
+    pending().document = Some(text.map_err(|e| Error::new(Kind::Failed, "write JSON").with_source(e))?);
     Ok(())
 }
 
@@ -138,14 +138,14 @@ pub fn warn(warning: &str) {
     let warning = crate::text::sentence(warning);
     match Form::now() {
         Form::JsonLines => line(&serde_json::json!({"message_type": "warning", "text": warning}).to_string()),
-        Form::Json | Form::Text => super::mutter(&format!("warning: {warning}")),
+        Form::Json | Form::Text => super::to_stderr(&format!("warning: {warning}")),
     }
     note(&warning);
 }
 
 /// Keeps a warning that was printed, for the document.
 pub fn note(warning: &str) {
-    kept().warnings.push(warning.to_owned());
+    pending().warnings.push(warning.to_owned());
 }
 
 /// Writes one line of `--jsonl`.
@@ -166,16 +166,16 @@ pub fn command(done: Done, changes: bool, color: ColorWhen) -> u8 {
         (Err(e), Form::Text) => complain(e, color),
         (Ok(_), _) => {
             // not in one statement: what is kept would stay locked until the end of it
-            let body = kept().document.take();
+            let body = pending().document.take();
             if let Some(body) = body {
                 last("summary", code, &body);
             }
         }
         (Err(e), _) => last("exit_error", code, &failure(e)),
     }
-    let Some(why) = kept().stdout.take() else { return code };
+    let Some(why) = pending().stdout.take() else { return code };
     if changes || code != 0 {
-        super::mutter(&format!("warning: stdout can't be written ({why}); the exit code is that of the work"));
+        super::to_stderr(&format!("warning: stdout can't be written ({why}); the exit code is that of the work"));
         return code;
     }
     complain(&Error::new(Kind::Failed, format!("write to stdout: {why}")), color);
@@ -184,7 +184,7 @@ pub fn command(done: Done, changes: bool, color: ColorWhen) -> u8 {
 
 /// The last document. It goes to the log too.
 fn last(message_type: &'static str, exit_code: u8, body: &str) {
-    let warnings = std::mem::take(&mut kept().warnings);
+    let warnings = std::mem::take(&mut pending().warnings);
     let head = Head { message_type, exit_code, warnings: &warnings };
     let pretty = body.starts_with("{\n");
     let head = if pretty { serde_json::to_string_pretty(&head) } else { serde_json::to_string(&head) };
@@ -205,7 +205,7 @@ fn joined(head: &str, body: &str) -> String {
 
 /// An error as a document, on one line.
 fn failure(e: &Error) -> String {
-    let result = kept().document.take().and_then(|d| RawValue::from_string(compact(&d)).ok());
+    let result = pending().document.take().and_then(|d| RawValue::from_string(compact(&d)).ok());
     let doc = Failure {
         schema: "unaufs.error/1",
         kind: e.kind(),
@@ -232,13 +232,13 @@ pub fn as_root() -> String {
 fn complain(e: &Error, color: ColorWhen) {
     if e.kind() == Kind::Cancelled || (e.kind() == Kind::Interrupted && e.hint_text().is_none()) {
         // what somebody answered is no error
-        return super::mutter(&e.to_string());
+        return super::to_stderr(&e.to_string());
     }
     let colour = color.wanted(std::io::stderr().is_terminal());
     let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    super::mutter(&format!("{word}: {}", e.chain()));
+    super::to_stderr(&format!("{word}: {}", e.chain()));
     for more in [e.hint_text(), e.loss_text()].into_iter().flatten() {
-        super::mutter(&format!("  {more}"));
+        super::to_stderr(&format!("  {more}"));
     }
 }
 

@@ -66,7 +66,7 @@ impl Roots {
         }
         let known = identity::look(&given)?;
         let theirs = match &known {
-            Known::Run(run) => run.plan.elsewhere.is_some().then(|| run.plan.root.path.clone()),
+            Known::Run(run) => run.plan.new_root.is_some().then(|| run.plan.root.path.clone()),
             Known::Lost(lost) => lost.course.target.is_some().then(|| lost.course.root.clone()),
             Known::Nothing => None,
         };
@@ -127,7 +127,7 @@ fn holds(old: &Dir, run: &Run) -> Result<bool> {
 /// An error if a new root is not the one of this old root.
 fn belongs(old: &Dir, run: &Run) -> Result<()> {
     let theirs = crate::text::text(&run.plan.root.path);
-    if run.plan.elsewhere.is_none() && !run.state.over() {
+    if run.plan.new_root.is_none() && !run.state.over() {
         return Err(Error::new(Kind::Usage, "this --target is a root that is migrated without --target"));
     }
     // an old root that was renamed is taken for what it holds; a copy of one that is still there is not

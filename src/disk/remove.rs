@@ -14,7 +14,7 @@ const SKELETON: usize = 16;
 
 /// What could not be removed while everything else was.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Undeleted {
     /// The first of them, as paths for people, with the reason.
     pub first: Vec<String>,
     /// How many there are.
@@ -23,7 +23,7 @@ pub struct Kept {
     inodes: HashSet<u64>,
 }
 
-impl Kept {
+impl Undeleted {
     const FIRST: usize = 20;
 
     fn note(&mut self, dir: &Dir, name: &[u8], ino: u64, e: &Error) {
@@ -50,11 +50,11 @@ impl Dir {
     }
 
     /// The same, but what cannot be removed (an immutable file, a mount point) is noted, and all else goes.
-    pub fn remove_what_goes(&self, name: &[u8], kept: &mut Kept) -> Result<()> {
+    pub fn remove_what_goes(&self, name: &[u8], kept: &mut Undeleted) -> Result<()> {
         self.remove(name, &mut Some(kept))
     }
 
-    fn remove(&self, name: &[u8], kept: &mut Option<&mut Kept>) -> Result<()> {
+    fn remove(&self, name: &[u8], kept: &mut Option<&mut Undeleted>) -> Result<()> {
         match self.try_stat(name) {
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(Error::io(format!("stat {}", self.show(name)), e)),
@@ -137,7 +137,7 @@ fn move_up(dir: &Dir, sub: &[u8], top: &Dir, mut number: u64) -> Result<u64> {
 }
 
 /// Notes what may stay; any other failure is one.
-fn forgive(result: Result<()>, dir: &Dir, name: &[u8], ino: u64, kept: &mut Option<&mut Kept>) -> Result<()> {
+fn forgive(result: Result<()>, dir: &Dir, name: &[u8], ino: u64, kept: &mut Option<&mut Undeleted>) -> Result<()> {
     match (result, kept) {
         (Err(e), Some(kept)) if only_this(&e) => {
             kept.note(dir, name, ino, &e);
@@ -148,7 +148,7 @@ fn forgive(result: Result<()>, dir: &Dir, name: &[u8], ino: u64, kept: &mut Opti
 }
 
 /// Removes a directory that is empty, or as empty as it can be.
-fn remove_emptied(dir: &Dir, parent: &Dir, name: &[u8], kept: &mut Option<&mut Kept>) -> Result<()> {
+fn remove_emptied(dir: &Dir, parent: &Dir, name: &[u8], kept: &mut Option<&mut Undeleted>) -> Result<()> {
     let ino = dir.meta()?.ino;
     if let Some(kept) = kept
         && !dir.list()?.is_empty()
@@ -164,7 +164,7 @@ fn remove_emptied(dir: &Dir, parent: &Dir, name: &[u8], kept: &mut Option<&mut K
 }
 
 /// Removes every file of a directory; some of the directories found, if there are any, are given back to be emptied before.
-fn empty_once(dir: &Dir, kept: &mut Option<&mut Kept>) -> Result<Vec<Vec<u8>>> {
+fn empty_once(dir: &Dir, kept: &mut Option<&mut Undeleted>) -> Result<Vec<Vec<u8>>> {
     loop {
         let (mut subs, mut seen) = (Vec::new(), false);
         dir.for_each(|n, kind, ino| {

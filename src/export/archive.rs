@@ -46,7 +46,7 @@ pub enum Archive<'o> {
     /// A tar.
     Tar(Tar<'o>),
     /// A directory.
-    Folder(Folder),
+    ArchiveDir(ArchiveDir),
 }
 
 impl Archive<'_> {
@@ -54,7 +54,7 @@ impl Archive<'_> {
     pub fn blob(&mut self, known: Option<Blob>, about: u64, content: &mut Content<'_>) -> Result<Blob> {
         match self {
             Archive::Tar(tar) => tar.blob(known, about, content),
-            Archive::Folder(folder) => folder.blob(known, content),
+            Archive::ArchiveDir(folder) => folder.blob(known, content),
         }
     }
 
@@ -62,7 +62,7 @@ impl Archive<'_> {
     pub fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         match self {
             Archive::Tar(tar) => tar.file(name, bytes),
-            Archive::Folder(folder) => {
+            Archive::ArchiveDir(folder) => {
                 folder.bytes += bytes.len() as u64;
                 folder.top.write_new(name, bytes, 0o600)
             }
@@ -184,7 +184,7 @@ pub fn patch(output: &mut Output, places: &[(u64, Vec<u8>)]) -> Result<()> {
 }
 
 /// An archive as a directory, under a temporary name until it is complete.
-pub struct Folder {
+pub struct ArchiveDir {
     place: Place,
     top: Dir,
     blobs: Dir,
@@ -192,9 +192,9 @@ pub struct Folder {
     bytes: u64,
 }
 
-impl Folder {
+impl ArchiveDir {
     /// Begins a directory, which must not be there yet.
-    pub fn begin(root: &Dir, path: &Path, bytes: Option<u64>) -> Result<Folder> {
+    pub fn begin(root: &Dir, path: &Path, bytes: Option<u64>) -> Result<ArchiveDir> {
         if path.as_os_str() == "-" {
             return Err(Error::new(Kind::Usage, "a directory can't be written to stdout").hint("Use --format oci"));
         }
@@ -208,7 +208,7 @@ impl Folder {
         place.dir().mkdir(place.temporary(), 0o700)?;
         let top = place.dir().open(place.temporary())?;
         let blobs = top.ensure("blobs/sha256", 0o700)?;
-        Ok(Folder { place, top, blobs, bytes: 0 })
+        Ok(ArchiveDir { place, top, blobs, bytes: 0 })
     }
 
     fn blob(&mut self, known: Option<Blob>, content: &mut Content<'_>) -> Result<Blob> {

@@ -64,7 +64,7 @@ pub fn changes(view: &Chain, below: &Chain, missing: &mut Vec<Missing>) -> Resul
     let stacked = upper == Some(1) && view.branches.iter().skip(1).zip(&below.branches).all(|(a, b)| a.id == b.id);
     let mut out = Vec::new();
     let compare = Compare { view, below, stacked };
-    let mut todo = vec![Step::Enter(Folder { path: Vec::new(), from: view.root(), below: Some(below.root()) })];
+    let mut todo = vec![Step::Enter(DirPair { path: Vec::new(), from: view.root(), below: Some(below.root()) })];
     while let Some(step) = todo.pop() {
         crate::stop::check()?;
         match step {
@@ -87,11 +87,11 @@ pub fn changes(view: &Chain, below: &Chain, missing: &mut Vec<Missing>) -> Resul
 /// What is to be done next: paths come in their order, a directory before what is in it.
 enum Step {
     Found(Change),
-    Enter(Folder),
+    Enter(DirPair),
 }
 
 /// A directory that both have, or that was added.
-struct Folder {
+struct DirPair {
     path: Vec<u8>,
     from: Contributors,
     /// `None`: it was added.
@@ -109,7 +109,7 @@ struct Compare<'c> {
 }
 
 impl Compare<'_> {
-    fn folder(&self, folder: &Folder) -> Result<Vec<Step>> {
+    fn folder(&self, folder: &DirPair) -> Result<Vec<Step>> {
         let path = &folder.path;
         let dirs = self.view.open(&folder.from, path)?;
         let names = self.view.merge_open(&dirs, path.is_empty())?.names;
@@ -148,14 +148,14 @@ impl Compare<'_> {
         let is_dir = node.kind == FileType::Directory;
         if is_dir && let Some(old) = old.filter(|old| old.kind == node.kind) {
             if !self.same_layers(node, old) {
-                out.push(Step::Enter(Folder { path, from: node.from.clone(), below: Some(old.from.clone()) }));
+                out.push(Step::Enter(DirPair { path, from: node.from.clone(), below: Some(old.from.clone()) }));
             }
             return Ok(());
         }
         let how = if old.is_some() { How::Changed } else { How::Added };
         if is_dir {
             out.push(found(how, path.clone(), None));
-            out.push(Step::Enter(Folder { path, from: node.from.clone(), below: None }));
+            out.push(Step::Enter(DirPair { path, from: node.from.clone(), below: None }));
             return Ok(());
         }
         let (branch, dir) = node.holder(dirs)?;

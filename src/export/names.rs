@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// An error lists so many names at most.
 const LISTED: usize = 20;
 
-/// The images that were asked for, each with the tags that go along.
+/// The images that were asked for, each with the tags that it is exported with.
 pub type Chosen = BTreeMap<ImageId, BTreeSet<String>>;
 
 /// The images that the names mean.

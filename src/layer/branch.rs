@@ -174,7 +174,7 @@ impl Slice {
 
 /// Counts the names in a directory, but takes one as empty if its size says that it holds less than a slice: no file system writes
 /// down a name in one byte (btrfs, which counts the names' own bytes, counts them twice).
-pub fn crowd(dir: &Dir) -> Result<u64> {
+pub fn count_if_large(dir: &Dir) -> Result<u64> {
     let mut count = 0;
     if dir.meta()?.size > Slice::NAMES {
         dir.for_each(|_, _, _| {

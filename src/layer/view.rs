@@ -37,7 +37,7 @@ pub struct Node {
 
 /// The merged view of one directory.
 #[derive(Debug, Default)]
-pub struct Folder {
+pub struct MergedDir {
     /// Its names.
     pub names: BTreeMap<Vec<u8>, Node>,
     /// Whiteouts that a reader of the raw overlay directory would see although nothing is hidden by them (FORMATS 11.2).
@@ -87,24 +87,24 @@ impl Chain {
     }
 
     /// Merges the directory `path` of the given branches.
-    pub fn merge(&self, from: &[u16], path: &[u8]) -> Result<Folder> {
+    pub fn merge(&self, from: &[u16], path: &[u8]) -> Result<MergedDir> {
         let dirs = self.open(from, path)?;
         self.merge_open(&dirs, path.is_empty())
     }
 
     /// Merges directories that are open already.
-    pub fn merge_open(&self, dirs: &[(u16, Dir)], at_root: bool) -> Result<Folder> {
+    pub fn merge_open(&self, dirs: &[(u16, Dir)], at_root: bool) -> Result<MergedDir> {
         self.merge_slice(dirs, at_root, Slice::WHOLE)
     }
 
     /// How many names these directories hold together, for [`Slice::of`]; few are none.
-    pub fn crowd(&self, dirs: &[(u16, Dir)]) -> Result<u64> {
-        dirs.iter().map(|(_, dir)| branch::crowd(dir)).sum()
+    pub fn count_if_large(&self, dirs: &[(u16, Dir)]) -> Result<u64> {
+        dirs.iter().map(|(_, dir)| branch::count_if_large(dir)).sum()
     }
 
     /// Merges what directories that are open already have in one slice.
-    pub fn merge_slice(&self, dirs: &[(u16, Dir)], at_root: bool, slice: Slice) -> Result<Folder> {
-        let mut out = Folder::default();
+    pub fn merge_slice(&self, dirs: &[(u16, Dir)], at_root: bool, slice: Slice) -> Result<MergedDir> {
+        let mut out = MergedDir::default();
         let mut hidden: HashSet<Vec<u8>> = HashSet::new();
         for (pos, (i, dir)) in dirs.iter().enumerate() {
             let format = self.branch(*i)?.format;
@@ -265,7 +265,7 @@ mod tests {
         };
         let chain = Chain { branches: (0..3).map(branch).collect() };
         let dirs = chain.open(&chain.root(), b"").expect("open");
-        assert_eq!(chain.crowd(&dirs).expect("count"), 0, "these directories are small");
+        assert_eq!(chain.count_if_large(&dirs).expect("count"), 0, "these directories are small");
         let whole = chain.merge_open(&dirs, true).expect("merge");
         let mut names = BTreeMap::new();
         let slices: Vec<Slice> = Slice::of(2 * Slice::NAMES).collect();

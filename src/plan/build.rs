@@ -1,9 +1,9 @@
 //! [`plan`]: from what was read to what will be done. Pure.
 
-use super::elsewhere::Elsewhere;
 use super::estimate::Pace;
 use super::existing::Existing;
 use super::host::Host;
+use super::new_root::NewRoot;
 use super::quirks::Quirk;
 use super::scan::Facts;
 use super::*;
@@ -38,7 +38,7 @@ pub struct Found<'a> {
     /// The target's own store.
     pub existing: Existing,
     /// The new root in another place.
-    pub elsewhere: Option<Elsewhere>,
+    pub new_root: Option<NewRoot>,
 }
 
 /// A file of the old root that is made again.
@@ -69,8 +69,8 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
     let wrote = super::host::wrote(found.store.generation, &found.host.aufs).to_owned();
     content::to_stop(&containers, found.host.docker.running, &mut checks);
     let metadata = plan_metadata(found, &wanted, &images, options.to);
-    let mut elsewhere = found.elsewhere.clone();
-    if let Some(e) = &mut elsewhere {
+    let mut new_root = found.new_root.clone();
+    if let Some(e) = &mut new_root {
         e.keep_containers(|id| containers.iter().any(|c| c.id.as_str() == id));
     }
     let summary = Summary {
@@ -103,7 +103,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         quirks: found.quirks.clone(),
         style: Style::of(a.mode, (a.uid, a.gid), found.container_root),
         metadata,
-        elsewhere,
+        new_root,
         merge: merge::merge(store, &found.existing, &decided, &parents),
         switch: Vec::new(),
         touched: Vec::new(),
@@ -116,7 +116,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
 }
 
 /// Adds what the plan costs, and with that the last of the checks.
-pub fn weigh(plan: &mut Plan, found: &Found<'_>) {
+pub fn add_costs(plan: &mut Plan, found: &Found<'_>) {
     plan.estimates = estimate::all(plan, found);
     content::space(&plan.estimates, &found.host.new_room, &mut plan.checks);
     super::fine::add_fine(&mut plan.checks, plan.generation, plan.options.to, &found.host.unseen);
@@ -484,7 +484,7 @@ pub fn fingerprint(plan: &Plan, found: &Found<'_>) -> Fingerprint {
     };
     for l in &plan.layers {
         // a link that we make ourselves gives a file another time of change, and keeps old and new one file
-        let linked = l.transfer.contains(&Transfer::Link) && !found.host.far();
+        let linked = l.transfer.contains(&Transfer::Link) && !found.host.other_device();
         let changed = if linked { 0 } else { l.facts.changed };
         let state = serde_json::json!([l.lowers, l.chain_id, l.diff_id, l.source, l.facts.state, changed, l.transfer]);
         objects.insert(format!("layer {}", l.id), digest(&state));
@@ -502,9 +502,9 @@ pub fn fingerprint(plan: &Plan, found: &Found<'_>) -> Fingerprint {
         let state = serde_json::json!([f.content, originals(std::slice::from_ref(f))]);
         objects.insert(format!("file {}", f.path), digest(&state));
     }
-    if let Some(e) = &plan.elsewhere {
+    if let Some(e) = &plan.new_root {
         // what they hold is looked at when it is copied, and compared afterwards
-        for c in &e.carried {
+        for c in &e.units {
             objects.insert(
                 format!("to be copied: {}", c.name()),
                 digest(&serde_json::json!([c.mount, c.size.folders > 0])),

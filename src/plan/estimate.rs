@@ -6,8 +6,8 @@
 //! high where layers replace or delete each other's files. Time comes from the speed at which this host just read the same layers.
 
 use super::build::Found;
-use super::elsewhere::Elsewhere;
 use super::host::filesystem::{self, BTRFS, EXT, shares_extents};
+use super::new_root::NewRoot;
 use super::scan::{self, Facts};
 use super::{Estimate, Mode, Options, Plan, PlanLayer};
 use crate::disk::mounts::Room;
@@ -165,9 +165,9 @@ fn journal(plan: &Plan) -> u64 {
 }
 
 /// What is copied to a root in another place.
-fn copied_along(plan: &Plan, found: &Found<'_>) -> Cost {
+fn copied_units(plan: &Plan, found: &Found<'_>) -> Cost {
     let disk = Disk::of(&found.host.new_room);
-    let all = plan.elsewhere.as_ref().map(Elsewhere::total).unwrap_or_default();
+    let all = plan.new_root.as_ref().map(NewRoot::total).unwrap_or_default();
     let content = all.allocated.saturating_sub(all.folder_bytes) + all.inodes * disk.block;
     let directories = if disk.tree { 0 } else { all.folders * disk.block + all.folder_bytes * 5 / 2 };
     let items = (all.inodes + all.folders) * inode_items(0) + (all.files + all.folders) * name_items(64);
@@ -197,10 +197,10 @@ fn length(value: &impl Serialize) -> u64 {
 pub fn all(plan: &Plan, found: &Found<'_>) -> Vec<Estimate> {
     let (options, layers) = (&plan.options, &plan.layers[..]);
     let mut fixed = metadata(plan, found);
-    fixed += copied_along(plan, found);
-    let along = plan.elsewhere.as_ref().map_or(0, |e| e.total().bytes);
+    fixed += copied_units(plan, found);
+    let unit_bytes = plan.new_root.as_ref().map_or(0, |e| e.total().bytes);
     let chosen = chosen(found, options);
-    let rows = Rows { layers, found, options, fixed, along, chosen };
+    let rows = Rows { layers, found, options, fixed, unit_bytes, chosen };
     let mut out = Vec::new();
     for to in Target::ALL {
         for mode in [Mode::Link, Mode::Clone, Mode::Copy] {
@@ -226,12 +226,12 @@ fn chosen(found: &Found<'_>, options: &Options) -> Mode {
 fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> Option<String> {
     let host = &found.host;
     let magic = host.new_room.magic;
-    let elsewhere = options.target.is_some() && host.far();
+    let other_disk = options.target.is_some() && host.other_device();
     match (to, mode) {
         (Target::Btrfs, _) if magic != BTRFS => {
             return Some(format!(
                 "{} is {}: --target DIR on a btrfs",
-                if elsewhere { "the target" } else { "the root" },
+                if other_disk { "the target" } else { "the root" },
                 host.new_fs
             ));
         }
@@ -242,10 +242,10 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
     }
     match mode {
         // complete trees share the files of the layer below, wherever they lie
-        Mode::Link if elsewhere && matches!(to, Target::Overlay | Target::Vfs) => None,
-        Mode::Link if elsewhere => Some("the target is on another file system".to_owned()),
+        Mode::Link if other_disk && matches!(to, Target::Overlay | Target::Vfs) => None,
+        Mode::Link if other_disk => Some("the target is on another file system".to_owned()),
         Mode::Clone if !shares_extents(magic) => Some(format!("{} can't share extents", host.new_fs)),
-        Mode::Clone if elsewhere && !matches!(to, Target::Overlay | Target::Vfs) => {
+        Mode::Clone if other_disk && !matches!(to, Target::Overlay | Target::Vfs) => {
             Some("the target is on another file system".to_owned())
         }
         _ => None,
@@ -259,8 +259,8 @@ struct Rows<'a> {
     options: &'a Options,
     /// What does not depend on target and mode.
     fixed: Cost,
-    /// Bytes of content that go along with the layers.
-    along: u64,
+    /// Bytes of content that are copied besides the layers.
+    unit_bytes: u64,
     /// The mode that image layers come to.
     chosen: Mode,
 }
@@ -270,7 +270,7 @@ impl Rows<'_> {
         let Rows { layers, found, .. } = self;
         let room = &found.host.new_room;
         let disk = Disk::of(room);
-        let far = found.host.far();
+        let far = found.host.other_device();
         let how = match mode {
             // a copy within a btrfs shares extents too: copy_file_range(2) sees to that
             Mode::Copy if disk.tree && !far => Mode::Clone,
@@ -290,7 +290,7 @@ impl Rows<'_> {
         if disk.tree {
             cost.bytes += (leaves(cost.items) + made.trees) * room.tree_copies;
         }
-        made.written += self.along;
+        made.written += self.unit_bytes;
         let never = impossible(found, self.options, driver, mode);
         let why_not = never.clone().or_else(|| too_little(cost, room));
         let (seconds_min, seconds_max) = time(found.pace, layers, cost, &made);

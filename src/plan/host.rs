@@ -9,7 +9,7 @@ pub mod process;
 pub mod rights;
 
 use super::Options;
-use super::elsewhere::Place;
+use super::new_root::Destination;
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::{self, Room};
 use crate::disk::{Dir, Meta};
@@ -51,7 +51,7 @@ pub struct Host {
 
 impl Host {
     /// Is the new store on another file system than the old one, so that no inode can be shared? Each subvolume of a btrfs counts as one.
-    pub fn far(&self) -> bool {
+    pub fn other_device(&self) -> bool {
         self.dev != self.new_dev
     }
 }
@@ -110,13 +110,13 @@ pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
     mounted(path, machine, &mut out)?;
     rights::check(machine, &mut out);
     kernel(to, machine, &mut out);
-    let new = options.target.as_ref().map(|dir| Place::look(Path::new(dir))).transpose()?;
+    let new = options.target.as_ref().map(|dir| Destination::look(Path::new(dir))).transpose()?;
     if let Some(new) = &new {
         new.check(root, &mut out)?;
     } else {
         unseen.extend(crate::checks::ELSEWHERE);
     }
-    let place = new.as_ref().map_or(root, Place::near);
+    let place = new.as_ref().map_or(root, Destination::nearest);
     filesystem::check(root, place, options, machine, &mut out, &mut unseen)?;
     let version = docker_config::check(root, options, machine, &mut out, &mut unseen)?;
     let meta = root.meta()?;

@@ -1,8 +1,8 @@
 //! Gathers what [`super::build::plan`] needs: reads the store, counts the layers, looks at the host.
 
 use super::PlanLayer;
-use super::build::{Found, Original, fingerprint, plan, weigh};
-use super::elsewhere::{self, Place, repoint};
+use super::build::{Found, Original, add_costs, fingerprint, plan};
+use super::new_root::{self, Destination, repoint};
 use super::quirks::Quirk;
 use super::scan::{self, Ask, Facts, Trail};
 use super::{
@@ -21,48 +21,48 @@ use std::collections::BTreeMap;
 
 /// What is known before the store is looked at.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct Earlier {
     /// Layers that turned out unreadable while running, and why.
     pub lost: BTreeMap<LayerId, String>,
     /// Image layers counted before: Docker never writes into them again, so they are not counted twice.
     pub counted: BTreeMap<LayerId, Facts>,
     /// Layers counted before that are looked at once more.
-    pub seen: BTreeMap<LayerId, Seen>,
+    pub seen: BTreeMap<LayerId, EarlierLayer>,
     /// Docker as the earlier plan found it on this machine.
     pub docker: Option<DockerFacts>,
 }
 
 /// What an earlier plan found in a layer.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct EarlierLayer {
     facts: Facts,
     /// Its files may be linked into the new store: then they are the same inodes, and our own links change their time of change.
     linked: bool,
 }
 
-impl Seen {
+impl EarlierLayer {
     /// The facts of a second look that asked no file for its attributes, if they can't have changed since.
-    fn settle(&self, now: &Facts) -> Option<Facts> {
+    fn unchanged(&self, now: &Facts) -> Option<Facts> {
         let same = now.state == self.facts.state && (self.linked || now.changed == self.facts.changed);
         let (xattrs, overlay_xattrs) = (self.facts.xattrs, self.facts.overlay_xattrs.clone());
         same.then(|| Facts { xattrs, overlay_xattrs, ..now.clone() })
     }
 }
 
-impl Known {
+impl Earlier {
     /// For a second look at every layer of a plan.
-    pub fn again(plan: &Plan) -> Known {
+    pub fn again(plan: &Plan) -> Earlier {
         // another disk gets copies
-        let linked = |l: &PlanLayer| plan.elsewhere.is_none() && l.transfer.contains(&Transfer::Link);
-        let seen = |l: &PlanLayer| (l.id.clone(), Seen { facts: l.facts.clone(), linked: linked(l) });
-        let known = Known::of(plan);
-        Known { counted: BTreeMap::new(), seen: plan.layers.iter().map(seen).collect(), ..known }
+        let linked = |l: &PlanLayer| plan.new_root.is_none() && l.transfer.contains(&Transfer::Link);
+        let seen = |l: &PlanLayer| (l.id.clone(), EarlierLayer { facts: l.facts.clone(), linked: linked(l) });
+        let known = Earlier::of(plan);
+        Earlier { counted: BTreeMap::new(), seen: plan.layers.iter().map(seen).collect(), ..known }
     }
 
     /// The image layers of an earlier plan.
-    pub fn of(plan: &Plan) -> Known {
+    pub fn of(plan: &Plan) -> Earlier {
         let images = plan.layers.iter().filter(|l| !l.role.writable());
-        Known {
+        Earlier {
             lost: BTreeMap::new(),
             counted: images.map(|l| (l.id.clone(), l.facts.clone())).collect(),
             seen: BTreeMap::new(),
@@ -72,7 +72,7 @@ impl Known {
 }
 
 /// Makes the plan for ROOT. Writes nothing.
-pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progress) -> Result<Plan> {
+pub fn make(root: &Dir, options: &Options, known: &Earlier, progress: &dyn Progress) -> Result<Plan> {
     super::length::of_plan(root, options.target.as_deref())?;
     if let Some(docker) = &known.docker {
         host::docker_config::remember(docker.version.as_deref());
@@ -84,7 +84,7 @@ pub fn make(root: &Dir, options: &Options, known: &Known, progress: &dyn Progres
 pub fn make_on(
     root: &Dir,
     options: &Options,
-    known: &Known,
+    known: &Earlier,
     machine: &host::Machine,
     progress: &dyn Progress,
 ) -> Result<Plan> {
@@ -95,13 +95,13 @@ pub fn make_on(
             .hint("Run `unaufs inspect` to see the names"));
     }
     findings.extend(store::probe::unreadable(root, &mut store)?);
-    let elsewhere = match &options.target {
+    let new_root = match &options.target {
         Some(dir) => {
-            let place = Place::look(std::path::Path::new(dir))?;
+            let place = Destination::look(std::path::Path::new(dir))?;
             findings.extend(repoint::apply(root, &mut store, &place.path)?);
-            let (elsewhere, more) = elsewhere::look(root, &store, &place)?;
+            let (new_root, more) = new_root::look(root, &store, &place)?;
             findings.extend(more);
-            Some(elsewhere)
+            Some(new_root)
         }
         None => {
             // what is no directory is told by H08, with everything else; into a mount point one cannot look
@@ -128,23 +128,23 @@ pub fn make_on(
     let Counted { facts, unreadable, .. } = counted;
     let volumes = count_volumes(root)?;
     // a store of the target in the old root is not the one that a root in another place gets
-    let existing = match elsewhere {
+    let existing = match new_root {
         Some(_) => existing::Existing::default(),
         None => existing::read(root, options.to, &store)?,
     };
     let state = existing.state;
     #[rustfmt::skip]
     let mut found =
-        Found { container_root: container_root(root, &store), store: &store, findings, facts, unreadable, quirks, host, volumes, originals: BTreeMap::new(), pace, existing, elsewhere };
+        Found { container_root: container_root(root, &store), store: &store, findings, facts, unreadable, quirks, host, volumes, originals: BTreeMap::new(), pace, existing, new_root };
     let mut plan = plan(&found, options, crate::text::now());
     found.originals = originals(root, &plan)?;
     plan.switch = switch::moves(root, &store, &plan, state)?;
     plan.touched = switch::touched(root, &plan.switch)?;
-    if plan.elsewhere.is_none() {
+    if plan.new_root.is_none() {
         renames::check(root, &plan.switch, machine, &mut plan.checks)?;
     }
     plan.fingerprint = fingerprint(&plan, &found);
-    weigh(&mut plan, &found);
+    add_costs(&mut plan, &found);
     Ok(plan)
 }
 
@@ -227,10 +227,10 @@ struct Counted {
 }
 
 /// Counts one layer. If it was counted before, its files are asked for their attributes only if something in it has changed.
-fn look_at(root: &Dir, layer: &Layer, above: &scan::Above, seen: Option<&Seen>) -> Result<scan::Found> {
+fn look_at(root: &Dir, layer: &Layer, above: &scan::Above, seen: Option<&EarlierLayer>) -> Result<scan::Found> {
     if let Some(seen) = seen {
         let mut found = scan::scan(root.open(layer.source())?, above, Ask::Directories)?;
-        if let Some(facts) = seen.settle(&found.facts) {
+        if let Some(facts) = seen.unchanged(&found.facts) {
             found.facts = facts;
             return Ok(found);
         }
@@ -239,7 +239,7 @@ fn look_at(root: &Dir, layer: &Layer, above: &scan::Above, seen: Option<&Seen>) 
 }
 
 /// Counts every sound layer, those with the most layers below first: what a layer says about those below it must be known before these.
-fn count(root: &Dir, store: &Store, known: &Known, progress: &dyn Progress) -> Result<Counted> {
+fn count(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progress) -> Result<Counted> {
     let mut by_depth: BTreeMap<usize, Vec<&Layer>> = BTreeMap::new();
     let mut out = Counted::default();
     for l in store.layers.values().filter(|l| l.broken.is_none()) {

@@ -30,12 +30,12 @@ pub struct Merge {
     /// Its containers.
     pub containers: BTreeSet<String>,
     /// Layers that both have.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptLayer>,
 }
 
 /// A layer that both have: the target's is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeptLayer {
     /// Its directory in the old store.
     pub id: LayerId,
     /// Its place in layerdb, the same in both.
@@ -140,7 +140,7 @@ pub fn merge(store: &Store, existing: &Existing, decided: &Decisions, on: &BTree
     if existing.state != State::Populated {
         return None;
     }
-    let kept = decided.kept.iter().map(|(id, (chain, theirs))| Kept {
+    let kept = decided.kept.iter().map(|(id, (chain, theirs))| KeptLayer {
         id: id.clone(),
         chain_id: *chain,
         source: store.layers.get(id).map(|l| l.source()).unwrap_or_default(),

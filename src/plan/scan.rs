@@ -166,13 +166,13 @@ struct Scan<'a> {
 }
 
 /// A directory on its way: its path, and the hash that stands for it.
-struct Spot {
+struct DirPath {
     path: Vec<u8>,
     hash: u64,
-    holder: Option<Arc<Spot>>,
+    holder: Option<Arc<DirPath>>,
 }
 
-impl Spot {
+impl DirPath {
     fn at_root(&self) -> bool {
         self.path.is_empty()
     }
@@ -180,10 +180,10 @@ impl Spot {
     /// The hashes of this directory and all that it is in, but for the root.
     fn on_the_way(&self) -> Vec<u64> {
         let mut out = Vec::new();
-        let mut at = Some(self);
-        while let Some(spot) = at.filter(|s| !s.at_root()) {
-            out.push(spot.hash);
-            at = spot.holder.as_deref();
+        let mut next = Some(self);
+        while let Some(dir) = next.filter(|d| !d.at_root()) {
+            out.push(dir.hash);
+            next = dir.holder.as_deref();
         }
         out
     }
@@ -201,15 +201,15 @@ pub enum Ask {
 /// Counts the layer whose root is `root`; `above` is what the layers above it have shown.
 pub fn scan(root: Dir, above: &Above, ask: Ask) -> Result<Found> {
     let scan = Scan { found: Mutex::default(), seen: Mutex::default(), above, ask };
-    let first = (Arc::new(root), Vec::new(), Spot { path: Vec::new(), hash: 0, holder: None }, 0);
-    walk(first, |(holder, name, spot, depth), hand_on| {
-        too_deep(&spot.path, depth)?;
+    let first = (Arc::new(root), Vec::new(), DirPath { path: Vec::new(), hash: 0, holder: None }, 0);
+    walk(first, |(holder, name, at, depth), hand_on| {
+        too_deep(&at.path, depth)?;
         let dir = Arc::new(if name.is_empty() { holder.again()? } else { holder.open(&name)? });
-        let spot = Arc::new(spot);
-        let mut folder = Folder::new(&scan, &dir, &spot);
+        let at = Arc::new(at);
+        let mut folder = DirCount::new(&scan, &dir, &at);
         folder.count()?;
         for (name, hash) in folder.finish() {
-            let sub = Spot { path: join(&spot.path, &name), hash, holder: Some(spot.clone()) };
+            let sub = DirPath { path: join(&at.path, &name), hash, holder: Some(at.clone()) };
             hand_on((dir.clone(), name, sub, depth + 1));
         }
         Ok(())
@@ -227,11 +227,11 @@ fn too_deep(path: &[u8], depth: usize) -> Result<()> {
 }
 
 /// One directory being counted: opened once, listed once, each name asked once.
-struct Folder<'a> {
+struct DirCount<'a> {
     scan: &'a Scan<'a>,
     dir: &'a Dir,
     here: Here<'a>,
-    spot: &'a Spot,
+    at: &'a DirPath,
     facts: Facts,
     trail: Trail,
     /// What its whiteouts name.
@@ -242,13 +242,13 @@ struct Folder<'a> {
     name_bytes: u64,
 }
 
-impl<'a> Folder<'a> {
-    fn new(scan: &'a Scan<'a>, dir: &'a Dir, spot: &'a Spot) -> Folder<'a> {
-        Folder {
+impl<'a> DirCount<'a> {
+    fn new(scan: &'a Scan<'a>, dir: &'a Dir, at: &'a DirPath) -> DirCount<'a> {
+        DirCount {
             scan,
             dir,
             here: dir.here(),
-            spot,
+            at,
             facts: Facts::default(),
             trail: Trail::default(),
             whiteouts: Vec::new(),
@@ -262,15 +262,15 @@ impl<'a> Folder<'a> {
         self.note_attributes(b".")?;
         let (own, fixed) = self.dir.stat_fixed(b".")?;
         if fixed {
-            self.facts.fixed.push(&self.spot.path);
+            self.facts.fixed.push(&self.at.path);
         }
-        self.add_state(self.spot.hash, &own);
+        self.add_state(self.at.hash, &own);
         if self.facts.xattrs > 0 {
-            self.facts.state = self.facts.state.wrapping_add(attributes(self.dir, self.spot.hash)?);
+            self.facts.state = self.facts.state.wrapping_add(attributes(self.dir, self.at.hash)?);
         }
         self.dir.for_each(|name, kind, ino| {
             (self.names, self.name_bytes) = (self.names + 1, self.name_bytes + name.len() as u64);
-            match branch::classify(name, self.spot.at_root()) {
+            match branch::classify(name, self.at.at_root()) {
                 Name::Entry => self.count_entry(name, kind, ino),
                 marker => self.count_marker(name, marker),
             }
@@ -281,7 +281,7 @@ impl<'a> Folder<'a> {
         self.facts.folder_bytes = own.allocated.clamp(new, new + BLOCK);
         for hidden in &self.whiteouts {
             if self.dir.try_stat(hidden).is_ok() {
-                self.facts.beside.push(&join(&self.spot.path, hidden));
+                self.facts.beside.push(&join(&self.at.path, hidden));
             }
         }
         Ok(())
@@ -290,8 +290,8 @@ impl<'a> Folder<'a> {
     /// Adds what was found to the layer's; gives the directories in this one.
     fn finish(mut self) -> Vec<(Vec<u8>, u64)> {
         if !self.whiteouts.is_empty() {
-            let names = self.whiteouts.iter().map(|n| hash_of(self.spot.hash, n)).collect();
-            self.trail.whiteouts.push((self.spot.on_the_way(), names));
+            let names = self.whiteouts.iter().map(|n| hash_of(self.at.hash, n)).collect();
+            self.trail.whiteouts.push((self.at.on_the_way(), names));
         }
         self.trail.folders.extend(self.subs.iter().map(|(_, hash)| *hash));
         let mut found = self.scan.found.lock().unwrap_or_else(|e| e.into_inner());
@@ -314,19 +314,19 @@ impl<'a> Folder<'a> {
             Name::Whiteout(hidden) => {
                 self.facts.whiteouts += 1;
                 let m = self.dir.stat(name)?;
-                self.add_state(hash_of(self.spot.hash, name), &m);
+                self.add_state(hash_of(self.at.hash, name), &m);
                 if !m.is_file() || m.size > 0 {
-                    self.facts.odd_whiteouts.push(&join(&self.spot.path, name));
+                    self.facts.odd_whiteouts.push(&join(&self.at.path, name));
                 }
                 self.whiteouts.push(hidden.to_vec());
             }
-            Name::Opaque if self.spot.at_root() => self.facts.opaque_root = true,
+            Name::Opaque if self.at.at_root() => self.facts.opaque_root = true,
             Name::Opaque => {
-                self.facts.opaque.push(&self.spot.path);
-                self.trail.opaque.push(self.spot.hash);
+                self.facts.opaque.push(&self.at.path);
+                self.trail.opaque.push(self.at.hash);
             }
             Name::Internal(kind) => {
-                self.facts.internal.entry(kind).or_default().push(&join(&self.spot.path, name));
+                self.facts.internal.entry(kind).or_default().push(&join(&self.at.path, name));
             }
         }
         Ok(())
@@ -334,9 +334,9 @@ impl<'a> Folder<'a> {
 
     fn count_entry(&mut self, name: &[u8], kind: FileType, ino: u64) -> Result<()> {
         if name.len() > 242 {
-            self.facts.long_names.push(&join(&self.spot.path, name));
+            self.facts.long_names.push(&join(&self.at.path, name));
         }
-        let hash = hash_of(self.spot.hash, name);
+        let hash = hash_of(self.at.hash, name);
         self.facts.name_bytes += name.len() as u64;
         let is_folder = kind == FileType::Directory;
         if self.scan.above.watched.contains(&hash) {
@@ -348,7 +348,7 @@ impl<'a> Folder<'a> {
             return Ok(());
         }
         if self.scan.above.folders.contains(&hash) {
-            self.facts.covers.push(&join(&self.spot.path, name));
+            self.facts.covers.push(&join(&self.at.path, name));
         }
         self.count_file(name, kind, ino, hash)?;
         // overlayfs obeys attributes of directories and regular files only
@@ -359,7 +359,7 @@ impl<'a> Folder<'a> {
     fn count_file(&mut self, name: &[u8], kind: FileType, ino: u64, hash: u64) -> Result<()> {
         let (m, fixed) = self.dir.stat_fixed(name)?;
         if fixed {
-            self.facts.fixed.push(&join(&self.spot.path, name));
+            self.facts.fixed.push(&join(&self.at.path, name));
         }
         self.add_state(hash, &m);
         let f = &mut self.facts;
@@ -369,7 +369,7 @@ impl<'a> Folder<'a> {
             f.devices += 1;
         }
         if m.is_overlay_whiteout() {
-            f.device_zero.push(&join(&self.spot.path, name));
+            f.device_zero.push(&join(&self.at.path, name));
         }
         let first = m.nlink == 1 || self.scan.seen.lock().unwrap_or_else(|e| e.into_inner()).insert(ino);
         if first {
@@ -386,7 +386,7 @@ impl<'a> Folder<'a> {
         let (any, overlay) = self.here.xattr_kinds(name)?;
         self.facts.xattrs += u64::from(any);
         if overlay {
-            let path = if name == b"." { self.spot.path.clone() } else { join(&self.spot.path, name) };
+            let path = if name == b"." { self.at.path.clone() } else { join(&self.at.path, name) };
             self.facts.overlay_xattrs.push(&path);
         }
         Ok(())

@@ -7,7 +7,7 @@
 //!       beside a filled overlay2: overlay2/<id>, overlay2/l/<LINK>, image/overlay2 with both stores' metadata
 //! ```
 //!
-//! A new root in another place gets everything from its stage: its own directories, then what goes along, `image/` last.
+//! A new root in another place gets everything from its stage: its own directories, then what is copied from the old root, `image/` last.
 //!
 //! Each rename is atomic and can be told done from undone by looking; the same list backwards is the way back.
 
@@ -34,7 +34,7 @@ pub const ASIDE: &str = ".unaufs/undone-aside";
 pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<Vec<Move>> {
     let to = plan.options.to;
     let mut out = Vec::new();
-    if let Some(e) = &plan.elsewhere {
+    if let Some(e) = &plan.new_root {
         let mut tops = e.tops();
         tops.insert(to.name().to_owned());
         tops.remove("image");

@@ -1,7 +1,7 @@
 //! What a cleanup would delete, and what it did.
 
 use crate::plan::{LeftBehind, Plan};
-use crate::run::cleanup::{Cleaned, Doomed, Survey};
+use crate::run::cleanup::{Cleaned, Deletion, Survey};
 use crate::store::aufs::Stray;
 use crate::text;
 use std::fmt::Write;
@@ -43,8 +43,8 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
 }
 
 /// Paths with sizes, in one line.
-pub fn names(all: &[Doomed]) -> String {
-    let one = |d: &Doomed| format!("{} ({})", text::text(&d.path), text::size(d.bytes));
+pub fn names(all: &[Deletion]) -> String {
+    let one = |d: &Deletion| format!("{} ({})", text::text(&d.path), text::size(d.bytes));
     all.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 

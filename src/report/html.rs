@@ -9,7 +9,7 @@ use super::plan::{Group, docker, groups, kinds, mode, next, seconds};
 use crate::checks::Level;
 use crate::docker::driver::Role;
 use crate::error::{Error, Kind, Result};
-use crate::plan::elsewhere::{Elsewhere, Stays};
+use crate::plan::new_root::{NewRoot, Stays};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
 use crate::text;
 use askama::Template;
@@ -55,7 +55,7 @@ struct Page<'a> {
     free_at: Option<String>,
     free: String,
     found: String,
-    elsewhere: Option<String>,
+    new_root: Option<String>,
     images: Vec<ImageRow>,
     more_images: Vec<ImageRow>,
     more_images_told: String,
@@ -189,7 +189,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         free_at,
         free: text::size(p.room().free_bytes),
         found: found(p),
-        elsewhere: p.elsewhere.as_ref().map(elsewhere),
+        new_root: p.new_root.as_ref().map(new_root),
         more_images_told: format!("{} more", text::count((more_images.len() + images_left_out) as u64)),
         images,
         more_images,
@@ -238,15 +238,15 @@ fn found(p: &Plan) -> String {
     )
 }
 
-/// With `--target`: the new root, what goes along, and what does not.
-fn elsewhere(e: &Elsewhere) -> String {
+/// With `--target`: the new root, what is copied to it, and what is not.
+fn new_root(e: &NewRoot) -> String {
     let name = |s: &Stays| format!("{} ({})", text::bytes(&s.name), text::text(&s.reason));
     let mut stays: Vec<String> = e.stays.iter().take(STAYS_SHOWN).map(name).collect();
     if e.stays.len() > STAYS_SHOWN {
         stays.push(format!("{} more", text::count((e.stays.len() - STAYS_SHOWN) as u64)));
     }
     let stays = if stays.is_empty() { "nothing".to_owned() } else { stays.join(", ") };
-    format!("{}. Only in the old root: {stays}.", super::plan::along(e))
+    format!("{}. Only in the old root: {stays}.", super::plan::copied(e))
 }
 
 /// JSON inside of a script element: no `<` may end it (HTML Standard, restrictions for contents of script elements). In JSON `<` occurs
@@ -261,7 +261,7 @@ fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static
     if let Some(r) = record {
         let class = if r.state == "switched" && !p.partial() { "good" } else { "warn" };
         let text = match r.state.as_str() {
-            "switched" => match &p.elsewhere {
+            "switched" => match &p.new_root {
                 Some(e) => {
                     format!("Migrated to {} in {}. The old root isn't changed.", p.options.to, text::text(&e.path))
                 }
@@ -310,7 +310,7 @@ fn tiles(chosen: Option<&Estimate>, groups: &[Group<'_>]) -> Vec<Tile> {
 }
 
 fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
-    let done = super::truth::Comparison::of(p, r).map(|c| c.done).unwrap_or_default();
+    let done = super::comparison::Comparison::of(p, r).map(|c| c.done).unwrap_or_default();
     let behind = p.left_behind.iter().filter(|l| l.counts).count();
     let good = |b: bool| if b { "good" } else { "warn" };
     let verified = r.verified.is_some();
@@ -489,7 +489,7 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
         })
         .collect();
     let sums = &r.sums;
-    let compared = super::truth::Comparison::of(p, r);
+    let compared = super::comparison::Comparison::of(p, r);
     let mut table: Vec<[String; 3]> = compared.iter().flat_map(|c| c.rows()).collect();
     let planned: u64 = p.layers.iter().map(|l| l.facts.files).sum();
     let done = |name: &str, n: u64| [name.to_owned(), String::new(), text::count(n)];

@@ -1,6 +1,6 @@
 //! What a migration did.
 
-use super::truth::Comparison;
+use super::comparison::Comparison;
 use crate::checks::Level;
 use crate::docker::driver::Target;
 use crate::ids::LayerId;
@@ -71,7 +71,7 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
     let partly = s.left_behind.iter().any(|l| l.counts) || !s.failed.is_empty();
     match s.outcome.state {
         State::Switched => {
-            let place = p.elsewhere.as_ref().map_or(String::new(), |e| format!(" in {}", text::text(&e.path)));
+            let place = p.new_root.as_ref().map_or(String::new(), |e| format!(" in {}", text::text(&e.path)));
             label(
                 out,
                 if partly { "PARTLY" } else { "DONE" },
@@ -100,7 +100,7 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
         text::plural(t.whiteouts as usize, "whiteout"),
     );
     label(out, "", &files);
-    if let (Some(_), Some(t)) = (&p.elsewhere, &s.outcome.along) {
+    if let (Some(_), Some(t)) = (&p.new_root, &s.outcome.units) {
         let n = t.cloned + t.copied;
         label(out, "", &format!("Volumes, networks, logs and the rest: {} files copied.", text::count(n)));
     }
@@ -159,9 +159,8 @@ fn stays(out: &mut String, s: &Summary<'_>) {
 
 /// What to type, and how to go back.
 fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
-    let root = super::plan::root_option(p.elsewhere.as_ref().map_or(&p.root.path, |e| &e.path));
-    let target =
-        p.elsewhere.as_ref().map(|e| format!(" --target {}", super::plan::quoted(&e.path))).unwrap_or_default();
+    let root = super::plan::root_option(p.new_root.as_ref().map_or(&p.root.path, |e| &e.path));
+    let target = p.new_root.as_ref().map(|e| format!(" --target {}", super::plan::quoted(&e.path))).unwrap_or_default();
     let line = |out: &mut String, name: &str, command: &str, what: &str| {
         label(out, name, &format!("{command:<28}  {what}"));
     };
@@ -181,11 +180,11 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
             label(out, "", "Docker 24 and later don't know overlay.");
         }
     }
-    if p.elsewhere.is_some() {
+    if p.new_root.is_some() {
         let n03 = p.checks.iter().find(|c| c.id == "N03").and_then(|c| c.fix.as_deref());
         label(out, "", &format!("First: {}", n03.unwrap_or("set \"data-root\" in daemon.json")));
     }
     line(out, "", "systemctl start docker", "then look at your containers: docker ps -a");
-    let until = if p.elsewhere.is_some() { "and take \"data-root\" back" } else { "until you run unaufs cleanup" };
+    let until = if p.new_root.is_some() { "and take \"data-root\" back" } else { "until you run unaufs cleanup" };
     line(out, "Undo", &format!("unaufs rollback{root}"), until);
 }

@@ -2,7 +2,7 @@
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
-use crate::plan::elsewhere::Elsewhere;
+use crate::plan::new_root::NewRoot;
 use crate::plan::{Estimate, Mode, Options, Plan, PlanImage, PlanLayer};
 use crate::run::journal::State;
 use crate::text;
@@ -25,11 +25,11 @@ pub fn whole(p: &Plan, look: Look) -> String {
 
 /// What becomes of the volumes.
 pub(super) fn volumes(p: &Plan) -> &'static str {
-    if p.elsewhere.is_some() { "copied" } else { "untouched" }
+    if p.new_root.is_some() { "copied" } else { "untouched" }
 }
 
-/// Where the new root is, and what goes along.
-pub(super) fn along(e: &Elsewhere) -> String {
+/// Where the new root is, and what is copied to it.
+pub(super) fn copied(e: &NewRoot) -> String {
     let (total, dir) = (e.total(), text::text(&e.path));
     let room = format!("{}, {} free of {}", e.fs, text::size(e.room.free_bytes), text::size(e.room.total_bytes));
     format!(
@@ -136,7 +136,7 @@ fn space(p: &Plan, limit: usize, out: &mut Page) {
             if e.chosen { ">" } else { " " },
             format!("{} {}", e.driver, mode(e.mode)),
             text::size(e.new_bytes),
-            after(p.elsewhere.as_ref().map_or(p.root.room, |e| e.room).free_bytes, e.new_bytes),
+            after(p.new_root.as_ref().map_or(p.root.room, |e| e.room).free_bytes, e.new_bytes),
             format!("+{}", text::count(e.new_inodes)),
             seconds(e),
             if e.chosen && out.width() >= 90 { "  <- chosen" } else { "" }
@@ -194,18 +194,18 @@ pub(super) fn root_option(path: &str) -> String {
 
 /// The command that puts the old store back.
 pub fn rollback(p: &Plan) -> String {
-    format!("unaufs{} rollback", root_option(p.elsewhere.as_ref().map_or(&p.root.path, |e| &e.path)))
+    format!("unaufs{} rollback", root_option(p.new_root.as_ref().map_or(&p.root.path, |e| &e.path)))
 }
 
 /// What to type after `migrate`, which left off in this state.
 pub fn next_after(p: &Plan, state: &str) -> Vec<String> {
     if state != State::Switched.name() {
-        let target = p.elsewhere.as_ref().map(|e| format!(" --target {}", quoted(&e.path))).unwrap_or_default();
+        let target = p.new_root.as_ref().map(|e| format!(" --target {}", quoted(&e.path))).unwrap_or_default();
         return vec![format!("unaufs{} migrate{target}", root_option(&p.root.path))];
     }
-    let root = root_option(p.elsewhere.as_ref().map_or(&p.root.path, |e| &e.path));
+    let root = root_option(p.new_root.as_ref().map_or(&p.root.path, |e| &e.path));
     let mut out = vec![format!("unaufs{root} verify")];
-    if let Some(e) = &p.elsewhere {
+    if let Some(e) = &p.new_root {
         out.push(format!("# daemon.json: \"data-root\": {:?}", text::text(&e.path)));
     }
     if !p.options.to.picked_by_docker() {
@@ -319,11 +319,11 @@ fn objects(p: &Plan) -> String {
     for c in &p.containers {
         item(&mut out, format!("container {} {} bytes={}", c.id, text::text(&c.name), c.bytes));
     }
-    for c in p.elsewhere.iter().flat_map(|e| &e.carried) {
+    for c in p.new_root.iter().flat_map(|e| &e.units) {
         let s = &c.size;
-        let _ = writeln!(out, "along {} files={} directories={} bytes={}", c.name(), s.files, s.folders, s.bytes);
+        let _ = writeln!(out, "copied {} files={} directories={} bytes={}", c.name(), s.files, s.folders, s.bytes);
     }
-    for s in p.elsewhere.iter().flat_map(|e| &e.stays) {
+    for s in p.new_root.iter().flat_map(|e| &e.stays) {
         let _ = writeln!(out, "stays in the old root: {}: {}", text::bytes(&s.name), s.reason);
     }
     for q in &p.quirks {

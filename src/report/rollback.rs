@@ -22,8 +22,8 @@ pub struct Document<'a> {
     /// What Docker made meanwhile in places that all drivers share; it stays.
     pub added: &'a [String],
     /// The new root, where it was in another place: all of `added` left with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub elsewhere: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", rename = "elsewhere")]
+    pub new_root: Option<&'a str>,
     /// The old root.
     pub root: &'a str,
 }
@@ -101,8 +101,8 @@ fn shared_place(root: &Dir, shared: &str, since: i64, out: &mut Vec<String>) -> 
 impl Document<'_> {
     /// For people.
     pub fn text(&self) -> String {
-        if let Some(dir) = self.elsewhere {
-            return self.of_elsewhere(&text::text(dir));
+        if let Some(dir) = self.new_root {
+            return self.of_new_root(&text::text(dir));
         }
         let mut out = "DONE     The old store is back.\n".to_owned();
         if !self.undone.kept.is_empty() {
@@ -126,7 +126,7 @@ impl Document<'_> {
         out
     }
 
-    fn of_elsewhere(&self, dir: &str) -> String {
+    fn of_new_root(&self, dir: &str) -> String {
         let root = text::text(self.root);
         let mut out = format!("DONE     The old root {root} was never written to.\n");
         let what = if self.dropped { "was deleted".to_owned() } else { format!("is kept in {dir}/.unaufs/undone") };

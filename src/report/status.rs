@@ -71,7 +71,7 @@ impl Status {
         let (to, started, old) = match known {
             Known::Nothing => ("overlay2", None, None),
             Known::Run(run) => {
-                let old = run.plan.elsewhere.as_ref().map(|_| run.plan.root.path.clone());
+                let old = run.plan.new_root.as_ref().map(|_| run.plan.root.path.clone());
                 (run.plan.options.to.name(), Some(run.started.clone()), old)
             }
             Known::Lost(lost) => {
@@ -157,7 +157,7 @@ impl<'a> Words<'a> {
             return self.lost(why);
         }
         if let Some(old) = &self.old {
-            return self.elsewhere(old);
+            return self.new_root(old);
         }
         match self.at.state {
             None if self.at.store.is_some() => {
@@ -212,7 +212,7 @@ impl<'a> Words<'a> {
         format!("{why}. As .unaufs/run.json and the tree tell, {stands}.")
     }
 
-    fn elsewhere(&self, old: &str) -> String {
+    fn new_root(&self, old: &str) -> String {
         let (to, dir) = (self.to, &self.root);
         match self.at.state {
             None | Some(State::Building | State::Built | State::Verified | State::Switching) => {
@@ -316,7 +316,7 @@ fn ways_back(at: &Standing) -> Vec<WayBack> {
         matches!(now, Some(State::Switching | State::Switched | State::Undoing)),
     );
     let way = |when, how, loses, now| WayBack { when, how, loses, now };
-    let written = match at.elsewhere {
+    let written = match at.new_root {
         true => "what Docker wrote in the new root since, volumes too; kept in .unaufs/undone",
         false => "what Docker changed since in images and containers; kept in .unaufs/undone",
     };

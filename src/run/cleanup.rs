@@ -3,7 +3,7 @@
 use super::identity::Course;
 use super::journal::{Run, State};
 use super::{Locked, rollback};
-use crate::disk::remove::Kept;
+use crate::disk::remove::Undeleted;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Kind, Result};
 use crate::plan::make;
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 /// Something that is about to be deleted.
 #[derive(Debug, Default, Serialize)]
-pub struct Doomed {
+pub struct Deletion {
     /// Its path.
     pub path: String,
     /// Names in it.
@@ -31,12 +31,12 @@ pub struct Doomed {
 #[derive(Debug, Default, Serialize)]
 pub struct Survey {
     /// The old store.
-    pub old: Vec<Doomed>,
+    pub old: Vec<Deletion>,
     /// Files below `aufs/mnt/<id>`: written while nothing was mounted there, no image and no container has them.
     #[serde(skip)]
     pub strays: Vec<Stray>,
     /// What rollbacks kept; deleted only if that is asked for by itself.
-    pub undone: Vec<Doomed>,
+    pub undone: Vec<Deletion>,
 }
 
 /// What a cleanup did.
@@ -49,7 +49,7 @@ pub struct Cleaned {
     /// How many.
     pub left_count: u64,
     /// What rollbacks kept, and is kept on.
-    pub undone: Vec<Doomed>,
+    pub undone: Vec<Deletion>,
 }
 
 /// Where the old store of a migration to another place is while it is deleted, in the old root: that it is there tells an interrupted cleanup
@@ -61,20 +61,20 @@ pub fn deleting(identity: &str) -> String {
 /// Looks at all that a cleanup would delete. `old` is the root that holds the old store of a migration to another place.
 pub fn survey(root: &Dir, old: &Dir, run: &Run) -> Result<Survey> {
     let mut out = Survey::default();
-    if run.plan.elsewhere.is_some() {
+    if run.plan.new_root.is_some() {
         let begun = deleting(run.identity.as_deref().unwrap_or_default());
         let parts = old_parts(run.plan.generation).iter().copied();
         for path in parts.chain([begun.as_str()]) {
             if old.has(path)? {
-                out.old.push(doomed(old, path)?);
+                out.old.push(deletion(old, path)?);
             }
         }
     } else if let Some(dir) = root.open_opt(OLD)? {
         for (name, _) in dir.list()? {
-            out.old.push(doomed(root, &format!("{OLD}/{}", String::from_utf8_lossy(&name)))?);
+            out.old.push(deletion(root, &format!("{OLD}/{}", String::from_utf8_lossy(&name)))?);
         }
     }
-    let mnt = match run.plan.elsewhere {
+    let mnt = match run.plan.new_root {
         None => root.open_opt(format!("{OLD}/aufs/mnt"))?,
         Some(_) => old.open_opt("aufs/mnt")?,
     };
@@ -84,14 +84,14 @@ pub fn survey(root: &Dir, old: &Dir, run: &Run) -> Result<Survey> {
 }
 
 /// What rollbacks have kept.
-pub fn undone(root: &Dir) -> Result<Vec<Doomed>> {
+pub fn undone(root: &Dir) -> Result<Vec<Deletion>> {
     let Some(state) = root.open_opt(crate::plan::switch::STATE)? else { return Ok(Vec::new()) };
-    rollback::undone(&state)?.iter().map(|name| doomed(&state, name)).collect()
+    rollback::undone(&state)?.iter().map(|name| deletion(&state, name)).collect()
 }
 
 /// Counts a tree. Memory does not grow with its files.
-fn doomed(root: &Dir, path: &str) -> Result<Doomed> {
-    let mut out = Doomed { path: root.show(path.as_bytes()), ..Doomed::default() };
+fn deletion(root: &Dir, path: &str) -> Result<Deletion> {
+    let mut out = Deletion { path: root.show(path.as_bytes()), ..Deletion::default() };
     let (holder, name) = root.parent_of(path.as_bytes())?;
     let m = holder.stat(name)?;
     (out.names, out.bytes, out.frees) = (1, m.allocated, m.allocated);
@@ -123,7 +123,7 @@ fn doomed(root: &Dir, path: &str) -> Result<Doomed> {
 /// An error unless the old root of a migration to another place still holds exactly what was migrated: it may have been used since, or be
 /// another one.
 pub fn still_the_same(at: &Locked, run: &Run, progress: &dyn Progress) -> Result<()> {
-    let known = make::Known { lost: at.journal.lost(run.id)?, ..make::Known::default() };
+    let known = make::Earlier { lost: at.journal.lost(run.id)?, ..make::Earlier::default() };
     let fresh = make::make(&at.old, &run.plan.options, &known, progress)?;
     let counts = |line: &String| ["layer ", "container ", "image ", "file "].iter().any(|k| line.starts_with(k));
     let mut changes: Vec<String> = super::preflight::changes(&run.plan, &fresh).into_iter().filter(counts).collect();
@@ -142,12 +142,12 @@ pub fn still_the_same(at: &Locked, run: &Run, progress: &dyn Progress) -> Result
 
 /// Deletes the old store, and with `undone_too` what rollbacks kept. What cannot be deleted is named, and everything else is.
 pub fn delete(at: &mut Locked, run: &Run, undone_too: bool) -> Result<Cleaned> {
-    let elsewhere = run.plan.elsewhere.is_some();
-    let disk = if elsewhere { at.old.again()? } else { at.root.again()? };
+    let new_root = run.plan.new_root.is_some();
+    let disk = if new_root { at.old.again()? } else { at.root.again()? };
     let before = crate::disk::mounts::room(&disk)?.free_bytes;
     let identity = at.identify(run)?;
     let begun = deleting(&identity);
-    if elsewhere && run.state == State::Switched {
+    if new_root && run.state == State::Switched {
         super::private(&at.old, &begun)?;
         at.old.sync()?;
     }
@@ -155,7 +155,7 @@ pub fn delete(at: &mut Locked, run: &Run, undone_too: bool) -> Result<Cleaned> {
     if let Some(course) = Course::read(&at.state)? {
         course.ended(State::Cleaned).write(&at.state)?;
     }
-    let mut kept = Kept::default();
+    let mut kept = Undeleted::default();
     super::guard::clear(&at.state)?;
     for name in ["new", super::reserve::FILE] {
         at.state.remove_what_goes(name.as_bytes(), &mut kept)?;
@@ -167,7 +167,7 @@ pub fn delete(at: &mut Locked, run: &Run, undone_too: bool) -> Result<Cleaned> {
     }
     at.state.remove_what_goes(b"old", &mut kept)?;
     // known by the id of the run: another root has no such directory
-    if elsewhere && at.old.has(&begun)? {
+    if new_root && at.old.has(&begun)? {
         let bin = at.old.open(&begun)?;
         for path in old_parts(run.plan.generation) {
             if at.old.has(path)? {

@@ -297,7 +297,7 @@ impl Journal {
             for l in &plan.layers {
                 unit.execute(params![id, "layer", l.id.as_str()]).map_err(sql)?;
             }
-            for c in plan.elsewhere.iter().flat_map(|e| &e.carried) {
+            for c in plan.new_root.iter().flat_map(|e| &e.units) {
                 unit.execute(params![id, "carried", c.name()]).map_err(sql)?;
             }
             unit.execute(params![id, "metadata", "all"]).map_err(sql)?;
@@ -388,9 +388,9 @@ impl Journal {
             )
             .map_err(sql)?;
         }
-        // nothing goes along before all layers are built: none of these is done
+        // nothing else is copied before all layers are built: none of these is done
         t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'carried'", [run]).map_err(sql)?;
-        for c in plan.elsewhere.iter().flat_map(|e| &e.carried) {
+        for c in plan.new_root.iter().flat_map(|e| &e.units) {
             t.execute(
                 "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'carried', ?2, 'intent')",
                 params![run, c.name()],

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! .unaufs/new/image, containers, <driver>/<id>/link …     a few small files a layer
-//! .unaufs/new/<driver>/<id>/diff …                         left out: Placer has counted it
+//! .unaufs/new/<driver>/<id>/diff …                         left out: FileWriter has counted it
 //! .unaufs/{journal.db,reserve}, old/                       ours
 //! ```
 
@@ -23,7 +23,7 @@ pub fn rest(root: &Dir, to: Target) -> Result<Sums> {
             let mut here: Vec<Vec<u8>> = path.clone();
             here.push(name.clone());
             let counted = match here.split_first() {
-                // what goes along to another disk is the carrier's to count
+                // what is copied to a new root is counted where it is copied
                 Some((top, [first, ..])) if top == b"new" && !ours(first, to) => true,
                 Some((top, below)) if top == b"new" => to.is_content(below),
                 // what an earlier migration left

@@ -13,7 +13,7 @@ pub const ROOM: [&str; 2] = ["H05", "H06"];
 
 /// The plan as it would be made now; an error if Docker runs, something is mounted, a rename would fail, or anything else blocks.
 pub fn last_look(at: &Locked, run: i64, plan: &Plan, progress: &dyn Progress) -> Result<Plan> {
-    let known = make::Known { lost: at.journal.lost(run)?, ..make::Known::again(plan) };
+    let known = make::Earlier { lost: at.journal.lost(run)?, ..make::Earlier::again(plan) };
     let fresh = make::make(&at.old, &plan.options, &known, progress)?;
     blockers(&fresh, &ROOM)?;
     Ok(fresh)

@@ -3,7 +3,7 @@
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
 
 use super::journal::Journal;
-use super::{Locked, Outcome, carry};
+use super::{Locked, Outcome, units};
 use crate::disk::Dir;
 use crate::docker::driver::Target;
 use crate::docker::json;
@@ -15,7 +15,7 @@ use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
 use crate::store::{Content, DRIVER};
 use crate::target::Below;
-use crate::target::place::Tally;
+use crate::target::file::Tally;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,9 +106,9 @@ pub fn reconcile(
         to.discard(&new, l)?;
     }
     // a new root in another place gets whole directories: nothing may be left in them of what does not move any more
-    carry::discard_gone(&new, was, fresh)?;
+    units::discard_gone(&new, was, fresh)?;
     for c in was.containers.iter().filter(|c| !fresh.containers.iter().any(|f| f.id == c.id)) {
-        carry::make_way(&new, format!("containers/{}", c.id))?;
+        units::make_way(&new, format!("containers/{}", c.id))?;
     }
     let done = at.journal.done(run, "layer")?;
     for l in fresh.layers.iter().filter(|l| done.contains(l.id.as_str())) {
@@ -181,10 +181,10 @@ pub fn build(
     if !outcome.failed.is_empty() || which == Part::Images {
         return Ok(());
     }
-    outcome.along = carry::bring(at, &new, plan, run, progress)?;
+    outcome.units = units::bring(at, &new, plan, run, progress)?;
     if at.journal.done(run, "metadata")?.is_empty() {
         metadata(at, &new, plan, progress)?;
-        carry::finish(&at.old, &new, plan)?;
+        units::finish(&at.old, &new, plan)?;
         new.sync_fs()?;
         let rest = super::measure::rest(&at.root, plan.options.to)?;
         at.journal.finish(run, "metadata", &[("all".to_owned(), serde_json::json!(rest).to_string())])?;
@@ -313,10 +313,10 @@ fn one(
 /// Writes `image/<driver>` and the containers' configurations, and the folders in which the switch will park the old ones.
 fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
     let (root, driver) = (&at.old, plan.options.to.name());
-    carry::make_way(new, format!("image/{driver}"))?;
+    units::make_way(new, format!("image/{driver}"))?;
     for c in &plan.containers {
         for f in &c.files {
-            carry::make_way(new, format!("containers/{}/{}", c.id, f.path))?;
+            units::make_way(new, format!("containers/{}/{}", c.id, f.path))?;
         }
     }
     progress.phase("metadata", (plan.metadata.len() + plan.containers.len()) as u64);
@@ -338,7 +338,7 @@ fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Res
     }
     for c in &plan.containers {
         let folder = new.ensure(format!("containers/{}", c.id), 0o700)?;
-        if plan.elsewhere.is_none() {
+        if plan.new_root.is_none() {
             at.root.ensure(format!("{OLD}/containers/{}", c.id), 0o700)?;
         }
         for f in &c.files {

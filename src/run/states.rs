@@ -81,7 +81,7 @@ pub struct Standing {
     /// What rollbacks took out of use.
     pub undone: Vec<String>,
     /// The new root is another directory.
-    pub elsewhere: bool,
+    pub new_root: bool,
     /// Only image layers were built, while Docker ran.
     pub prepared: bool,
     /// The last verdict.
@@ -101,7 +101,7 @@ impl Standing {
             Known::Run(run) => {
                 out.state = Some(run.state);
                 out.to = run.plan.options.to.name();
-                out.elsewhere = run.plan.elsewhere.is_some();
+                out.new_root = run.plan.new_root.is_some();
                 out.prepared = run.prepared;
                 out.verdict = run.verdict.clone();
                 out.rest = match (old, &run.identity) {
@@ -113,7 +113,7 @@ impl Standing {
             Known::Lost(lost) => {
                 out.state = Some(lost.state);
                 out.to = lost.course.driver.name();
-                out.elsewhere = lost.course.target.is_some();
+                out.new_root = lost.course.target.is_some();
                 out.lost = Some(lost.why.clone());
             }
         }
@@ -209,13 +209,13 @@ impl Standing {
             ),
             Some(Switching) => Answer::Continue,
             Some(Undoing) => self.interrupted(),
-            Some(Switched) if self.store.is_some() && !self.elsewhere => refuse(
+            Some(Switched) if self.store.is_some() && !self.new_root => refuse(
                 Kind::Blocked,
                 "this root was migrated, and there is another aufs store in it now",
                 "`unaufs cleanup` ends the first migration, `unaufs rollback` undoes it; then migrate again",
             ),
             Some(Switched) => Answer::Nothing(MIGRATED),
-            Some(Cleaned) if self.store.is_none() || self.elsewhere => Answer::Nothing(MIGRATED),
+            Some(Cleaned) if self.store.is_none() || self.new_root => Answer::Nothing(MIGRATED),
             Some(Cleaned) if self.parked => still(),
             Some(Cleaned) => Answer::Begin,
         }

@@ -60,7 +60,7 @@ pub fn no_store(root: &Dir) -> Result<Error> {
         }
     }
     let e = Error::new(Kind::NoStore, format!("there is no aufs store at {label}"));
-    if let Some(hint) = near(root)? {
+    if let Some(hint) = nearby(root)? {
         return Ok(e.hint(hint));
     }
     if root.has(".unaufs")? {
@@ -78,7 +78,7 @@ pub fn no_store(root: &Dir) -> Result<Error> {
 }
 
 /// A store one level below or above.
-fn near(root: &Dir) -> Result<Option<String>> {
+fn nearby(root: &Dir) -> Result<Option<String>> {
     let label = root.label();
     for (name, kind) in root.list()? {
         let Ok(name) = String::from_utf8(name) else { continue };

@@ -360,7 +360,7 @@ pub fn lowers(
 ) -> Result<Vec<LayerId>> {
     let by = driver.written_by;
     let Some(what) = by.list() else { return Ok(known.to_vec()) };
-    let settled = stack::settle(driver.layers.get(layer), Some(known), stands_for, stranger);
+    let settled = stack::choose(driver.layers.get(layer), Some(known), stands_for, stranger);
     let stack = settled.map_err(|why| Error::corrupt(format!("{what}/{}: {why}", layer.short())))?;
     match &stack {
         Stack::Same(_) => {}

@@ -15,7 +15,7 @@ pub mod container_config;
 pub mod containers;
 pub mod convert;
 pub mod digest;
-pub mod folders;
+pub mod dirs;
 pub mod images;
 pub mod lineage;
 pub mod linkgraph;

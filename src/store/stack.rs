@@ -45,7 +45,7 @@ impl Stack {
 
 /// Settles it. `known` is what the metadata say, if they say anything; `stands_for` gives the layer that the metadata have for another
 /// directory, and `stranger` says whether a layer is a directory that they don't know.
-pub fn settle(
+pub fn choose(
     listed: Option<&Listed>,
     known: Option<&[LayerId]>,
     stands_for: impl Fn(&LayerId) -> LayerId,
@@ -100,7 +100,7 @@ mod tests {
         let known = known.map(ids);
         // e is a second directory of what the metadata call a; f is one that they don't know
         let stands_for = |l: &LayerId| if *l == id('e') { id('a') } else { l.clone() };
-        settle(listed.as_ref(), known.as_deref(), stands_for, |l| *l == id('f'))
+        choose(listed.as_ref(), known.as_deref(), stands_for, |l| *l == id('f'))
     }
 
     #[test]

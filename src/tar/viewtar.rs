@@ -133,7 +133,7 @@ pub fn append<W: Write, P: Write>(
         leaders: HashMap::new(),
         counts: Counts::default(),
     };
-    let mut todo = vec![Folder { path: Vec::new(), from: view.root(), below: below.map(Chain::root) }];
+    let mut todo = vec![DirToWalk { path: Vec::new(), from: view.root(), below: below.map(Chain::root) }];
     while let Some(folder) = todo.pop() {
         crate::stop::check()?;
         let first = todo.len();
@@ -145,7 +145,7 @@ pub fn append<W: Write, P: Write>(
 }
 
 /// A directory to walk.
-struct Folder {
+struct DirToWalk {
     path: Vec<u8>,
     from: Contributors,
     /// The branches merged in the same directory of the stack below, if that has it.
@@ -176,7 +176,7 @@ struct Walk<'a, W: Write, P: Write> {
 }
 
 impl<W: Write, P: Write> Walk<'_, W, P> {
-    fn folder(&mut self, folder: &Folder, todo: &mut Vec<Folder>) -> Result<()> {
+    fn folder(&mut self, folder: &DirToWalk, todo: &mut Vec<DirToWalk>) -> Result<()> {
         let path = &folder.path;
         let dirs = self.view.open(&folder.from, path)?;
         let below = match (self.below, &folder.below) {
@@ -206,7 +206,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             }
             if node.kind == FileType::Directory {
                 let below = old.map(|old| old.from.clone());
-                todo.push(Folder { path: join(path, &name), from: node.from, below });
+                todo.push(DirToWalk { path: join(path, &name), from: node.from, below });
                 continue;
             }
             let (branch, dir) = node.holder(&dirs)?;
@@ -222,7 +222,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     }
 
     /// Does the branch on top hide all that the stack below has in this directory?
-    fn hides_all(&self, folder: &Folder, dirs: &Dirs) -> Result<bool> {
+    fn hides_all(&self, folder: &DirToWalk, dirs: &Dirs) -> Result<bool> {
         match dirs.first() {
             Some((0, top)) if self.stacked => {
                 Ok(folder.from == [0] || branch::is_opaque(top, self.view.branch(0)?.format)?)
@@ -240,7 +240,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     }
 
     /// The directory's own entry: at once if it is a change itself, else once something in it is.
-    fn enter(&mut self, folder: &Folder, dirs: &Dirs, below: Option<&Dirs>) -> Result<()> {
+    fn enter(&mut self, folder: &DirToWalk, dirs: &Dirs, below: Option<&Dirs>) -> Result<()> {
         self.waiting.retain(|w| folder.path.starts_with(&w.path) && folder.path.get(w.path.len()) == Some(&b'/'));
         let Some((branch, top)) = dirs.first() else {
             return Err(Error::corrupt("a directory that isn't in any layer"));
@@ -329,7 +329,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     }
 }
 
-/// The attributes that go along.
+/// The attributes that the tar gets.
 pub fn kept(xattrs: Xattrs, format: Format) -> Vec<(Vec<u8>, Vec<u8>)> {
     // whiteouts of an overlay layer are not seen here; its marks on directories are, and are not part of the layer
     let internal = |name: &[u8]| format == Format::Overlay && name.starts_with(b"user.overlay.");

@@ -17,43 +17,43 @@ use crate::disk::{Dir, FileType};
 use crate::error::{IoContext, Result};
 use crate::layer::branch::{self, Format};
 use crate::layer::walk::walk;
-use crate::target::place::Placer;
+use crate::target::file::FileWriter;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 struct Writer<'a> {
-    placer: &'a Placer,
+    files: &'a FileWriter,
 }
 
 /// A directory in which to work.
-struct Spot {
+struct Directory {
     path: Vec<u8>,
     /// Was it just made, so that nothing of a lower layer is in it?
     fresh: bool,
 }
 
 /// A directory that waits: its name in the two that it lies in.
-type Waiting = (Arc<Dir>, Arc<Dir>, Vec<u8>, Spot);
+type Waiting = (Arc<Dir>, Arc<Dir>, Vec<u8>, Directory);
 
-/// Applies the branch at `from` to the tree below the root of `placer`; `fresh` if that is empty.
-pub fn write(from: &Dir, fresh: bool, placer: &Placer) -> Result<()> {
-    let writer = Writer { placer };
-    let (from, to) = (Arc::new(from.again()?), Arc::new(placer.root().again()?));
-    let first: Waiting = (from, to, Vec::new(), Spot { path: Vec::new(), fresh });
-    walk(first, |(from, to, name, spot), hand_on| {
+/// Applies the branch at `from` to the tree below the root of `files`; `fresh` if that is empty.
+pub fn write(from: &Dir, fresh: bool, files: &FileWriter) -> Result<()> {
+    let writer = Writer { files };
+    let (from, to) = (Arc::new(from.again()?), Arc::new(files.root().again()?));
+    let first: Waiting = (from, to, Vec::new(), Directory { path: Vec::new(), fresh });
+    walk(first, |(from, to, name, at), hand_on| {
         let (from, to) = (Arc::new(from.open(&name)?), Arc::new(to.open(&name)?));
-        writer.folder(&from, &to, &spot, |name, fresh| {
-            let spot = Spot { path: join(&spot.path, &name), fresh };
-            hand_on((from.clone(), to.clone(), name, spot));
+        writer.folder(&from, &to, &at, |name, fresh| {
+            let at = Directory { path: join(&at.path, &name), fresh };
+            hand_on((from.clone(), to.clone(), name, at));
         })
     })
 }
 
 impl Writer<'_> {
-    fn folder(&self, from: &Dir, to: &Dir, spot: &Spot, mut descend: impl FnMut(Vec<u8>, bool)) -> Result<()> {
-        let at_root = spot.path.is_empty();
-        if !spot.fresh {
+    fn folder(&self, from: &Dir, to: &Dir, at: &Directory, mut descend: impl FnMut(Vec<u8>, bool)) -> Result<()> {
+        let at_root = at.path.is_empty();
+        if !at.fresh {
             to.remove_xattrs(b".")?;
             let marks = branch::markers(from, Format::Aufs, at_root)?;
             if marks.opaque {
@@ -66,22 +66,22 @@ impl Writer<'_> {
         let mut folders = Vec::new();
         branch::for_each_entry(from, Format::Aufs, at_root, |name, kind, _| {
             if kind == FileType::Directory {
-                folders.push((name.to_vec(), self.mkdir(to, name, spot)?));
+                folders.push((name.to_vec(), self.mkdir(to, name, at)?));
                 return Ok(());
             }
-            if !spot.fresh {
+            if !at.fresh {
                 to.remove_tree(name)?;
             }
-            self.placer.put(0, from, name, to, &spot.path)
+            self.files.put(0, from, name, to, &at.path)
         })?;
-        self.placer.finish_folder(from, to, false)?;
+        self.files.finish_folder(from, to, false)?;
         folders.into_iter().for_each(|(name, fresh)| descend(name, fresh));
         Ok(())
     }
 
     /// Makes a directory where there is none; tells whether it did.
-    fn mkdir(&self, to: &Dir, name: &[u8], spot: &Spot) -> Result<bool> {
-        if !spot.fresh {
+    fn mkdir(&self, to: &Dir, name: &[u8], at: &Directory) -> Result<bool> {
+        if !at.fresh {
             match to.try_stat(name) {
                 Ok(m) if m.is_dir() => return Ok(false),
                 Ok(_) => to.unlink(name)?,
@@ -90,7 +90,7 @@ impl Writer<'_> {
             }
         }
         to.mkdir_unfinished(name)?;
-        self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
+        self.files.tally.folders.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
 }

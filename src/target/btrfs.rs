@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
-use crate::target::place::{Placer, Tally};
+use crate::target::file::{FileWriter, Tally};
 
 const HOME: &str = "btrfs/subvolumes";
 
@@ -36,14 +36,14 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain
         Some(parent) => home.snapshot(&home.open(parent.as_str())?, name)?,
         None => home.create_subvolume(name)?,
     }
-    let placer = Placer::new(home.open(name)?, &layer.transfer, Target::Btrfs.xattr_scope(), false);
+    let files = FileWriter::new(home.open(name)?, &layer.transfer, Target::Btrfs.xattr_scope(), false);
     let base = layer.lowers.is_empty();
     if snapshot.is_some() || base {
-        apply::write(chain.branch(0)?.dir()?, base, &placer)?;
+        apply::write(chain.branch(0)?.dir()?, base, &files)?;
     } else {
-        flat::write(chain, &placer, &flat::Leave::new())?;
+        flat::write(chain, &files, &flat::Leave::new())?;
     }
-    Ok(placer.tally)
+    Ok(files.tally)
 }
 
 pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::layer::branch::{Branch, Format, Slice};
 use crate::layer::view::{Chain, Contributors, Node};
 use crate::layer::walk::walk;
-use crate::target::place::Placer;
+use crate::target::file::FileWriter;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
@@ -23,41 +23,41 @@ pub type Leave = HashSet<Vec<u8>>;
 
 struct Writer<'a> {
     chain: &'a Chain,
-    placer: &'a Placer,
+    files: &'a FileWriter,
     leave: &'a Leave,
 }
 
-/// Writes what `chain` shows below the root of `placer`.
-pub fn write(chain: &Chain, placer: &Placer, leave: &Leave) -> Result<()> {
-    let writer = Writer { chain, placer, leave };
+/// Writes what `chain` shows below the root of `files`.
+pub fn write(chain: &Chain, files: &FileWriter, leave: &Leave) -> Result<()> {
+    let writer = Writer { chain, files, leave };
     walk((Vec::new(), chain.root()), |(path, from), hand_on| {
         writer.folder(&path, &from, |name, from| hand_on((join(&path, name), from)))
     })?;
-    placer.settle()
+    files.join_groups()
 }
 
 /// The same for a layer whose parent has its complete tree in the new store already: that is merged with what the layer holds itself, so that
 /// no layer further down is read.
-pub fn write_over(chain: &Chain, parent: Option<Dir>, placer: &Placer) -> Result<()> {
-    let Some(parent) = parent else { return write(chain, placer, &Leave::new()) };
+pub fn write_over(chain: &Chain, parent: Option<Dir>, files: &FileWriter) -> Result<()> {
+    let Some(parent) = parent else { return write(chain, files, &Leave::new()) };
     let own = chain.branch(0)?;
     let own = Branch::open(own.dir()?.again()?, own.id.clone(), own.format);
     let branches = vec![own, Branch::open(parent, None, Format::Plain)];
-    write(&Chain { branches }, placer, &Leave::new())
+    write(&Chain { branches }, files, &Leave::new())
 }
 
 impl Writer<'_> {
     fn folder(&self, path: &[u8], from: &[u16], mut descend: impl FnMut(&[u8], Contributors)) -> Result<()> {
         let dirs = self.chain.open(from, path)?;
         let Some((_, top)) = dirs.first() else { return Err(Error::corrupt("a directory that isn't in any layer")) };
-        let root = self.placer.root();
+        let root = self.files.root();
         let to = if path.is_empty() { root.again()? } else { root.open(path)? };
         let mut subs = Vec::new();
-        for slice in Slice::of(self.chain.crowd(&dirs)?) {
+        for slice in Slice::of(self.chain.count_if_large(&dirs)?) {
             let names = self.chain.merge_slice(&dirs, path.is_empty(), slice)?.names;
             self.names(path, &dirs, names, &to, &mut subs)?;
         }
-        self.placer.finish_folder(top, &to, false)?;
+        self.files.finish_folder(top, &to, false)?;
         for (name, from) in subs {
             descend(&name, from);
         }
@@ -77,7 +77,7 @@ impl Writer<'_> {
         for (name, node) in names {
             if node.kind == FileType::Directory {
                 to.mkdir_unfinished(&name)?;
-                self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
+                self.files.tally.folders.fetch_add(1, Ordering::Relaxed);
                 if left(&name) {
                     let m = node.holder(dirs)?.1.stat(&name)?;
                     to.set_owner(&name, m.uid, m.gid)?;
@@ -92,11 +92,11 @@ impl Writer<'_> {
             }
             let (branch, dir) = node.holder(dirs)?;
             // a device 0:0 as data would be a deletion below an overlay mount (FORMATS 11.11)
-            let zero = self.placer.scope() == XattrScope::Overlay
+            let zero = self.files.scope() == XattrScope::Overlay
                 && node.kind == FileType::CharacterDevice
                 && dir.stat(&name)?.is_overlay_whiteout();
             if !zero {
-                self.placer.put(branch, dir, &name, to, path)?;
+                self.files.put(branch, dir, &name, to, path)?;
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
-use crate::target::place::{Placer, Tally};
+use crate::target::file::{FileWriter, Tally};
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     super::ensure_folders(at, style, &["overlay"])
@@ -33,19 +33,19 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>
     home.set_owner(name.as_bytes(), style.owner.0, style.owner.1)?;
     let dir = home.open(name)?;
     // every attribute that overlayfs would obey is looked for: the facts of the layers below are not at hand
-    let placer = |root: Dir| Placer::new(root, &layer.transfer, Target::Overlay.xattr_scope(), true);
+    let files = |root: Dir| FileWriter::new(root, &layer.transfer, Target::Overlay.xattr_scope(), true);
     match shape(layer.role, &layer.lowers) {
         Shape::Root => {
             dir.mkdir("root", 0o755)?;
             let parent = super::parent(layer, theirs).map(|p| home.open(format!("{p}/root"))).transpose()?;
-            let placer = placer(dir.open("root")?).over_parent(parent.is_some());
-            flat::write_over(chain, parent, &placer)?;
-            Ok(placer.tally)
+            let files = files(dir.open("root")?).over_parent(parent.is_some());
+            flat::write_over(chain, parent, &files)?;
+            Ok(files.tally)
         }
         Shape::Upper(branches, lower) => {
             dir.mkdir("upper", 0o755)?;
-            let placer = placer(dir.open("upper")?);
-            overlay_diff::write(chain, branches, &placer, false)?;
+            let files = files(dir.open("upper")?);
+            overlay_diff::write(chain, branches, &files, false)?;
             // 0666 less the umask until 19.03.14, 0600 since: told by the mode of the driver's directory (FORMATS 3)
             let lower = theirs.get(lower).unwrap_or(&lower);
             dir.write_new("lower-id", lower.as_str().as_bytes(), if style.top == 0o700 { 0o644 } else { 0o600 })?;
@@ -53,7 +53,7 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>
                 dir.mkdir(sub, 0o700)?;
                 dir.set_owner(sub.as_bytes(), style.root.0, style.root.1)?;
             }
-            Ok(placer.tally)
+            Ok(files.tally)
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::ids::LayerId;
 use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
-use crate::target::place::{Placer, Tally};
+use crate::target::file::{FileWriter, Tally};
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     for (path, mode) in [("overlay2", style.top), ("overlay2/l", style.links)] {
@@ -37,9 +37,9 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_
     let dir = frame(at, style, layer, links)?;
     dir.mkdir("diff", 0o755)?;
     let scope = Target::Overlay2.xattr_scope();
-    let placer = Placer::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
-    overlay_diff::write(chain, 1, &placer, layer.facts.idle_whiteouts == Some(0))?;
-    Ok(placer.tally)
+    let files = FileWriter::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
+    overlay_diff::write(chain, 1, &files, layer.facts.idle_whiteouts == Some(0))?;
+    Ok(files.tally)
 }
 
 /// Makes everything of a layer but its `diff`.

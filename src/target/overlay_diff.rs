@@ -24,31 +24,31 @@ use crate::error::{Error, IoContext, Result};
 use crate::layer::branch::{self, Format, Markers, Slice};
 use crate::layer::view::{Chain, Contributors};
 use crate::layer::walk::walk;
-use crate::target::place::Placer;
+use crate::target::file::FileWriter;
 use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// A directory being written: its path, and, once somebody asks, which layers below are merged in it.
-pub(crate) struct Spot {
+pub(crate) struct MergePoint {
     pub(crate) path: Vec<u8>,
     /// Nothing of a lower directory shows, whatever marks this one has: `.wh.NAME` is beside it (FORMATS 11.1), or one of the upper
     /// branches has a file between.
     pub(crate) closed: bool,
-    above: Option<Arc<Spot>>,
+    above: Option<Arc<MergePoint>>,
     below: OnceLock<Contributors>,
 }
 
-impl Spot {
+impl MergePoint {
     /// The root of the uppermost `upper` branches.
-    pub(crate) fn root(chain: &Chain, upper: u16) -> Spot {
+    pub(crate) fn root(chain: &Chain, upper: u16) -> MergePoint {
         let below: Contributors = (upper..chain.branches.len() as u16).collect();
-        Spot { path: Vec::new(), closed: false, above: None, below: OnceLock::from(below) }
+        MergePoint { path: Vec::new(), closed: false, above: None, below: OnceLock::from(below) }
     }
 
     /// A directory in `above`.
-    pub(crate) fn sub(above: &Arc<Spot>, name: &[u8], closed: bool) -> Spot {
-        Spot { path: join(&above.path, name), closed, above: Some(above.clone()), below: OnceLock::new() }
+    pub(crate) fn sub(above: &Arc<MergePoint>, name: &[u8], closed: bool) -> MergePoint {
+        MergePoint { path: join(&above.path, name), closed, above: Some(above.clone()), below: OnceLock::new() }
     }
 
     /// For the directories below: nothing of the lower layers shows here.
@@ -86,31 +86,31 @@ type Dirs = [(u16, Dir)];
 
 struct Writer<'a> {
     chain: &'a Chain,
-    placer: &'a Placer,
+    files: &'a FileWriter,
     /// The layer's first whiteout; the others are links of it.
     whiteout: Mutex<Option<(Arc<Dir>, Vec<u8>)>>,
     /// Is it known that every whiteout hides something?
     all_hide: bool,
 }
 
-/// Writes the nearest `upper` branches of `chain` below the root of `placer`. With `all_hide` every whiteout of theirs is known to hide
+/// Writes the nearest `upper` branches of `chain` below the root of `files`. With `all_hide` every whiteout of theirs is known to hide
 /// something.
-pub fn write(chain: &Chain, upper: u16, placer: &Placer, all_hide: bool) -> Result<()> {
-    let writer = Writer { chain, placer, whiteout: Mutex::default(), all_hide };
+pub fn write(chain: &Chain, upper: u16, files: &FileWriter, all_hide: bool) -> Result<()> {
+    let writer = Writer { chain, files, whiteout: Mutex::default(), all_hide };
     let from: Contributors = (0..upper).collect();
     let dirs = Arc::new(chain.open(&from, b"")?);
-    let to = Arc::new(placer.root().again()?);
+    let to = Arc::new(files.root().again()?);
     // without a name: the directories themselves
     let root = Sub { name: Vec::new(), from, closed: false };
-    walk((dirs, to, root, Spot::root(chain, upper)), |(dirs, to, sub, spot), hand_on| {
+    walk((dirs, to, root, MergePoint::root(chain, upper)), |(dirs, to, sub, point), hand_on| {
         let (dirs, to) = open_sub(&dirs, &to, &sub)?;
-        let (dirs, to, spot) = (Arc::new(dirs), Arc::new(to), Arc::new(spot));
-        writer.folder(&dirs, &to, &spot, |sub| {
-            let spot = Spot::sub(&spot, &sub.name, sub.closed);
-            hand_on((dirs.clone(), to.clone(), sub, spot));
+        let (dirs, to, point) = (Arc::new(dirs), Arc::new(to), Arc::new(point));
+        writer.folder(&dirs, &to, &point, |sub| {
+            let point = MergePoint::sub(&point, &sub.name, sub.closed);
+            hand_on((dirs.clone(), to.clone(), sub, point));
         })
     })?;
-    placer.settle()
+    files.join_groups()
 }
 
 /// Opens a subfolder in its branches and in the new tree.
@@ -121,8 +121,8 @@ fn open_sub(dirs: &Dirs, to: &Dir, sub: &Sub) -> Result<(Vec<(u16, Dir)>, Dir)> 
 }
 
 impl Writer<'_> {
-    fn folder(&self, dirs: &Dirs, to: &Arc<Dir>, spot: &Spot, descend: impl FnMut(Sub)) -> Result<()> {
-        let at_root = spot.path.is_empty();
+    fn folder(&self, dirs: &Dirs, to: &Arc<Dir>, point: &MergePoint, descend: impl FnMut(Sub)) -> Result<()> {
+        let at_root = point.path.is_empty();
         let mut zero = Vec::new();
         let mut folders = Vec::new();
         let marks = match dirs {
@@ -130,7 +130,7 @@ impl Writer<'_> {
             [(i, dir)] => {
                 let marks = branch::list(dir, Format::Aufs, at_root, Slice::WHOLE, |name, kind, _| {
                     if kind != FileType::Directory {
-                        return self.file((*i, dir), name, kind, to, spot, &mut zero);
+                        return self.file((*i, dir), name, kind, to, point, &mut zero);
                     }
                     self.mkdir(to, name)?;
                     folders.push(Sub { name: name.to_vec(), from: vec![*i], closed: false });
@@ -144,7 +144,7 @@ impl Writer<'_> {
             _ => {
                 for (name, node) in self.chain.merge_open(dirs, at_root)?.names {
                     if node.kind != FileType::Directory {
-                        self.file(node.holder(dirs)?, &name, node.kind, to, spot, &mut zero)?;
+                        self.file(node.holder(dirs)?, &name, node.kind, to, point, &mut zero)?;
                         continue;
                     }
                     self.mkdir(to, &name)?;
@@ -153,20 +153,20 @@ impl Writer<'_> {
                 marks(dirs, at_root)?
             }
         };
-        let opaque = spot.closed || marks.opaque;
+        let opaque = point.closed || marks.opaque;
         if opaque {
-            spot.close();
+            point.close();
         } else {
-            self.whiteouts(dirs, to, spot, &marks, &zero)?;
+            self.whiteouts(dirs, to, point, &marks, &zero)?;
         }
         let (_, top) = dirs.first().ok_or_else(|| Error::corrupt("a directory that isn't in any layer"))?;
-        self.placer.finish_folder(top, to, opaque)?;
+        self.files.finish_folder(top, to, opaque)?;
         folders.into_iter().for_each(descend);
         Ok(())
     }
 
     fn mkdir(&self, to: &Dir, name: &[u8]) -> Result<()> {
-        self.placer.tally.folders.fetch_add(1, Ordering::Relaxed);
+        self.files.tally.folders.fetch_add(1, Ordering::Relaxed);
         to.mkdir_unfinished(name)
     }
 
@@ -176,7 +176,7 @@ impl Writer<'_> {
         name: &[u8],
         kind: FileType,
         to: &Dir,
-        spot: &Spot,
+        point: &MergePoint,
         zero: &mut Vec<Vec<u8>>,
     ) -> Result<()> {
         // a device 0:0 as data would be a deletion here: it cannot be kept (FORMATS 11.11)
@@ -184,16 +184,23 @@ impl Writer<'_> {
             zero.push(name.to_vec());
             return Ok(());
         }
-        self.placer.put(branch, from, name, to, &spot.path)
+        self.files.put(branch, from, name, to, &point.path)
     }
 
     /// Makes the whiteouts of a directory that is not opaque; in an opaque one they would be ghosts (FORMATS 11.4).
-    fn whiteouts(&self, dirs: &Dirs, to: &Arc<Dir>, spot: &Spot, marks: &Markers, zero: &[Vec<u8>]) -> Result<()> {
+    fn whiteouts(
+        &self,
+        dirs: &Dirs,
+        to: &Arc<Dir>,
+        point: &MergePoint,
+        marks: &Markers,
+        zero: &[Vec<u8>],
+    ) -> Result<()> {
         if marks.whiteouts.is_empty() && zero.is_empty() {
             return Ok(());
         }
         let all_hide = self.all_hide && zero.is_empty();
-        let below = if all_hide { Vec::new() } else { self.chain.open(&spot.below(self.chain)?, &spot.path)? };
+        let below = if all_hide { Vec::new() } else { self.chain.open(&point.below(self.chain)?, &point.path)? };
         for name in &marks.whiteouts {
             if !self.chain.shows(dirs, name)? && (all_hide || self.chain.shows(&below, name)?) {
                 self.whiteout(to, name)?;
@@ -209,7 +216,7 @@ impl Writer<'_> {
 
     /// A device 0:0. All of a layer are links of one inode, as the kernel's own (FORMATS 2.2); at the file system's limit a new one.
     fn whiteout(&self, to: &Arc<Dir>, name: &[u8]) -> Result<()> {
-        self.placer.tally.whiteouts.fetch_add(1, Ordering::Relaxed);
+        self.files.tally.whiteouts.fetch_add(1, Ordering::Relaxed);
         let mut first = self.whiteout.lock().unwrap_or_else(|e| e.into_inner());
         if let Some((dir, leader)) = &*first {
             match dir.try_link(leader, to, name) {
@@ -219,7 +226,7 @@ impl Writer<'_> {
             }
         }
         to.mknod(name, FileType::CharacterDevice, 0)?;
-        self.placer.tally.made(0);
+        self.files.tally.made(0);
         // no clock in the result: the same store gives the same tree
         to.set_times(name, Times::EPOCH)?;
         *first = Some((to.clone(), name.to_vec()));

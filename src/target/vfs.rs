@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::ids::LayerId;
 use crate::layer::view::Chain;
 use crate::plan::PlanLayer;
-use crate::target::place::{Placer, Tally};
+use crate::target::file::{FileWriter, Tally};
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     super::ensure_folders(at, style, &["vfs", "vfs/dir"])
@@ -26,9 +26,9 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain
     home.mkdir(layer.id.as_str(), 0o700)?;
     let parent = super::parent(layer, theirs).map(|p| home.open(p.as_str())).transpose()?;
     let root = home.open(layer.id.as_str())?;
-    let placer = Placer::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).over_parent(parent.is_some());
-    flat::write_over(chain, parent, &placer)?;
-    Ok(placer.tally)
+    let files = FileWriter::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).over_parent(parent.is_some());
+    flat::write_over(chain, parent, &files)?;
+    Ok(files.tally)
 }
 
 pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {

@@ -165,7 +165,7 @@ impl Alone<'_> {
             self.seen.unprovable(layer.id.as_str(), "no image uses it, so Docker never recorded its digest");
             return Ok(());
         };
-        let new = digest::Kept { chain: &stack, tar_split: &|| self.tar_split(&layer.id) };
+        let new = digest::LayerTree { chain: &stack, tar_split: &|| self.tar_split(&layer.id) };
         let of = digest::Layer { id: &layer.id, diff, new, old: None, differs: false, large };
         digest::check(&of, self.seen)
     }
@@ -178,16 +178,16 @@ impl Alone<'_> {
             WrittenBy::Living(target) if !target.stacks() => parent.map(|id| tree(target, id)).transpose()?,
             _ => None,
         };
-        let kept = match self.store.written_by {
-            WrittenBy::Aufs => headers::Kept::Literal,
-            WrittenBy::Living(Target::Overlay2) => headers::Kept::Stacked(stack),
-            WrittenBy::Living(target) => headers::Kept::Whole {
+        let stored = match self.store.written_by {
+            WrittenBy::Aufs => headers::Stored::Literal,
+            WrittenBy::Living(Target::Overlay2) => headers::Stored::Stacked(stack),
+            WrittenBy::Living(target) => headers::Stored::Whole {
                 parent: parent.as_ref(),
                 overlay: target == Target::Overlay,
                 content: self.level == Level::Full,
             },
         };
-        let layer = headers::Layer { tree: stack.branch(0)?.dir()?, kept, owners: self.owners };
+        let layer = headers::Layer { tree: stack.branch(0)?.dir()?, stored, owners: self.owners };
         headers::check(&layer, split).map(Some)
     }
 
@@ -234,7 +234,7 @@ impl Alone<'_> {
                 let fits = self.headers(was, &stack, below.first())?.is_some_and(|f| f.count == 0);
                 let diff = self.store.layers.get(was).and_then(|l| l.diff).filter(|_| self.level == Level::Full);
                 if let (true, Some(diff)) = (fits, diff) {
-                    let new = digest::Kept { chain: &stack, tar_split: &|| self.tar_split(was) };
+                    let new = digest::LayerTree { chain: &stack, tar_split: &|| self.tar_split(was) };
                     let of = digest::Layer { id: is, diff, new, old: None, differs: false, large: false };
                     digest::check(&of, self.seen)?;
                 }

@@ -12,7 +12,7 @@ use crate::docker::driver::stack::Theirs;
 use crate::error::{Error, IoContext, Result};
 use crate::layer::branch::Slice;
 use crate::layer::view::plain;
-use crate::layer::view::{Chain, Contributors, Folder, Node};
+use crate::layer::view::{Chain, Contributors, MergedDir, Node};
 use crate::layer::walk::walk;
 use crate::plan::PlanLayer;
 use crate::target::flat::Leave;
@@ -120,8 +120,8 @@ pub fn views(views: &Views<'_>, seen: &Seen<'_>) -> Result<bool> {
     Pair::of(views, seen).compare()
 }
 
-/// Compares what was carried along: a directory's tree, or one file of the directories given.
-pub fn carried(
+/// Compares what was copied: a directory's tree, or one file of the directories given.
+pub fn unit(
     id: &str,
     old: Dir,
     new: Dir,
@@ -291,8 +291,8 @@ impl<'a> Pair<'a> {
             return Err(Error::corrupt("a directory that isn't in any layer"));
         };
         self.attributes(path, (o, b"."), (n, b"."), &o.meta()?, &n.meta()?)?;
-        let crowd = self.old.crowd(&odirs)?.max(self.new.crowd(&ndirs)?);
-        for slice in Slice::of(crowd) {
+        let count_if_large = self.old.count_if_large(&odirs)?.max(self.new.count_if_large(&ndirs)?);
+        for slice in Slice::of(count_if_large) {
             let was = self.old.merge_slice(&odirs, path.is_empty(), slice)?;
             let is = self.new.merge_slice(&ndirs, path.is_empty(), slice)?;
             self.names(path, (&odirs, &was), (&ndirs, &is), &mut descend)?;
@@ -303,8 +303,8 @@ impl<'a> Pair<'a> {
     fn names(
         &self,
         path: &[u8],
-        (odirs, was): (&[(u16, Dir)], &Folder),
-        (ndirs, is): (&[(u16, Dir)], &Folder),
+        (odirs, was): (&[(u16, Dir)], &MergedDir),
+        (ndirs, is): (&[(u16, Dir)], &MergedDir),
         descend: &mut impl FnMut(&[u8], Contributors, Contributors),
     ) -> Result<()> {
         for (i, ghost) in &is.ghosts {

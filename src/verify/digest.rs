@@ -19,7 +19,7 @@ use crate::text;
 use std::fs::File;
 
 /// A layer in one store.
-pub struct Kept<'a> {
+pub struct LayerTree<'a> {
     /// It and all below it.
     pub chain: &'a Chain,
     /// Opens its tar-split data; `None` if it has none.
@@ -33,9 +33,9 @@ pub struct Layer<'a> {
     /// What its digest must be.
     pub diff: DiffId,
     /// The layer in the store that is proved.
-    pub new: Kept<'a>,
+    pub new: LayerTree<'a>,
     /// The layer in the store that it was made of. It is read only where that tells more: what is equal to something proved is proved.
-    pub old: Option<Kept<'a>>,
+    pub old: Option<LayerTree<'a>>,
     /// The files of the two were compared and differ.
     pub differs: bool,
     /// It is so large that its digest has a thread of its own.
@@ -59,7 +59,7 @@ pub fn check(layer: &Layer<'_>, seen: &Seen<'_>) -> Result<()> {
     match &new {
         Ok(None) => seen.unprovable(id, "it has no tar-split.json.gz"),
         Ok(Some(proof)) if right(&new) => seen.proved(proof.bytes),
-        Ok(Some(proof)) => told(layer, proof, old.as_ref(), side, seen),
+        Ok(Some(proof)) => wrong_digest(layer, proof, old.as_ref(), side, seen),
         Err(e) => note(layer, b"", format!("its digest can't be rebuilt: {}", e.chain()), side, seen),
     }
     match old {
@@ -82,7 +82,7 @@ fn note(layer: &Layer<'_>, path: &[u8], what: String, side: Side, seen: &Seen<'_
 }
 
 /// Why the digest is not the recorded one.
-fn told(layer: &Layer<'_>, proof: &Proof, old: Option<&Outcome>, side: Side, seen: &Seen<'_>) {
+fn wrong_digest(layer: &Layer<'_>, proof: &Proof, old: Option<&Outcome>, side: Side, seen: &Seen<'_>) {
     let id = layer.id.as_str();
     if let Some(is) = &proof.diff {
         let wanted = layer.diff;
@@ -107,7 +107,7 @@ fn told(layer: &Layer<'_>, proof: &Proof, old: Option<&Outcome>, side: Side, see
 /// What came of proving: `None` without tar-split data, an error where the data cannot be used.
 type Outcome = std::result::Result<Option<Proof>, Error>;
 
-impl Kept<'_> {
+impl LayerTree<'_> {
     /// The outer error is a wish to stop, or says nothing about the layer.
     fn prove(&self, large: bool) -> Result<Outcome> {
         let one = || match (self.tar_split)()? {
@@ -165,7 +165,7 @@ mod tests {
         let (id, diff) = (LayerId::parse("layer").expect("id"), DiffId(crate::ids::Sha256::of(tar.as_bytes())));
         let tar_split = || -> Result<Option<File>> { Ok(Some(File::open(&record).expect("record"))) };
         let stack = chain(&tree);
-        let new = Kept { chain: &stack, tar_split: &tar_split };
+        let new = LayerTree { chain: &stack, tar_split: &tar_split };
         let seen = Seen::default();
         check(&Layer { id: &id, diff, new, old: None, differs: false, large: false }, &seen).expect("checked");
         let report = seen.report("vfs", |_| String::new());

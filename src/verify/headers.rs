@@ -33,13 +33,13 @@ pub struct Layer<'a> {
     /// Its own tree.
     pub tree: &'a Dir,
     /// What the driver keeps in it.
-    pub kept: Kept<'a>,
+    pub stored: Stored<'a>,
     /// What container root is on the host.
     pub owners: Shift,
 }
 
 /// What a driver keeps in a layer's tree.
-pub enum Kept<'a> {
+pub enum Stored<'a> {
     /// aufs: what was in the tar.
     Literal,
     /// overlay2: what the layer adds to those below. It and all below.
@@ -55,10 +55,10 @@ pub enum Kept<'a> {
     },
 }
 
-impl Kept<'_> {
+impl Stored<'_> {
     /// Is the tree mounted by overlayfs?
     fn overlay(&self) -> bool {
-        matches!(self, Kept::Stacked(_) | Kept::Whole { overlay: true, .. })
+        matches!(self, Stored::Stacked(_) | Stored::Whole { overlay: true, .. })
     }
 }
 

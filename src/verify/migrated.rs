@@ -40,7 +40,7 @@ pub fn verify(case: &Case<'_>, level: Level, progress: &dyn Progress) -> Result<
     let metadata = if all { records::check(case, &seen)? } else { 0 };
     // afterwards what was copied along is Docker's to change
     if all && case.switched.is_none() {
-        carried(case, level, &seen, progress)?;
+        units(case, level, &seen, progress)?;
     }
     let names = names(plan);
     let report = seen.report(plan.options.to.name(), |d| names.get(d.id.as_str()).cloned().unwrap_or_default());
@@ -132,8 +132,8 @@ impl<'a> Pair<'a> {
                 return Ok(());
             };
             let (record, old_record) = (|| self.tar_split(layer, self.all), || self.tar_split(layer, false));
-            let new = digest::Kept { chain: &is, tar_split: &record };
-            let old = Some(digest::Kept { chain: &was, tar_split: &old_record });
+            let new = digest::LayerTree { chain: &is, tar_split: &record };
+            let old = Some(digest::LayerTree { chain: &was, tar_split: &old_record });
             let of = digest::Layer { id: &layer.id, diff, new, old, differs, large };
             digest::check(&of, self.seen)?;
         }
@@ -180,15 +180,15 @@ impl<'a> Pair<'a> {
         let owners = Shift { uid, gid };
         let is = to.view(self.new, layer, &self.theirs)?;
         let parent = if to.stacks() { None } else { self.parent(layer)? };
-        let kept = match to {
-            Target::Overlay2 => headers::Kept::Stacked(&is),
-            _ => headers::Kept::Whole {
+        let stored = match to {
+            Target::Overlay2 => headers::Stored::Stacked(&is),
+            _ => headers::Stored::Whole {
                 parent: parent.as_ref(),
                 overlay: to == Target::Overlay,
                 content: self.level == Level::Full,
             },
         };
-        let new = headers::Layer { tree: is.branch(0)?.dir()?, kept, owners };
+        let new = headers::Layer { tree: is.branch(0)?.dir()?, stored, owners };
         let d = || Difference::new("layer", id, "").by(By::Headers);
         let faults = match self
             .tar_split(layer, self.all)
@@ -202,7 +202,7 @@ impl<'a> Pair<'a> {
             return Ok(());
         }
         let old_tree = self.old.open(&layer.source)?;
-        let old = headers::Layer { tree: &old_tree, kept: headers::Kept::Literal, owners };
+        let old = headers::Layer { tree: &old_tree, stored: headers::Stored::Literal, owners };
         let before = match self.tar_split(layer, false)? {
             Some(file) => headers::check(&old, file)?,
             None => headers::Faults::default(),
@@ -239,10 +239,10 @@ impl<'a> Pair<'a> {
 }
 
 /// Compares what was copied along to a new root in another place. Before the switch only: afterwards it is Docker's to change.
-fn carried(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progress) -> Result<()> {
-    let Some(e) = &case.plan.elsewhere else { return Ok(()) };
-    progress.phase("verify other files", e.carried.len() as u64);
-    for c in &e.carried {
+fn units(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progress) -> Result<()> {
+    let Some(e) = &case.plan.new_root else { return Ok(()) };
+    progress.phase("verify other files", e.units.len() as u64);
+    for c in &e.units {
         crate::stop::check()?;
         let name = c.name();
         let one = || -> Result<()> {
@@ -257,7 +257,7 @@ fn carried(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progre
                     seen.note(Difference::new("carried", &*name, what).path(link.path.clone()));
                 }
                 if link.path.is_empty() {
-                    seen.carried.fetch_add(1, Ordering::Relaxed);
+                    seen.units.fetch_add(1, Ordering::Relaxed);
                     return Ok(());
                 }
             }
@@ -267,8 +267,8 @@ fn carried(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progre
                 true => (from.open(last)?, to.open(last)?, None),
                 false => (from, to, Some(last)),
             };
-            compare::carried(&name, from, to, file, &leave, level == Level::Full, seen)?;
-            seen.carried.fetch_add(1, Ordering::Relaxed);
+            compare::unit(&name, from, to, file, &leave, level == Level::Full, seen)?;
+            seen.units.fetch_add(1, Ordering::Relaxed);
             Ok(())
         };
         one().or_else(|e| seen.failed(Difference::new("carried", &*name, ""), e))?;

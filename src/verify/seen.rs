@@ -24,8 +24,8 @@ pub struct Seen<'a> {
     pub bytes: AtomicU64,
     /// Image layers held against their headers.
     pub headers: AtomicU64,
-    /// What goes along to another root.
-    pub carried: AtomicU64,
+    /// What is copied to a new root.
+    pub units: AtomicU64,
     digests: AtomicU64,
     digested: AtomicU64,
     unprovable: Mutex<Vec<Unprovable>>,
@@ -126,7 +126,7 @@ impl Seen<'_> {
             names: self.names.into_inner(),
             bytes: self.bytes.into_inner(),
             headers: self.headers.into_inner(),
-            carried: self.carried.into_inner(),
+            units: self.units.into_inner(),
             digests: self.digests.into_inner(),
             digested_bytes: self.digested.into_inner(),
             unprovable,

@@ -69,13 +69,13 @@ pub struct Since<'p> {
     plan: &'p Plan,
     new: &'p Dir,
     switched: Ctime,
-    live: Live<'p>,
+    live: Remaining<'p>,
 }
 
 impl<'p> Since<'p> {
     /// Looks at what is left of the plan.
     pub fn look(plan: &'p Plan, new: &'p Dir, switched: Ctime) -> Result<Since<'p>> {
-        Ok(Since { plan, new, switched, live: Live::of(plan, new)? })
+        Ok(Since { plan, new, switched, live: Remaining::of(plan, new)? })
     }
 
     /// Whose is it?
@@ -150,7 +150,7 @@ fn still_there(kind: &'static str, id: &str, layer: &LayerId) -> Difference {
 }
 
 /// What of the plan is still there.
-struct Live<'p> {
+struct Remaining<'p> {
     /// Containers that are not there any more.
     removed_containers: BTreeSet<&'p str>,
     /// Images that are not there any more, by the name of their file in `imagedb/content`, with a tag that they had.
@@ -163,8 +163,8 @@ struct Live<'p> {
     writable: BTreeSet<&'p LayerId>,
 }
 
-impl<'p> Live<'p> {
-    fn of(plan: &'p Plan, new: &Dir) -> Result<Live<'p>> {
+impl<'p> Remaining<'p> {
+    fn of(plan: &'p Plan, new: &Dir) -> Result<Remaining<'p>> {
         let image = format!("image/{}", plan.options.to);
         let image_there = |i: &PlanImage| new.has(format!("{image}/imagedb/content/sha256/{}", i.id.hex()));
         let container_there = |c: &PlanContainer| -> Result<bool> {
@@ -196,7 +196,7 @@ impl<'p> Live<'p> {
         }
         let chains = plan.layers.iter().filter_map(|l| Some((l.chain_id?, &l.id))).collect();
         let writable = plan.layers.iter().filter(|l| l.role.writable()).map(|l| &l.id).collect();
-        Ok(Live { removed_containers, removed_images, needed, chains, writable })
+        Ok(Remaining { removed_containers, removed_images, needed, chains, writable })
     }
 
     /// Whose is it? `later`: it was changed after the switch.
@@ -261,7 +261,7 @@ mod tests {
         let id = |s: &str| LayerId::parse(s).expect("id");
         let (base, gone, own) = (id("base"), id("gone"), id("own"));
         let chain = |c: char| ChainId::from_hex(&c.to_string().repeat(64)).expect("hex");
-        let live = Live {
+        let live = Remaining {
             removed_containers: BTreeSet::from(["c"]),
             removed_images: BTreeMap::from([("e".repeat(64), "app:1".to_owned())]),
             needed: BTreeSet::from([base.clone(), own.clone()]),

@@ -44,7 +44,7 @@ pub fn cp(g: &Global, a: &CpArgs) -> Done {
         (_, true) => say_json(&doc)?,
         // stdout is the tar
         (true, false) if g.quiet && whole => {}
-        (true, false) => crate::cli::mutter(doc.text().trim_end()),
+        (true, false) => crate::cli::to_stderr(doc.text().trim_end()),
         (false, false) => say(&doc.text())?,
     }
     Ok(if whole { Ending::Fine } else { Ending::Code(Kind::Partial) })

@@ -75,7 +75,7 @@ fn choose(root: &Dir, to: Option<Target>) -> Result<(Plan, Option<String>)> {
         let allow = allow.iter().map(|id| (*id).to_owned()).collect();
         let (only, exclude) = (Vec::new(), Vec::new());
         let options = Options { to, mode: Mode::Auto, target: None, only, exclude, allow, docker_config: None };
-        make::make(root, &options, &make::Known::default(), &Hidden)
+        make::make(root, &options, &make::Earlier::default(), &Hidden)
     };
     let plan = make(to.unwrap_or(Target::Overlay2), &[])?;
     if !plan_is_blocked(&plan.checks) {

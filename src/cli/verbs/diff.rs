@@ -39,7 +39,7 @@ pub fn diff(g: &Global, a: &DiffArgs) -> Done {
         }
         // stdout is a list for programs too
         for line in doc.asides(a.size && !g.quiet) {
-            crate::cli::mutter(&line);
+            crate::cli::to_stderr(&line);
         }
     }
     Ok(if missing.is_empty() { Ending::Fine } else { Ending::Code(Kind::Partial) })

@@ -38,7 +38,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
         (_, true) => say_json(&doc)?,
         // stdout is the archive
         (true, false) if g.quiet => {}
-        (true, false) => crate::cli::mutter(doc.text().trim_end()),
+        (true, false) => crate::cli::to_stderr(doc.text().trim_end()),
         (false, false) => say(&doc.text())?,
     }
     Ok(if summary.left_out.is_empty() { Ending::Fine } else { Ending::Code(Kind::Partial) })

@@ -54,7 +54,7 @@ pub fn dry_run(g: &Global, a: &MigrateArgs) -> Done {
         Some(file) => {
             let saved = saved::to_run(file)?;
             let progress = screen::progress(g);
-            let fresh = make::make(&root, &saved.options, &make::Known::default(), &*progress)?;
+            let fresh = make::make(&root, &saved.options, &make::Earlier::default(), &*progress)?;
             super::migrate::stale(&saved, &fresh)?;
             fresh
         }
@@ -67,7 +67,7 @@ fn fresh(g: &Global, root: &Dir, what: &What) -> Result<Plan> {
         run.supported()?;
     }
     let progress = screen::progress(g);
-    make::make(root, &what.options(g.target.as_deref()), &make::Known::default(), &*progress)
+    make::make(root, &what.options(g.target.as_deref()), &make::Earlier::default(), &*progress)
 }
 
 /// How a plan is shown.

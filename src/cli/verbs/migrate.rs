@@ -8,14 +8,14 @@ use crate::cli::saved::to_run as load;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
-use crate::plan::elsewhere::Place;
+use crate::plan::new_root::Destination;
 use crate::plan::{Plan, make};
 use crate::report;
 use crate::run::identity::Known;
 use crate::run::journal::{Run, State};
 use crate::run::preflight::{self, IN_USE, ROOM, blockers};
 use crate::run::states::{Answer, Command, Standing};
-use crate::run::{self, How, Lock, Locked, carry, stage};
+use crate::run::{self, How, Lock, Locked, stage, units};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -65,7 +65,7 @@ impl At {
         let new = match (self.new, &g.target) {
             (Some(new), _) => new,
             (None, Some(target)) => {
-                let new = Place::look(target)?.make(&self.root)?;
+                let new = Destination::look(target)?.make(&self.root)?;
                 lock = lock.and(&new, false)?;
                 new
             }
@@ -126,14 +126,14 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     if g.target.is_some()
         && let Known::Run(run) = run::identity::look(&at.root)?
         && !run.state.over()
-        && run.plan.elsewhere.is_none()
+        && run.plan.new_root.is_none()
     {
         return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
             .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
             .loss("Nothing was changed."));
     }
     let progress = screen::progress(g);
-    let plan = make::make(&at.root, &options, &make::Known::default(), &*progress)?;
+    let plan = make::make(&at.root, &options, &make::Earlier::default(), &*progress)?;
     drop(progress);
     crate::error::check_disk(a.keep_going)?;
     if let Some(saved) = &saved {
@@ -184,11 +184,11 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
         Some(j) if !run.prepared => j.lost(run.id)?,
         _ => BTreeMap::new(),
     };
-    let known = make::Known::of(&run.plan);
+    let known = make::Earlier::of(&run.plan);
     let counted = if run.prepared { known.counted } else { BTreeMap::new() };
     let progress = screen::progress(g);
     let fresh =
-        make::make(&at.root, &run.plan.options, &make::Known { lost: lost.clone(), counted, ..known }, &*progress)?;
+        make::make(&at.root, &run.plan.options, &make::Earlier { lost: lost.clone(), counted, ..known }, &*progress)?;
     drop(progress);
     crate::error::check_disk(a.keep_going)?;
     blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;
@@ -230,7 +230,7 @@ fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how
             break outcome;
         }
         failed.extend(outcome.failed.clone());
-        let known = make::Known { lost: failed.clone(), ..make::Known::default() };
+        let known = make::Earlier { lost: failed.clone(), ..make::Earlier::default() };
         let fresh = make::make(&locked.old, &plan.options, &known, &*progress)?;
         let Some(last) = locked.journal.last()? else {
             return Err(Error::corrupt("the journal lost its run"));
@@ -244,7 +244,7 @@ fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how
     if let Some(page) = page.take() {
         page.write(report::html::page(&plan, Some(&record)).map(String::into_bytes));
     }
-    let compared = report::truth::Comparison::of(&plan, &record).filter(|_| outcome.state != State::Building);
+    let compared = report::comparison::Comparison::of(&plan, &record).filter(|_| outcome.state != State::Building);
     let doc = report::migrate::Summary {
         schema: "unaufs.migrate/1",
         outcome: &outcome,
@@ -273,11 +273,11 @@ fn record(locked: &Locked, before: Option<u64>) -> Result<report::html::Record> 
     let Some(run) = locked.journal.last()? else { return Err(Error::corrupt("the journal lost its run")) };
     let mut sums = stage::Sums::default();
     let (layers, rest) = (locked.journal.tallies(run.id, "layer")?, locked.journal.tallies(run.id, "metadata")?);
-    let carried = locked.journal.tallies(run.id, carry::KIND)?;
-    // what goes along in the folders of containers was counted with what is written there
-    let carried = carried.iter().filter(|(name, _)| !name.starts_with("containers/"));
-    let carried = carried.filter_map(|(_, t)| t.split_once(' ')).map(|(_, sums)| sums);
-    for tally in layers.values().chain(rest.values()).map(String::as_str).chain(carried) {
+    let units = locked.journal.tallies(run.id, units::KIND)?;
+    // what is copied into the directories of containers was counted with what is written there
+    let units = units.iter().filter(|(name, _)| !name.starts_with("containers/"));
+    let units = units.filter_map(|(_, t)| t.split_once(' ')).map(|(_, sums)| sums);
+    for tally in layers.values().chain(rest.values()).map(String::as_str).chain(units) {
         // no tally: done by an unaufs that counted less
         if let Ok(t) = serde_json::from_str::<stage::Sums>(tally) {
             sums.add(t);

@@ -112,7 +112,7 @@ fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, numbe
         dropped: a.drop_new,
         undone: &undone,
         added: &added,
-        elsewhere: course.target.as_ref().map(|_| root.as_str()),
+        new_root: course.target.as_ref().map(|_| root.as_str()),
         root: &course.root,
     };
     if a.drop_new {
@@ -177,7 +177,7 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
             .hint("check the new store with `unaufs verify`, then delete .unaufs/old yourself")
             .loss("Nothing was deleted."));
     };
-    if run.plan.elsewhere.is_some() {
+    if run.plan.new_root.is_some() {
         named(g, &root, run)?;
         let busy = old.as_ref().map(crate::plan::host::docker_on).transpose()?.flatten();
         if let Some(who) = busy {
@@ -185,7 +185,7 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         }
     }
     let locked = Locked::open(needed(old)?, root, lock, &known)?;
-    if !rest && run.plan.elsewhere.is_some() {
+    if !rest && run.plan.new_root.is_some() {
         cleanup::still_the_same(&locked, run, &*screen::progress(g))?;
     }
     if !a.skip_verify {
@@ -214,7 +214,7 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
         verify::judge(&Subject::Alone(&locked.root, driver), Level::Fast, &*progress)?
     } else {
         let parked = locked.root.open_opt(OLD)?;
-        let old = parked.filter(|_| run.plan.elsewhere.is_none()).map_or_else(|| locked.old.again(), Ok)?;
+        let old = parked.filter(|_| run.plan.new_root.is_none()).map_or_else(|| locked.old.again(), Ok)?;
         let Some(mut journal) = journal(&locked.root)? else { return Err(Error::corrupt("the journal is gone")) };
         run::compare(&mut journal, run, &old, &locked.root, Level::Fast, &*progress)?
     };

@@ -117,8 +117,8 @@ fn answer(p: &Plan, limit: usize, out: &mut Page) {
     );
     label(out, style, word, &[(Style::Plain, &moves)]);
     let volumes = p.summary.volumes;
-    let rest = match &p.elsewhere {
-        Some(e) => format!("{}.", super::along(e)),
+    let rest = match &p.new_root {
+        Some(e) => format!("{}.", super::copied(e)),
         None if volumes == 0 => "Networks and logs stay where they are.".to_owned(),
         None => format!("Volumes ({}), networks and logs stay where they are.", text::count(volumes as u64)),
     };
@@ -163,7 +163,7 @@ fn cost(p: &Plan, e: &Estimate, out: &mut Page) {
 }
 
 fn undo(p: &Plan, out: &mut Page) {
-    let undo = match &p.elsewhere {
+    let undo = match &p.new_root {
         Some(e) => {
             format!("unaufs rollback --root {}, until unaufs cleanup. The old root is only read.", quoted(&e.path))
         }

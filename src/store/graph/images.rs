@@ -2,7 +2,7 @@
 
 use super::convert::{self, Converted};
 use super::digest::{self, Digested};
-use super::folders::{self, Folder};
+use super::dirs::{self, GraphDir};
 use super::lineage::{self, Lineage};
 use super::v1::V1Image;
 use super::{V1Id, references};
@@ -46,7 +46,7 @@ impl Images {
 /// Is there an image in `graph/` that no Docker has converted yet?
 pub fn left_to_convert(root: &Dir) -> Result<bool> {
     let Some(graph) = root.open_opt("graph")? else { return Ok(false) };
-    let done = folders::converted(root, &mut Vec::new());
+    let done = dirs::converted(root, &mut Vec::new());
     let ids = graph.list()?.into_iter().filter_map(|(name, _)| V1Id::parse(std::str::from_utf8(&name).ok()?).ok());
     Ok(ids.into_iter().any(|id| !done.contains_key(&id)))
 }
@@ -65,16 +65,16 @@ pub fn read(
 ) -> Result<Images> {
     // where all is converted somebody may have deleted it
     let folders = match root.open_opt("graph")? {
-        Some(graph) => folders::read(&graph, findings)?,
+        Some(graph) => dirs::read(&graph, findings)?,
         None => BTreeMap::new(),
     };
-    let done = folders::converted(root, findings);
+    let done = dirs::converted(root, findings);
     let mut import = Import { root, driver, chains, store, findings, images: Images::default() };
     import.take_converted(&done, folders.len());
     let mut checked: BTreeMap<&V1Id, Checked<'_>> = BTreeMap::new();
     // one that was converted is done, also where its image was removed since
     for (id, folder) in folders.iter().filter(|(id, _)| !done.contains_key(id)) {
-        checked.insert(id, folder.as_ref().map_err(String::clone).and_then(|f| folders::check(id, f, driver)));
+        checked.insert(id, folder.as_ref().map_err(String::clone).and_then(|f| dirs::check(id, f, driver)));
     }
     let digests = import.digest(&mut checked);
     let mut lineage = import.trace(&checked);
@@ -85,7 +85,7 @@ pub fn read(
             parent.as_ref().map(|p| import.images.new.get(p).ok_or_else(|| lineage::damaged_parent(p))).transpose();
         match below.and_then(|below| convert::convert(image, layer.diff, below).map_err(|e| e.chain())) {
             Ok(made) => {
-                if let Some(Ok(Folder { checksum: Some(blob), .. })) = folders.get(id) {
+                if let Some(Ok(GraphDir { checksum: Some(blob), .. })) = folders.get(id) {
                     blobs.add(layer.diff.0, *blob);
                 }
                 import.add_layer(id, layer, &made);

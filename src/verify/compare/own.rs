@@ -7,7 +7,7 @@ use super::Pair;
 use crate::disk::{Dir, join};
 use crate::error::Result;
 use crate::layer::branch::{self, Format, Markers, Slice};
-use crate::layer::view::{Contributors, Folder, Node};
+use crate::layer::view::{Contributors, MergedDir, Node};
 use std::collections::HashSet;
 
 /// A directory that waits to be compared.
@@ -26,12 +26,12 @@ pub(super) enum How {
 
 /// What one branch holds in a directory.
 struct Held {
-    names: Folder,
+    names: MergedDir,
     marks: Markers,
 }
 
 fn held(dir: &Dir, format: Format, at_root: bool) -> Result<Held> {
-    let mut names = Folder::default();
+    let mut names = MergedDir::default();
     let marks = branch::list(dir, format, at_root, Slice::WHOLE, |name, kind, _| {
         names.names.insert(name.to_vec(), Node::of_first(kind));
         Ok(())
@@ -56,7 +56,7 @@ impl Pair<'_> {
         let at_root = path.is_empty();
         let (old, new) = (self.old.branch(0)?, self.new.branch(0)?);
         let (o, n) = (below(old.dir()?, path)?, below(new.dir()?, path)?);
-        if branch::crowd(&o)?.max(branch::crowd(&n)?) > 0 {
+        if branch::count_if_large(&o)?.max(branch::count_if_large(&n)?) > 0 {
             return self.merged(path, hand_on, |_| None);
         }
         let (was, is) = (held(&o, old.format, at_root)?, held(&n, new.format, at_root)?);

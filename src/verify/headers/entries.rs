@@ -1,7 +1,7 @@
 //! Each entry of the tar against the tree.
 
 use super::index::{Index, Mark};
-use super::{Found, Kept, Layer};
+use super::{Found, Layer, Stored};
 use crate::disk::attrs::OVERLAY_PREFIX;
 use crate::disk::{Dir, FileType, Meta, join, split};
 use crate::error::{Error, Result};
@@ -62,8 +62,8 @@ pub struct Entries<'a> {
 impl<'a> Entries<'a> {
     /// None was read yet.
     pub fn new(layer: &'a Layer<'a>, found: &'a Found) -> Entries<'a> {
-        let below = match layer.kept {
-            Kept::Stacked(chain) => Some(Below { chain, last: None }),
+        let below = match layer.stored {
+            Stored::Stacked(chain) => Some(Below { chain, last: None }),
             _ => None,
         };
         let (at, other) = (Cursor::new(layer.tree), Cursor::new(layer.tree));
@@ -85,7 +85,7 @@ impl<'a> Entries<'a> {
             return Err(Error::corrupt(format!("\"{}\" leads out of the layer", text::bytes(path))));
         }
         let (dir, name) = split(path);
-        let literal = matches!(self.layer.kept, Kept::Literal);
+        let literal = matches!(self.layer.stored, Stored::Literal);
         let odd = dir.split(|c| *c == b'/').any(|part| part.starts_with(WHITEOUT));
         if internal(path) || (odd && !literal) {
             return Ok(());
@@ -163,7 +163,7 @@ impl<'a> Entries<'a> {
         let path = join(dir, name);
         self.index.add(Mark::Entry, &path);
         let Some(meta) = self.at.stat(dir, name)? else {
-            if !(self.layer.kept.overlay() && header.kind == Kind::CharDevice && header.device == (0, 0)) {
+            if !(self.layer.stored.overlay() && header.kind == Kind::CharDevice && header.device == (0, 0)) {
                 self.found.add(path, "missing: the layer's tar has it");
             }
             return Ok(());
@@ -265,14 +265,14 @@ impl<'a> Entries<'a> {
         }
         let Some(at) = self.at.dir(dir)? else { return Ok(None) };
         let is = at.xattrs(name)?;
-        let overlay = self.layer.kept.overlay();
+        let overlay = self.layer.stored.overlay();
         let plain = meta.is_file() || meta.is_dir();
         for (attr, value) in &header.xattrs {
-            let kept = attr == CAPABILITY
+            let stored = attr == CAPABILITY
                 || (plain && attr.starts_with(b"user."))
                 || (attr.starts_with(b"trusted.") && !(overlay && attr.starts_with(OVERLAY_PREFIX)));
             let found = is.get(attr).map(|v| if attr == CAPABILITY { plain_capability(v) } else { v.clone() });
-            if kept && found.as_ref() != Some(value) {
+            if stored && found.as_ref() != Some(value) {
                 return Ok(Some(format!("xattr {} is not what the layer's tar says", text::bytes(attr))));
             }
         }

@@ -53,13 +53,13 @@ fn at_seven(top: &Path) {
     }
 }
 
-fn faults(top: &Path, kept: Kept<'_>, split: &[u8]) -> Vec<String> {
+fn faults(top: &Path, stored: Stored<'_>, split: &[u8]) -> Vec<String> {
     fs::set_permissions(top, Permissions::from_mode(0o755)).expect("chmod");
     let tree = Dir::open_named(top).expect("open");
     // the root belongs to whoever runs the test; so do the entries
     let own = fs::metadata(top).expect("stat");
     let owners = Shift::default();
-    let all = check(&Layer { tree: &tree, kept, owners }, split).expect("checked");
+    let all = check(&Layer { tree: &tree, stored, owners }, split).expect("checked");
     let root = format!("owner {}:{}, Docker", own.uid(), own.gid());
     let show = |f: Fault| format!("{}: {}", String::from_utf8_lossy(&f.path), f.what);
     all.list.into_iter().filter(|f| !f.what.starts_with(&root)).map(show).collect()
@@ -69,7 +69,7 @@ fn faults(top: &Path, kept: Kept<'_>, split: &[u8]) -> Vec<String> {
 fn a_tree_that_its_tar_made_fits_and_one_that_changed_does_not() {
     let t = tempfile::tempdir().expect("temp dir");
     let split = layer(t.path());
-    assert_eq!(faults(t.path(), Kept::Literal, &split), Vec::<String>::new());
+    assert_eq!(faults(t.path(), Stored::Literal, &split), Vec::<String>::new());
     let at = |p: &str| t.path().join(p);
     fs::remove_file(at("d/.wh.gone")).expect("rm");
     fs::remove_file(at("over/.wh..wh..opq")).expect("rm");
@@ -89,7 +89,7 @@ fn a_tree_that_its_tar_made_fits_and_one_that_changed_does_not() {
         "deep/x: mode 4711, the layer's tar says 0600",
         "over: its opaque mark is missing: the layer replaces this directory",
     ];
-    assert_eq!(faults(t.path(), Kept::Literal, &split), wanted);
+    assert_eq!(faults(t.path(), Stored::Literal, &split), wanted);
 }
 
 #[test]
@@ -110,8 +110,8 @@ fn a_whole_tree_is_its_parent_s_and_the_layer_s_own() {
     }
     at_seven(&top);
     let parent = Dir::open_named(&below).expect("open");
-    let kept = || Kept::Whole { parent: Some(&parent), overlay: false, content: true };
-    assert_eq!(faults(&top, kept(), &split), Vec::<String>::new());
+    let stored = || Stored::Whole { parent: Some(&parent), overlay: false, content: true };
+    assert_eq!(faults(&top, stored(), &split), Vec::<String>::new());
 
     // the same in a file of its own: only its bytes tell
     let time = fs::metadata(below.join("root")).expect("stat").modified().expect("a time");
@@ -133,5 +133,5 @@ fn a_whole_tree_is_its_parent_s_and_the_layer_s_own() {
         "over: its opaque mark is missing: the layer replaces this directory",
         "root: its content differs from the layer below",
     ];
-    assert_eq!(faults(&top, kept(), &split), wanted);
+    assert_eq!(faults(&top, stored(), &split), wanted);
 }

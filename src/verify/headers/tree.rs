@@ -2,7 +2,7 @@
 
 use super::entries::{Known, OPAQUE_LOST, WHITEOUT_LOST, internal};
 use super::index::Mark;
-use super::{Found, Kept, Layer};
+use super::{Found, Layer, Stored};
 use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::Result;
 use crate::layer::branch::{self, Format, Slice};
@@ -27,10 +27,10 @@ struct Tree<'a> {
 pub fn check(layer: &Layer<'_>, known: &Known, found: &Found) -> Result<()> {
     let tree = Tree { layer, known, found };
     tree.root()?;
-    match &layer.kept {
-        Kept::Literal => walk(Vec::new(), |path: Vec<u8>, hand_on| tree.literal(&path, hand_on)),
-        Kept::Stacked(chain) => walk(Vec::new(), |path: Vec<u8>, hand_on| tree.stacked(&path, chain, hand_on)),
-        Kept::Whole { parent, overlay: _, content } => {
+    match &layer.stored {
+        Stored::Literal => walk(Vec::new(), |path: Vec<u8>, hand_on| tree.literal(&path, hand_on)),
+        Stored::Stacked(chain) => walk(Vec::new(), |path: Vec<u8>, hand_on| tree.stacked(&path, chain, hand_on)),
+        Stored::Whole { parent, overlay: _, content } => {
             walk((Vec::new(), parent.is_some()), |(path, merged): (Vec<u8>, bool), hand_on| {
                 let parent = parent.filter(|_| merged).map(|p| open(p, &path)).transpose()?;
                 tree.whole(&path, parent.as_ref(), *content, hand_on)
@@ -67,10 +67,10 @@ impl Tree<'_> {
             modes.push(h.mode);
             owners.push((h.uid.wrapping_add(shift.uid), h.gid.wrapping_add(shift.gid)));
         }
-        let below = match &self.layer.kept {
-            Kept::Literal => None,
-            Kept::Stacked(chain) => chain.branches.get(1).map(|b| b.dir()?.meta()).transpose()?,
-            Kept::Whole { parent, .. } => parent.map(Dir::meta).transpose()?,
+        let below = match &self.layer.stored {
+            Stored::Literal => None,
+            Stored::Stacked(chain) => chain.branches.get(1).map(|b| b.dir()?.meta()).transpose()?,
+            Stored::Whole { parent, .. } => parent.map(Dir::meta).transpose()?,
         };
         modes.extend(below.map(|m| m.mode));
         owners.extend(below.map(|m| (m.uid, m.gid)));
@@ -171,9 +171,10 @@ impl Tree<'_> {
     ) -> Result<()> {
         let dir = open(self.layer.tree, path)?;
         let opaque = !path.is_empty() && self.has(Mark::Opaque, path);
-        let crowd = branch::crowd(&dir)?.max(parent.map(branch::crowd).transpose()?.unwrap_or(0));
+        let count_if_large =
+            branch::count_if_large(&dir)?.max(parent.map(branch::count_if_large).transpose()?.unwrap_or(0));
         let mut uncovered = false;
-        for slice in Slice::of(crowd) {
+        for slice in Slice::of(count_if_large) {
             let is = names(&dir, slice)?;
             let was = parent.map(|p| names(p, slice)).transpose()?.unwrap_or_default();
             for (name, (kind, ino)) in &is {

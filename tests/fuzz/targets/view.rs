@@ -12,7 +12,7 @@ use unaufs::disk::copy::Transfer;
 use unaufs::disk::{Dir, FileType};
 use unaufs::layer::branch::{Branch, Format};
 use unaufs::layer::view::Chain;
-use unaufs::target::place::Placer;
+use unaufs::target::file::FileWriter;
 use unaufs::target::{apply, overlay_diff};
 
 const LAYERS: usize = 4;
@@ -141,14 +141,14 @@ fuzz_target!(|input: &[u8]| {
     }
     let flat = |n: usize| {
         let root = Dir::open_named(&folder("flat", n)).expect("a folder");
-        Placer::new(root, &[Transfer::Copy], XattrScope::Plain, false)
+        FileWriter::new(root, &[Transfer::Copy], XattrScope::Plain, false)
     };
     for n in 0..LAYERS {
         let want = model(&layers[..=n]);
         let aufs = branches((0..=n).rev().map(|i| folder("aufs", i)), Format::Aufs);
         assert_eq!(shown(&aufs, n), want, "aufs, layer {n}");
         let root = Dir::open_named(&folder("overlay", n)).expect("a folder");
-        let placer = Placer::new(root, &[Transfer::Copy], XattrScope::Overlay, false);
+        let placer = FileWriter::new(root, &[Transfer::Copy], XattrScope::Overlay, false);
         overlay_diff::write(&aufs, 1, &placer, false).expect("written");
         let overlay = branches((0..=n).rev().map(|i| folder("overlay", i)), Format::Overlay);
         assert_eq!(shown(&overlay, n), want, "overlay2, layer {n}");

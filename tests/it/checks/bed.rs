@@ -144,7 +144,7 @@ impl Bed {
         let options: Options = serde_json::from_value(self.options.clone()).expect("options");
         let machine = Machine { at: self.dir.path().join("machine"), docker_config: None };
         let root = Dir::open_named(&self.root).expect("the root");
-        make::make_on(&root, &options, &make::Known::default(), &machine, &unaufs::progress::Hidden).expect("a plan")
+        make::make_on(&root, &options, &make::Earlier::default(), &machine, &unaufs::progress::Hidden).expect("a plan")
     }
 }
 

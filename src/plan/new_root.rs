@@ -12,7 +12,7 @@
 //! Nothing in ROOT is written, renamed or removed: the journal and the stage lie in `DIR/.unaufs`. A unit of work is one entry of
 //! `volumes/`, one container, or one other name at the top.
 
-pub mod place;
+pub mod destination;
 pub mod repoint;
 
 use super::switch::STATE;
@@ -27,11 +27,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Component, Path, PathBuf};
 
-pub use place::Place;
+pub use destination::Destination;
 
 /// The new root, where it is not the old one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Elsewhere {
+pub struct NewRoot {
     /// Its real path.
     pub path: String,
     /// Its file system's type.
@@ -43,15 +43,16 @@ pub struct Elsewhere {
     /// Directories that are made for what is put into them, parents first.
     #[serde(with = "super::paths")]
     pub frames: Vec<Vec<u8>>,
-    /// What goes along by copy.
-    pub carried: Vec<Carried>,
-    /// Names of the old root that do not go along.
+    /// What is copied.
+    #[serde(rename = "carried")]
+    pub units: Vec<Unit>,
+    /// Names of the old root that are not copied.
     pub stays: Vec<Stays>,
 }
 
-/// Something that goes along: a directory with all that is in it, or one file.
+/// Something that is copied: a directory with all that is in it, or one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Carried {
+pub struct Unit {
     /// Below both roots.
     #[serde(with = "super::path")]
     pub path: Vec<u8>,
@@ -120,31 +121,31 @@ pub struct Stays {
     pub reason: String,
 }
 
-impl Elsewhere {
-    /// All that goes along.
+impl NewRoot {
+    /// All that is copied.
     pub fn total(&self) -> Size {
         let mut out = Size::default();
-        self.carried.iter().for_each(|c| out.add(c.size));
+        self.units.iter().for_each(|c| out.add(c.size));
         out
     }
 
-    /// The names at the top of the new root that come along or hold what does.
+    /// The names at the top of the new root that are copied or hold what is.
     pub fn tops(&self) -> BTreeSet<String> {
-        let paths = self.frames.iter().chain(self.carried.iter().map(|c| &c.path));
+        let paths = self.frames.iter().chain(self.units.iter().map(|c| &c.path));
         let top = |p: &Vec<u8>| p.split(|c| *c == b'/').next().map(|t| String::from_utf8_lossy(t).into_owned());
         paths.filter_map(top).collect()
     }
 
     /// Leaves out the directories of containers that do not move.
     pub fn keep_containers(&mut self, moves: impl Fn(&str) -> bool) {
-        self.carried.retain(|c| match c.path.strip_prefix(b"containers/") {
+        self.units.retain(|c| match c.path.strip_prefix(b"containers/") {
             Some(id) => moves(&String::from_utf8_lossy(id)),
             None => true,
         });
     }
 }
 
-impl Carried {
+impl Unit {
     /// Its name in the journal and in reports.
     pub fn name(&self) -> String {
         crate::text::bytes(&self.path)
@@ -155,15 +156,15 @@ impl Carried {
 const DRIVERS: [&str; 9] =
     ["aufs", "btrfs", "devicemapper", "fuse-overlayfs", "overlay", "overlay2", "overlayfs", "windowsfilter", "zfs"];
 
-/// Finds what goes along, and counts it.
-pub fn look(root: &Dir, store: &Store, place: &Place) -> Result<(Elsewhere, Vec<Finding>)> {
-    let mut out = Elsewhere {
+/// Finds what is copied, and counts it.
+pub fn look(root: &Dir, store: &Store, place: &Destination) -> Result<(NewRoot, Vec<Finding>)> {
+    let mut out = NewRoot {
         path: place.path.to_string_lossy().into_owned(),
         fs: place.fs()?,
         room: place.room()?,
         made: place.dir.is_none(),
         frames: Vec::new(),
-        carried: Vec::new(),
+        units: Vec::new(),
         stays: Vec::new(),
     };
     let mut findings = Vec::new();
@@ -173,8 +174,8 @@ pub fn look(root: &Dir, store: &Store, place: &Place) -> Result<(Elsewhere, Vec<
         } else if kind == FileType::Directory && is_frame(&name) && !is_mount(root, &name)? {
             frame(root, store, &name, &mut out)?;
         } else {
-            let unit = carried(root, &out.path, name, Vec::new())?;
-            out.carried.push(unit);
+            let unit = unit(root, &out.path, name, Vec::new())?;
+            out.units.push(unit);
         }
     }
     others(store, root, &mut findings)?;
@@ -182,12 +183,12 @@ pub fn look(root: &Dir, store: &Store, place: &Place) -> Result<(Elsewhere, Vec<
     Ok((out, findings))
 }
 
-/// Directories whose entries go along one by one.
+/// Directories whose entries are copied one by one.
 fn is_frame(name: &[u8]) -> bool {
     matches!(name, b"containers" | b"image" | b"volumes" | b"vfs")
 }
 
-/// Why a name at the top does not go along.
+/// Why a name at the top is not copied.
 fn stays(root: &Dir, store: &Store, name: &[u8], kind: FileType) -> Result<Option<String>> {
     let Ok(text) = std::str::from_utf8(name) else {
         return Ok(Some("Docker never makes such a name".to_owned()));
@@ -209,7 +210,7 @@ fn stays(root: &Dir, store: &Store, name: &[u8], kind: FileType) -> Result<Optio
     Ok(Some(reason.to_owned()))
 }
 
-fn frame(root: &Dir, store: &Store, name: &[u8], out: &mut Elsewhere) -> Result<()> {
+fn frame(root: &Dir, store: &Store, name: &[u8], out: &mut NewRoot) -> Result<()> {
     out.frames.push(name.to_vec());
     for (sub, kind) in root.open(name)?.list()? {
         let path = [name, b"/", &sub].concat();
@@ -222,28 +223,28 @@ fn frame(root: &Dir, store: &Store, name: &[u8], out: &mut Elsewhere) -> Result<
                 if store.layers.values().any(|l| l.moved_to.as_ref() == Some(&layer)) {
                     leave.push(b"rw".to_vec());
                 }
-                out.carried.push(carried(root, &out.path, path, leave)?);
+                out.units.push(unit(root, &out.path, path, leave)?);
             }
             b"image" if kind == FileType::Directory && (DRIVERS.contains(&&*text) || text == "vfs") => {}
             b"vfs" if kind == FileType::Directory && text == "dir" && !is_mount(root, &path)? => {
                 out.frames.push(path.clone());
                 for (volume, _) in root.open(&path)?.list()? {
                     let path = [&path[..], b"/", &volume].concat();
-                    out.carried.push(carried(root, &out.path, path, Vec::new())?);
+                    out.units.push(unit(root, &out.path, path, Vec::new())?);
                 }
             }
-            _ => out.carried.push(carried(root, &out.path, path, Vec::new())?),
+            _ => out.units.push(unit(root, &out.path, path, Vec::new())?),
         }
     }
     Ok(())
 }
 
-fn carried(root: &Dir, new: &str, path: Vec<u8>, mut leave: Vec<Vec<u8>>) -> Result<Carried> {
+fn unit(root: &Dir, new: &str, path: Vec<u8>, mut leave: Vec<Vec<u8>>) -> Result<Unit> {
     let links = links(root, new, &path)?;
     leave.extend(links.iter().map(|l| l.path.clone()).filter(|p| !p.is_empty()));
     let counted = count(root, &path, &leave)?;
     leave.extend(counted.mounts);
-    Ok(Carried { mount: counted.mount, size: counted.size, links, leave, path })
+    Ok(Unit { mount: counted.mount, size: counted.size, links, leave, path })
 }
 
 /// The symlinks of a unit that would lead elsewhere from the new root: the unit itself, and a volume's `_data`, which Docker 1.7 to 1.10
@@ -411,7 +412,7 @@ fn others(store: &Store, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     Ok(())
 }
 
-fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
+fn tell(e: &NewRoot, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     let (total, dir) = (e.total(), crate::text::text(&e.path));
     let what = format!(
         "{} in {} and {} are copied",
@@ -430,7 +431,7 @@ fn tell(e: &Elsewhere, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
             ),
         ),
     );
-    for c in &e.carried {
+    for c in &e.units {
         let points = c.leave.iter().filter(|l| !c.path.starts_with(b"containers/") || l.contains(&b'/'));
         let own = c.mount.then(|| c.path.clone());
         for point in own.into_iter().chain(points.map(|l| crate::disk::join(&c.path, l))) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// What was really done, of all calls that one migration took.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Truth {
+pub struct Actual {
     /// Bytes of disk that are taken. On btrfs, where much of it belongs to no file, by how much more is taken than before; unknown there if
     /// the migration took several calls.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ pub struct Comparison {
     /// Before.
     pub estimated: Estimate,
     /// After.
-    pub done: Truth,
+    pub done: Actual,
 }
 
 impl Comparison {
@@ -39,7 +39,7 @@ impl Comparison {
         let end = record.events.last().map_or(begin, |(at, _)| at);
         let second = |s: &str| s.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(0);
         let estimated = plan.estimates.iter().find(|e| e.chosen)?.clone();
-        let done = Truth {
+        let done = Actual {
             new_bytes: record.disk,
             new_inodes: sums.inodes,
             written_bytes: sums.bytes,

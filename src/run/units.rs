@@ -1,4 +1,4 @@
-//! Copies what goes along to a new root in another place ([`crate::plan::elsewhere`]); into the stage, like everything.
+//! Copies to a new root what it needs besides layers ([`crate::plan::new_root`]): into the stage, like everything.
 //!
 //! A unit is done when its file system was synced and the journal says so, with the state in which the old one was read and what was made of
 //! it. Should the old one have changed when a run goes on, it is copied anew.
@@ -10,11 +10,11 @@ use crate::disk::copy::{Ability, Original, Transfer, copy_object};
 use crate::disk::{Dir, split};
 use crate::error::Result;
 use crate::layer::view::plain;
-use crate::plan::elsewhere::{Carried, Elsewhere, count};
+use crate::plan::new_root::{NewRoot, Unit, count};
 use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
+use crate::target::file::{FileWriter, Tally};
 use crate::target::flat;
-use crate::target::place::{Placer, Tally};
 use std::time::{Duration, Instant};
 
 /// The journal's kind of these units.
@@ -31,7 +31,7 @@ pub(super) fn bring(
     run: i64,
     progress: &dyn Progress,
 ) -> Result<Option<Sums>> {
-    let Some(e) = &plan.elsewhere else { return Ok(None) };
+    let Some(e) = &plan.new_root else { return Ok(None) };
     for path in &e.frames {
         new.ensure(path, 0o700)?;
     }
@@ -70,16 +70,16 @@ pub(super) fn bring(
 
 /// The names of what has changed in the old root since it was copied.
 pub(super) fn stale(at: &Locked, plan: &Plan, run: i64) -> Result<Vec<String>> {
-    match &plan.elsewhere {
-        Some(e) => Ok(not_done(at, e, run)?.into_iter().map(Carried::name).collect()),
+    match &plan.new_root {
+        Some(e) => Ok(not_done(at, e, run)?.into_iter().map(Unit::name).collect()),
         None => Ok(Vec::new()),
     }
 }
 
-fn not_done<'a>(at: &Locked, e: &'a Elsewhere, run: i64) -> Result<Vec<&'a Carried>> {
+fn not_done<'a>(at: &Locked, e: &'a NewRoot, run: i64) -> Result<Vec<&'a Unit>> {
     let done = at.journal.tallies(run, KIND)?;
     let mut out = Vec::new();
-    for c in &e.carried {
+    for c in &e.units {
         let same = match done.get(&c.name()) {
             Some(tally) => {
                 tally.split(' ').next() == Some(&format!("{:016x}", count(&at.old, &c.path, &c.leave)?.state))
@@ -95,14 +95,14 @@ fn not_done<'a>(at: &Locked, e: &'a Elsewhere, run: i64) -> Result<Vec<&'a Carri
 
 /// Takes out of the stage what a fresh plan does not bring along any more.
 pub(super) fn discard_gone(new: &Dir, was: &Plan, fresh: &Plan) -> Result<()> {
-    let stays = |c: &Carried| fresh.elsewhere.iter().flat_map(|e| &e.carried).any(|f| f.path == c.path);
-    for c in was.elsewhere.iter().flat_map(|e| &e.carried).filter(|c| !stays(c)) {
+    let stays = |c: &Unit| fresh.new_root.iter().flat_map(|e| &e.units).any(|f| f.path == c.path);
+    for c in was.new_root.iter().flat_map(|e| &e.units).filter(|c| !stays(c)) {
         make_way(new, &c.path)?;
     }
     Ok(())
 }
 
-fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability) -> Result<Sums> {
+fn copy(old: &Dir, new: &Dir, c: &Unit, order: &[Transfer], ability: &Ability) -> Result<Sums> {
     let ((from, name), (to, _)) = (old.parent_of(&c.path)?, new.parent_of(&c.path)?);
     let m = from.stat(name)?;
     if let Some(own) = c.links.iter().find(|l| l.path.is_empty()) {
@@ -123,8 +123,8 @@ fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability
         to.set_mode(name, m.mode)?;
         return Ok(Sums::default());
     }
-    let placer = Placer::new(to.open(name)?, order, XattrScope::Plain, false);
-    flat::write(&plain(None, from.open(name)?), &placer, &c.leave.iter().cloned().collect())?;
+    let files = FileWriter::new(to.open(name)?, order, XattrScope::Plain, false);
+    flat::write(&plain(None, from.open(name)?), &files, &c.leave.iter().cloned().collect())?;
     for link in &c.links {
         let (source, dir) = (from.open(name)?, to.open(name)?);
         let was = source.stat(&link.path)?;
@@ -133,13 +133,13 @@ fn copy(old: &Dir, new: &Dir, c: &Carried, order: &[Transfer], ability: &Ability
         dir.set_times(&link.path, &was)?;
         to.set_times(name, &m)?;
     }
-    Ok(Sums::of(&placer.tally))
+    Ok(Sums::of(&files.tally))
 }
 
 /// Gives the folders that were filled from several sides what the old ones have, times last.
 pub(super) fn finish(old: &Dir, new: &Dir, plan: &Plan) -> Result<()> {
-    let Some(e) = &plan.elsewhere else { return Ok(()) };
-    let containers = e.carried.iter().map(|c| &c.path).filter(|p| p.starts_with(b"containers/"));
+    let Some(e) = &plan.new_root else { return Ok(()) };
+    let containers = e.units.iter().map(|c| &c.path).filter(|p| p.starts_with(b"containers/"));
     for path in containers.chain(e.frames.iter().rev()) {
         let (from, (to, name)) = (old.open(path)?, new.parent_of(path)?);
         let m = from.meta()?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The directory that becomes the new root.
 #[derive(Debug)]
-pub struct Place {
+pub struct Destination {
     /// Its real path.
     pub path: PathBuf,
     /// It, if it is there.
@@ -18,9 +18,9 @@ pub struct Place {
     pub parent: Dir,
 }
 
-impl Place {
+impl Destination {
     /// Looks. The directory itself may be missing, the one that holds it may not.
-    pub fn look(named: &Path) -> Result<Place> {
+    pub fn look(named: &Path) -> Result<Destination> {
         let named = std::path::absolute(named).on(|| format!("find {}", named.display()))?;
         let dir = if named.exists() { Some(Dir::open_named(&named)?) } else { None };
         let path = dir.as_ref().map_or(named, |d| d.label().to_owned());
@@ -34,22 +34,22 @@ impl Place {
                 .hint(format!("mkdir -p {}", crate::text::path(above)))
         })?;
         let path = parent.label().join(name);
-        Ok(Place { path, dir, parent })
+        Ok(Destination { path, dir, parent })
     }
 
     /// It, or the directory in which it will be made: on the same file system.
-    pub fn near(&self) -> &Dir {
+    pub fn nearest(&self) -> &Dir {
         self.dir.as_ref().unwrap_or(&self.parent)
     }
 
     /// The type of its file system.
     pub fn fs(&self) -> Result<String> {
-        Ok(mounts::of(self.near().label())?.map(|m| m.fstype).unwrap_or_default())
+        Ok(mounts::of(self.nearest().label())?.map(|m| m.fstype).unwrap_or_default())
     }
 
     /// Room on that.
     pub fn room(&self) -> Result<Room> {
-        mounts::room(self.near())
+        mounts::room(self.nearest())
     }
 
     /// The directory, made if it is missing, with the mode and owner of the old root. Its name is durable then.
@@ -112,7 +112,7 @@ mod tests {
         let blocks = |root: &str, dir: &str| {
             let mut out = Vec::new();
             let root = Dir::open_named(&at(root)).expect("open");
-            Place::look(&at(dir)).expect("look").check(&root, &mut out).expect("check");
+            Destination::look(&at(dir)).expect("look").check(&root, &mut out).expect("check");
             out.len()
         };
         for (root, dir, want) in [
@@ -128,7 +128,7 @@ mod tests {
         ] {
             assert_eq!(blocks(root, dir), want, "{root} to {dir}");
         }
-        assert_eq!(Place::look(&at("a/b")).expect_err("no parent").kind(), Kind::Usage);
-        assert_eq!(Place::look(Path::new("/")).expect_err("/").kind(), Kind::Usage);
+        assert_eq!(Destination::look(&at("a/b")).expect_err("no parent").kind(), Kind::Usage);
+        assert_eq!(Destination::look(Path::new("/")).expect_err("/").kind(), Kind::Usage);
     }
 }

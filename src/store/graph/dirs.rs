@@ -24,7 +24,7 @@ const JSON_LIMIT: u64 = 4 << 20;
 
 /// One directory of `graph/`.
 #[derive(Debug)]
-pub struct Folder {
+pub struct GraphDir {
     /// The content of `json`.
     pub json: Vec<u8>,
     /// The content of `parent`, if there is one.
@@ -34,7 +34,7 @@ pub struct Folder {
 }
 
 /// All directories, sound or not. A reason is in the words of a finding.
-pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, Result<Folder, String>>> {
+pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, Result<GraphDir, String>>> {
     let mut out = BTreeMap::new();
     for (name, kind) in graph.list()? {
         let id = std::str::from_utf8(&name).ok().and_then(|s| V1Id::parse(s).ok());
@@ -55,7 +55,7 @@ pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, R
     Ok(out)
 }
 
-fn read_one(dir: &Dir, id: &V1Id, findings: &mut Vec<Finding>) -> Result<Folder> {
+fn read_one(dir: &Dir, id: &V1Id, findings: &mut Vec<Finding>) -> Result<GraphDir> {
     if let Some(text) = dir.read_opt("layersize", SMALL)? {
         let size = text_of(&text).ok();
         if size.as_deref().is_none_or(|s| s.parse::<u64>().is_err()) {
@@ -64,11 +64,11 @@ fn read_one(dir: &Dir, id: &V1Id, findings: &mut Vec<Finding>) -> Result<Folder>
         }
     }
     let checksum = dir.read_opt("checksum", SMALL)?.and_then(|text| Sha256::parse(&text_of(&text).ok()?).ok());
-    Ok(Folder { json: dir.read("json", JSON_LIMIT)?, parent: dir.read_opt("parent", SMALL)?, checksum })
+    Ok(GraphDir { json: dir.read("json", JSON_LIMIT)?, parent: dir.read_opt("parent", SMALL)?, checksum })
 }
 
 /// The image of a directory and what it says of its parent, if it is sound.
-pub fn check<'f>(id: &V1Id, folder: &'f Folder, driver: &Driver) -> Result<(V1Image<'f>, Option<V1Id>), String> {
+pub fn check<'f>(id: &V1Id, folder: &'f GraphDir, driver: &Driver) -> Result<(V1Image<'f>, Option<V1Id>), String> {
     let image = V1Image::read(&folder.json).map_err(|e| format!("its json can't be read: {}", e.chain()))?;
     if let Some(other) = image.id().filter(|other| *other != id.as_str()) {
         return Err(format!("its json belongs to another image, {:?}", other.chars().take(64).collect::<String>()));

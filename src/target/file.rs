@@ -6,7 +6,7 @@
 //!
 //! Hard-link groups of a layer stay groups: by linking the same inode, or by remembering where the first name went. An inode may
 //! run out of links in the middle of a group (ext4: 65,000, and each tree takes one for each name); the names that it got are
-//! moved to the new inode in the end, by [`Placer::settle`].
+//! moved to the new inode in the end, by [`FileWriter::join_groups`].
 
 use crate::disk::attrs::XattrScope;
 use crate::disk::copy::{Ability, Copied, Original, Transfer, copy_object};
@@ -81,43 +81,43 @@ enum Linked {
 
 /// Puts files into the tree below `root`.
 #[derive(Debug)]
-pub struct Placer {
+pub struct FileWriter {
     root: Dir,
     link: bool,
     /// Links to the old inodes turned out to be impossible.
-    far: AtomicBool,
+    cannot_link: AtomicBool,
     /// Is what is below the first branch the parent's tree in the new store?
     over_parent: bool,
     check_xattrs: bool,
     scope: XattrScope,
     ability: Ability,
     /// The same between the parent's tree and this one.
-    near_ability: Ability,
+    parent_ability: Ability,
     groups: Mutex<Groups>,
     /// The counters.
     pub tally: Tally,
 }
 
-impl Placer {
+impl FileWriter {
     /// `order` is the plan's transfer order; `check_xattrs` when the branch holds attributes that must not be taken along, so that a
     /// link would bring them.
-    pub fn new(root: Dir, order: &[Transfer], scope: XattrScope, check_xattrs: bool) -> Placer {
-        Placer {
+    pub fn new(root: Dir, order: &[Transfer], scope: XattrScope, check_xattrs: bool) -> FileWriter {
+        FileWriter {
             root,
             link: order.contains(&Transfer::Link),
-            far: AtomicBool::new(false),
+            cannot_link: AtomicBool::new(false),
             over_parent: false,
             check_xattrs,
             scope,
             ability: Ability::starting(order.contains(&Transfer::Clone)),
-            near_ability: Ability::starting(order.contains(&Transfer::Clone)),
+            parent_ability: Ability::starting(order.contains(&Transfer::Clone)),
             groups: Mutex::default(),
             tally: Tally::default(),
         }
     }
 
     /// For a complete tree: what is below the first branch is the complete tree of the parent in the new store.
-    pub fn over_parent(mut self, is: bool) -> Placer {
+    pub fn over_parent(mut self, is: bool) -> FileWriter {
         self.over_parent = is;
         self
     }
@@ -141,14 +141,14 @@ impl Placer {
             Linked::No => None,
         };
         let m = from.stat(name)?;
-        let ability = if of_parent { &self.near_ability } else { &self.ability };
+        let ability = if of_parent { &self.parent_ability } else { &self.ability };
         let original = Original { dir: from, name, meta: &m, ability, moved: None };
         if m.nlink > 1 { self.put_grouped(branch, &original, to, path, full) } else { self.copy(&original, to, name) }
     }
 
     /// Links the inode, if the plan allows it and the file system can.
     fn link(&self, of_parent: bool, from: &Dir, name: &[u8], to: &Dir) -> Result<Linked> {
-        if !self.link || !of_parent && self.far.load(Ordering::Relaxed) {
+        if !self.link || !of_parent && self.cannot_link.load(Ordering::Relaxed) {
             return Ok(Linked::No);
         }
         // the parent's tree holds none
@@ -157,7 +157,7 @@ impl Placer {
         }
         let linked = self.try_link(from, name, to, name)?;
         if linked == Linked::No && !of_parent && from.meta()?.dev != to.meta()?.dev {
-            self.far.store(true, Ordering::Relaxed);
+            self.cannot_link.store(true, Ordering::Relaxed);
         }
         Ok(linked)
     }
@@ -205,7 +205,7 @@ impl Placer {
     }
 
     /// Makes one group again of those that were split because an inode ran out of links. To be called when the tree is complete.
-    pub fn settle(&self) -> Result<()> {
+    pub fn join_groups(&self) -> Result<()> {
         let groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
         if groups.full.is_empty() {
             return Ok(());

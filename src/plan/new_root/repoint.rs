@@ -31,7 +31,7 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
         // what is set already is what Docker will read
         let Some(bytes) = file.content.bytes(root, DRIVER, json::LIMIT)? else { continue };
         let text = json::as_text(&bytes)?;
-        let roots = [own.clone(), told(text, &id).unwrap_or_else(|| own.clone())];
+        let roots = [own.clone(), recorded_root(text, &id).unwrap_or_else(|| own.clone())];
         let (changes, binds) = edits(text, &roots, &new)?;
         file.content.change(changes)?;
         out.extend(binds.iter().map(|b| bind(c, b)));
@@ -44,7 +44,7 @@ fn bind(c: &Container, path: &str) -> Finding {
 }
 
 /// The root as the Docker that wrote this knew it: on a rescue system it lies elsewhere.
-fn told(text: &str, id: &str) -> Option<String> {
+fn recorded_root(text: &str, id: &str) -> Option<String> {
     let top = top_level(text).ok()?;
     ["HostnamePath", "ResolvConfPath", "HostsPath"].iter().find_map(|key| {
         let path: String = serde_json::from_str(top.get(key)?.get()).ok()?;
@@ -127,7 +127,7 @@ mod tests {
               "/b":{"Source":"/var/lib/docker/volumes/w/_data","Name":""},"/c":{"Source":"/var/lib/docker2/x"},"/d":{"Source":"/srv"}},
             "Volumes":null}"#;
         let roots = ["/var/lib/docker".to_owned()];
-        assert_eq!(told(text, ID).as_deref(), Some("/var/lib/docker"));
+        assert_eq!(recorded_root(text, ID).as_deref(), Some("/var/lib/docker"));
         let (changes, binds) = edits(text, &roots, "/new").expect("edits");
         assert_eq!(binds, ["/var/lib/docker/volumes/w/_data"]);
         let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
@@ -151,7 +151,7 @@ mod tests {
             ("/etc/hostname", None),
         ] {
             let text = format!("{{\"HostnamePath\":{}}}", string(path));
-            assert_eq!(told(&text, ID).as_deref(), want, "{path}");
+            assert_eq!(recorded_root(&text, ID).as_deref(), want, "{path}");
         }
         assert_eq!(moved("/r", &["/r".to_owned()], "/n").as_deref(), Some("/n"));
         assert_eq!(moved("/rr", &["/r".to_owned()], "/n"), None);
