@@ -29,7 +29,7 @@ pub struct Subject {
     /// Its id, shortened as in the text.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
-    /// Its name, or what else tells it apart.
+    /// Its name, or what else identifies it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
 }

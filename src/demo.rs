@@ -24,7 +24,7 @@ const CREATED: &str = "2019-03-01T12:00:00Z";
 
 /// A name in a layer and what it is.
 enum Item<'a> {
-    Folder,
+    Directory,
     File(&'a str),
     Symlink(&'a str),
     /// A further name of this one, in the same layer.
@@ -34,78 +34,78 @@ enum Item<'a> {
     /// The same, as the kernel makes it: one more name of `.wh..wh.aufs`.
     KernelMark,
 }
-use Item::{File, Folder, KernelMark, LinkOf, Mark, Symlink};
+use Item::{Directory, File, KernelMark, LinkOf, Mark, Symlink};
 
 const BASE: &[(&str, Item<'static>)] = &[
-    ("etc", Folder),
+    ("etc", Directory),
     ("etc/motd", File("welcome to the demo\n")),
     ("etc/os-release", File("NAME=demo\nVERSION=1\n")),
-    ("usr", Folder),
-    ("usr/bin", Folder),
+    ("usr", Directory),
+    ("usr/bin", Directory),
     ("usr/bin/serve", File("#!/bin/sh\necho serving\n")),
     ("usr/bin/httpd", Symlink("serve")),
-    ("usr/share", Folder),
-    ("usr/share/docs", Folder),
+    ("usr/share", Directory),
+    ("usr/share/docs", Directory),
     ("usr/share/docs/manual.txt", File("the manual of version 1\n")),
     ("usr/share/docs/licence.txt", File("the licence of version 1\n")),
-    ("var", Folder),
-    ("var/cache", Folder),
+    ("var", Directory),
+    ("var/cache", Directory),
     ("var/cache/packages.db", File("a cache that later layers delete\n")),
     ("var/log", File("once a file\n")),
 ];
 
 /// Made by `docker pull`: its marks are files of their own.
 const WEB: &[(&str, Item<'static>)] = &[
-    ("srv", Folder),
+    ("srv", Directory),
     ("srv/index.html", File("<h1>shop</h1>\n")),
     ("srv/start.html", LinkOf("srv/index.html")),
-    ("usr", Folder),
-    ("usr/share", Folder),
+    ("usr", Directory),
+    ("usr/share", Directory),
     // RUN rm -rf docs && mkdir docs
-    ("usr/share/docs", Folder),
+    ("usr/share/docs", Directory),
     ("usr/share/docs/.wh..wh..opq", Mark),
     ("usr/share/docs/manual.txt", File("the manual of version 2\n")),
-    ("var", Folder),
+    ("var", Directory),
     // RUN rm -rf /var/cache
     ("var/.wh.cache", Mark),
     // of a name that no layer below has: kept as a device it would be listed as a ghost
     ("var/.wh.never-there", Mark),
     // a file becomes a directory
-    ("var/log", Folder),
+    ("var/log", Directory),
     ("var/log/access.log", File("")),
 ];
 
 const TOOL: &[(&str, Item<'static>)] = &[
-    ("usr", Folder),
-    ("usr/bin", Folder),
+    ("usr", Directory),
+    ("usr/bin", Directory),
     ("usr/bin/tool", File("#!/bin/sh\necho tool\n")),
-    ("etc", Folder),
+    ("etc", Directory),
     ("etc/.wh.motd", Mark),
 ];
 
 /// What Docker itself puts into each container.
 const INIT: &[(&str, Item<'static>)] = &[
     (".dockerenv", File("")),
-    ("dev", Folder),
+    ("dev", Directory),
     ("dev/console", File("")),
-    ("etc", Folder),
+    ("etc", Directory),
     ("etc/hostname", File("")),
     ("etc/hosts", File("")),
-    ("proc", Folder),
-    ("sys", Folder),
+    ("proc", Directory),
+    ("sys", Directory),
 ];
 
 /// Written through the kernel: with aufs's own files, and marks that are one inode.
 const SHOP: &[(&str, Item<'static>)] = &[
     (".wh..wh.aufs", Mark),
-    (".wh..wh.orph", Folder),
-    (".wh..wh.plnk", Folder),
-    ("etc", Folder),
+    (".wh..wh.orph", Directory),
+    (".wh..wh.plnk", Directory),
+    ("etc", Directory),
     ("etc/.wh.motd", KernelMark),
-    ("srv", Folder),
+    ("srv", Directory),
     ("srv/orders.txt", File("1 cup of tea\n2 cups of coffee\n")),
     ("srv/.wh.index.html", KernelMark),
-    ("tmp", Folder),
+    ("tmp", Directory),
     ("tmp/.wh..wh..opq", KernelMark),
 ];
 
@@ -121,8 +121,8 @@ pub struct Sample {
 /// Writes the store into the empty directory `root`.
 pub fn make_store(root: &Dir) -> Result<Sample> {
     let id = |name: &str| LayerId::parse(&Sha256::of(format!("demo {name}").as_bytes()).hex());
-    for folder in ["aufs/diff", "aufs/layers", "aufs/mnt", "volumes/orders/_data", "containers"] {
-        root.ensure(folder, 0o711)?;
+    for directory in ["aufs/diff", "aufs/layers", "aufs/mnt", "volumes/orders/_data", "containers"] {
+        root.ensure(directory, 0o711)?;
     }
     root.open("volumes/orders/_data")?.write_new("backup.txt", b"volumes are not touched\n", 0o644)?;
     let (base, web, tool) = (id("base")?, id("web")?, id("tool")?);
@@ -153,8 +153,8 @@ fn layer(root: &Dir, id: &LayerId, items: &[(&str, Item<'_>)], lowers: &[&LayerI
         let (dir, name) = diff.parent_of(path.as_bytes())?;
         let mark = || dir.write_new(name, b"", 0o444);
         match item {
-            Folder if name.starts_with(b".wh.") => dir.mkdir(name, 0o700)?,
-            Folder => dir.mkdir(name, 0o755)?,
+            Directory if name.starts_with(b".wh.") => dir.mkdir(name, 0o700)?,
+            Directory => dir.mkdir(name, 0o755)?,
             File(text) => dir.write_new(name, text.as_bytes(), if text.starts_with("#!") { 0o755 } else { 0o644 })?,
             Symlink(target) => dir.symlink(target.as_bytes(), name)?,
             LinkOf(first) => link(&diff, first, &dir, name)?,
@@ -234,12 +234,12 @@ fn make_container(root: &Dir, id: &LayerId, init: &LayerId, image: ImageId, chai
         "OS": "linux",
         "MountPoints": {},
     });
-    let folder = root.ensure(format!("containers/{id}"), 0o710)?;
-    folder.write_new("config.v2.json", format!("{config}\n").as_bytes(), 0o600)?;
-    folder.write_new("hostconfig.json", b"{\"NetworkMode\":\"none\"}\n", 0o600)
+    let directory = root.ensure(format!("containers/{id}"), 0o710)?;
+    directory.write_new("config.v2.json", format!("{config}\n").as_bytes(), 0o600)?;
+    directory.write_new("hostconfig.json", b"{\"NetworkMode\":\"none\"}\n", 0o600)
 }
 
-/// A name in the old layer, what stands for it in the new one, and why.
+/// A name in the old layer, what represents it in the new one, and why.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Row {
     /// The layer, in the words of this page.

@@ -306,7 +306,7 @@ impl Dir {
         self.read(rel, limit).map(Some)
     }
 
-    /// Calls `f` with each name, its type and inode, in the order of the disk; `.` and `..` are left out. Starts anew each time.
+    /// Calls `f` with each name, its type and inode, in the order of the disk; `.` and `..` are left out. Starts again each time.
     pub fn for_each(&self, mut f: impl FnMut(&[u8], FileType, u64) -> Result<()>) -> Result<()> {
         if self.listed.swap(true, Ordering::Relaxed) {
             rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).on(|| format!("list {}", self.show(b"")))?;
@@ -500,7 +500,7 @@ impl Dir {
     pub fn write_atomic(&self, name: &[u8], bytes: &[u8], mode: u32) -> Result<()> {
         let mut tmp = b".tmp-".to_vec();
         tmp.extend_from_slice(name);
-        // whoever collects `*.json` from the directory must not see half of one
+        // a program that collects `*.json` from the directory must not see half of one
         tmp.push(b'~');
         if self.try_stat(&tmp).is_ok() {
             self.unlink(&tmp)?;
@@ -584,7 +584,7 @@ fn place(rel: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
     if rel.starts_with(b"/") { Err(Errno::INVAL) } else { Ok((dir, one(name)?)) }
 }
 
-/// The path by which the kernel reaches what a descriptor of ours stands for.
+/// The path by which the kernel reaches what a descriptor of ours represents.
 fn proc_fd(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }

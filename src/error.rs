@@ -192,7 +192,7 @@ impl std::error::Error for Error {
 }
 
 /// The first time that a disk failed, as opposed to a store that is damaged. A damaged image is left behind and named; an image that the disk
-/// cannot read at this moment would be left behind too, perhaps with all that stands on it, and might be whole when it is read again.
+/// cannot read at this moment would be left behind too, perhaps with all that is based on it, and might be whole when it is read again.
 static FAILING_DISK: OnceLock<String> = OnceLock::new();
 
 /// Notes an error that only a failing disk, cable or network gives.

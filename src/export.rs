@@ -7,7 +7,7 @@
 //!             (rootfs, docker)  ▲──────────── compress (oci) ◀── pump: layers on several threads, in order
 //! ```
 //!
-//! Nothing is written but the output. A layer's tar is the one that Docker had, to the byte, where the store tells how it was; its digest
+//! Nothing is written but the output. A layer's tar is the one that Docker had, to the byte, where the store says how it was; its digest
 //! is checked while it passes, and what comes before the manifests is no archive for anybody.
 
 pub mod archive;
@@ -116,7 +116,7 @@ pub struct Summary {
 /// What is exported: a store, and what reading it found.
 #[derive(Clone, Copy)]
 pub struct From<'a> {
-    /// Stands for the store's ROOT.
+    /// Represents the store's ROOT.
     pub root: &'a Dir,
     /// What is in it.
     pub store: &'a Store,
@@ -280,10 +280,10 @@ fn write(
     let exact = (request.compress == Compressed::None).then(|| unique.iter().map(|l| l.bytes).sum::<u64>());
     let work = Work { request, layers, images, unique, progress };
     if request.format == Format::OciDir {
-        let mut folder = Archive::ArchiveDir(ArchiveDir::begin(root, &request.output, exact)?);
-        work.fill(&mut folder)?;
-        return match folder {
-            Archive::ArchiveDir(folder) => folder.finish(),
+        let mut directory = Archive::ArchiveDir(ArchiveDir::begin(root, &request.output, exact)?);
+        work.fill(&mut directory)?;
+        return match directory {
+            Archive::ArchiveDir(directory) => directory.finish(),
             Archive::Tar(_) => Ok(0),
         };
     }
@@ -433,7 +433,7 @@ fn rootfs(
     Ok(Summary { images: images.collect(), bytes, written, notes, ..summary(store, request) })
 }
 
-/// Tells the progress what passes.
+/// Passes what is written to the progress.
 struct Counted<'c> {
     out: &'c mut dyn Write,
     progress: &'c dyn Progress,
@@ -454,7 +454,7 @@ impl Write for Counted<'_> {
     }
 }
 
-/// For code that can only give I/O errors: an error if somebody asked us to stop. [`export`] tells the real one.
+/// For code that can only give I/O errors: an error if somebody asked us to stop. [`export`] has the real one.
 fn stopped() -> std::io::Result<()> {
     crate::stop::check().map_err(|e| std::io::Error::other(e.to_string()))
 }

@@ -149,7 +149,7 @@ impl ChainId {
     }
 }
 
-/// The name of a layer in the driver's own folders: `aufs/diff/<id>`, `overlay2/<id>`. Docker calls it the cache id of an
+/// The name of a layer in the driver's own directories: `aufs/diff/<id>`, `overlay2/<id>`. Docker calls it the cache id of an
 /// image layer (64 hex digits), the mount id of a container's, and `<mount id>-init` for the init layer (FORMATS 1.1).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

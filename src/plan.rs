@@ -83,7 +83,7 @@ pub struct Options {
     /// Not these.
     #[serde(default)]
     pub exclude: Vec<String>,
-    /// Checks that shall not block.
+    /// Checks that must not block.
     #[serde(default)]
     pub allow: Vec<String>,
     /// Docker's configuration, where it is not `/etc/docker/daemon.json`.
@@ -340,7 +340,7 @@ pub struct PlanContainer {
     pub init: Option<LayerId>,
     /// Content of its writable layer.
     pub bytes: u64,
-    /// Files of its directory that are written anew.
+    /// Files of its directory that are written again.
     pub files: Vec<PlanFile>,
 }
 
@@ -403,7 +403,7 @@ pub struct Touched {
     pub atime: (i64, u32),
     /// Seconds and nanoseconds of the last modification.
     pub mtime: (i64, u32),
-    /// Mode, for directories that Docker may have removed meanwhile.
+    /// Mode, for directories that Docker may have removed in the meantime.
     pub mode: u32,
     /// Owner and group.
     pub owner: (u32, u32),

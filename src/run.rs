@@ -1,4 +1,4 @@
-//! Does what the plan says: builds the new store beside the old one, proves it, switches; or goes back.
+//! Does what the plan says: builds the new store next to the old one, proves it, switches; or goes back.
 //!
 //! ```text
 //! ROOT/.unaufs/            0700: nobody else sees a setuid program that is being staged
@@ -11,7 +11,7 @@
 //!   reserve                room for a rollback on a full disk (reserve.rs)
 //! ```
 //!
-//! With `--target DIR` all of this lies in `DIR/.unaufs`, the renames are within DIR, and units.rs copies the rest; ROOT is only read.
+//! With `--target DIR` all of this is in `DIR/.unaufs`, the renames are within DIR, and units.rs copies the rest; ROOT is only read.
 //!
 //! Until the switch, deleting `new/` is a complete way back. `building → built → verified → switching → switched`, each state durable before
 //! what follows it.
@@ -44,7 +44,7 @@ use crate::verify::{self, By, Case, Difference, Level, Report, Side, Subject, Ve
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
-/// The lock on a root. Taken before the journal is read: what another unaufs does meanwhile would make a plan out of date.
+/// The lock on a root. Taken before the journal is read: what another unaufs does in the meantime would make a plan out of date.
 pub struct Lock {
     _held: Vec<File>,
 }
@@ -71,9 +71,9 @@ impl Lock {
 pub struct Locked {
     /// Where the old store is read: ROOT.
     pub old: Dir,
-    /// Where the new store comes to be: ROOT, or another folder with `--target`.
+    /// Where the new store comes to be: ROOT, or another directory with `--target`.
     pub root: Dir,
-    /// The state folder.
+    /// The state directory.
     pub state: Dir,
     /// The journal in it.
     pub journal: Journal,
@@ -81,8 +81,8 @@ pub struct Locked {
 }
 
 impl Locked {
-    /// Opens the state folder and the journal, making both where they are missing. Their names are durable then: no effect may outlive
-    /// the journal that tells of it. A journal that is `lost` is set aside.
+    /// Opens the state directory and the journal, making both where they are missing. Their names are durable then: no effect may outlive
+    /// the journal that records it. A journal that is `lost` is set aside.
     pub fn open(old: Dir, root: Dir, lock: Lock, known: &Known) -> Result<Locked> {
         let state = private(&root, STATE)?;
         root.sync()?;
@@ -106,7 +106,7 @@ impl Locked {
     }
 }
 
-/// A folder of ours in ROOT that nobody else can enter, whoever made it before: what is staged in it may be setuid.
+/// A directory of ours in ROOT that nobody else can enter, no matter who made it before: what is staged in it may be setuid.
 pub fn private(root: &Dir, path: &str) -> Result<Dir> {
     let dir = root.ensure(path, 0o700)?;
     let (m, uid) = (dir.meta()?, rustix::process::geteuid().as_raw());
@@ -137,13 +137,13 @@ pub struct How {
 /// What a run did.
 #[derive(Debug, serde::Serialize)]
 pub struct Outcome {
-    /// Where it stands now.
+    /// Its state now.
     pub state: State,
     /// Layers built by this call.
     pub built: usize,
     /// Layers that an earlier call had built.
     pub found_done: usize,
-    /// What failed while running, with `--keep-going`; the summary tells it, of all rounds.
+    /// What failed while running, with `--keep-going`; the summary has it, of all rounds.
     #[serde(skip)]
     pub failed: BTreeMap<LayerId, String>,
     /// Is there a clean verdict?
@@ -152,9 +152,9 @@ pub struct Outcome {
     pub changed: Vec<String>,
     /// What a Docker had made while the switch was interrupted, and where it is now.
     pub aside: Vec<String>,
-    /// Damage that the old store had already, and that moved as it is; found by this call.
+    /// Damage that the old store had already, and that moved unchanged; found by this call.
     pub damaged: Vec<Difference>,
-    /// The verdict that stands, whichever call found it.
+    /// The valid verdict, whichever call found it.
     pub verdict: Option<Verdict>,
     /// What was really done, in sums.
     pub tally: stage::Sums,
@@ -164,7 +164,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// How many differences moved: those that this call found, or else those of the verdict that stands.
+    /// How many differences moved: those that this call found, or else those of the valid verdict.
     pub fn differences(&self) -> u64 {
         match &self.verdict {
             Some(v) if self.damaged.is_empty() => v.total(),
@@ -226,7 +226,7 @@ pub fn migrate(
     ended(at, &run, outcome)
 }
 
-/// The outcome with what the journal says of the run. An earlier verdict that still stands counts as this run's.
+/// The outcome with what the journal says of the run. An earlier verdict that is still valid counts as this run's.
 fn ended(at: &Locked, run: &Ongoing, mut outcome: Outcome) -> Result<Outcome> {
     outcome.state = run.state;
     outcome.verdict = at.journal.verdict(run.id)?;
@@ -400,7 +400,7 @@ fn prove(
     if let Some(verdict) = report.verdict(level, now()).filter(|_| which == Part::All) {
         at.journal.judge(id, &verdict)?;
     }
-    // what the old store does not have either moves as it is
+    // what the old store does not have either moves unchanged
     let (moved, differs): (Vec<_>, Vec<_>) =
         report.differences.into_iter().partition(|d| d.by == By::Headers && d.side == Side::Both);
     if !differs.is_empty() || (moved.len() as u64) < report.counts.values().sum() {

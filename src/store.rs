@@ -170,7 +170,7 @@ pub struct Container {
     pub no_networks: bool,
     /// Of one that cannot move: its writable layer as the driver alone knows it, where the list and all directories are whole.
     pub on_disk: Option<Layer>,
-    /// The files of its directory to write anew; the old ones are kept for the way back.
+    /// The files of its directory to write again; the old ones are kept for the way back.
     pub files: Vec<ContainerFile>,
 }
 
@@ -199,11 +199,11 @@ pub struct ContainerFile {
 pub enum Content {
     /// The same bytes, mode, owner and times as this path below ROOT.
     Same(String),
-    /// This JSON file below ROOT with top-level values replaced; `DRIVER` as a value stands for the target's name.
+    /// This JSON file below ROOT with top-level values replaced; `DRIVER` as a value represents the target's name.
     Edited(String, Vec<(String, String)>),
     /// These bytes (JSON, ids: always text).
     Text(String),
-    /// A copy of a tar-split made by reading this layer's folder: where Docker up to 1.7 wrote none.
+    /// A copy of a tar-split made by reading this layer's directory: where Docker up to 1.7 wrote none.
     TarSplitOf(LayerId),
 }
 
@@ -225,7 +225,7 @@ impl Content {
         Ok(())
     }
 
-    /// The bytes, with `driver` as the driver's name; none where they are made by reading a layer. `base` stands for ROOT.
+    /// The bytes, with `driver` as the driver's name; none where they are made by reading a layer. `base` represents ROOT.
     pub fn bytes(&self, base: &Dir, driver: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         Ok(match self {
             Content::Text(t) => Some(t.clone().into_bytes()),
@@ -243,7 +243,7 @@ impl Content {
     }
 }
 
-/// Stands for the target's name in [`Content::Edited`].
+/// Represents the target's name in [`Content::Edited`].
 pub const DRIVER: &str = "\u{0}driver";
 
 /// A file of `image/<driver>`.
@@ -362,7 +362,7 @@ impl Store {
     }
 }
 
-/// The directories that are read, renamed and built beside each other have to be directories of ROOT itself (check H08).
+/// The directories that are read, renamed and built next to each other have to be directories of ROOT itself (check H08).
 pub fn attached(root: &Dir, name: &str) -> Result<()> {
     let shown = root.show(name.as_bytes());
     let what = match root.try_open(name.as_bytes()) {

@@ -1,4 +1,4 @@
-//! The storage drivers to which a store can move: a closed list, one file each. What differs between them stands there.
+//! The storage drivers to which a store can move: a closed list, one file each. What differs between them is there.
 
 pub mod apply;
 pub mod btrfs;
@@ -23,7 +23,7 @@ use std::collections::HashMap;
 pub const MERGED: &str = "merged/ is missing";
 
 impl Target {
-    /// Makes the driver's own directory, before any layer. `at` is the directory that stands for ROOT in the stage.
+    /// Makes the driver's own directory, before any layer. `at` is the directory that represents ROOT in the stage.
     pub fn prepare(self, at: &Dir, style: &Style) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::prepare(at, style),
@@ -34,7 +34,7 @@ impl Target {
     }
 
     /// Builds one layer below `at`. `chain` is the layer and all below it in the old store. Of a layer that the existing target store keeps
-    /// nothing is used but its name: what stands on it is built from the old store alone.
+    /// nothing is used but its name: what is based on it is built from the old store alone.
     pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, below: &Below<'_>, chain: &Chain) -> Result<Tally> {
         match self {
             Target::Overlay2 => overlay2::build(at, style, layer, &below.links, chain),
@@ -54,7 +54,7 @@ impl Target {
         }
     }
 
-    /// Brings a layer that was built before another plan was made up to that plan: what stands on it may have changed.
+    /// Brings a layer that was built before another plan was made up to that plan: what is based on it may have changed.
     pub fn refresh(self, at: &Dir, layer: &PlanLayer) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::refresh(at, layer),
@@ -62,12 +62,12 @@ impl Target {
         }
     }
 
-    /// The merged view of a layer in the new store, for comparing. `at` stands for ROOT.
+    /// The merged view of a layer in the new store, for comparing. `at` represents ROOT.
     pub fn view(self, at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
         self.stack(at, &layer.id, layer.role, &layer.lowers, Some(theirs))
     }
 
-    /// What would keep Docker from using a layer, whoever made it: one line each. That the layers below it are the right ones is for
+    /// What would keep Docker from using a layer, no matter who made it: one line each. That the layers below it are the right ones is for
     /// the reader of the store to say.
     pub fn sound(self, at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Vec<String>> {
         match self {
@@ -90,7 +90,7 @@ impl Target {
 }
 
 /// Makes the driver's own directories with the mode and owner of the style.
-fn ensure_folders(at: &Dir, style: &Style, paths: &[&str]) -> Result<()> {
+fn ensure_dirs(at: &Dir, style: &Style, paths: &[&str]) -> Result<()> {
     for path in paths {
         if !at.has(path)? {
             let (parent, name) = at.parent_of(path.as_bytes())?;

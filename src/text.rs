@@ -33,7 +33,7 @@ fn harmful(c: char) -> bool {
 }
 
 /// A sentence for one line of a report, with whatever names and words of others are in it: only what would harm is escaped, so that a name
-/// in it that was escaped before stays as it is.
+/// in it that was escaped before stays unchanged.
 pub fn sentence(s: impl Into<String>) -> String {
     let s = s.into();
     if !s.contains(harmful) {
@@ -103,9 +103,13 @@ pub fn count(n: u64) -> String {
     out
 }
 
-/// `1 layer`, `2 layers`.
+/// `1 layer`, `2 layers`, `2 directories`.
 pub fn plural(n: usize, noun: &str) -> String {
-    if n == 1 { format!("{n} {noun}") } else { format!("{} {noun}s", count(n as u64)) }
+    match noun.strip_suffix("ry") {
+        _ if n == 1 => format!("{n} {noun}"),
+        Some(stem) => format!("{} {stem}ries", count(n as u64)),
+        None => format!("{} {noun}s", count(n as u64)),
+    }
 }
 
 /// The first names of a list that has so many: `a, b and 3 more`.
@@ -170,6 +174,8 @@ mod tests {
         assert_eq!([1, 90, 121, 9000].map(duration), ["1 second", "90 seconds", "3 minutes", "3 hours"]);
         assert_eq!(count(612340), "612,340");
         assert_eq!(count(12), "12");
+        let words = [plural(1, "directory"), plural(2000, "directory"), plural(0, "layer")];
+        assert_eq!(words, ["1 directory", "2,000 directories", "0 layers"]);
         let names = |n: usize| ["a", "b"].into_iter().take(n).map(str::to_owned);
         assert_eq!([few(names(2), 2), few(names(2), 5), few(names(1), 2)], ["a, b", "a, b and 3 more", "a and 1 more"]);
     }

@@ -276,9 +276,9 @@ impl Report {
 pub struct Case<'a> {
     /// What was planned.
     pub plan: &'a Plan,
-    /// Stands for ROOT, and holds `aufs/`.
+    /// Represents ROOT, and holds `aufs/`.
     pub old: &'a Dir,
-    /// Stands for ROOT, and holds `<driver>/` and `image/<driver>/`.
+    /// Represents ROOT, and holds `<driver>/` and `image/<driver>/`.
     pub new: &'a Dir,
     /// Which layers are there.
     pub part: Part,
@@ -292,7 +292,7 @@ pub struct Case<'a> {
 pub enum Subject<'a> {
     /// The new store against the old one.
     Migrated(Case<'a>),
-    /// A store by itself. The directory stands for ROOT.
+    /// A store by itself. The directory represents ROOT.
     Alone(&'a Dir, WrittenBy),
 }
 

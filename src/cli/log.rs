@@ -1,6 +1,6 @@
 //! `--log FILE`: everything that is said on stdout and stderr, and each step besides, with its time.
 //!
-//! The file is appended to, so that one log tells a whole migration. It never lies inside ROOT, where `plan` writes nothing.
+//! The file is appended to, so that one log has a whole migration. It is never inside ROOT, where `plan` writes nothing.
 
 use super::args::Global;
 use super::{end, output};

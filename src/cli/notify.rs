@@ -9,12 +9,12 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long systemd shall wait for the next message, where the unit sets a time limit: a layer may take minutes.
+/// How long systemd is to wait for the next message, where the unit sets a time limit: a layer may take minutes.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// One message a second is enough.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Tells systemd what it tells `inner`.
+/// Passes to systemd what it passes to `inner`.
 pub struct Notified {
     inner: Box<dyn Progress>,
     socket: UnixDatagram,

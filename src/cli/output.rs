@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! absent, or a regular file     DIR/.FILE.XXXXXXXX.partial, mode 0600 ── complete, synced ── renamed ──▶ DIR/FILE
-//! a terminal, pipe, /dev/null   written as it is, never replaced
+//! a terminal, pipe, /dev/null   written unchanged, never replaced
 //! /dev/stdout, /dev/fd/N        the open file itself
 //! a symlink, a disk, inside ROOT  refused
 //! ```

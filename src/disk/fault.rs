@@ -52,7 +52,7 @@ pub fn effect(_name: &'static str) {
     armed::effect(_name);
 }
 
-/// Shall `openat2` and `renameat2` be taken as unknown?
+/// Are `openat2` and `renameat2` to be taken as unknown?
 #[inline]
 pub fn old_kernel() -> bool {
     #[cfg(feature = "fault-points")]
@@ -64,7 +64,7 @@ pub fn old_kernel() -> bool {
     false
 }
 
-/// Shall the kernel not number the mounts of descriptors?
+/// Is the kernel to be taken as one that doesn't number the mounts of descriptors?
 #[inline]
 pub fn without_mount_ids() -> bool {
     #[cfg(feature = "fault-points")]
@@ -75,7 +75,7 @@ pub fn without_mount_ids() -> bool {
     false
 }
 
-/// Shall the journal not sync either?
+/// Is the journal not to sync either?
 #[inline]
 pub fn without_any_sync() -> bool {
     #[cfg(feature = "fault-points")]
@@ -86,7 +86,7 @@ pub fn without_any_sync() -> bool {
     false
 }
 
-/// Shall syncs be left out?
+/// Are syncs to be left out?
 #[inline]
 pub fn without_syncs() -> bool {
     #[cfg(feature = "fault-points")]

@@ -1,4 +1,4 @@
-//! A directory that a thread stands in, so that a name in it is reached without a path.
+//! A directory that is a thread's current one, so that a name in it is reached without a path.
 //!
 //! Linux before 6.13 has no `listxattrat`: the attributes of a name are asked for by path, and through `/proc/self/fd/N/NAME` that walk
 //! costs three times the question itself. A thread with a current directory of its own (unshare(2), `CLONE_FS`) can stand in the directory and ask
@@ -14,18 +14,18 @@ thread_local! {
     static ALONE: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// A directory that this thread stands in, for as long as it enters no other.
+/// The current directory of this thread, for as long as it enters no other.
 #[derive(Debug)]
 pub struct Here<'a> {
     dir: &'a Dir,
-    /// What goes before a name; empty where the thread stands in the directory.
+    /// What goes before a name; empty where the directory is the thread's current one.
     prefix: Vec<u8>,
-    /// Another thread stands elsewhere.
+    /// Another thread has another current directory.
     _stays: PhantomData<*const ()>,
 }
 
 impl Dir {
-    /// Stands in this directory. Only for threads that nothing else needs the current directory of: those of rayon.
+    /// Makes this the thread's current directory. Only for threads that nothing else needs the current directory of: those of rayon.
     pub fn here(&self) -> Here<'_> {
         let entered = alone() && rustix::process::fchdir(self.fd()).is_ok();
         let prefix = if entered { Vec::new() } else { self.proc_path(b"") };

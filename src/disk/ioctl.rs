@@ -116,7 +116,7 @@ impl Space {
 }
 
 impl Dir {
-    /// What is taken on the btrfs that it lies on.
+    /// What is taken on the btrfs that it is on.
     pub fn space(&self) -> Result<Space> {
         let mut args = SpaceArgs { slots: SPACES as u64, total: 0, spaces: Default::default() };
         // SAFETY: SPACE_INFO reads the 16 bytes of `slots` and `total`, and writes `total` and at most `slots` entries of 24 bytes behind

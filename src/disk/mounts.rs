@@ -20,7 +20,7 @@ pub struct Mount {
     pub point: PathBuf,
     /// The type of the file system.
     pub fstype: String,
-    /// The device, or what stands for it.
+    /// The device, or what represents it.
     pub source: String,
     /// The options of this mount, comma separated.
     pub options: String,
@@ -191,7 +191,7 @@ fn once() -> u64 {
     1
 }
 
-/// Free bytes and inodes of the file system that a directory lies on.
+/// Free bytes and inodes of the file system that a directory is on.
 pub fn room(dir: &Dir) -> Result<Room> {
     let s = rustix::fs::fstatfs(dir).on(|| format!("statfs {}", dir.show(b"")))?;
     let unit = u64::try_from(s.f_bsize).unwrap_or(4096);

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use rustix::io::Errno;
 use std::collections::HashSet;
 
-/// As many directories are held open on the way down, and as many subfolders are remembered of one listing. A stranger's tree may be deeper than
+/// As many directories are held open on the way down, and as many subdirectories are remembered of one listing. A stranger's tree may be deeper than
 /// there are descriptors, and wider than there is memory.
 const HELD: usize = 256;
 
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn many_folders_in_one_go() {
+    fn many_directories_in_one_go() {
         let t = tempfile::tempdir().expect("temp dir");
         let home = Dir::open_named(t.path()).expect("open");
         home.mkdir("tree", 0o700).expect("mkdir");

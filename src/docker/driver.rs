@@ -1,4 +1,4 @@
-//! What is true of each storage driver, whoever reads or writes its store: names, directories, modes, limits. [`stack`] opens the layers
+//! What is true of each storage driver, no matter who reads or writes its store: names, directories, modes, limits. [`stack`] opens the layers
 //! as a driver stacks them.
 //!
 //! ```text
@@ -60,7 +60,7 @@ impl Target {
         }
     }
 
-    /// Where the tree of an image layer lies, below ROOT.
+    /// Where the tree of an image layer is, below ROOT.
     pub fn tree(self, id: &LayerId) -> String {
         let home = self.home();
         match self {
@@ -147,7 +147,7 @@ impl WrittenBy {
     }
 
     /// The directory of a layer, for messages.
-    pub fn folder(self, id: &LayerId) -> String {
+    pub fn directory(self, id: &LayerId) -> String {
         match self {
             WrittenBy::Aufs => format!("aufs/diff/{}", id.short()),
             WrittenBy::Living(target) => format!("{}/{}", target.home(), id.short()),

@@ -313,7 +313,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The string that a literal, already found well-formed, stands for.
+/// The string that a literal, already found well-formed, represents.
 fn unquote(literal: Raw<'_>) -> String {
     let inner = literal.0.get(1..literal.0.len().saturating_sub(1)).unwrap_or_default();
     let mut out = String::with_capacity(inner.len());

@@ -50,7 +50,7 @@ fn reprint(text: &str) -> Option<String> {
     if skip(&mut rest, ".").is_some() {
         let len = rest.bytes().take_while(u8::is_ascii_digit).count();
         let nanos = number(&mut rest, len).filter(|n| *n < 1_000_000_000)?;
-        // beyond nine digits Go takes the number as it stands; that needs leading zeros to be small enough
+        // beyond nine digits Go takes the number unchanged; that needs leading zeros to be small enough
         let fraction = if len < 9 { format!("{nanos:0len$}") } else { format!("{nanos:09}") };
         let fraction = fraction.trim_end_matches('0');
         if !fraction.is_empty() {

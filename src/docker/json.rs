@@ -1,7 +1,7 @@
 //! Docker's JSON, edited as text: what is not changed stays byte for byte.
 //!
 //! Decoding into numbers and encoding again turns 9223372036854775807 into 9223372036854776000, and dockerd then refuses the
-//! container; it also sorts keys and escapes `<`. So one value is replaced where it stands (FORMATS 8.7).
+//! container; it also sorts keys and escapes `<`. So one value is replaced in place (FORMATS 8.7).
 
 use crate::error::{Error, Result};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -81,7 +81,7 @@ pub fn set(text: &str, changes: &[(&str, String)]) -> Result<String> {
     edit(text, changes, is_field)
 }
 
-/// The same in an object that stands for a map: keys are compared as they are.
+/// The same in an object that represents a map: keys are compared as they are.
 pub fn set_entries(text: &str, changes: &[(&str, String)]) -> Result<String> {
     edit(text, changes, |a, b| a == b)
 }

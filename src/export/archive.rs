@@ -54,7 +54,7 @@ impl Archive<'_> {
     pub fn blob(&mut self, known: Option<Blob>, about: u64, content: &mut Content<'_>) -> Result<Blob> {
         match self {
             Archive::Tar(tar) => tar.blob(known, about, content),
-            Archive::ArchiveDir(folder) => folder.blob(known, content),
+            Archive::ArchiveDir(directory) => directory.blob(known, content),
         }
     }
 
@@ -62,9 +62,9 @@ impl Archive<'_> {
     pub fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         match self {
             Archive::Tar(tar) => tar.file(name, bytes),
-            Archive::ArchiveDir(folder) => {
-                folder.bytes += bytes.len() as u64;
-                folder.top.write_new(name, bytes, 0o600)
+            Archive::ArchiveDir(directory) => {
+                directory.bytes += bytes.len() as u64;
+                directory.top.write_new(name, bytes, 0o600)
             }
         }
     }
@@ -117,7 +117,7 @@ pub fn digest(content: &mut Content<'_>) -> Result<Blob> {
 pub struct Tar<'o> {
     out: &'o mut dyn Write,
     at: u64,
-    /// For outputs that can go back: replaces what stands at a place.
+    /// For outputs that can go back: replaces what is at a place.
     patch: Option<Patch>,
 }
 
@@ -200,7 +200,7 @@ impl ArchiveDir {
         }
         let place = Place::new(root, path)?;
         if let Some(kind) = place.there()? {
-            let what = if kind == FileType::Directory { "folder" } else { "file" };
+            let what = if kind == FileType::Directory { "directory" } else { "file" };
             return Err(Error::new(Kind::Usage, format!("there is a {what} {} already", place.shown()))
                 .hint("Name another directory, or remove the existing file"));
         }
@@ -223,7 +223,7 @@ impl ArchiveDir {
     /// Makes everything durable and gives the directory its name; returns the bytes in it.
     pub fn finish(self) -> Result<u64> {
         self.top.sync_fs()?;
-        // somebody may have made one meanwhile, and a rename would take an empty directory's place
+        // somebody may have made one in the meantime, and a rename would take an empty directory's place
         if self.place.there()?.is_some() {
             return Err(Error::new(Kind::Usage, format!("{} has appeared since the start", self.place.shown())));
         }

@@ -69,14 +69,14 @@ pub fn changes(view: &Chain, below: &Chain, missing: &mut Vec<Missing>) -> Resul
         crate::stop::check()?;
         match step {
             Step::Found(change) => out.push(change),
-            Step::Enter(folder) => match compare.folder(&folder) {
+            Step::Enter(directory) => match compare.directory(&directory) {
                 // the last one pushed is the next one taken
                 Ok(steps) => todo.extend(steps.into_iter().rev()),
                 Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) || e.is_exhaustion() => {
                     return Err(e);
                 }
                 Err(e) => {
-                    missing.push(Missing { what: format!("/{}", text::bytes(&folder.path)), why: e.chain() });
+                    missing.push(Missing { what: format!("/{}", text::bytes(&directory.path)), why: e.chain() });
                 }
             },
         }
@@ -109,17 +109,17 @@ struct Compare<'c> {
 }
 
 impl Compare<'_> {
-    fn folder(&self, folder: &DirPair) -> Result<Vec<Step>> {
-        let path = &folder.path;
-        let dirs = self.view.open(&folder.from, path)?;
+    fn directory(&self, directory: &DirPair) -> Result<Vec<Step>> {
+        let path = &directory.path;
+        let dirs = self.view.open(&directory.from, path)?;
         let names = self.view.merge_open(&dirs, path.is_empty())?.names;
-        let old_dirs = match &folder.below {
+        let old_dirs = match &directory.below {
             Some(from) => self.below.open(from, path)?,
             None => Vec::new(),
         };
         let old = self.below.merge_open(&old_dirs, path.is_empty())?.names;
         let mut out = Vec::new();
-        if folder.below.is_some() && !path.is_empty() {
+        if directory.below.is_some() && !path.is_empty() {
             let count = |a: &BTreeMap<Vec<u8>, Node>, b: &BTreeMap<Vec<u8>, Node>| a.keys().any(|n| !b.contains_key(n));
             if count(&names, &old) || count(&old, &names) || self.attributes_differ(&dirs, &old_dirs)? {
                 out.push(found(How::Changed, path.clone(), None));
@@ -134,13 +134,13 @@ impl Compare<'_> {
 
     fn name(
         &self,
-        folder: &[u8],
+        directory: &[u8],
         name: &[u8],
         (node, dirs): (Option<&Node>, &Dirs),
         (old, old_dirs): (Option<&Node>, &Dirs),
         out: &mut Vec<Step>,
     ) -> Result<()> {
-        let path = join(folder, name);
+        let path = join(directory, name);
         let Some(node) = node else {
             out.push(found(How::Deleted, path, None));
             return Ok(());

@@ -192,8 +192,8 @@ struct Walk<'w> {
 impl Walk<'_> {
     fn place(&mut self, place: &Place, name: &[u8]) -> Result<()> {
         if !place.is_dir {
-            let (folder, base) = crate::disk::split(&place.path);
-            let dirs = self.chain.open(&place.from, folder)?;
+            let (directory, base) = crate::disk::split(&place.path);
+            let dirs = self.chain.open(&place.from, directory)?;
             let Some((branch, dir)) = dirs.first() else { return Err(Error::corrupt("a file that no layer holds")) };
             return self.file(*branch, dir, base, &place.path, name);
         }

@@ -97,7 +97,7 @@ pub fn of_image(
     let on = |e: Error| e.on(format!("image {} can't be exported", id.short()));
     let image = store.images.get(&id).ok_or_else(|| on(Error::corrupt("it isn't in the store")))?;
     if let Some(why) = &image.broken {
-        // the lowest one is the cause, what stands on it is damaged by it
+        // the lowest one is the cause, what is based on it is damaged by it
         let mut layers = image.layers.iter().filter_map(|l| store.layers.get(l)?.broken.clone());
         let cause = layers.next().map_or(String::new(), |cause| format!(": {cause}"));
         return Err(on(Error::corrupt(format!("{why}{cause}"))));

@@ -125,7 +125,7 @@ impl<'s> Layers<'s> {
         Ok(layer)
     }
 
-    /// Writes the layer's tar. An error at its end, too, means that nothing of it may be used. Of a `large` layer the digest has a thread of its
+    /// Writes the layer's tar. An error at its end, too, means that none of it may be used. Of a `large` layer the digest has a thread of its
     /// own.
     pub fn write(&self, layer: &Layer, large: bool, out: &mut dyn Write) -> Result<()> {
         let mut hashed = DiffIdWriter::with_thread(out, large);
@@ -199,7 +199,7 @@ impl<'s> Layers<'s> {
     }
 }
 
-/// Stands for a digest that is unknown yet.
+/// Represents a digest that is unknown yet.
 const EMPTY: DiffId = DiffId(crate::ids::Sha256([0; 32]));
 
 /// As many layers an image can have: `docker load` refuses more.

@@ -1,7 +1,7 @@
-//! What stands in an archive beside its layers (FORMATS 10).
+//! What is in an archive next to its layers (FORMATS 10).
 //!
 //! ```text
-//! blobs/sha256/<image id>   the config, as it stands in the store: its digest is the image's id
+//! blobs/sha256/<image id>   the config, as in the store: its digest is the image's id
 //! blobs/sha256/<…>          an OCI manifest of each image
 //! index.json oci-layout     the OCI layout                           containerd, podman, skopeo, umoci, Docker from 25 on
 //! manifest.json             RepoTags, Config, Layers, Parent         `docker load` from 1.10 on, podman, skopeo
@@ -86,7 +86,7 @@ pub fn manifest(image: &Outgoing, layers: &[Blob], compress: Compressed) -> Resu
 
 /// `index.json`: each image once for each tag.
 ///
-/// `ref.name` is the bare tag where that tells the images apart, as Docker and umoci have it; where two images have one, it is the whole name.
+/// `ref.name` is the bare tag where that distinguishes the images, as Docker and umoci have it; where two images have one, it is the whole name.
 pub fn index(images: &[(&Outgoing, Blob)]) -> Result<Vec<u8>> {
     let mut seen = BTreeSet::new();
     let tags = images.iter().flat_map(|(image, _)| &image.tags);

@@ -1,8 +1,8 @@
 //! Where an archive goes.
 //!
 //! ```text
-//! -o FILE    FOLDER/.FILE.XXXXXXXX.partial, mode 0600 ── complete, synced ── renamed ──▶ FOLDER/FILE
-//! -o DIR     FOLDER/.DIR.XXXXXXXX.partial/            ── complete, synced ── renamed ──▶ FOLDER/DIR      (oci-dir)
+//! -o FILE    PARENT/.FILE.XXXXXXXX.partial, mode 0600 ── complete, synced ── renamed ──▶ PARENT/FILE
+//! -o DIR     PARENT/.DIR.XXXXXXXX.partial/            ── complete, synced ── renamed ──▶ PARENT/DIR      (oci-dir)
 //! -o -       stdout, as it is made
 //! ```
 //!
@@ -65,7 +65,7 @@ impl Place {
         Ok(Place { dir, name, temporary, done: false })
     }
 
-    /// What stands at the name now.
+    /// What is at the name now.
     pub fn there(&self) -> Result<Option<FileType>> {
         Ok(self.dir.stat_opt(&self.name)?.map(|m| m.kind))
     }

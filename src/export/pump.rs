@@ -98,7 +98,7 @@ pub struct Made {
 }
 
 impl Made {
-    /// Writes all of it to `out`, and tells `moved` of each piece.
+    /// Writes all of it to `out`, and calls `moved` for each piece.
     pub fn copy_to(&mut self, out: &mut dyn Write, moved: &dyn Fn(u64)) -> Result<()> {
         // ends when the thread drops its end
         while let Ok(piece) = self.from.recv() {

@@ -106,7 +106,7 @@ fn opened(
             false => format!("image layer {}", id.short()),
         };
         let gone = e.errno() == Some(Errno::NOENT.raw_os_error());
-        let why = if gone { format!("{} is missing", store.written_by.folder(&id)) } else { e.chain() };
+        let why = if gone { format!("{} is missing", store.written_by.directory(&id)) } else { e.chain() };
         Missing { what, why }
     }));
     if rest.chain.branches.is_empty() {

@@ -220,7 +220,7 @@ pub fn list(
     Ok(out)
 }
 
-/// Calls `f` with each real entry of a folder: name, type, inode. Markers and aufs's own names are left out. A character device 0:0 in an
+/// Calls `f` with each real entry of a directory: name, type, inode. Markers and aufs's own names are left out. A character device 0:0 in an
 /// aufs branch is an entry; elsewhere it is a whiteout.
 pub fn for_each_entry(
     dir: &Dir,
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_read_a_few_times_at_most() {
+    fn a_directory_is_read_a_few_times_at_most() {
         let slices = |names| Slice::of(names).count() as u64;
         assert_eq!((slices(0), slices(Slice::NAMES - 1), slices(Slice::NAMES)), (1, 1, 2));
         assert_eq!((slices(10_000_000), slices(u64::MAX)), (Slice::MOST, Slice::MOST));

@@ -1,10 +1,10 @@
 //! What a stack of layers shows: the only place that resolves whiteouts and opaque directories against the layers below.
 //!
-//! OCI semantics: a layer's markers hide what lies below it, never what the layer itself holds. For branches written by the aufs kernel
+//! OCI semantics: a layer's markers hide what is below it, never what the layer itself holds. For branches written by the aufs kernel
 //! that is what aufs showed; where a branch made from an odd tar differs, OCI is what the image's author meant and what every other host
 //! shows (FORMATS 11):
 //!
-//! - `foo` beside `.wh.foo` is `foo`, and nothing of a lower `foo` (11.1);
+//! - `foo` next to `.wh.foo` is `foo`, and nothing of a lower `foo` (11.1);
 //! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);
 //! - a directory over a file over a directory shows only the upper directory (11.7).
 
@@ -30,7 +30,7 @@ pub type Contributors = Vec<u16>;
 pub struct Node {
     /// Its type.
     pub kind: FileType,
-    /// A folder: the branches that are merged in it. Otherwise the one that holds the file.
+    /// A directory: the branches that are merged in it. Otherwise the one that holds the file.
     pub from: Contributors,
     closed: bool,
 }
@@ -57,7 +57,7 @@ impl Node {
         found.ok_or_else(|| Error::corrupt("a layer that isn't open"))
     }
 
-    /// Does something in these branches hide what lies below them at this name?
+    /// Does something in these branches hide what is below them at this name?
     pub fn closed(&self) -> bool {
         self.closed
     }
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_of_a_folder_are_the_folder() {
+    fn slices_of_a_directory_are_the_directory() {
         let t = tempfile::tempdir().expect("a directory");
         // of three layers: names, whiteouts of some, directories
         let branch = |layer: usize| {

@@ -81,7 +81,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         volumes: found.volumes,
         bytes: layers.iter().map(|l| l.facts.bytes).sum(),
         writable_bytes: layers.iter().filter(|l| l.role.writable()).map(|l| l.facts.bytes).sum(),
-        files: layers.iter().map(|l| l.facts.files + l.facts.folders).sum(),
+        files: layers.iter().map(|l| l.facts.files + l.facts.directories).sum(),
     };
     let a = found.existing.top.as_ref().unwrap_or(&found.host.aufs);
     let parents = layers.iter().filter_map(|l| l.lowers.first().cloned()).collect();
@@ -201,7 +201,7 @@ fn select(found: &Found<'_>, options: &Options, decided: &merge::Decisions) -> W
     w
 }
 
-/// Layers that cannot move although their metadata are sound, and all that stand on them.
+/// Layers that cannot move although their metadata are sound, and all that are based on them.
 fn unsound(found: &Found<'_>, options: &Options, refused: &BTreeMap<LayerId, String>) -> BTreeMap<LayerId, Unsound> {
     let mut first = found.unreadable.clone();
     first.extend(refused.clone());
@@ -507,7 +507,7 @@ pub fn fingerprint(plan: &Plan, found: &Found<'_>) -> Fingerprint {
         for c in &e.units {
             objects.insert(
                 format!("to be copied: {}", c.name()),
-                digest(&serde_json::json!([c.mount, c.size.folders > 0])),
+                digest(&serde_json::json!([c.mount, c.size.directories > 0])),
             );
         }
     }

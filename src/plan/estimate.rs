@@ -29,7 +29,7 @@ pub struct Pace {
 impl Pace {
     /// From the time that counting took. Small stores say little: the result stays within what disks do.
     pub fn of<'a>(took: Duration, facts: impl Iterator<Item = &'a Facts>) -> Pace {
-        let names: u64 = facts.map(|f| f.files + f.folders + f.whiteouts).sum();
+        let names: u64 = facts.map(|f| f.files + f.directories + f.whiteouts).sum();
         let per_name = took.as_secs_f64() * 1e6 / names.max(1) as f64;
         Pace { per_name: if names < 1000 { 5.0 } else { per_name.clamp(1.0, 500.0) } }
     }
@@ -112,7 +112,7 @@ fn name_items(name: u64) -> u64 {
     10 + 25 + 2 * (30 + 25) + 3 * name
 }
 
-/// Items that tell where content lies, in both trees, and its checksums.
+/// Items that say where content is, in both trees, and its checksums.
 fn content_items(inodes: u64, bytes: u64) -> u64 {
     2 * inodes * (53 + 25) + bytes / 512
 }
@@ -131,7 +131,7 @@ fn metadata(plan: &Plan, found: &Found<'_>) -> Cost {
         Content::Edited(path, _) => found.originals.get(path).map_or(1, |o| o.size) + 1024,
         Content::Text(t) => t.len() as u64,
         // gzipped JSON: about a line of 60 bytes for a name of the layer
-        Content::TarSplitOf(layer) => found.facts.get(layer).map_or(0, |f| (f.files + f.folders) * 200) + 1024,
+        Content::TarSplitOf(layer) => found.facts.get(layer).map_or(0, |f| (f.files + f.directories) * 200) + 1024,
     };
     let mut directories = BTreeSet::new();
     for f in &plan.metadata {
@@ -168,11 +168,11 @@ fn journal(plan: &Plan) -> u64 {
 fn copied_units(plan: &Plan, found: &Found<'_>) -> Cost {
     let disk = Disk::of(&found.host.new_room);
     let all = plan.new_root.as_ref().map(NewRoot::total).unwrap_or_default();
-    let content = all.allocated.saturating_sub(all.folder_bytes) + all.inodes * disk.block;
-    let directories = if disk.tree { 0 } else { all.folders * disk.block + all.folder_bytes * 5 / 2 };
-    let items = (all.inodes + all.folders) * inode_items(0) + (all.files + all.folders) * name_items(64);
+    let content = all.allocated.saturating_sub(all.dir_bytes) + all.inodes * disk.block;
+    let directories = if disk.tree { 0 } else { all.directories * disk.block + all.dir_bytes * 5 / 2 };
+    let items = (all.inodes + all.directories) * inode_items(0) + (all.files + all.directories) * name_items(64);
     let small = all.bytes.min(all.inodes * INLINE) + content_items(all.inodes, all.bytes);
-    disk.inodes(all.inodes + all.folders, content + directories, items + small)
+    disk.inodes(all.inodes + all.directories, content + directories, items + small)
 }
 
 /// The length of a value as JSON, without keeping it.
@@ -325,7 +325,7 @@ fn too_little(cost: Cost, room: &Room) -> Option<String> {
 /// From the pace of the scan: making a name costs about three times as much as looking at it, comparing it afterwards twice; content goes
 /// at 80 to 400 MiB a second.
 fn time(pace: Pace, layers: &[PlanLayer], most: Cost, made: &Made) -> (u64, u64) {
-    let names: u64 = layers.iter().map(|l| l.facts.files + l.facts.folders).sum();
+    let names: u64 = layers.iter().map(|l| l.facts.files + l.facts.directories).sum();
     let seconds = |made: u64| (made * 5 + names * 2) as f64 * pace.per_name / 1e6;
     let own: u64 = layers.iter().filter(|l| l.role.writable()).map(|l| l.facts.bytes).sum();
     let content = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -359,8 +359,8 @@ impl Tree {
         Tree {
             files: f.files,
             inodes: f.inodes,
-            directories: f.folders + 1,
-            directory_bytes: f.folder_bytes,
+            directories: f.directories + 1,
+            directory_bytes: f.dir_bytes,
             name_bytes: f.name_bytes,
             bytes: f.bytes,
             allocated: f.allocated,
@@ -375,7 +375,7 @@ impl Tree {
         for f in layers {
             out.files += f.files;
             out.inodes += f.inodes;
-            out.directories += f.folders;
+            out.directories += f.directories;
             out.name_bytes += f.name_bytes;
             out.bytes += f.bytes;
             out.allocated += f.allocated;
@@ -570,7 +570,7 @@ mod tests {
         let f = Facts {
             files: 10,
             inodes: 9,
-            folders: 2,
+            directories: 2,
             name_bytes: 100,
             bytes: 500,
             allocated: 36_864,

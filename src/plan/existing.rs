@@ -6,7 +6,7 @@
 //! ROOT/containers/<id>                             those whose Driver is the target's
 //! ```
 //!
-//! That is the usual case: Docker 24 and 28 make an empty one at their first start beside `aufs/` (FORMATS 11.30), and a user who
+//! That is the usual case: Docker 24 and 28 make an empty one at their first start next to `aufs/` (FORMATS 11.30), and a user who
 //! pulled images again has a filled one. Nothing is decided here; that is [`super::merge`].
 
 use crate::disk::{Dir, FileType, Meta};
@@ -36,9 +36,9 @@ pub struct Layer {
     pub id: LayerId,
     /// overlay2's short name.
     pub link: String,
-    /// overlay2's list of layers below, as it stands.
+    /// overlay2's list of layers below, unchanged.
     pub lower: String,
-    /// Another layer stands on it and has marked it, as overlay2 wants; the others want no mark.
+    /// Another layer is based on it and has marked it, as overlay2 wants; the others want no mark.
     pub committed: bool,
 }
 
@@ -50,7 +50,7 @@ pub struct Existing {
     /// Its top directory, if it is to be filled further: new layers get the modes that it has.
     pub top: Option<Meta>,
     /// Directories of layers, by name, whatever they are.
-    pub folders: BTreeSet<String>,
+    pub directories: BTreeSet<String>,
     /// Names in `overlay2/l`.
     pub links: BTreeSet<String>,
     /// Layers that aufs has too, or why that layer cannot be used.
@@ -86,11 +86,11 @@ pub fn read(root: &Dir, to: Target, store: &Store) -> Result<Existing> {
             out.strangers.push(name);
         }
     }
-    let folder = |path: &str| -> Result<bool> { Ok(root.stat_opt(path)?.is_some_and(|m| m.is_dir())) };
-    let (home, image) = (folder(to.name())?, folder("image")? && folder(&format!("image/{to}"))?);
+    let directory = |path: &str| -> Result<bool> { Ok(root.stat_opt(path)?.is_some_and(|m| m.is_dir())) };
+    let (home, image) = (directory(to.name())?, directory("image")? && directory(&format!("image/{to}"))?);
     if home && let Some(dir) = root.open_opt(to.home())? {
         let names = dir.list()?.into_iter().filter(|(n, _)| !is_drivers_own(n));
-        out.folders = names.map(|(n, _)| String::from_utf8_lossy(&n).into_owned()).collect();
+        out.directories = names.map(|(n, _)| String::from_utf8_lossy(&n).into_owned()).collect();
     }
     if to == Target::Overlay2
         && home
@@ -106,7 +106,7 @@ pub fn read(root: &Dir, to: Target, store: &Store) -> Result<Existing> {
         false => out.repositories = Some(Repositories::new()),
     }
     // records of layers whose directories are all gone are of no use to any Docker; an image may have no layer at all
-    let populated = !out.folders.is_empty() || (out.chains == 0 && !out.images.is_empty());
+    let populated = !out.directories.is_empty() || (out.chains == 0 && !out.images.is_empty());
     out.state = match (populated, home || image) {
         (true, _) => State::Populated,
         (false, true) => State::Empty,
@@ -166,13 +166,13 @@ fn read_metadata(root: &Dir, to: Target, store: &Store, out: &mut Existing) -> R
 }
 
 fn read_layer(root: &Dir, to: Target, id: LayerId) -> Result<Layer> {
-    let folder = format!("{}/{id}", to.home());
-    let Some(dir) = root.open_opt(&folder)? else {
-        return Err(Error::corrupt(format!("its directory {folder} is missing")));
+    let directory = format!("{}/{id}", to.home());
+    let Some(dir) = root.open_opt(&directory)? else {
+        return Err(Error::corrupt(format!("its directory {directory} is missing")));
     };
     if to != Target::Overlay2 {
         if !root.stat_opt(to.tree(&id))?.is_some_and(|m| m.is_dir()) || (to == Target::Btrfs && !dir.is_subvolume()?) {
-            return Err(Error::corrupt(format!("its directory {folder} isn't a layer of {to}")));
+            return Err(Error::corrupt(format!("its directory {directory} isn't a layer of {to}")));
         }
         return Ok(Layer { id, link: String::new(), lower: String::new(), committed: true });
     }
@@ -184,7 +184,7 @@ fn read_layer(root: &Dir, to: Target, id: LayerId) -> Result<Layer> {
     let link = text("link")?.unwrap_or_default();
     // the file is not trimmed by Docker, and an empty one is a known remainder of a crash (FORMATS 2.1)
     if link.is_empty() || link.bytes().any(|c| !c.is_ascii_alphanumeric()) {
-        return Err(Error::corrupt(format!("its {folder}/link is empty or wrong")));
+        return Err(Error::corrupt(format!("its {directory}/link is empty or wrong")));
     }
     let points = match root.open("overlay2/l")?.try_stat(link.as_bytes()) {
         Ok(m) if m.kind == FileType::Symlink => root.open("overlay2/l")?.read_link(link.as_bytes())?,

@@ -82,7 +82,7 @@ impl Machine {
         use std::os::unix::fs::OpenOptionsExt;
         const LIMIT: u64 = 4 << 20;
         let refused = |what: &str| Err(Error::new(ErrorKind::InvalidInput, what.to_owned()));
-        // looked at before, since opening a device has effects; a fifo put there meanwhile does not wait
+        // looked at before, since opening a device has effects; a fifo put there in the meantime does not wait
         if !std::fs::metadata(path)?.is_file() {
             return refused("not a regular file");
         }

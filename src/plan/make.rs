@@ -112,7 +112,7 @@ pub fn make_on(
         }
     };
     let began = std::time::Instant::now();
-    // the host is looked at meanwhile: to start a dockerd and ask its version takes longer than to count a small store
+    // the host is looked at in the meantime: to start a dockerd and ask its version takes longer than to count a small store
     let (counted, took, host) = std::thread::scope(|s| {
         let host = s.spawn(|| host::look(root, options, machine));
         let counted = count(root, &store, known, progress);
@@ -287,7 +287,7 @@ fn count(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progress) ->
     Ok(out)
 }
 
-/// Where aufs showed something else: each path once, for the layer with which that begins. What stands on this layer shows the same.
+/// Where aufs showed something else: each path once, for the layer with which that begins. What is based on this layer shows the same.
 fn find_quirks(root: &Dir, store: &Store, counted: &Counted) -> Result<Vec<Quirk>> {
     use rayon::prelude::*;
     let facts = &counted.facts;

@@ -1,12 +1,12 @@
-//! What becomes of a store of the target that is there already: it stays as it is, and what aufs holds is added to it.
+//! What becomes of a store of the target that is there already: it stays unchanged, and what aufs holds is added to it.
 //!
 //! | the same … in both        | what happens                                                                       |
 //! |---------------------------|------------------------------------------------------------------------------------|
-//! | chain id                  | one layer: the target's; our layers above it stand on the target's                 |
+//! | chain id                  | one layer: the target's; our layers above it are based on the target's                 |
 //! | image id                  | one image: the target's; its free tags are added                                   |
 //! | tag, another image        | the target's; our image moves without that tag                                     |
 //! | container id or name      | the target's; ours stays behind                                                    |
-//! | directory, another layer     | the target's; ours stays behind, with what stands on it                            |
+//! | directory, another layer     | the target's; ours stays behind, with what is based on it                            |
 //!
 //! Pure: [`super::existing`] has looked.
 
@@ -23,8 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The target's own store in a plan that adds to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merge {
-    /// Its directories of layers. What else lies beside them at a rollback is ours, or was made by Docker since.
-    pub folders: BTreeSet<String>,
+    /// Its directories of layers. What else is next to them at a rollback is ours, or was made by Docker since.
+    #[serde(rename = "folders")]
+    pub directories: BTreeSet<String>,
     /// overlay2: its names in `l/`.
     pub links: BTreeSet<String>,
     /// Its containers.
@@ -46,7 +47,7 @@ pub struct KeptLayer {
     pub theirs: LayerId,
     /// overlay2: the target's short name of it.
     pub link: String,
-    /// overlay2: a layer of ours is the first that stands on it, so that it needs the mark `committed`. Rollback removes that.
+    /// overlay2: a layer of ours is the first that is based on it, so that it needs the mark `committed`. Rollback removes that.
     pub commit: bool,
 }
 
@@ -78,7 +79,7 @@ pub fn decide(store: &Store, existing: &Existing) -> Decisions {
                     format!("the existing target store has this layer too, and it is damaged there: {why}"),
                 );
             }
-            None if existing.folders.contains(l.id.as_str()) => {
+            None if existing.directories.contains(l.id.as_str()) => {
                 out.refused.insert(l.id.clone(), "the existing target store has another layer with this ID".to_owned());
             }
             None => {}
@@ -110,7 +111,7 @@ pub fn decide(store: &Store, existing: &Existing) -> Decisions {
     for (repo, refs) in &store.repositories {
         for (reference, id) in refs {
             match &existing.repositories {
-                // unreadable: it is kept as it is, and nothing can be added
+                // unreadable: it is kept unchanged, and nothing can be added
                 None => drop(out.references.insert(reference.clone(), (*id, "unknown".to_owned()))),
                 Some(all) => match all.get(repo).and_then(|r| r.get(reference)) {
                     Some(theirs) if *theirs != id.to_string() => {
@@ -124,7 +125,7 @@ pub fn decide(store: &Store, existing: &Existing) -> Decisions {
     out
 }
 
-/// overlay2: does the target's layer stand on the target's own of the same layers as ours?
+/// overlay2: is the target's layer based on the target's own copies of the same layers as ours?
 fn stands_alike(store: &Store, kept: &BTreeMap<LayerId, (ChainId, Layer)>, id: &LayerId, theirs: &Layer) -> bool {
     if theirs.link.is_empty() {
         return true;
@@ -149,7 +150,7 @@ pub fn merge(store: &Store, existing: &Existing, decided: &Decisions, on: &BTree
         commit: !theirs.committed && on.contains(id),
     });
     Some(Merge {
-        folders: existing.folders.clone(),
+        directories: existing.directories.clone(),
         links: existing.links.clone(),
         containers: existing.containers.keys().map(|c| c.to_string()).collect(),
         kept: kept.collect(),
@@ -179,7 +180,7 @@ pub fn metadata(to: Target, existing: &Existing, ours: Vec<PlanFile>) -> Vec<Pla
 }
 
 /// Both stores' references as Docker writes them: one object, keys sorted, compact (FORMATS 7). The target's win. `None`: the target's
-/// file cannot be read and is kept as it is. References of ours to images that stay are left out, and so is a repository without any.
+/// file cannot be read and is kept unchanged. References of ours to images that stay are left out, and so is a repository without any.
 pub fn repositories(
     ours: &[(String, Vec<(String, ImageId)>)],
     moving: &BTreeSet<ImageId>,
@@ -216,7 +217,7 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
         State::Populated => {
             let text = format!(
                 "it holds {}, {} and {}",
-                crate::text::plural(existing.folders.len(), "layer"),
+                crate::text::plural(existing.directories.len(), "layer"),
                 crate::text::plural(existing.images.len(), "image"),
                 crate::text::plural(existing.containers.len(), "container")
             );

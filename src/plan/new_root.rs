@@ -65,7 +65,7 @@ pub struct Unit {
     /// Symlinks that lead to the right place from the new root too, by their path below `path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
-    /// Below `path`: files that are written anew, mount points and those symlinks.
+    /// Below `path`: files that are written again, mount points and those symlinks.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::paths")]
     pub leave: Vec<Vec<u8>>,
 }
@@ -76,7 +76,8 @@ pub struct Size {
     /// Names that are not directories.
     pub files: u64,
     /// Directories, the tree's own included.
-    pub folders: u64,
+    #[serde(rename = "folders")]
+    pub directories: u64,
     /// Inodes that are not directories.
     pub inodes: u64,
     /// Bytes of content, each inode once.
@@ -84,19 +85,19 @@ pub struct Size {
     /// Bytes that all of it takes on the disk.
     pub allocated: u64,
     /// Of these, what the directories take.
-    #[serde(default)]
-    pub folder_bytes: u64,
+    #[serde(default, rename = "folder_bytes")]
+    pub dir_bytes: u64,
 }
 
 impl Size {
     /// Adds another.
     pub fn add(&mut self, s: Size) {
         self.files += s.files;
-        self.folders += s.folders;
+        self.directories += s.directories;
         self.inodes += s.inodes;
         self.bytes += s.bytes;
         self.allocated += s.allocated;
-        self.folder_bytes += s.folder_bytes;
+        self.dir_bytes += s.dir_bytes;
     }
 }
 
@@ -379,9 +380,9 @@ fn note(out: &mut Counted, seen: &mut HashSet<(u64, u64)>, path: &[u8], m: &Meta
     (path, m.mode, m.uid, m.gid, m.size, m.mtime, m.ctime, m.ino, m.rdev, m.kind.as_raw_mode()).hash(&mut hash);
     out.state = out.state.wrapping_add(hash.finish());
     if m.is_dir() {
-        out.size.folders += 1;
+        out.size.directories += 1;
         out.size.allocated += m.allocated;
-        out.size.folder_bytes += m.allocated;
+        out.size.dir_bytes += m.allocated;
         return;
     }
     out.size.files += 1;
@@ -418,7 +419,7 @@ fn tell(e: &NewRoot, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
         "{} in {} and {} are copied",
         crate::text::size(total.bytes),
         crate::text::plural(usize::try_from(total.files).unwrap_or(usize::MAX), "file"),
-        crate::text::plural(usize::try_from(total.folders).unwrap_or(usize::MAX), "folder"),
+        crate::text::plural(usize::try_from(total.directories).unwrap_or(usize::MAX), "directory"),
     );
     out.push(Finding::new("N04", dir.clone(), what));
     let remapped = root.label().file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));
@@ -529,7 +530,7 @@ mod tests {
         std::fs::hard_link(t.path().join("v/a/f"), t.path().join("v/g")).expect("link");
         let root = Dir::open_named(t.path()).expect("open");
         let c = count(&root, b"v", &[]).expect("count");
-        assert_eq!((c.size.files, c.size.inodes, c.size.folders, c.size.bytes), (2, 1, 3, 5));
+        assert_eq!((c.size.files, c.size.inodes, c.size.directories, c.size.bytes), (2, 1, 3, 5));
         assert!(!c.mount && c.mounts.is_empty());
         assert_eq!(c.state, count(&root, b"v", &[]).expect("count").state);
         std::fs::write(t.path().join("v/a/f"), "12346").expect("write");

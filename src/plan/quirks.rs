@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 /// A path that the old store showed and the new one does not, or the other way round.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Quirk {
-    /// The layer with which that begins: an image layer, an init layer or a container. What stands on it shows the same.
+    /// The layer with which that begins: an image layer, an init layer or a container. What is based on it shows the same.
     pub layer: LayerId,
     /// From the root, with a leading slash.
     #[serde(with = "crate::plan::path")]
@@ -33,7 +33,7 @@ pub struct Candidates<'a> {
     /// The layers in which a directory is opaque.
     opaque: HashMap<&'a [u8], Vec<&'a LayerId>>,
     /// Each layer's directories, sorted; only where some file covers one.
-    folders: HashMap<&'a LayerId, Vec<u64>>,
+    directories: HashMap<&'a LayerId, Vec<u64>>,
     /// Files that may cover a directory, by layer, with the hashes of their paths.
     covers: HashMap<&'a LayerId, Vec<(&'a [u8], u64)>>,
 }
@@ -51,13 +51,13 @@ impl<'a> Candidates<'a> {
             }
         }
         let sorted = |t: &Trail| {
-            let mut all = t.folders.clone();
+            let mut all = t.directories.clone();
             all.sort_unstable();
             all
         };
         let wanted = trails.iter().filter(|_| !covers.is_empty());
-        let folders = wanted.map(|(id, t)| (id, sorted(t))).collect();
-        Candidates { facts, opaque, folders, covers }
+        let directories = wanted.map(|(id, t)| (id, sorted(t))).collect();
+        Candidates { facts, opaque, directories, covers }
     }
 
     /// Those in whose directory of that path this layer takes part: what only aufs showed begins with it.
@@ -69,9 +69,9 @@ impl<'a> Candidates<'a> {
                 out.insert(&p[..]);
             }
         }
-        let Some(folders) = self.folders.get(id) else { return out };
+        let Some(directories) = self.directories.get(id) else { return out };
         for (path, hash) in lowers.iter().filter_map(|l| self.covers.get(l)).flatten() {
-            if folders.binary_search(hash).is_ok() {
+            if directories.binary_search(hash).is_ok() {
                 out.insert(path);
             }
         }
@@ -101,8 +101,8 @@ fn compare(chain: &Chain, path: &[u8], aufs: &[u16], oci: &[u16], out: &mut Vec<
         if known.is_none() {
             out.push(here.clone());
         }
-        let both_folders = kind == FileType::Directory && known.is_none_or(|n| n.kind == FileType::Directory);
-        if both_folders {
+        let both_dirs = kind == FileType::Directory && known.is_none_or(|n| n.kind == FileType::Directory);
+        if both_dirs {
             let dirs = chain.open(aufs, path)?;
             let sub = aufs_step(chain, &dirs, &name)?;
             let oci_sub: Contributors = known.map(|n| n.from.clone()).unwrap_or_default();

@@ -73,7 +73,7 @@ impl Look<'_> {
         }
         let (dir, name) = split(path.as_bytes());
         let dir = String::from_utf8_lossy(dir).into_owned();
-        self.folder(&dir)?;
+        self.directory(&dir)?;
         let flags = self.root.parent_of(path.as_bytes())?.0.flags_of(name)?;
         self.object(path, &flags, path, self.top.inherit && flags.project != self.top.project);
         Ok(())
@@ -83,14 +83,14 @@ impl Look<'_> {
     fn filled(&mut self, path: &str) -> Result<()> {
         let (dir, _) = split(path.as_bytes());
         let dir = String::from_utf8_lossy(dir).into_owned();
-        let Some(flags) = self.folder(&dir)? else { return Ok(()) };
+        let Some(flags) = self.directory(&dir)? else { return Ok(()) };
         let brought = if self.top.inherit { self.top.project } else { 0 };
         self.object(&dir, &flags, &dir, flags.inherit && flags.project != brought);
         Ok(())
     }
 
     /// A directory in which names come and go.
-    fn folder(&mut self, path: &str) -> Result<Option<Flags>> {
+    fn directory(&mut self, path: &str) -> Result<Option<Flags>> {
         if let Some(known) = self.seen.get(path) {
             return Ok(*known);
         }

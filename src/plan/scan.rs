@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::Hasher;
 use std::sync::{Arc, Mutex};
 
-/// As many paths of one kind and layer are kept; the count goes on.
+/// As many paths of one kind and layer are kept; the count continues.
 pub const LIST: usize = 10_000;
 
 /// A directory further down than that many is nothing that a program made for use; a walk holds two descriptors for each on its way.
@@ -63,14 +63,15 @@ pub struct Facts {
     /// Inodes behind them.
     pub inodes: u64,
     /// Directories, the root left out.
-    pub folders: u64,
+    #[serde(rename = "folders")]
+    pub directories: u64,
     /// Bytes of content, each inode once.
     pub bytes: u64,
     /// Bytes that the content takes on a disk with blocks of 4 KiB, each inode once.
     pub allocated: u64,
     /// Bytes that new directories with the same names take on a disk at most, the root's included.
-    #[serde(default)]
-    pub folder_bytes: u64,
+    #[serde(default, rename = "folder_bytes")]
+    pub dir_bytes: u64,
     /// Bytes of all names, the root's left out.
     #[serde(default)]
     pub name_bytes: u64,
@@ -100,14 +101,14 @@ pub struct Facts {
     pub opaque_root: bool,
     /// Names of more than 242 bytes.
     pub long_names: Paths,
-    /// Names that have a whiteout beside them.
+    /// Names that have a whiteout next to them.
     pub beside: Paths,
     /// Whiteouts that are not empty regular files.
     pub odd_whiteouts: Paths,
     /// Immutable or append-only files and directories: a copy is neither.
     #[serde(default)]
     pub fixed: Paths,
-    /// Files where a layer above may have a folder: see [`super::quirks`].
+    /// Files where a layer above may have a directory: see [`super::quirks`].
     pub covers: Paths,
     /// Changes when any name, type, owner, mode, size or time in the layer changes; the same in any order of reading.
     pub state: u64,
@@ -120,7 +121,7 @@ pub struct Facts {
 #[derive(Debug, Default)]
 pub struct Above {
     /// Directories of some layer above.
-    folders: HashSet<u64>,
+    directories: HashSet<u64>,
     /// What whiteouts in some layer above name, and the directories on the way there.
     watched: HashSet<u64>,
 }
@@ -128,7 +129,7 @@ pub struct Above {
 impl Above {
     /// Takes in a layer that was scanned; those below come later.
     pub fn add(&mut self, trail: &Trail) {
-        self.folders.extend(&trail.folders);
+        self.directories.extend(&trail.directories);
         for (on_the_way, names) in &trail.whiteouts {
             self.watched.extend(on_the_way);
             self.watched.extend(names);
@@ -140,7 +141,7 @@ impl Above {
 #[derive(Debug, Default)]
 pub struct Trail {
     /// Its directories.
-    pub folders: Vec<u64>,
+    pub directories: Vec<u64>,
     /// For each of its directories with whiteouts the directories on the way there, itself included, and the paths that the whiteouts name.
     pub whiteouts: Vec<(Vec<u64>, Vec<u64>)>,
     /// Opaque directories.
@@ -165,7 +166,7 @@ struct Scan<'a> {
     ask: Ask,
 }
 
-/// A directory on its way: its path, and the hash that stands for it.
+/// A directory on its way: its path, and the hash that represents it.
 struct DirPath {
     path: Vec<u8>,
     hash: u64,
@@ -206,9 +207,9 @@ pub fn scan(root: Dir, above: &Above, ask: Ask) -> Result<Found> {
         too_deep(&at.path, depth)?;
         let dir = Arc::new(if name.is_empty() { holder.again()? } else { holder.open(&name)? });
         let at = Arc::new(at);
-        let mut folder = DirCount::new(&scan, &dir, &at);
-        folder.count()?;
-        for (name, hash) in folder.finish() {
+        let mut directory = DirCount::new(&scan, &dir, &at);
+        directory.count()?;
+        for (name, hash) in directory.finish() {
             let sub = DirPath { path: join(&at.path, &name), hash, holder: Some(at.clone()) };
             hand_on((dir.clone(), name, sub, depth + 1));
         }
@@ -278,7 +279,7 @@ impl<'a> DirCount<'a> {
         // an old directory may be larger than it need be, and has a block more where its attributes do not fit into the inode
         let crowded = self.names * 16 + self.name_bytes > 3000;
         let new = BLOCK + if crowded { BLOCK + entries(self.names, self.name_bytes) } else { 0 };
-        self.facts.folder_bytes = own.allocated.clamp(new, new + BLOCK);
+        self.facts.dir_bytes = own.allocated.clamp(new, new + BLOCK);
         for hidden in &self.whiteouts {
             if self.dir.try_stat(hidden).is_ok() {
                 self.facts.beside.push(&join(&self.at.path, hidden));
@@ -293,10 +294,10 @@ impl<'a> DirCount<'a> {
             let names = self.whiteouts.iter().map(|n| hash_of(self.at.hash, n)).collect();
             self.trail.whiteouts.push((self.at.on_the_way(), names));
         }
-        self.trail.folders.extend(self.subs.iter().map(|(_, hash)| *hash));
+        self.trail.directories.extend(self.subs.iter().map(|(_, hash)| *hash));
         let mut found = self.scan.found.lock().unwrap_or_else(|e| e.into_inner());
         found.facts.add(self.facts);
-        found.trail.folders.append(&mut self.trail.folders);
+        found.trail.directories.append(&mut self.trail.directories);
         found.trail.whiteouts.append(&mut self.trail.whiteouts);
         found.trail.opaque.append(&mut self.trail.opaque);
         found.trail.met.append(&mut self.trail.met);
@@ -338,16 +339,16 @@ impl<'a> DirCount<'a> {
         }
         let hash = hash_of(self.at.hash, name);
         self.facts.name_bytes += name.len() as u64;
-        let is_folder = kind == FileType::Directory;
+        let is_dir = kind == FileType::Directory;
         if self.scan.above.watched.contains(&hash) {
-            self.trail.met.push((hash, is_folder));
+            self.trail.met.push((hash, is_dir));
         }
-        if is_folder {
-            self.facts.folders += 1;
+        if is_dir {
+            self.facts.directories += 1;
             self.subs.push((name.to_vec(), hash));
             return Ok(());
         }
-        if self.scan.above.folders.contains(&hash) {
+        if self.scan.above.directories.contains(&hash) {
             self.facts.covers.push(&join(&self.at.path, name));
         }
         self.count_file(name, kind, ino, hash)?;
@@ -397,10 +398,10 @@ impl Facts {
     fn add(&mut self, f: Facts) {
         self.files += f.files;
         self.inodes += f.inodes;
-        self.folders += f.folders;
+        self.directories += f.directories;
         self.bytes += f.bytes;
         self.allocated += f.allocated;
-        self.folder_bytes += f.folder_bytes;
+        self.dir_bytes += f.dir_bytes;
         self.name_bytes += f.name_bytes;
         self.most_names = self.most_names.max(f.most_names);
         self.whiteouts += f.whiteouts;
@@ -455,21 +456,21 @@ pub fn entries(names: u64, name_bytes: u64) -> u64 {
     (names * 16 + name_bytes) * 5 / 2
 }
 
-/// What the content of an inode takes where blocks have 4 KiB, and none lies within the inode.
+/// What the content of an inode takes where blocks have 4 KiB, and none is within the inode.
 fn on_disk(m: &Meta) -> u64 {
     let within = u64::from(m.size > 0 && (m.is_file() || m.kind == FileType::Symlink && m.size >= 60));
     m.allocated.max(within).div_ceil(BLOCK) * BLOCK
 }
 
-/// Stands for a path: the hash of its directory's and of its name.
-pub fn hash_of(folder: u64, name: &[u8]) -> u64 {
+/// Represents a path: the hash of its directory's and of its name.
+pub fn hash_of(directory: u64, name: &[u8]) -> u64 {
     let mut h = SipHasher13::new();
-    h.write(&folder.to_le_bytes());
+    h.write(&directory.to_le_bytes());
     h.write(name);
     h.finish()
 }
 
-/// Stands for a whole path.
+/// Represents a whole path.
 pub fn hash_of_path(path: &[u8]) -> u64 {
     path.split(|c| *c == b'/').filter(|p| !p.is_empty()).fold(0, hash_of)
 }
@@ -485,7 +486,7 @@ fn attributes(dir: &Dir, path: u64) -> Result<u64> {
     Ok(h.finish())
 }
 
-/// Stands for an inode's time of change.
+/// Represents an inode's time of change.
 fn changed(path: u64, m: &Meta) -> u64 {
     let mut h = SipHasher13::new();
     h.write(&path.to_le_bytes());
@@ -494,7 +495,7 @@ fn changed(path: u64, m: &Meta) -> u64 {
     h.finish()
 }
 
-/// Stands for what a name is. The same on every machine and in every version: it is part of a saved plan.
+/// Represents what a name is. The same on every machine and in every version: it is part of a saved plan.
 fn state_of(path: u64, m: &Meta) -> u64 {
     let mut h = SipHasher13::new();
     let size = if m.is_dir() { 0 } else { m.size };

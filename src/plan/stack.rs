@@ -9,7 +9,7 @@ use crate::layer::view::Chain;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The directory of each layer, below the place that stands for ROOT.
+/// The directory of each layer, below the place that represents ROOT.
 pub type Sources<'a> = BTreeMap<&'a LayerId, &'a str>;
 
 /// Which layers of a plan are built or compared.
@@ -30,7 +30,7 @@ impl Plan {
 }
 
 impl PlanLayer {
-    /// The layer and all below it in the old store; `base` stands for ROOT.
+    /// The layer and all below it in the old store; `base` represents ROOT.
     pub fn old_stack(&self, base: &Dir, sources: &Sources<'_>) -> Result<Chain> {
         let at = Arc::new(base.again()?);
         let branch = |id: &LayerId| -> Result<Branch> {

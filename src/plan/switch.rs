@@ -4,7 +4,7 @@
 //! ROOT/aufs, image/aufs, buildkit, containers/<id>/config.v2.json, an empty overlay2     ──Park──▶    ROOT/.unaufs/old/…
 //!       of a filled overlay2: image/overlay2
 //! ROOT/.unaufs/new/{overlay2, image/overlay2, containers/<id>/config.v2.json}            ──Install──▶ ROOT/…
-//!       beside a filled overlay2: overlay2/<id>, overlay2/l/<LINK>, image/overlay2 with both stores' metadata
+//!       next to a filled overlay2: overlay2/<id>, overlay2/l/<LINK>, image/overlay2 with both stores' metadata
 //! ```
 //!
 //! A new root in another place gets everything from its stage: its own directories, then what is copied from the old root, `image/` last.
@@ -43,7 +43,7 @@ pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<
     }
     let park = |path: &str| Move { from: path.to_owned(), to: format!("{OLD}/{path}"), why: Why::Park };
     let install = |path: &str| Move { from: format!("{NEW}/{path}"), to: path.to_owned(), why: Why::Install };
-    // beside a filled store of the target they are that store's by now: Docker has run on it last
+    // next to a filled store of the target they are that store's by now: Docker has run on it last
     for cache in store.caches.iter().filter(|_| existing != State::Populated) {
         out.push(park(cache));
     }
@@ -116,17 +116,17 @@ fn added(root: &Dir, plan: &Plan, home: bool) -> Result<Vec<String>> {
 /// The directories whose times the renames change, with their times now. ROOT's own are not among them: a state directory is made in it.
 pub fn touched(root: &Dir, moves: &[Move]) -> Result<Vec<Touched>> {
     // the guard takes these two out of their places and puts them back: xfs changes the time of a directory that gets another parent
-    let mut folders = BTreeSet::from(["containers".to_owned(), "image".to_owned()]);
+    let mut directories = BTreeSet::from(["containers".to_owned(), "image".to_owned()]);
     for m in moves {
         for path in [&m.from, &m.to] {
             let (dir, _) = crate::disk::split(path.as_bytes());
             if !dir.is_empty() && !path.starts_with(STATE) {
-                folders.insert(String::from_utf8_lossy(dir).into_owned());
+                directories.insert(String::from_utf8_lossy(dir).into_owned());
             }
         }
     }
     let mut out = Vec::new();
-    for path in folders {
+    for path in directories {
         if let Some(m) = root.stat_opt(&path)? {
             out.push(Touched { path, atime: m.atime, mtime: m.mtime, mode: m.mode, owner: (m.uid, m.gid) });
         }

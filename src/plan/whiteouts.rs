@@ -37,7 +37,7 @@ impl<'a> Paths<'a> {
     }
 }
 
-/// How many of each layer's whiteouts hide nothing; not for a layer that stands on one without a trail.
+/// How many of each layer's whiteouts hide nothing; not for a layer that is based on one without a trail.
 pub fn idle<'a>(
     trails: &'a BTreeMap<LayerId, Trail>,
     lowers: impl Fn(&LayerId) -> &'a [LayerId],
@@ -81,7 +81,7 @@ mod tests {
         LayerId::parse(&format!("{n:064x}")).expect("an id")
     }
 
-    /// Layers from the base up, each a list of: `+file`, `+directory/`, `-whiteout`, `=opaque folder`. Idle whiteouts of the last.
+    /// Layers from the base up, each a list of: `+file`, `+directory/`, `-whiteout`, `=opaque directory`. Idle whiteouts of the last.
     fn idle_in(layers: &[&[&str]]) -> u64 {
         let trails: BTreeMap<LayerId, Trail> = layers.iter().enumerate().map(|(n, l)| (id(n), trail(l))).collect();
         let lowers: Vec<LayerId> = (0..layers.len() - 1).rev().map(id).collect();
@@ -99,8 +99,8 @@ mod tests {
                 "+" => out.met.push((hash, name.ends_with('/'))),
                 "=" => out.opaque.push(hash),
                 _ => {
-                    let folders = name.match_indices('/').map(|(i, _)| path(&name.as_bytes()[..i])).collect();
-                    out.whiteouts.push((folders, vec![hash]));
+                    let directories = name.match_indices('/').map(|(i, _)| path(&name.as_bytes()[..i])).collect();
+                    out.whiteouts.push((directories, vec![hash]));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What a migration was estimated to take, beside what it took.
+//! What a migration was estimated to take, next to what it took.
 
 use super::html::Record;
 use super::plan::seconds;

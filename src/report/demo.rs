@@ -58,7 +58,7 @@ impl Document {
     }
 }
 
-/// A line that stands out, with room above.
+/// A bold line, with room above.
 pub fn heading(page: &mut Page, text: &str) {
     page.row(Style::Plain, "");
     page.row(Style::Bold, text);

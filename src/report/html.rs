@@ -19,7 +19,7 @@ use std::collections::HashMap;
 /// What a run adds to the plan's page.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Where it stands.
+    /// Its state.
     pub state: String,
     /// When it began.
     pub started: String,
@@ -459,7 +459,7 @@ fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {
             Role::Container => "container",
         },
         bytes: text::size(l.facts.bytes),
-        files: text::count(l.facts.files + l.facts.folders),
+        files: text::count(l.facts.files + l.facts.directories),
         users: users.get(&l.id).copied().unwrap_or(0),
     };
     (all.iter().take(LISTED).map(row).collect(), all.len().saturating_sub(LISTED))

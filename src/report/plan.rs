@@ -309,7 +309,7 @@ fn objects(p: &Plan) -> String {
                 l.id,
                 role.as_str().unwrap_or(""),
                 f.files,
-                f.folders,
+                f.directories,
                 f.bytes,
                 f.whiteouts,
                 f.opaque.count
@@ -321,7 +321,7 @@ fn objects(p: &Plan) -> String {
     }
     for c in p.new_root.iter().flat_map(|e| &e.units) {
         let s = &c.size;
-        let _ = writeln!(out, "copied {} files={} directories={} bytes={}", c.name(), s.files, s.folders, s.bytes);
+        let _ = writeln!(out, "copied {} files={} directories={} bytes={}", c.name(), s.files, s.directories, s.bytes);
     }
     for s in p.new_root.iter().flat_map(|e| &e.stays) {
         let _ = writeln!(out, "stays in the old root: {}: {}", text::bytes(&s.name), s.reason);
@@ -394,7 +394,7 @@ pub fn for_readers(p: &Plan) -> crate::error::Result<serde_json::Value> {
             doc.remove(name);
         }
         for layer in doc.get_mut("layers").and_then(|l| l.as_array_mut()).into_iter().flatten() {
-            // the parents' parents: each layer tells its own
+            // the parents' parents: each layer says its own
             layer.as_object_mut().map(|l| l.remove("lowers"));
         }
     }
@@ -411,6 +411,6 @@ fn actions(l: &PlanLayer, mode: Mode) -> serde_json::Value {
     };
     serde_json::json!({
         "link": linked, "clone": cloned, "copy": f.files - linked - cloned,
-        "mkdir": f.folders, "mknod": f.whiteouts, "opaque": f.opaque.count,
+        "mkdir": f.directories, "mknod": f.whiteouts, "opaque": f.opaque.count,
     })
 }

@@ -1,4 +1,4 @@
-//! What a rollback put back, and what Docker wrote meanwhile.
+//! What a rollback put back, and what Docker wrote in the meantime.
 
 use crate::disk::Dir;
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub struct Document<'a> {
     /// What was moved.
     #[serde(flatten)]
     pub undone: &'a Undone,
-    /// What Docker made meanwhile in places that all drivers share; it stays.
+    /// What Docker made in the meantime in places that all drivers share; it stays.
     pub added: &'a [String],
     /// The new root, where it was in another place: all of `added` left with it.
     #[serde(skip_serializing_if = "Option::is_none", rename = "elsewhere")]

@@ -18,7 +18,7 @@ use std::path::Path;
 pub struct Status {
     schema: &'static str,
     root: String,
-    /// `none`, or where the run stands.
+    /// `none`, or the state of the run.
     state: &'static str,
     started: Option<String>,
     docker_may_start: bool,
@@ -66,7 +66,7 @@ struct Words<'a> {
 }
 
 impl Status {
-    /// Of a run, and of where it stands.
+    /// Of a run and its state.
     pub fn of(root: &Dir, target: Option<&Path>, known: &Known, at: &Standing) -> Result<Status> {
         let (to, started, old) = match known {
             Known::Nothing => ("overlay2", None, None),

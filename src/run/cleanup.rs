@@ -52,7 +52,7 @@ pub struct Cleaned {
     pub undone: Vec<Deletion>,
 }
 
-/// Where the old store of a migration to another place is while it is deleted, in the old root: that it is there tells an interrupted cleanup
+/// Where the old store of a migration to another place is while it is deleted, in the old root: its presence shows an interrupted cleanup
 /// that this is the root whose content was compared.
 pub fn deleting(identity: &str) -> String {
     format!(".unaufs-delete-{identity}")

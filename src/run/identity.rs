@@ -235,7 +235,7 @@ pub enum Known {
 pub struct Lost {
     /// What is known of it.
     pub course: Course,
-    /// Where it stands, as the tree tells.
+    /// Its state, as the tree says.
     pub state: State,
     /// What became of the journal.
     pub why: String,

@@ -7,7 +7,7 @@
 //!
 //! SQLite with a rollback journal and `synchronous=FULL`: after a power cut a committed line is there, an uncommitted one is not.
 //! WAL is off: its shared memory would be a second file to lose. The rollback journal is truncated, never removed: the commit is then
-//! durable without a sync of the folder, which `FULL` leaves out after a removal, and a commit needs no free inode.
+//! durable without a sync of the directory, which `FULL` leaves out after a removal, and a commit needs no free inode.
 
 use crate::disk::{Dir, fault, sqlite};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -19,10 +19,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-/// The file's name in the state folder.
+/// The file's name in the state directory.
 pub const FILE: &str = "journal.db";
 
-/// SQLite's own, beside it.
+/// SQLite's own, next to it.
 pub const ROLLBACK_FILE: &str = "journal.db-journal";
 
 /// In their order; the number is SQLite's `user_version` afterwards.
@@ -34,11 +34,11 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0005_identity.sql"),
 ];
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// The new store is being built beside the old one, which is untouched.
+    /// The new store is being built next to the old one, which is untouched.
     Building,
     /// It is complete.
     Built,
@@ -89,7 +89,7 @@ impl State {
 pub struct Run {
     /// Its number.
     pub id: i64,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// What it does.
     pub plan: Plan,
@@ -162,7 +162,7 @@ fn sql(e: rusqlite::Error) -> Error {
     if full { err.hint("make room on that file system, then run the same command again") } else { err }
 }
 
-/// The root may be a stranger's, and the journal in it with it. What SQLite would open beside the database is looked at first:
+/// The root may be a stranger's, and the journal in it with it. What SQLite would open next to the database is looked at first:
 ///
 /// - a symlink, a device or a fifo, or a file that has another name elsewhere;
 /// - a rollback journal that names a super-journal, a file of any path that SQLite would read and might then remove
@@ -201,7 +201,7 @@ fn check_files(state: &Dir) -> Result<()> {
 }
 
 impl Journal {
-    /// Opens the journal in the state folder, making it if needed; its name is durable then.
+    /// Opens the journal in the state directory, making it if needed; its name is durable then.
     pub fn open(state: &Dir) -> Result<Journal> {
         // made here and not by SQLite, which calls every failure to make a file "unable to open", also a full disk
         for name in [FILE, ROLLBACK_FILE] {
@@ -411,7 +411,7 @@ impl Journal {
         .collect()
     }
 
-    /// Did a run ever begin its renames? Before that, nothing outside the state folder is its own.
+    /// Did a run ever begin its renames? Before that, nothing outside the state directory is its own.
     pub fn has_switched(&self, run: i64) -> Result<bool> {
         self.db
             .query_row(

@@ -42,7 +42,7 @@ pub fn rest(root: &Dir, to: Target) -> Result<Sums> {
     Ok(out)
 }
 
-/// Is it made anew by every migration?
+/// Is it made again by every migration?
 fn ours(name: &[u8], to: Target) -> bool {
     [to.name().as_bytes(), b"image", b"containers"].contains(&name)
 }

@@ -2,14 +2,14 @@
 //! journal can be written.
 //!
 //! ```text
-//! .unaufs/reserve     1 MiB, beside the journal; the few pages of a change of state need some 50 KiB
+//! .unaufs/reserve     1 MiB, next to the journal; the few pages of a change of state need some 50 KiB
 //! ```
 
 use crate::disk::Dir;
 use crate::error::{IoContext, Result};
 use crate::plan::switch::RESERVE;
 
-/// Its name in the state folder.
+/// Its name in the state directory.
 pub const FILE: &str = "reserve";
 
 /// Takes the room; a full disk shows here, before anything else is written.

@@ -165,11 +165,11 @@ fn take_out(root: &Dir, parked: &HashSet<&str>, m: &Move, out: &mut Undone) -> R
     Ok(())
 }
 
-/// Takes what Docker has added since to the target's own store out of it: the metadata that come back know nothing of it. Ours leave
+/// Takes what Docker has added since to the target's own store out of it: the metadata that come back do not name that. Ours leave
 /// with the plan's renames.
 fn leave_as_was(root: &Dir, course: &Course, merge: &Merge, out: &mut Undone) -> Result<()> {
     let to = course.driver;
-    for (home, known) in [(to.home(), &merge.folders), ("overlay2/l", &merge.links)] {
+    for (home, known) in [(to.home(), &merge.directories), ("overlay2/l", &merge.links)] {
         if home == "overlay2/l" && to != Target::Overlay2 {
             continue;
         }

@@ -1,6 +1,6 @@
 //! Builds the new store in `.unaufs/new`, layer by layer, several at a time.
 //!
-//! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built anew.
+//! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built again.
 
 use super::journal::Journal;
 use super::{Locked, Outcome, units};
@@ -33,11 +33,12 @@ pub struct Sums {
     pub copied: u64,
     /// Bytes copied.
     pub bytes: u64,
-    /// Folders made.
-    pub folders: u64,
+    /// Directories made.
+    #[serde(rename = "folders")]
+    pub directories: u64,
     /// Whiteouts made.
     pub whiteouts: u64,
-    /// Opaque folders.
+    /// Opaque directories.
     pub opaque: u64,
     /// Inodes made.
     #[serde(default)]
@@ -56,7 +57,7 @@ impl Sums {
             cloned: n(&t.cloned),
             copied: n(&t.copied),
             bytes: n(&t.bytes),
-            folders: n(&t.folders),
+            directories: n(&t.directories),
             whiteouts: n(&t.whiteouts),
             opaque: n(&t.opaque),
             inodes: n(&t.inodes),
@@ -70,7 +71,7 @@ impl Sums {
         self.cloned += o.cloned;
         self.copied += o.copied;
         self.bytes += o.bytes;
-        self.folders += o.folders;
+        self.directories += o.directories;
         self.whiteouts += o.whiteouts;
         self.opaque += o.opaque;
         self.inodes += o.inodes;
@@ -177,7 +178,7 @@ pub fn build(
     }
     built?;
     outcome.failed = failed;
-    // the caller plans anew without them
+    // the caller plans again without them
     if !outcome.failed.is_empty() || which == Part::Images {
         return Ok(());
     }
@@ -245,7 +246,7 @@ fn build_level(
     let journal = &mut at.journal;
     std::thread::scope(|s| -> Result<()> {
         let (send, receive) = mpsc::channel::<(&PlanLayer, Result<Sums>)>();
-        // as many layers at a time as there are threads; within a layer its folders are shared out by rayon
+        // as many layers at a time as there are threads; within a layer its directories are shared out by rayon
         for _ in 0..rayon::current_num_threads() {
             let (send, next, halt, sources, below, lost) = (send.clone(), &next, &halt, &sources, &below, &lost);
             s.spawn(move || {
@@ -310,7 +311,7 @@ fn one(
     Ok(Sums::of(&tally))
 }
 
-/// Writes `image/<driver>` and the containers' configurations, and the folders in which the switch will park the old ones.
+/// Writes `image/<driver>` and the containers' configurations, and the directories in which the switch will park the old ones.
 fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
     let (root, driver) = (&at.old, plan.options.to.name());
     units::make_way(new, format!("image/{driver}"))?;
@@ -326,23 +327,23 @@ fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Res
     for f in &plan.metadata {
         crate::stop::check()?;
         let (dir, _) = crate::disk::split(f.path.as_bytes());
-        folders(root, &olds, &image, &String::from_utf8_lossy(dir))?;
+        directories(root, &olds, &image, &String::from_utf8_lossy(dir))?;
         write(root, &image, f, plan)?;
         progress.step("");
     }
     for k in plan.kept().iter().filter(|k| k.commit) {
-        let folder = format!("{}/{}", plan.options.to.home(), k.theirs);
-        let at = new.ensure(&folder, 0o700)?;
+        let directory = format!("{}/{}", plan.options.to.home(), k.theirs);
+        let at = new.ensure(&directory, 0o700)?;
         at.remove_tree(b"committed")?;
         at.write_new("committed", b"", 0o600)?;
     }
     for c in &plan.containers {
-        let folder = new.ensure(format!("containers/{}", c.id), 0o700)?;
+        let directory = new.ensure(format!("containers/{}", c.id), 0o700)?;
         if plan.new_root.is_none() {
             at.root.ensure(format!("{OLD}/containers/{}", c.id), 0o700)?;
         }
         for f in &c.files {
-            write(root, &folder, f, plan)?;
+            write(root, &directory, f, plan)?;
         }
         progress.step("");
     }
@@ -355,8 +356,8 @@ fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Res
     Ok(())
 }
 
-/// Makes the folders on the way to a file with the attributes that they have in the target's own store, or in the old one.
-fn folders(root: &Dir, olds: &[String], new: &Dir, path: &str) -> Result<()> {
+/// Makes the directories on the way to a file with the attributes that they have in the target's own store, or in the old one.
+fn directories(root: &Dir, olds: &[String], new: &Dir, path: &str) -> Result<()> {
     let mut at = String::new();
     for part in path.split('/').filter(|p| !p.is_empty()) {
         if !at.is_empty() {
@@ -371,7 +372,7 @@ fn folders(root: &Dir, olds: &[String], new: &Dir, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Gives a new folder the owner and mode of the first of the old ones that is there.
+/// Gives a new directory the owner and mode of the first of the old ones that is there.
 fn like_old(root: &Dir, olds: &[String], below: &str, new: &Dir, path: &str) -> Result<()> {
     for old in olds {
         if let Some(m) = root.stat_opt(format!("{old}{below}"))? {
@@ -428,7 +429,7 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
     .map_err(|e| e.on(format!("metadata file {}", f.path)))
 }
 
-/// Makes room for descriptors: a walk holds two for each folder on its way down.
+/// Makes room for descriptors: a walk holds two for each directory on its way down.
 pub fn raise_descriptor_limit() -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);

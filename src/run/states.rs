@@ -66,7 +66,7 @@ pub enum Answer {
 /// Everything that an answer depends on.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
-    /// Where the run stands.
+    /// The state of the run.
     pub state: Option<State>,
     /// The journal is lost, and why.
     pub lost: Option<String>,

@@ -1,7 +1,7 @@
 //! Copies to a new root what it needs besides layers ([`crate::plan::new_root`]): into the stage, like everything.
 //!
 //! A unit is done when its file system was synced and the journal says so, with the state in which the old one was read and what was made of
-//! it. Should the old one have changed when a run goes on, it is copied anew.
+//! it. Should the old one have changed when a run continues, it is copied again.
 
 use super::Locked;
 use super::stage::Sums;
@@ -23,7 +23,7 @@ pub const KIND: &str = "carried";
 /// Each mark costs a sync of the file system.
 const BATCH_TIME: Duration = Duration::from_secs(2);
 
-/// Copies what is not done yet, or has changed since. The metadata are then written again: some lie in folders that are made anew.
+/// Copies what is not done yet, or has changed since. The metadata are then written again: some lie in directories that are made again.
 pub(super) fn bring(
     at: &mut Locked,
     new: &Dir,
@@ -136,7 +136,7 @@ fn copy(old: &Dir, new: &Dir, c: &Unit, order: &[Transfer], ability: &Ability) -
     Ok(Sums::of(&files.tally))
 }
 
-/// Gives the folders that were filled from several sides what the old ones have, times last.
+/// Gives the directories that were filled from several sides what the old ones have, times last.
 pub(super) fn finish(old: &Dir, new: &Dir, plan: &Plan) -> Result<()> {
     let Some(e) = &plan.new_root else { return Ok(()) };
     let containers = e.units.iter().map(|c| &c.path).filter(|p| p.starts_with(b"containers/"));

@@ -178,12 +178,12 @@ pub fn parse_layers(text: &[u8]) -> Result<Vec<LayerId>> {
     }
 }
 
-fn removing(folder: &str, name: &[u8]) -> Finding {
-    Finding::new("D04", format!("{folder}/{}", crate::text::bytes(name)), "left over from an interrupted removal")
+fn removing(directory: &str, name: &[u8]) -> Finding {
+    Finding::new("D04", format!("{directory}/{}", crate::text::bytes(name)), "left over from an interrupted removal")
 }
 
-fn strange(folder: &str, name: &[u8]) -> Finding {
-    Finding::new("D05", format!("{folder}/{}", crate::text::bytes(name)), "this can't be a Docker layer")
+fn strange(directory: &str, name: &[u8]) -> Finding {
+    Finding::new("D05", format!("{directory}/{}", crate::text::bytes(name)), "this can't be a Docker layer")
 }
 
 #[cfg(test)]

@@ -302,8 +302,8 @@ fn crashes(members: &[(String, Raw<'_>)]) -> Result<(), Refused> {
 }
 
 /// Checks `hostconfig.json`, and says whether Docker removes the container when it ends. Docker does without the file.
-pub fn host_config(folder: &Dir) -> Result<bool, Refused> {
-    let Some(bytes) = folder.read_opt(HOST_CONFIG, json::LIMIT)? else { return Ok(false) };
+pub fn host_config(directory: &Dir) -> Result<bool, Refused> {
+    let Some(bytes) = directory.read_opt(HOST_CONFIG, json::LIMIT)? else { return Ok(false) };
     let value = first(&bytes)?;
     if value.is_null() {
         return Err(Refused { why: Error::corrupt("the file holds null"), crashes: true });
@@ -373,8 +373,8 @@ mod tests {
     #[test]
     fn host_configurations_are_judged_as_docker_judges_them() {
         let t = tempfile::tempdir().expect("temp dir");
-        let folder = Dir::open_named(t.path()).expect("open");
-        assert!(host_config(&folder).is_ok(), "no file");
+        let directory = Dir::open_named(t.path()).expect("open");
+        assert!(host_config(&directory).is_ok(), "no file");
         for (text, want) in [
             ("{}", None),
             (r#"{"Memory":1}trailing"#, None),
@@ -390,7 +390,7 @@ mod tests {
             (" null\n", Some(true)),
         ] {
             std::fs::write(t.path().join(HOST_CONFIG), text).expect("write");
-            assert_eq!(host_config(&folder).err().map(|e| e.crashes), want, "{text:?}");
+            assert_eq!(host_config(&directory).err().map(|e| e.crashes), want, "{text:?}");
         }
         for (text, removed) in [
             (r#"{"AutoRemove":true}"#, true),
@@ -400,7 +400,7 @@ mod tests {
             (r#"{"Other":true}"#, false),
         ] {
             std::fs::write(t.path().join(HOST_CONFIG), text).expect("write");
-            assert_eq!(host_config(&folder).ok(), Some(removed), "{text:?}");
+            assert_eq!(host_config(&directory).ok(), Some(removed), "{text:?}");
         }
     }
 }

@@ -62,8 +62,8 @@ pub fn read_one(
     store: &mut Store,
     findings: &mut Vec<Finding>,
 ) -> Result<Container> {
-    let folder = dir.open(id.as_str())?;
-    let mut c = describe(&folder, id, boot::CONFIG, driver.written_by, findings);
+    let directory = dir.open(id.as_str())?;
+    let mut c = describe(&directory, id, boot::CONFIG, driver.written_by, findings);
     if c.foreign {
         return Ok(c);
     }
@@ -73,7 +73,7 @@ pub fn read_one(
     }
     let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
     changes.extend(networks(&c));
-    let rewritten = rewrite(&folder, &mut c, boot::CONFIG, changes, findings);
+    let rewritten = rewrite(&directory, &mut c, boot::CONFIG, changes, findings);
     if let Err(e) = rewritten.and_then(|()| read_mount(root, &mut c, driver, chains, store, findings)) {
         stays(&mut c, &e, findings);
         c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
@@ -113,17 +113,17 @@ pub fn stays(c: &mut Container, why: &Error, findings: &mut Vec<Finding>) {
 /// Lists the files that get a new one: each that Docker may write into, with `changes` and with what no Docker of today fills in. `file` is
 /// the configuration, whichever generation wrote it.
 pub fn rewrite(
-    folder: &Dir,
+    directory: &Dir,
     c: &mut Container,
     file: &str,
     changes: Changes,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let path = |name: &str| format!("containers/{}/{name}", c.id);
-    let config = folder.read(file, json::LIMIT)?;
+    let config = directory.read(file, json::LIMIT)?;
     let values: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), docker_value(v))).collect();
     let config = json::set(json::as_text(&config)?, &values)?;
-    let host = folder.read_opt(boot::HOST_CONFIG, json::LIMIT)?;
+    let host = directory.read_opt(boot::HOST_CONFIG, json::LIMIT)?;
     let (of_config, of_host) = match filled_in(&config, host.as_deref()) {
         Ok(both) => both,
         Err(e) => {
@@ -134,7 +134,7 @@ pub fn rewrite(
     };
     let mut files = Vec::new();
     for name in REWRITTEN.iter().filter(|n| ![boot::CONFIG, boot::HOST_CONFIG].contains(n)) {
-        if folder.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
+        if directory.try_stat(name.as_bytes()).is_ok_and(|m| m.is_file()) {
             files.push((*name, Content::Same(path(name))));
         }
     }
@@ -162,7 +162,13 @@ fn filled_in(config: &str, host: Option<&[u8]>) -> Result<(Changes, Changes)> {
 }
 
 /// What the container's config file says, whichever generation wrote it; and what is wrong with it.
-pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findings: &mut Vec<Finding>) -> Container {
+pub fn describe(
+    directory: &Dir,
+    id: &ContainerId,
+    file: &str,
+    by: WrittenBy,
+    findings: &mut Vec<Finding>,
+) -> Container {
     let mut c = Container {
         id: id.clone(),
         name: String::new(),
@@ -180,7 +186,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
         no_networks: false,
         files: Vec::new(),
     };
-    let read = folder.read(file, json::LIMIT).map_err(boot::Refused::from);
+    let read = directory.read(file, json::LIMIT).map_err(boot::Refused::from);
     match read.and_then(|b| boot::config(&b, id)) {
         Ok(config) => fill(&mut c, config),
         Err(e) => {
@@ -188,7 +194,7 @@ pub fn describe(folder: &Dir, id: &ContainerId, file: &str, by: WrittenBy, findi
             return c;
         }
     }
-    match boot::host_config(folder) {
+    match boot::host_config(directory) {
         Ok(auto_remove) => c.auto_remove = auto_remove,
         Err(e) => refuse(&mut c, boot::HOST_CONFIG, &e, findings),
     }
@@ -396,7 +402,7 @@ pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
 /// Takes a container's own layer into the store.
 pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers: Vec<LayerId>) -> Result<()> {
     if !driver.diffs.contains_key(id) {
-        return Err(Error::corrupt(format!("its directory {} is missing", driver.written_by.folder(id))));
+        return Err(Error::corrupt(format!("its directory {} is missing", driver.written_by.directory(id))));
     }
     for l in &lowers {
         match store.layers.get(l) {
@@ -410,7 +416,7 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
     if store.layers.contains_key(id) {
         return Err(Error::corrupt(format!(
             "another image or container has the same directory {}",
-            driver.written_by.folder(id)
+            driver.written_by.directory(id)
         )));
     }
     let layer = Layer::bare(id.clone(), role, lowers, driver.moved_to(id));

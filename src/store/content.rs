@@ -1,4 +1,4 @@
-//! A content-addressable store: Docker from 1.10 on (FORMATS 6, 7, 8.7). `aufs` stands for any driver: `image/` is the same for all.
+//! A content-addressable store: Docker from 1.10 on (FORMATS 6, 7, 8.7). `aufs` represents any driver: `image/` is the same for all.
 //!
 //! ```text
 //! ROOT/image/aufs/layerdb/sha256/<chain>/{cache-id,diff,parent,size,tar-split.json.gz}
@@ -31,7 +31,7 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     let mut findings = Vec::new();
     let driver = aufs::read(root, &mut findings)?;
     let mut store = Store::empty(Generation::Content);
-    let chains = read_image_folder(root, &driver, &mut store, &mut findings)?;
+    let chains = read_image_dir(root, &driver, &mut store, &mut findings)?;
     super::containers::read(root, &driver, &chains, &mut store, &mut findings)?;
     find_orphans(&driver, &mut store, &mut findings);
     find_caches(root, &mut store, &mut findings)?;
@@ -39,12 +39,7 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
 }
 
 /// Reads `image/<driver>`. `image/aufs` may be there in a graph store too: begun by a Docker from 1.10 on.
-pub fn read_image_folder(
-    root: &Dir,
-    driver: &Driver,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<Chains> {
+pub fn read_image_dir(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) -> Result<Chains> {
     let chains = read_layers(root, driver, store, findings)?;
     let by = driver.written_by;
     read_images(root, by, &chains, store, findings)?;
@@ -182,7 +177,7 @@ impl Record {
 /// The digest of a layer and the chain below it.
 type Link = (DiffId, Option<ChainId>);
 
-/// Reads a record; `known` stands for its `diff` and `parent`.
+/// Reads a record; `known` represents its `diff` and `parent`.
 fn read_entry(dir: &Dir, chain: ChainId, known: Option<Link>) -> Result<Entry> {
     let sub = dir.open(chain.hex())?;
     let mut files = Vec::new();
@@ -273,8 +268,8 @@ fn image_layer(
         Some(Diff::Here) => None,
         Some(Diff::Moved(rel)) => Some(rel.clone()),
         None => {
-            let folder = driver.written_by.folder(&id);
-            let home = folder.rsplit_once('/').map_or("", |(home, _)| home);
+            let directory = driver.written_by.directory(&id);
+            let home = directory.rsplit_once('/').map_or("", |(home, _)| home);
             broken = Some(format!("its directory in {home} is missing"));
             held_by = None;
             None

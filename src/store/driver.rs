@@ -47,7 +47,7 @@ impl Driver {
     }
 }
 
-/// A layer and all below it, as the driver stacks them. `base` stands for ROOT. For every driver and for every layer of a store that
+/// A layer and all below it, as the driver stacks them. `base` represents ROOT. For every driver and for every layer of a store that
 /// was read, whether unaufs made it or not.
 pub fn chain(base: &Dir, written_by: WrittenBy, layers: &BTreeMap<LayerId, Layer>, layer: &Layer) -> Result<Chain> {
     let target = match written_by {

@@ -40,10 +40,10 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     let mut findings = Vec::new();
     let driver = aufs::read(root, &mut findings)?;
     let mut store = Store::empty(Generation::Graph);
-    let mut chains = content::read_image_folder(root, &driver, &mut store, &mut findings)?;
+    let mut chains = content::read_image_dir(root, &driver, &mut store, &mut findings)?;
     let images = images::read(root, &driver, &mut chains, &mut store, &mut findings)?;
     containers::read(root, &driver, &chains, &images, &mut store, &mut findings)?;
-    // a container may stand on the directory of a layer that is there twice: then that directory moves too
+    // a container may be based on the directory of a layer that is there twice: then that directory moves too
     store.orphans.retain(|id| !store.layers.keys().any(|l| l.as_str() == id));
     content::find_orphans(&driver, &mut store, &mut findings);
     content::find_caches(root, &mut store, &mut findings)?;

@@ -33,12 +33,12 @@ pub fn open(root: &Dir, driver: Target) -> Result<(Store, Vec<Finding>)> {
         )
         .hint("Name Docker's data root with --root. `unaufs inspect` shows what is there"));
     }
-    let folders = read_folders(root, driver)?;
+    let directories = read_dirs(root, driver)?;
     let mut store = Store::empty(Generation::Content);
-    store.written_by = folders.written_by;
+    store.written_by = directories.written_by;
     let mut findings = Vec::new();
-    let chains = content::read_image_folder(root, &folders, &mut store, &mut findings)?;
-    containers::read(root, &folders, &chains, &mut store, &mut findings)?;
+    let chains = content::read_image_dir(root, &directories, &mut store, &mut findings)?;
+    containers::read(root, &directories, &chains, &mut store, &mut findings)?;
     Ok((store, findings))
 }
 
@@ -53,7 +53,7 @@ pub fn present(root: &Dir) -> Result<Vec<Target>> {
     Ok(out)
 }
 
-fn read_folders(root: &Dir, driver: Target) -> Result<Driver> {
+fn read_dirs(root: &Dir, driver: Target) -> Result<Driver> {
     let mut out = Driver { written_by: WrittenBy::Living(driver), ..Driver::default() };
     // an image may have no layer at all
     let Some(home) = root.open_opt(driver.home())? else { return Ok(out) };

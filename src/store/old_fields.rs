@@ -22,7 +22,7 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 /// What `/dev/shm` was up to Docker 1.9 for every container: 64 MiB.
 const SHM_SIZE: &str = "67108864";
 
-/// What to set in a `hostconfig.json`; `{}` stands for a missing file.
+/// What to set in a `hostconfig.json`; `{}` represents a missing file.
 pub fn host_config(text: &str) -> Result<Changes> {
     let top = top_level(text)?;
     let mut out = Changes::new();
@@ -39,7 +39,7 @@ pub fn host_config(text: &str) -> Result<Changes> {
     Ok(out)
 }
 
-/// What to set in a `config.v2.json`, of which the `hostconfig.json` beside it is `host`.
+/// What to set in a `config.v2.json`, of which the `hostconfig.json` next to it is `host`.
 pub fn config(text: &str, host: &str) -> Result<Changes> {
     let (top, host) = (top_level(text)?, top_level(host)?);
     let mut out = Changes::new();

@@ -4,7 +4,7 @@
 //! tar-split.json.gz ─ split::Reader ─┐
 //!                                       ├ rebuild ─▶ the tar
 //! the layer's view  ─ ViewFiles ────────┘
-//!   names found in the layer's own tree first: what stands there is what the view shows
+//!   names found in the layer's own tree first: what is there is what the view shows
 //!   else in the view of the whole stack: on the drivers with whole trees, and where a directory of the name is a symlink
 //! ```
 //!
@@ -65,14 +65,14 @@ impl<'c> ViewFiles<'c> {
         Ok(ViewFiles { chain, top, own: RefCell::default(), viewed: RefCell::default() })
     }
 
-    /// Looks in the layer's own tree. A name that is there is shown by the view too: nothing lies above it.
-    fn open_own(&self, folder: &[u8], name: &[u8]) -> Result<File, Errno> {
-        if folder.is_empty() {
+    /// Looks in the layer's own tree. A name that is there is shown by the view too: nothing is above it.
+    fn open_own(&self, directory: &[u8], name: &[u8]) -> Result<File, Errno> {
+        if directory.is_empty() {
             return self.top.try_open_file(name);
         }
         let mut own = self.own.borrow_mut();
-        if own.as_ref().is_none_or(|(path, _)| path != folder) {
-            *own = Some((folder.to_vec(), self.top.try_open(folder)));
+        if own.as_ref().is_none_or(|(path, _)| path != directory) {
+            *own = Some((directory.to_vec(), self.top.try_open(directory)));
         }
         match own.as_ref() {
             Some((_, Ok(dir))) => dir.try_open_file(name),
@@ -82,14 +82,14 @@ impl<'c> ViewFiles<'c> {
     }
 
     /// Looks in the view.
-    fn open_viewed(&self, folder: &[u8], name: &[u8]) -> Result<File> {
+    fn open_viewed(&self, directory: &[u8], name: &[u8]) -> Result<File> {
         let mut viewed = self.viewed.borrow_mut();
-        if viewed.as_ref().is_none_or(|(path, _)| path != folder) {
-            let dirs = match self.resolve(folder)? {
+        if viewed.as_ref().is_none_or(|(path, _)| path != directory) {
+            let dirs = match self.resolve(directory)? {
                 Some((from, path)) => self.chain.open(&from, &path)?,
                 None => Vec::new(),
             };
-            *viewed = Some((folder.to_vec(), dirs));
+            *viewed = Some((directory.to_vec(), dirs));
         }
         let dirs = viewed.as_ref().map(|(_, dirs)| &dirs[..]).unwrap_or_default();
         let missing = |e: Errno| Error::io(format!("open \"{}\"", crate::text::bytes(name)), e);
@@ -107,8 +107,8 @@ impl<'c> ViewFiles<'c> {
     }
 
     /// Finds a directory of the view, symlinks on the way followed: the branches merged there, and its path without symlinks.
-    fn resolve(&self, folder: &[u8]) -> Result<Option<(Contributors, Vec<u8>)>> {
-        let mut todo: VecDeque<Vec<u8>> = parts(folder).collect();
+    fn resolve(&self, directory: &[u8]) -> Result<Option<(Contributors, Vec<u8>)>> {
+        let mut todo: VecDeque<Vec<u8>> = parts(directory).collect();
         let mut at: Vec<(Contributors, Vec<u8>)> = vec![(self.chain.root(), Vec::new())];
         let mut links = 0;
         while let Some(name) = todo.pop_front() {
@@ -170,12 +170,12 @@ fn is_deletion(dir: &Dir, format: Format, name: &[u8]) -> bool {
 impl Payloads for ViewFiles<'_> {
     fn open(&self, name: &[u8]) -> Result<Box<dyn Read + '_>> {
         crate::stop::check()?;
-        let (folder, base) = split(name);
-        match self.open_own(folder, base) {
+        let (directory, base) = split(name);
+        match self.open_own(directory, base) {
             Ok(file) => Ok(Box::new(file)),
             // not there, or a symlink or something else on the way or at the end: the view knows
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL) => {
-                Ok(Box::new(self.open_viewed(folder, base)?))
+                Ok(Box::new(self.open_viewed(directory, base)?))
             }
             Err(e) => Err(Error::io(format!("open \"{}\"", crate::text::bytes(name)), e)),
         }

@@ -16,7 +16,7 @@
 //! the tar ──disassemble──▶ the same tar, and Packer ──▶ tar-split
 //! ```
 //!
-//! Whiteouts and hard links have no content here, their headers lie in the segments: so the tar comes out the same from the
+//! Whiteouts and hard links have no content here, their headers lie in the segments: so the tar is the same from the
 //! tree of any storage driver. What it proves is every byte of every regular file, not owners, modes or times of the tree.
 
 mod crc64;

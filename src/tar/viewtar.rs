@@ -1,5 +1,5 @@
 //! The tar of what a stack of layers shows, whole or only what it adds to the stack below: for containers, for layers of which no
-//! tar-split tells how Docker's own tar looked, and for flattened trees.
+//! tar-split says how Docker's own tar looked, and for flattened trees.
 //!
 //! ```text
 //! below shows          the stack shows        in the tar (OCI layers)
@@ -134,10 +134,10 @@ pub fn append<W: Write, P: Write>(
         counts: Counts::default(),
     };
     let mut todo = vec![DirToWalk { path: Vec::new(), from: view.root(), below: below.map(Chain::root) }];
-    while let Some(folder) = todo.pop() {
+    while let Some(directory) = todo.pop() {
         crate::stop::check()?;
         let first = todo.len();
-        walk.folder(&folder, &mut todo)?;
+        walk.directory(&directory, &mut todo)?;
         // the last one pushed is the next one walked
         todo[first..].reverse();
     }
@@ -176,14 +176,14 @@ struct Walk<'a, W: Write, P: Write> {
 }
 
 impl<W: Write, P: Write> Walk<'_, W, P> {
-    fn folder(&mut self, folder: &DirToWalk, todo: &mut Vec<DirToWalk>) -> Result<()> {
-        let path = &folder.path;
-        let dirs = self.view.open(&folder.from, path)?;
-        let below = match (self.below, &folder.below) {
+    fn directory(&mut self, directory: &DirToWalk, todo: &mut Vec<DirToWalk>) -> Result<()> {
+        let path = &directory.path;
+        let dirs = self.view.open(&directory.from, path)?;
+        let below = match (self.below, &directory.below) {
             (Some(chain), Some(from)) => Some((chain, chain.open(from, path)?)),
             _ => None,
         };
-        self.enter(folder, &dirs, below.as_ref().map(|(_, dirs)| &dirs[..]))?;
+        self.enter(directory, &dirs, below.as_ref().map(|(_, dirs)| &dirs[..]))?;
         let mut names = self.view.merge_open(&dirs, path.is_empty())?.names;
         let all = names.len();
         names.retain(|_, node| node.kind != FileType::Socket);
@@ -192,7 +192,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             Some((chain, dirs)) => chain.merge_open(dirs, path.is_empty())?.names,
             None => BTreeMap::new(),
         };
-        if !path.is_empty() && !was.is_empty() && self.hides_all(folder, &dirs)? {
+        if !path.is_empty() && !was.is_empty() && self.hides_all(directory, &dirs)? {
             self.marker(path, OPQ)?;
         } else {
             for name in was.keys().filter(|name| !names.contains_key(*name)) {
@@ -222,10 +222,10 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     }
 
     /// Does the branch on top hide all that the stack below has in this directory?
-    fn hides_all(&self, folder: &DirToWalk, dirs: &Dirs) -> Result<bool> {
+    fn hides_all(&self, directory: &DirToWalk, dirs: &Dirs) -> Result<bool> {
         match dirs.first() {
             Some((0, top)) if self.stacked => {
-                Ok(folder.from == [0] || branch::is_opaque(top, self.view.branch(0)?.format)?)
+                Ok(directory.from == [0] || branch::is_opaque(top, self.view.branch(0)?.format)?)
             }
             _ => Ok(false),
         }
@@ -240,12 +240,12 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     }
 
     /// The directory's own entry: at once if it is a change itself, else once something in it is.
-    fn enter(&mut self, folder: &DirToWalk, dirs: &Dirs, below: Option<&Dirs>) -> Result<()> {
-        self.waiting.retain(|w| folder.path.starts_with(&w.path) && folder.path.get(w.path.len()) == Some(&b'/'));
+    fn enter(&mut self, directory: &DirToWalk, dirs: &Dirs, below: Option<&Dirs>) -> Result<()> {
+        self.waiting.retain(|w| directory.path.starts_with(&w.path) && directory.path.get(w.path.len()) == Some(&b'/'));
         let Some((branch, top)) = dirs.first() else {
             return Err(Error::corrupt("a directory that isn't in any layer"));
         };
-        if folder.path.is_empty() {
+        if directory.path.is_empty() {
             return Ok(());
         }
         let meta = top.meta()?;
@@ -258,7 +258,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
                 same_attributes(&meta, &m) && found == kept(old.xattrs(b".")?, self.view.branch(*branch)?.format)
             }
         };
-        self.waiting.push(Waiting { path: folder.path.clone(), meta, xattrs: found });
+        self.waiting.push(Waiting { path: directory.path.clone(), meta, xattrs: found });
         if same { Ok(()) } else { self.settle() }
     }
 
@@ -270,10 +270,10 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
         Ok(())
     }
 
-    fn marker(&mut self, folder: &[u8], name: &[u8]) -> Result<()> {
+    fn marker(&mut self, directory: &[u8], name: &[u8]) -> Result<()> {
         self.settle()?;
         self.counts.entries += 1;
-        let path = join(folder, name);
+        let path = join(directory, name);
         let node = Node::File { size: 0 };
         let entry = Entry { name: &path, node, mode: 0o444, uid: 0, gid: 0, mtime: (0, 0), xattrs: &[] };
         self.tar.append(&entry, &mut empty())

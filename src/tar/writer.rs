@@ -1,4 +1,4 @@
-//! Our own tar of a layer or of a whole tree: where no tar-split data tells how Docker's tar looked (FORMATS 6.2, 8.3), for
+//! Our own tar of a layer or of a whole tree: where no tar-split data says how Docker's tar looked (FORMATS 6.2, 8.3), for
 //! containers, and for flattened trees.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! One aufs branch applied to a tree that shows all that lies below it: the layers of btrfs.
+//! One aufs branch applied to a tree that shows all that is below it: the layers of btrfs.
 //!
 //! ```text
 //! aufs/diff/<id>                    a snapshot of the parent
@@ -9,7 +9,7 @@
 //!   .wh..wh.{aufs,plnk,orph,…}  →     nothing
 //! ```
 //!
-//! In each directory the removals come first: a layer's markers hide what lies below it, never what it holds itself (FORMATS 11.1). Whatever
+//! In each directory the removals come first: a layer's markers hide what is below it, never what it holds itself (FORMATS 11.1). Whatever
 //! directory changes is in the branch too, so that all times come from there, set when all its names are made.
 
 use crate::disk::join;
@@ -33,7 +33,7 @@ struct Directory {
     fresh: bool,
 }
 
-/// A directory that waits: its name in the two that it lies in.
+/// A directory that waits: its name in the two that it is in.
 type Waiting = (Arc<Dir>, Arc<Dir>, Vec<u8>, Directory);
 
 /// Applies the branch at `from` to the tree below the root of `files`; `fresh` if that is empty.
@@ -43,7 +43,7 @@ pub fn write(from: &Dir, fresh: bool, files: &FileWriter) -> Result<()> {
     let first: Waiting = (from, to, Vec::new(), Directory { path: Vec::new(), fresh });
     walk(first, |(from, to, name, at), hand_on| {
         let (from, to) = (Arc::new(from.open(&name)?), Arc::new(to.open(&name)?));
-        writer.folder(&from, &to, &at, |name, fresh| {
+        writer.directory(&from, &to, &at, |name, fresh| {
             let at = Directory { path: join(&at.path, &name), fresh };
             hand_on((from.clone(), to.clone(), name, at));
         })
@@ -51,7 +51,7 @@ pub fn write(from: &Dir, fresh: bool, files: &FileWriter) -> Result<()> {
 }
 
 impl Writer<'_> {
-    fn folder(&self, from: &Dir, to: &Dir, at: &Directory, mut descend: impl FnMut(Vec<u8>, bool)) -> Result<()> {
+    fn directory(&self, from: &Dir, to: &Dir, at: &Directory, mut descend: impl FnMut(Vec<u8>, bool)) -> Result<()> {
         let at_root = at.path.is_empty();
         if !at.fresh {
             to.remove_xattrs(b".")?;
@@ -63,10 +63,10 @@ impl Writer<'_> {
                 to.remove_tree(name)?;
             }
         }
-        let mut folders = Vec::new();
+        let mut directories = Vec::new();
         branch::for_each_entry(from, Format::Aufs, at_root, |name, kind, _| {
             if kind == FileType::Directory {
-                folders.push((name.to_vec(), self.mkdir(to, name, at)?));
+                directories.push((name.to_vec(), self.mkdir(to, name, at)?));
                 return Ok(());
             }
             if !at.fresh {
@@ -74,12 +74,12 @@ impl Writer<'_> {
             }
             self.files.put(0, from, name, to, &at.path)
         })?;
-        self.files.finish_folder(from, to, false)?;
-        folders.into_iter().for_each(|(name, fresh)| descend(name, fresh));
+        self.files.finish_dir(from, to, false)?;
+        directories.into_iter().for_each(|(name, fresh)| descend(name, fresh));
         Ok(())
     }
 
-    /// Makes a directory where there is none; tells whether it did.
+    /// Makes a directory where there is none; says whether it did.
     fn mkdir(&self, to: &Dir, name: &[u8], at: &Directory) -> Result<bool> {
         if !at.fresh {
             match to.try_stat(name) {
@@ -90,7 +90,7 @@ impl Writer<'_> {
             }
         }
         to.mkdir_unfinished(name)?;
-        self.files.tally.folders.fetch_add(1, Ordering::Relaxed);
+        self.files.tally.directories.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
 }

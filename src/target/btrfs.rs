@@ -5,8 +5,8 @@
 //! btrfs/quotas/<id>         size limit of a container; aufs has none, so none is made
 //! ```
 //!
-//! What stands on a layer that the existing target store keeps is no snapshot of it: Docker's own extraction of that layer may lack
-//! attributes that a tar does not hold. It is written anew, whole, with the extents of the old store where the mode allows.
+//! What is based on a layer that the existing target store keeps is no snapshot of it: Docker's own extraction of that layer may lack
+//! attributes that a tar does not hold. It is written again, whole, with the extents of the old store where the mode allows.
 
 use super::{apply, flat};
 use crate::disk::Dir;
@@ -25,7 +25,7 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
         return Err(Error::new(Kind::Unsupported, format!("{} isn't on a btrfs file system", at.show(b"")))
             .hint("Use --target DIR with DIR on a btrfs file system, or choose another driver with --to"));
     }
-    super::ensure_folders(at, style, &["btrfs", HOME])
+    super::ensure_dirs(at, style, &["btrfs", HOME])
 }
 
 pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {

@@ -25,12 +25,12 @@ pub struct Tally {
     pub linked: AtomicU64,
     /// Files whose extents are shared.
     pub cloned: AtomicU64,
-    /// Files and special files made anew.
+    /// Files and special files made again.
     pub copied: AtomicU64,
     /// Bytes of content read and written.
     pub bytes: AtomicU64,
     /// Directories made.
-    pub folders: AtomicU64,
+    pub directories: AtomicU64,
     /// Whiteouts made.
     pub whiteouts: AtomicU64,
     /// Opaque directories made.
@@ -175,7 +175,7 @@ impl FileWriter {
         }
     }
 
-    /// A file with several names: the first is copied, the others are linked to it. The lock is held meanwhile, so that two directories
+    /// A file with several names: the first is copied, the others are linked to it. The lock is held in the meantime, so that two directories
     /// that hold names of one inode cannot both be the first. `full` is the inode that had no link left for this name.
     fn put_grouped(
         &self,
@@ -244,7 +244,7 @@ impl FileWriter {
     }
 
     /// Gives the new directory `to` the attributes of `from`, times last. Nothing may be made in `to` afterwards.
-    pub fn finish_folder(&self, from: &Dir, to: &Dir, opaque: bool) -> Result<()> {
+    pub fn finish_dir(&self, from: &Dir, to: &Dir, opaque: bool) -> Result<()> {
         let (m, is) = (from.meta()?, to.meta()?);
         let mut xattrs = from.own_xattrs()?;
         xattrs.retain(|name, _| self.scope.keeps(name));

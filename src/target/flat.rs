@@ -31,7 +31,7 @@ struct Writer<'a> {
 pub fn write(chain: &Chain, files: &FileWriter, leave: &Leave) -> Result<()> {
     let writer = Writer { chain, files, leave };
     walk((Vec::new(), chain.root()), |(path, from), hand_on| {
-        writer.folder(&path, &from, |name, from| hand_on((join(&path, name), from)))
+        writer.directory(&path, &from, |name, from| hand_on((join(&path, name), from)))
     })?;
     files.join_groups()
 }
@@ -47,7 +47,7 @@ pub fn write_over(chain: &Chain, parent: Option<Dir>, files: &FileWriter) -> Res
 }
 
 impl Writer<'_> {
-    fn folder(&self, path: &[u8], from: &[u16], mut descend: impl FnMut(&[u8], Contributors)) -> Result<()> {
+    fn directory(&self, path: &[u8], from: &[u16], mut descend: impl FnMut(&[u8], Contributors)) -> Result<()> {
         let dirs = self.chain.open(from, path)?;
         let Some((_, top)) = dirs.first() else { return Err(Error::corrupt("a directory that isn't in any layer")) };
         let root = self.files.root();
@@ -57,7 +57,7 @@ impl Writer<'_> {
             let names = self.chain.merge_slice(&dirs, path.is_empty(), slice)?.names;
             self.names(path, &dirs, names, &to, &mut subs)?;
         }
-        self.files.finish_folder(top, &to, false)?;
+        self.files.finish_dir(top, &to, false)?;
         for (name, from) in subs {
             descend(&name, from);
         }
@@ -77,7 +77,7 @@ impl Writer<'_> {
         for (name, node) in names {
             if node.kind == FileType::Directory {
                 to.mkdir_unfinished(&name)?;
-                self.files.tally.folders.fetch_add(1, Ordering::Relaxed);
+                self.files.tally.directories.fetch_add(1, Ordering::Relaxed);
                 if left(&name) {
                     let m = node.holder(dirs)?.1.stat(&name)?;
                     to.set_owner(&name, m.uid, m.gid)?;

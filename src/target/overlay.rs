@@ -8,8 +8,8 @@
 //! overlay/<id>/merged/     mount point                                                           ┘
 //! ```
 //!
-//! The driver stacks two trees only, so a container does not stand on its init layer: its `upper` holds what both have, and its `lower-id`
-//! names the image layer. Docker copies the init layer's `upper` when it makes the container; what the container has changed since then lies on
+//! The driver stacks two trees only, so a container is not based on its init layer: its `upper` holds what both have, and its `lower-id`
+//! names the image layer. Docker copies the init layer's `upper` when it makes the container; what the container has changed since then is on
 //! top of it. An image layer that the existing target store keeps has another id there, which is what `lower-id` then names.
 
 use super::{flat, overlay_diff};
@@ -23,7 +23,7 @@ use crate::plan::PlanLayer;
 use crate::target::file::{FileWriter, Tally};
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
-    super::ensure_folders(at, style, &["overlay"])
+    super::ensure_dirs(at, style, &["overlay"])
 }
 
 pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {

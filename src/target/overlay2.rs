@@ -7,7 +7,7 @@
 //! overlay2/<id>/lower        l/<parent>:l/<grandparent>:…         ┐
 //! overlay2/<id>/work/        overlayfs's own                      ├ not for a layer without a parent
 //! overlay2/<id>/merged/      mount point                          ┘
-//! overlay2/<id>/committed    empty: another layer stands on this one
+//! overlay2/<id>/committed    empty: another layer is based on this one
 //! ```
 //!
 //! `merged/` is made by Docker itself at mount time only since 17.12, `committed` is read since 19.03.3: a layer with both, and the
@@ -110,7 +110,7 @@ pub(super) fn check(at: &Dir, layer: &PlanLayer, links: &Links<'_>) -> Result<Ve
     Ok(out)
 }
 
-/// `committed` is written since 19.03.3 only, and `merged` lies there between two mounts until 17.11 only.
+/// `committed` is written since 19.03.3 only, and `merged` is there between two mounts until 17.11 only.
 pub(super) fn sound(at: &Dir, id: &LayerId, role: Role, lowers: &[LayerId]) -> Result<Vec<String>> {
     let mut out = Vec::new();
     let home = at.open("overlay2")?;

@@ -6,7 +6,7 @@
 //!   directory/                     →      directory/, its times last
 //!   directory/.wh..wh..opq         →      trusted.overlay.opaque=y on directory
 //!   .wh.NAME                    →      NAME as character device 0:0, if a layer below shows NAME
-//!   NAME/ beside .wh.NAME       →      NAME/, opaque
+//!   NAME/ next to .wh.NAME       →      NAME/, opaque
 //!   .wh..wh.{aufs,plnk,orph,…}  →      nothing
 //! ```
 //!
@@ -15,7 +15,7 @@
 //!
 //! Each directory is a task of its own. A whiteout is made only where the layers below show the name: in a directory that overlayfs does not
 //! merge with another, it lists whiteouts as ghosts (FORMATS 11.2). A directory's times are set when all its names are made: what later
-//! happens in its subfolders does not change them.
+//! happens in its subdirectories does not change them.
 
 use crate::disk::attrs::Times;
 use crate::disk::join;
@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 /// A directory being written: its path, and, once somebody asks, which layers below are merged in it.
 pub(crate) struct MergePoint {
     pub(crate) path: Vec<u8>,
-    /// Nothing of a lower directory shows, whatever marks this one has: `.wh.NAME` is beside it (FORMATS 11.1), or one of the upper
+    /// Nothing of a lower directory shows, whatever marks this one has: `.wh.NAME` is next to it (FORMATS 11.1), or one of the upper
     /// branches has a file between.
     pub(crate) closed: bool,
     above: Option<Arc<MergePoint>>,
@@ -56,7 +56,7 @@ impl MergePoint {
         let _ = self.below.set(Contributors::new());
     }
 
-    /// The branches below that are merged in a folder: asked for only where there is a whiteout, so that most directories of a deep stack
+    /// The branches below that are merged in a directory: asked for only where there is a whiteout, so that most directories of a deep stack
     /// cost no look at the layers below.
     pub(crate) fn below(&self, chain: &Chain) -> Result<Contributors> {
         if let Some(known) = self.below.get() {
@@ -105,7 +105,7 @@ pub fn write(chain: &Chain, upper: u16, files: &FileWriter, all_hide: bool) -> R
     walk((dirs, to, root, MergePoint::root(chain, upper)), |(dirs, to, sub, point), hand_on| {
         let (dirs, to) = open_sub(&dirs, &to, &sub)?;
         let (dirs, to, point) = (Arc::new(dirs), Arc::new(to), Arc::new(point));
-        writer.folder(&dirs, &to, &point, |sub| {
+        writer.directory(&dirs, &to, &point, |sub| {
             let point = MergePoint::sub(&point, &sub.name, sub.closed);
             hand_on((dirs.clone(), to.clone(), sub, point));
         })
@@ -113,7 +113,7 @@ pub fn write(chain: &Chain, upper: u16, files: &FileWriter, all_hide: bool) -> R
     files.join_groups()
 }
 
-/// Opens a subfolder in its branches and in the new tree.
+/// Opens a subdirectory in its branches and in the new tree.
 fn open_sub(dirs: &Dirs, to: &Dir, sub: &Sub) -> Result<(Vec<(u16, Dir)>, Dir)> {
     let merged = dirs.iter().filter(|(i, _)| sub.from.contains(i));
     let dirs = merged.map(|(i, d)| Ok((*i, d.open(&sub.name)?))).collect::<Result<_>>()?;
@@ -121,10 +121,10 @@ fn open_sub(dirs: &Dirs, to: &Dir, sub: &Sub) -> Result<(Vec<(u16, Dir)>, Dir)> 
 }
 
 impl Writer<'_> {
-    fn folder(&self, dirs: &Dirs, to: &Arc<Dir>, point: &MergePoint, descend: impl FnMut(Sub)) -> Result<()> {
+    fn directory(&self, dirs: &Dirs, to: &Arc<Dir>, point: &MergePoint, descend: impl FnMut(Sub)) -> Result<()> {
         let at_root = point.path.is_empty();
         let mut zero = Vec::new();
-        let mut folders = Vec::new();
+        let mut directories = Vec::new();
         let marks = match dirs {
             // the usual case: listed once, streamed
             [(i, dir)] => {
@@ -133,10 +133,10 @@ impl Writer<'_> {
                         return self.file((*i, dir), name, kind, to, point, &mut zero);
                     }
                     self.mkdir(to, name)?;
-                    folders.push(Sub { name: name.to_vec(), from: vec![*i], closed: false });
+                    directories.push(Sub { name: name.to_vec(), from: vec![*i], closed: false });
                     Ok(())
                 })?;
-                for sub in folders.iter_mut().filter(|_| !marks.whiteouts.is_empty()) {
+                for sub in directories.iter_mut().filter(|_| !marks.whiteouts.is_empty()) {
                     sub.closed = marks.whiteouts.contains(&sub.name);
                 }
                 marks
@@ -148,7 +148,7 @@ impl Writer<'_> {
                         continue;
                     }
                     self.mkdir(to, &name)?;
-                    folders.push(Sub { closed: node.closed(), from: node.from, name });
+                    directories.push(Sub { closed: node.closed(), from: node.from, name });
                 }
                 marks(dirs, at_root)?
             }
@@ -160,13 +160,13 @@ impl Writer<'_> {
             self.whiteouts(dirs, to, point, &marks, &zero)?;
         }
         let (_, top) = dirs.first().ok_or_else(|| Error::corrupt("a directory that isn't in any layer"))?;
-        self.files.finish_folder(top, to, opaque)?;
-        folders.into_iter().for_each(descend);
+        self.files.finish_dir(top, to, opaque)?;
+        directories.into_iter().for_each(descend);
         Ok(())
     }
 
     fn mkdir(&self, to: &Dir, name: &[u8]) -> Result<()> {
-        self.files.tally.folders.fetch_add(1, Ordering::Relaxed);
+        self.files.tally.directories.fetch_add(1, Ordering::Relaxed);
         to.mkdir_unfinished(name)
     }
 

@@ -18,7 +18,7 @@ use crate::plan::PlanLayer;
 use crate::target::file::{FileWriter, Tally};
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
-    super::ensure_folders(at, style, &["vfs", "vfs/dir"])
+    super::ensure_dirs(at, style, &["vfs", "vfs/dir"])
 }
 
 pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
@@ -35,7 +35,7 @@ pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
     at.open("vfs/dir")?.remove_tree(layer.id.as_str().as_bytes())
 }
 
-/// There is nothing beside the tree that could be wrong.
+/// There is nothing next to the tree that could be wrong.
 pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {
     at.open(format!("vfs/dir/{id}")).map(|_| Vec::new())
 }

@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 /// Findings that say that something of the store is damaged, whichever driver it is of.
 const DAMAGE: [&str; 9] = ["C01", "C04", "D01", "D03", "D06", "D08", "D10", "G01", "G04"];
 
-/// Checks the store of a driver. `base` stands for ROOT.
+/// Checks the store of a driver. `base` represents ROOT.
 pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progress) -> Result<Report> {
     let (store, findings) = match driver {
         WrittenBy::Aufs => crate::store::open(base)?,

@@ -68,7 +68,7 @@ struct Pair<'a> {
     snapshot_of: Option<&'a Dir>,
     /// Both stacks have the same layers, and those below the first were compared before: what only they bring is not looked at again.
     rests: bool,
-    /// overlay: so many of the uppermost old branches are ours, and what only the others bring is not looked at: it lies in the tree of a
+    /// overlay: so many of the uppermost old branches are ours, and what only the others bring is not looked at: it is in the tree of a
     /// layer that the existing target store keeps.
     kept_below: Option<u16>,
     /// Layers that are not ours.
@@ -254,7 +254,7 @@ impl<'a> Pair<'a> {
         };
         walk(Task { path: Vec::new(), how }, |Task { path, how }, hand_on| match how {
             How::Own { hidden, open } => self.first_branches(&path, hidden, open, hand_on),
-            How::Merged(old, new) => self.folder(&path, &old, &new, |name, old, new| {
+            How::Merged(old, new) => self.directory(&path, &old, &new, |name, old, new| {
                 hand_on(Task { path: join(&path, name), how: How::Merged(old, new) });
             }),
         })?;
@@ -279,7 +279,7 @@ impl<'a> Pair<'a> {
         Difference::new(self.subject.0, self.subject.1, what).path(path)
     }
 
-    fn folder(
+    fn directory(
         &self,
         path: &[u8],
         old: &[u16],

@@ -34,7 +34,7 @@ pub struct Layer<'a> {
     pub diff: DiffId,
     /// The layer in the store that is proved.
     pub new: LayerTree<'a>,
-    /// The layer in the store that it was made of. It is read only where that tells more: what is equal to something proved is proved.
+    /// The layer in the store that it was made of. It is read only where that says more: what is equal to something proved is proved.
     pub old: Option<LayerTree<'a>>,
     /// The files of the two were compared and differ.
     pub differs: bool,

@@ -45,7 +45,7 @@ pub fn check(case: &Case<'_>, seen: &Seen<'_>) -> Result<()> {
     tops(case, seen).and_then(|()| strangers(case, seen)).or_else(failed)
 }
 
-/// The driver's directories. Beside a store of the target's own they are that store's.
+/// The driver's directories. Next to a store of the target's own they are that store's.
 fn tops(case: &Case<'_>, seen: &Seen<'_>) -> Result<()> {
     let (to, style) = (case.plan.options.to, &case.plan.style);
     if case.plan.merge.is_some() {
@@ -72,7 +72,7 @@ fn strangers(case: &Case<'_>, seen: &Seen<'_>) -> Result<()> {
     let mut layers: HashSet<&[u8]> = plan.layers.iter().map(|l| l.id.as_str().as_bytes()).collect();
     let mut links: HashSet<&[u8]> = plan.layers.iter().map(|l| l.link.as_bytes()).collect();
     if let Some(m) = &plan.merge {
-        layers.extend(m.folders.iter().map(String::as_bytes));
+        layers.extend(m.directories.iter().map(String::as_bytes));
         links.extend(m.links.iter().map(String::as_bytes));
     }
     let stranger = |home: &str, dir: &Dir, known: &HashSet<&[u8]>| -> Result<()> {

@@ -77,7 +77,7 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn new(case: &Case<'a>, level: Level, all: bool, seen: &'a Seen<'a>) -> Result<Pair<'a>> {
         let Case { plan, old, new, .. } = *case;
-        // before the switch the existing target store lies beside the old one, afterwards it holds the new one
+        // before the switch the existing target store is next to the old one, afterwards it holds the new one
         let at = match plan.kept().first() {
             Some(k) if !new.has(plan.options.to.tree(&k.theirs))? => old,
             _ => new,
@@ -91,7 +91,7 @@ impl<'a> Pair<'a> {
         Ok(Pair { plan, old, new, level, all, sources, theirs, tar_splits, seen })
     }
 
-    /// Compares the layers' views; of a target that stacks layers, what stands on a layer rests on that layer's own comparison, so
+    /// Compares the layers' views; of a target that stacks layers, what is based on a layer rests on that layer's own comparison, so
     /// every name is looked at once, however deep the stack. Returns how many were compared.
     fn layers(&self, layers: &[&PlanLayer], proved: &BTreeSet<String>, progress: &dyn Progress) -> Result<u64> {
         let parents: BTreeSet<_> = self.plan.layers.iter().filter_map(|l| l.lowers.first()).collect();
@@ -104,7 +104,7 @@ impl<'a> Pair<'a> {
         let chosen = layers.iter().map(|l| (*l, wanted(l))).filter(|(l, view)| *view || alone(l) || late(l));
         let mut todo: Vec<(&PlanLayer, Work)> = Vec::new();
         for (l, view) in chosen {
-            // a layer's headers are one thread's work: another one looks at its view meanwhile
+            // a layer's headers are one thread's work: another one looks at its view in the meantime
             todo.extend(alone(l).then_some((l, Work::Headers)));
             todo.push((l, Work::View { wanted: view }));
         }
@@ -223,7 +223,7 @@ impl<'a> Pair<'a> {
         self.tar_splits.get(&layer.chain_id?).copied()
     }
 
-    /// Is its record made anew, because Docker had made none?
+    /// Is its record made again, because Docker had made none?
     fn made_here(&self, layer: &PlanLayer) -> bool {
         self.record(layer).is_some_and(|f| matches!(f.content, Content::TarSplitOf(_)))
     }

@@ -34,14 +34,14 @@ pub fn path(p: &Path) -> &str {
     p.to_str().expect("a path in UTF-8")
 }
 
-/// Where everything lies.
+/// Where everything is.
 pub fn base() -> PathBuf {
     let base = std::env::var_os("UNAUFS_CRASH_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     fs::create_dir_all(&base).expect("make the test folder");
     base
 }
 
-/// A folder of its own, removed at the end.
+/// A directory of its own, removed at the end.
 pub fn temp() -> tempfile::TempDir {
     temp_in(&base())
 }
@@ -79,7 +79,7 @@ impl Bed {
         Bed::new_in(store, &base())
     }
 
-    /// A copy of a store in a folder, where its own copies will be too.
+    /// A copy of a store in a directory, where its own copies will be too.
     pub fn new_in(store: &str, home: &Path) -> Bed {
         Bed::copy_of(&source(store), now(), home)
     }
@@ -91,23 +91,23 @@ impl Bed {
         Bed { root: to, since, bad: None, no_sync: false, old_kernel: false, home: home.to_owned(), _dir: Some(dir) }
     }
 
-    /// A root in a folder that the caller keeps.
+    /// A root in a directory that the caller keeps.
     pub fn at(root: PathBuf) -> Bed {
         Bed { root, since: now(), bad: None, no_sync: false, old_kernel: false, home: base(), _dir: None }
     }
 
-    /// The same, whose copies are made in another folder.
+    /// The same, whose copies are made in another directory.
     pub fn copied_to(self, home: &Path) -> Bed {
         Bed { home: home.to_owned(), ..self }
     }
 
-    /// A copy of this one as it stands.
+    /// A copy of this one in its present state.
     pub fn fork(&self) -> Bed {
         let new = Bed::copy_of(&self.root, self.since, &self.home);
         Bed { bad: self.bad.clone(), no_sync: self.no_sync, old_kernel: self.old_kernel, ..new }
     }
 
-    /// The folder of a container's writable layer.
+    /// The directory of a container's writable layer.
     pub fn writable_layer(&self) -> (String, PathBuf) {
         let mounts = fs::read_dir(self.root.join("image/aufs/layerdb/mounts")).expect("mounts");
         let mut ids: Vec<String> =
@@ -118,7 +118,7 @@ impl Bed {
         (id.clone(), there(&id))
     }
 
-    /// The folder of an image's or a container's layer that holds this path, below the root.
+    /// The directory of an image's or a container's layer that holds this path, below the root.
     pub fn layer_with(&self, inner: &str) -> PathBuf {
         let diff = Path::new("aufs/diff");
         let layers = fs::read_dir(self.root.join(diff)).expect("layers");

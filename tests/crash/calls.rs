@@ -169,7 +169,7 @@ fn killed_inside_a_commit() {
     bed::report("killed inside a write or sync of the journal", "migrate", killed.sum());
 }
 
-/// One file of an image's layer cannot be read: the layer and what stands on it are named.
+/// One file of an image's layer cannot be read: the layer and what is based on it are named.
 #[test]
 fn one_bad_file_of_an_image() {
     if !able() {

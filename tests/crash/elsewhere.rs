@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A copy of the store, and a folder for the new root that is not there yet.
+/// A copy of the store, and a directory for the new root that is not there yet.
 struct Pair {
     bed: Bed,
     dir: PathBuf,
@@ -115,7 +115,7 @@ fn while_cleaning(pair: &Pair, original: &Tree) {
     assert!(changed.is_empty(), "cleanup touched more: {changed:?}");
 }
 
-/// The new root's disk has no room, at every size: exit code 12, the old root is what it was, and with room it goes on.
+/// The new root's disk has no room, at every size: exit code 12, the old root is what it was, and with room it continues.
 #[test]
 fn full_disks() {
     if !needs::root_and(&["mkfs.ext4"]) {
@@ -173,7 +173,7 @@ fn free(at: &Path) -> u64 {
     room.f_bavail * room.f_frsize
 }
 
-/// The old root changes while a migration is interrupted: what goes along is copied anew, not left as it was.
+/// The old root changes while a migration is interrupted: what goes along is copied again, not left as it was.
 #[test]
 fn what_changed_meanwhile_is_copied_anew() {
     if !needs::root() {

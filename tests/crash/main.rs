@@ -1,7 +1,7 @@
 //! Killed, interrupted, out of space, without power: the promise that no half state is left (docs/safety.md).
 //!
 //! ```text
-//! points    dies before each effect on the disk, then goes on or back
+//! points    dies before each effect on the disk, then continues or goes back
 //! effects   each change of the disk has its point                    
 //! random    kill -9 at random instants
 //! signals   SIGINT, SIGTERM, SIGHUP; two runs at once; journals of other schemas

@@ -83,7 +83,7 @@ pub fn try_die(bed: &Bed, args: &[&str], k: u64) -> Result<(), bed::Ran> {
     if ran.signal == Some(9) { Ok(()) } else { Err(ran) }
 }
 
-/// `status` tells in two sentences where things stand, and never sends a Docker onto half a store. Where it must not start, it cannot.
+/// `status` says in two sentences where things stand, and never sends a Docker onto half a store. Where it must not start, it cannot.
 pub fn told(bed: &Bed, what: &str) {
     let said = bed.run(&["status", "--json"]).expect(&[0]).said;
     let json = &said[said.find('{').expect("JSON")..];
@@ -135,7 +135,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Dies before each effect; goes on, and goes back. Gives the root as it is before that command.
+    /// Dies before each effect; continues, and goes back. Gives the root as it is before that command.
     fn die_everywhere(&self, base: &Bed) -> Bed {
         let ready = base.fork();
         for command in self.before {
@@ -173,7 +173,7 @@ fn every_point(home: &Path, store: &str, options: &[&str], some: Which) {
     while_cleaning(&done, &name, some.fewer());
 }
 
-/// Dies while rolling back a finished migration; then goes back, after `migrate` has refused to go on, or migrates anew.
+/// Dies while rolling back a finished migration; then goes back, after `migrate` has refused to go on, or migrates again.
 fn while_going_back(done: &Bed, reference: &Reference, case: &str, some: Which) {
     for keep in [false, true] {
         let command: &[&str] = if keep { &["rollback", "--yes"] } else { &["rollback", "--yes", "--drop-new"] };
@@ -269,7 +269,7 @@ fn real_stores() {
     }
 }
 
-/// Beside an overlay2 that is in use.
+/// Next to an overlay2 that is in use.
 #[test]
 fn beside_a_filled_store() {
     if !needs::root_and(&["mkfs.xfs"]) {
@@ -302,7 +302,7 @@ fn prepared() {
     }
 }
 
-/// A file that cannot be read, left out with all that stands on it: the plan is made anew on the way.
+/// A file that cannot be read, left out with all that is based on it: the plan is made again on the way.
 #[test]
 fn without_a_bad_file() {
     if !needs::root_and(&["strace"]) {

@@ -1,4 +1,4 @@
-//! Power cuts. ROOT lies on a file system in an image file, and that on one with shared extents: a clone of the image, taken while the
+//! Power cuts. ROOT is on a file system in an image file, and that on one with shared extents: a clone of the image, taken while the
 //! migration runs, holds what had reached the device at that instant. What was only in memory is lost, as without power.
 
 use crate::bed::{self, Bed, Chance, Mounted, Reference, copy, sh};

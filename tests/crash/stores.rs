@@ -4,7 +4,7 @@
 //! docker20-aufs, docker19-aufs    written by real Dockers, of both generations
 //! small                           made here: 2 images, 2 containers, every kind of marker; few effects, so that all can be tried
 //! small-graph                     the least of docker19-aufs, its base with few files, and images that its Docker recorded no tar of
-//! small-filled                    small beside an overlay2 that is in use
+//! small-filled                    small next to an overlay2 that is in use
 //! ```
 
 use crate::bed::{Bed, base, path, sh};
@@ -138,7 +138,7 @@ fn graph(root: &Path) {
     fs::set_permissions(root.join("aufs/diff").join(CHILD), fs::Permissions::from_mode(0o755)).expect("mode");
 }
 
-/// Takes most of a base layer away: on some targets each name in it is several effects in each layer that stands on it, and nobody can try
+/// Takes most of a base layer away: on some targets each name in it is several effects in each layer that is based on it, and nobody can try
 /// thousands of them. What was recorded of its tar goes too, as if Docker had recorded none.
 fn thin(root: &Path, base: &str) {
     let mut todo = vec![root.join("aufs/diff").join(base)];
@@ -147,7 +147,7 @@ fn thin(root: &Path, base: &str) {
         let (mut folders, mut files): (Vec<_>, Vec<_>) = entries.partition(|p| p.is_dir() && !p.is_symlink());
         folders.sort();
         files.sort();
-        // in the root bin/, d/ and dev/ stay: two names of one file, folders in folders, devices
+        // in the root bin/, d/ and dev/ stay: two names of one file, directories in directories, devices
         folders.iter().skip(3).for_each(|f| fs::remove_dir_all(f).expect("remove a folder"));
         files.iter().skip(2).for_each(|f| fs::remove_file(f).expect("remove a file"));
         todo.extend(folders.into_iter().take(3));
@@ -155,7 +155,7 @@ fn thin(root: &Path, base: &str) {
     fs::remove_file(root.join("graph").join(base).join("tar-data.json.gz")).expect("what is recorded of the tar");
 }
 
-/// What a Docker would have that was moved to overlay2 before, and an aufs store beside it.
+/// What a Docker would have that was moved to overlay2 before, and an aufs store next to it.
 fn filled(root: &Path) {
     graph(root);
     let before = Bed::at(root.to_owned());

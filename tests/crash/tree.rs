@@ -22,7 +22,7 @@ const RECORDS: [&str; 4] = [".unaufs/journal.db", ".unaufs/journal.db-journal", 
 /// Bytes of a file that are kept: no text that names a path is longer.
 const KEPT: usize = 64 << 10;
 
-/// A tree below a folder; the folder itself is left out, as ROOT's own times may change.
+/// A tree below a directory; the directory itself is left out, as ROOT's own times may change.
 pub struct Tree(BTreeMap<PathBuf, Object>);
 
 impl Tree {
@@ -31,7 +31,7 @@ impl Tree {
         Tree::without(root, fresh, &RECORDS)
     }
 
-    /// Reads a tree without what lies at and below some paths.
+    /// Reads a tree without what is at and below some paths.
     pub fn without(root: &Path, fresh: Option<i64>, skip: &[&str]) -> Tree {
         let mut out = BTreeMap::new();
         let mut groups: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();

@@ -20,9 +20,9 @@ const BIG: &str = "9007199254740993";
 /// What was done to the store, by name.
 struct Damaged {
     store: Store,
-    /// The image layer whose folder is gone.
+    /// The image layer whose directory is gone.
     missing: String,
-    /// Image ids that stand on it, and names of their containers.
+    /// Image ids that are based on it, and names of their containers.
     lost_images: BTreeSet<String>,
     lost_containers: BTreeSet<String>,
     /// The container whose layers were changed.
@@ -62,7 +62,7 @@ fn below(root: &Path, layer: &str) -> Vec<String> {
     text(&root.join("aufs/layers").join(layer)).lines().map(str::to_owned).collect()
 }
 
-/// layerdb's folder of the chain whose cache id this is.
+/// layerdb's directory of the chain whose cache id this is.
 fn chain_of(root: &Path, layer: &str) -> PathBuf {
     let chains = fs::read_dir(root.join("image/aufs/layerdb/sha256")).expect("layerdb");
     let mut found = chains.flatten().map(|c| c.path()).filter(|c| text(&c.join("cache-id")) == layer);
@@ -116,7 +116,7 @@ fn damage() -> Damaged {
     let orphan = "2".repeat(64);
     write(diff.join(&orphan).join("of/nobody"), "orphan");
 
-    // in the container's own layer: a whiteout beside the name, and very many whiteouts of what its init layer holds
+    // in the container's own layer: a whiteout next to the name, and very many whiteouts of what its init layer holds
     write(diff.join(&changed.layer).join("beside/foo"), "shown");
     write(diff.join(&changed.layer).join("beside/.wh.foo"), "");
     let (shown, hidden) = (diff.join(&changed.init).join("very-many"), diff.join(&changed.layer).join("very-many"));
@@ -157,7 +157,7 @@ fn missing_layer(root: &Path, containers: &[Value], keep: &BTreeSet<String>) -> 
     panic!("no such layer")
 }
 
-/// Is the image's chain up to `position` the one in this folder of layerdb?
+/// Is the image's chain up to `position` the one in this directory of layerdb?
 fn chain_matches(root: &Path, image: &Value, position: usize, chain: &Path) -> bool {
     let mut at = chain.to_owned();
     for n in (0..=position).rev() {
@@ -315,7 +315,7 @@ fn there_is_no_way_back_after_cleanup() {
         assert!(said.contains("keep the overlay2 store") && said.contains("Nothing was changed"), "{said}");
     }
     store.judged("views", &store.root, "overlay2");
-    // a cleanup that was interrupted is told, and goes on
+    // a cleanup that was interrupted is told, and continues
     let left = store.root.join(".unaufs/old/aufs/diff");
     fs::create_dir_all(&left).expect("a folder that is left");
     let status = store.unaufs(&["status"]).exits(0).stdout;

@@ -16,7 +16,7 @@ struct Case {
     /// Makes the state of the unpacked store.
     make: fn(&mut Store),
     to: &'static str,
-    /// The new root, beside the old one.
+    /// The new root, next to the old one.
     target: Option<&'static str>,
     /// What the plan says.
     plan: &'static [&'static str],
@@ -41,7 +41,7 @@ const SOUND: Case = Case {
     whole: true,
 };
 
-/// The folder of a container in `containers/`.
+/// The directory of a container in `containers/`.
 fn folder(root: &Path, name: &str) -> PathBuf {
     let wanted = format!("/{name}");
     let found = fs::read_dir(root.join("containers")).expect("containers").flatten().map(|e| e.path()).find(|c| {

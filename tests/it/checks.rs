@@ -104,7 +104,7 @@ fn every_check_has_a_pair() {
     assert!(table.iter().all(|id| "CDGHLNT".contains(&id[..1])), "a new letter needs a test of its own: {table:?}");
 }
 
-/// While Docker runs the plan is still of use: it tells which containers have to stop.
+/// While Docker runs the plan is still of use: it says which containers have to stop.
 #[test]
 fn a_running_docker_is_told_and_does_not_stop_a_plan() {
     if !needs::root() {

@@ -286,7 +286,7 @@ fn btrfs() {
     drop(bound);
 }
 
-/// A store that was copied with the wrong tool: it moves as it is, and the damage is named.
+/// A store that was copied with the wrong tool: it moves unchanged, and the damage is named.
 #[test]
 fn damage_of_the_old_store_moves_as_it_is() {
     if !real::able() {

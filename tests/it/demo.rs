@@ -7,10 +7,10 @@ use std::process::{Command, Output};
 
 const NOBODY: u32 = 65534;
 
-/// Runs the demo with a temporary folder of its own, and wants nothing to be left in it.
+/// Runs the demo with a temporary directory of its own, and wants nothing to be left in it.
 fn demo(args: &[&str], user: Option<u32>) -> Output {
     let beside = tempfile::tempdir().expect("a temporary folder");
-    // where anybody may run it: the folder of the build may be closed to others
+    // where anybody may run it: the directory of the build may be closed to others
     let program = beside.path().join("unaufs");
     fs::copy(env!("CARGO_BIN_EXE_unaufs"), &program).expect("copy");
     let temporary = beside.path().join("tmp");

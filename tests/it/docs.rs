@@ -72,7 +72,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Does it parse? A word such as `[--to DRIVER]` or `…` stands for what may follow.
+/// Does it parse? A word such as `[--to DRIVER]` or `…` represents what may follow.
 fn parses(words: &[String]) -> Result<(), String> {
     use clap::error::ErrorKind::*;
     const SHORT: [clap::error::ErrorKind; 3] =
@@ -146,7 +146,7 @@ fn run(store: &Path, folder: &Path, first: &Path, line: &str) -> Ran {
 /// Who is played by `stand-in`.
 const PLAYED: [&str; 8] = ["ansible-playbook", "apt", "cargo", "docker", "man", "reboot", "ssh", "systemctl"];
 
-/// A folder of them; the project's own scripts are played where a page calls them, in the folder that commands are run in.
+/// A directory of them; the project's own scripts are played where a page calls them, in the directory that commands are run in.
 fn stand_ins(beside: &Path, folder: &Path) -> PathBuf {
     let programs = beside.join("programs");
     let play = |at: PathBuf| {
@@ -158,7 +158,7 @@ fn stand_ins(beside: &Path, folder: &Path) -> PathBuf {
     programs
 }
 
-/// Does a line fit one in which `…` stands for anything?
+/// Does a line fit one in which `…` represents anything?
 fn fits(pattern: &str, line: &str) -> bool {
     let (pattern, line) = (pattern.trim_end(), line.trim_end());
     let parts: Vec<&str> = pattern.split('…').collect();
@@ -173,7 +173,7 @@ fn fits(pattern: &str, line: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Do the lines fit? A line of `…` alone stands for any number of lines.
+/// Do the lines fit? A line of `…` alone represents any number of lines.
 fn all_fit(pattern: &[String], lines: &[&str]) -> bool {
     match pattern.split_first() {
         None => lines.is_empty(),

@@ -18,7 +18,7 @@ fn sh(script: &str, at: &Path) {
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// The small store, and a btrfs beside it; none where the rest of the test is run elsewhere.
+/// The small store, and a btrfs next to it; none where the rest of the test is run elsewhere.
 fn bed(test: &str) -> Option<(Store, Mounted, PathBuf)> {
     if !real::able() || !needs::programs(&["mkfs.btrfs"]) || private::elsewhere(test) {
         return None;

@@ -2,7 +2,7 @@
 //! 1.3 times what is taken.
 //!
 //! What is taken is counted by looking at every inode below the root before and after (`du`); on btrfs, whose snapshots share what no inode
-//! tells, it is what the file system itself calls used, each copy of its trees counted. All stores that are there are tried;
+//! says, it is what the file system itself calls used, each copy of its trees counted. All stores that are there are tried;
 //! `cargo test --test it estimates -- --nocapture` prints the table of docs/plan.md.
 
 use crate::support::needs;

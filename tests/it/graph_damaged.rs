@@ -78,7 +78,7 @@ impl Root {
         self.write(format!("containers/{}/hostconfig.json", id(c)), r#"{"Links":null,"Memory":9007199254740993}"#);
     }
 
-    /// Three images, 1 ← 2 ← 3, beside them 9, and a container on 3.
+    /// Three images, 1 ← 2 ← 3, next to them 9, and a container on 3.
     fn usual() -> Root {
         let root = Root::new();
         root.image(1, &[], 2);
@@ -224,7 +224,7 @@ fn more_layers_than_docker_made_are_cut_off() {
 #[test]
 fn equal_chains_share_the_layer_that_docker_met_first() {
     let root = Root::new();
-    // 2 has the parent 9, so 9 comes before it: 9 and 5 are one layer and 9 stands for both
+    // 2 has the parent 9, so 9 comes before it: 9 and 5 are one layer and 9 represents both
     root.image(9, &[], 2);
     root.image(2, &[9], 3);
     root.image(5, &[], 2);
@@ -238,7 +238,7 @@ fn equal_chains_share_the_layer_that_docker_met_first() {
         assert!(named(&findings, "G02", &format!("layer {:.12}", id(n))), "{findings:?}");
     }
     assert!(!findings.iter().any(|f| f.id == "D08" || f.id == "C05"), "{findings:?}");
-    // what the container stands on moves with it
+    // what the container is based on moves with it
     assert!(store.containers.values().all(|c| c.broken.is_none()));
     assert!(store.layers.keys().any(|l| l.as_str() == id(7)) && store.orphans.is_empty());
     assert_eq!(sound_and_broken(&store), (vec![2, 5, 7, 9], vec![]));
@@ -384,7 +384,7 @@ fn volumes_of_docker_1_6_become_mount_points() {
     assert!(!store.layers.keys().any(|l| l.as_str() == id(0xabc)) && store.orphans.is_empty());
 
     root.write(format!("containers/{}/config.json", id(0xc)), config(r#","MountPoints":{"/data":{}}"#));
-    // what stands there is not made anew; it gets the fields that it lacks
+    // what is there is not made again; it gets the fields that it lacks
     let kept = change(&root.read().0, 0xc, "config.v2.json", "MountPoints").expect("mount points");
     assert_eq!(kept, r#"{"/data":{"Type":"bind","Spec":{"Type":"bind","Target":"/data","ReadOnly":true}}}"#);
 }
@@ -499,7 +499,7 @@ fn volumes_in_vfs_dir_stay_where_they_are() {
     }
     let elsewhere = plan(&root, Target::Overlay2);
     assert!(elsewhere.switch.iter().all(|m| m.from != "vfs" && m.to != "vfs"));
-    // without volumes the folder comes as a whole
+    // without volumes the directory comes as a whole
     fs::remove_dir_all(root.path("vfs")).expect("rm");
     assert!(installed(&plan(&root, Target::Vfs), "vfs"));
 }

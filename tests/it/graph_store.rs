@@ -123,7 +123,7 @@ fn read_as_converted(name: &str) -> Vec<String> {
     findings.into_iter().filter(|f| f.id == "G06").map(|f| f.message).collect()
 }
 
-/// Every path below `at` but the state folder: type and mode, owner, size, time, content.
+/// Every path below `at` but the state directory: type and mode, owner, size, time, content.
 fn listing(at: &std::path::Path) -> BTreeMap<PathBuf, String> {
     use std::os::unix::fs::MetadataExt;
     let mut out = BTreeMap::new();

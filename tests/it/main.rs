@@ -1,6 +1,6 @@
 //! The tests of the program as a whole, in one test program: `cargo test --test it MODULE` runs one module of it.
 //!
-//! They share a process: what changes the process (mounts, the environment, the folder it is in) belongs into a child.
+//! They share a process: what changes the process (mounts, the environment, the directory it is in) belongs into a child.
 
 mod bad_input;
 mod calls;

@@ -176,14 +176,14 @@ fn into_what_docker_wrote(driver: &str, mode: &str, at: &Path, ours: &Store) {
     ours.judged_by(&both, "docker", root, driver);
 }
 
-/// What Docker had written for the target is there as it was. Folders into which something was added have other times.
+/// What Docker had written for the target is there as it was. Directories into which something was added have other times.
 fn untouched(what: &str, before: &Tree, after: &Tree) {
     let grown: BTreeSet<&[u8]> = after
         .keys()
         .filter(|p| !before.contains_key(*p))
         .filter_map(|p| Some(&p[..p.iter().rposition(|c| *c == b'/')?]))
         .collect();
-    // its metadata are written anew, with ours among them
+    // its metadata are written again, with ours among them
     for (path, entry) in before.iter().filter(|(p, _)| !p.starts_with(b"/image")) {
         let shown = String::from_utf8_lossy(path);
         let is = after.get(path).unwrap_or_else(|| panic!("{what}: {shown} is gone"));

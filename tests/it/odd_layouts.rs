@@ -65,7 +65,7 @@ fn symlinks_and_mount_points() {
         refused(&store.root, &["plan"], 4, &["overlay2 is a mount point"]);
     }
     fs::remove_dir(&driver).expect("rmdir");
-    // a driver's folder that leads elsewhere: in the way for that driver only
+    // a driver's directory that leads elsewhere: in the way for that driver only
     let away = store.beside.join("away");
     fs::create_dir_all(away.join("dir/x")).expect("mkdir");
     for (name, other) in [("overlay2", "vfs"), ("vfs", "overlay2"), ("overlay", "overlay2")] {
@@ -117,7 +117,7 @@ fn file_systems() {
     }
 }
 
-/// Folders that do not tell the types of files: overlayfs cannot tell whiteouts there. ext4 can be made so everywhere; xfs, where people have
+/// Directories that do not tell the types of files: overlayfs cannot tell whiteouts there. ext4 can be made so everywhere; xfs, where people have
 /// such disks, only as long as mkfs.xfs and the kernel know its old form.
 fn without_file_types(store: &Store) {
     let kinds: [(&str, &[&str]); 2] = [
@@ -149,7 +149,7 @@ fn without_file_types(store: &Store) {
     }
 }
 
-/// Dockers from 1.10 on made `aufs/` 0700, those from 20.10.9 on 0710: the new folders are like it.
+/// Dockers from 1.10 on made `aufs/` 0700, those from 20.10.9 on 0710: the new directories are like it.
 #[test]
 fn modes_of_other_dockers() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -112,7 +112,7 @@ fn goes_back_after_docker_has_worked_on_the_new_store() {
         let made = did["created"].as_str().expect("a container was made");
         assert!(back.stdout.contains(made), "the container made meanwhile is listed:\n{}", back.stdout);
 
-        // and the way there is open again; the image of the container that was made meanwhile is in the store that was undone
+        // and the way there is open again; the image of the container that was made in the meantime is in the store that was undone
         migrate(store, &["made-here"]);
         store.judged("views", &store.root, "overlay2");
     });

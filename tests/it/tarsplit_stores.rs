@@ -70,7 +70,7 @@ fn content_store(root: &Dir, least: usize) {
     }
 }
 
-/// The project's own store, and those in the folder that `UNAUFS_STORES` names.
+/// The project's own store, and those in the directory that `UNAUFS_STORES` names.
 #[test]
 fn content_addressable_stores() {
     for packed in real::all() {

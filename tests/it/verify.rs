@@ -20,7 +20,7 @@ const BASE: &str = "a432bc0d";
 const SINGLE: &str = "560ff640";
 /// One more, of one file.
 const ONE_FILE: &str = "191c91a7";
-/// A layer with an opaque folder.
+/// A layer with an opaque directory.
 const OPAQUE: &str = "6aefb570";
 /// A layer with large and with many files.
 const FILES: &str = "6ba84f85";
@@ -63,12 +63,12 @@ impl Moved {
         self.store.root.join(rel)
     }
 
-    /// The full name of the folder in `at` that begins so.
+    /// The full name of the directory in `at` that begins so.
     fn full(&self, at: &str, begin: &str) -> String {
         full(&self.path(at), begin)
     }
 
-    /// A layer's folder of the driver.
+    /// A layer's directory of the driver.
     fn folder(&self, layer: &str) -> PathBuf {
         let home = match self.driver {
             "vfs" => "vfs/dir",
@@ -127,7 +127,7 @@ impl Moved {
     }
 }
 
-/// The full name of the entry of a folder that begins so; not the init layer's.
+/// The full name of the entry of a directory that begins so; not the init layer's.
 fn full(folder: &Path, begin: &str) -> String {
     let names = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut names = names.map(|e| e.expect("an entry").file_name().into_string().expect("text"));
@@ -160,7 +160,7 @@ fn part_from_its_links(path: &Path) {
     });
 }
 
-/// Changes a name; the folder keeps its time.
+/// Changes a name; the directory keeps its time.
 fn keep_time(path: &Path, change: impl FnOnce()) {
     let folder = path.parent().expect("a folder");
     let time = fs::metadata(folder).expect("stat").modified().expect("a time");
@@ -327,7 +327,7 @@ fn the_terminal_shows_twenty_of_a_layer_and_json_all() {
     }
     let json = m.store.unaufs(&["verify", "--json", "-q"]).exits(6).stdout;
     let doc: Value = serde_json::from_str(&json).expect("JSON");
-    // a layer on top of it has a folder of that name too, and shows the same
+    // a layer on top of it has a directory of that name too, and shows the same
     let of = |d: &Value| d["id"].as_str().is_some_and(|id| id.starts_with(FILES));
     let own = |d: &&Value| of(d) && d["by"] == "comparison";
     let all = doc["differences"].as_array().expect("differences");

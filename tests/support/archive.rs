@@ -28,7 +28,7 @@ fn plain(bytes: Vec<u8>) -> Vec<u8> {
 }
 
 impl Archive {
-    /// Reads a tar, compressed or not, or a folder. Each blob must have the digest that is its name, and no name may come twice.
+    /// Reads a tar, compressed or not, or a directory. Each blob must have the digest that is its name, and no name may come twice.
     pub fn read(path: &Path) -> Archive {
         let mut files = BTreeMap::new();
         if path.is_dir() {

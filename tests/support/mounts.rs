@@ -38,7 +38,7 @@ impl Mounted {
         Mounted { at, image }
     }
 
-    /// A tmpfs on a folder that is there; or, with `from`, that folder once more.
+    /// A tmpfs on a directory that is there; or, with `from`, that directory once more.
     pub fn over(at: &Path, from: Option<&Path>) -> Mounted {
         match from {
             Some(from) => run("mount", &["--bind", path(from), path(at)]),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Set in the process that has a mount namespace of its own: the folder that it may fill.
+/// Set in the process that has a mount namespace of its own: the directory that it may fill.
 const PLACE: &str = "UNAUFS_TEST_PLACE";
 
 /// First in a test: `if private::elsewhere(this_test!()) { return; }` runs the rest of it in a process with mounts of its own, which is this
@@ -30,7 +30,7 @@ pub fn elsewhere(test: &str) -> bool {
     true
 }
 
-/// The folder that this process may fill.
+/// The directory that this process may fill.
 pub fn place() -> PathBuf {
     PathBuf::from(std::env::var_os(PLACE).expect("to be called after `elsewhere`"))
 }

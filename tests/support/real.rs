@@ -22,7 +22,7 @@ pub fn able() -> bool {
     needs::root_and(&["dockerd", "docker", "python3", "xz", "unshare"])
 }
 
-/// A folder of a test's own, on the disk that holds `target/` and not on a tmpfs: overlay wants `trusted.*` attributes.
+/// A directory of a test's own, on the disk that holds `target/` and not on a tmpfs: overlay wants `trusted.*` attributes.
 pub fn folder() -> TempDir {
     let base = std::env::var_os("UNAUFS_TEST_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     tempfile::Builder::new().prefix("real.").tempdir_in(base).expect("a temporary folder")
@@ -53,7 +53,7 @@ pub fn graph() -> Packed {
     }
 }
 
-/// The project's own store, and those in the folder that `UNAUFS_STORES` names.
+/// The project's own store, and those in the directory that `UNAUFS_STORES` names.
 pub fn all() -> Vec<Packed> {
     let mut out = vec![small()];
     let more = std::env::var_os("UNAUFS_STORES").map(|folder| fs::read_dir(folder).expect("UNAUFS_STORES"));
@@ -84,7 +84,7 @@ pub struct Store {
     pub root: PathBuf,
     /// What is true of it.
     pub truth: PathBuf,
-    /// Room beside it.
+    /// Room next to it.
     pub beside: PathBuf,
     _dir: TempDir,
 }

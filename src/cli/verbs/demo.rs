@@ -26,11 +26,11 @@ type Before = (Vec<String>, Sample);
 
 /// `unaufs demo`.
 pub fn demo(g: &Global, a: &DemoArgs) -> Done {
-    let folder = tempfile::Builder::new()
+    let directory = tempfile::Builder::new()
         .prefix("unaufs-demo.")
         .tempdir()
         .map_err(|e| Error::io("make a temporary directory", e))?;
-    let root = Dir::open_named(folder.path())?.ensure("docker", 0o711)?;
+    let root = Dir::open_named(directory.path())?.ensure("docker", 0o711)?;
     let sample = demo::make_store(&root)?;
     let (mut plan, why) = choose(&root, a.to)?;
     let guide = Guide { quiet: g.for_programs(), look: screen::look(g) };

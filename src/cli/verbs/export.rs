@@ -47,7 +47,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
 /// A store, and what reading it found.
 type Read = (Store, Vec<Finding>);
 
-/// The store that is meant, and the directory that stands for its ROOT.
+/// The store that is meant, and the directory that represents its ROOT.
 pub(super) fn open(root: &Dir, driver: Option<WrittenBy>) -> Result<(Dir, Read)> {
     match driver.map_or_else(|| the_store(root), Ok)? {
         WrittenBy::Aufs => old(root),

@@ -1,4 +1,4 @@
-//! `unaufs migrate`: begins, goes on, or says that nothing is left to do.
+//! `unaufs migrate`: begins, continues, or says that nothing is left to do.
 
 use super::{Roots, fitted, journal, needed, say, tell};
 use crate::cli::args::{Global, MigrateArgs};
@@ -50,7 +50,7 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
 struct At {
     /// Holds the old store.
     root: Dir,
-    /// Where the new store comes to be, if that folder is there.
+    /// Where the new store comes to be, if that directory is there.
     new: Option<Dir>,
     lock: Lock,
     known: Known,
@@ -122,7 +122,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
         return Err(Error::new(Kind::Usage, format!("{new} is the new root of a migration that is over"))
             .hint(format!("unaufs migrate --root {old} --target {new}")));
     }
-    // what is under way in the old root itself would go on from a store that this one leaves as it is
+    // what is under way in the old root itself would continue from a store that this one doesn't change
     if g.target.is_some()
         && let Known::Run(run) = run::identity::look(&at.root)?
         && !run.state.over()
@@ -214,7 +214,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     work(g, &mut locked, plan, run, how)
 }
 
-/// Runs the engine; with `--keep-going` plans anew without what failed, as often as something fails.
+/// Runs the engine; with `--keep-going` plans again without what failed, as often as something fails.
 fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how: How) -> Done {
     let Ready { locked, page } = ready;
     let progress = screen::progress(g);

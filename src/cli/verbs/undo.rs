@@ -26,7 +26,7 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
     let lock = roots.lock(false)?;
     let answer = roots.standing()?.answer(if a.drop_new { Command::Drop } else { Command::Rollback });
     let (old, root, known) = roots.made()?;
-    // a rollback of what lies in another place needs nothing of the old root
+    // a rollback of what is in another place needs nothing in the old root
     let old = old.map_or_else(|| root.again(), Ok)?;
     match answer {
         Answer::Nothing(why) => nothing_to_do(g, SCHEMA, why),

@@ -17,24 +17,24 @@ use std::sync::Arc;
 /// Our id of a layer, the id of the same layer in the existing target store.
 pub type Ids<'a> = HashMap<&'a LayerId, &'a LayerId>;
 
-/// Layers of ours that the existing target store has too and keeps: our id, its id, and where that store lies.
+/// Layers of ours that the existing target store has too and keeps: our id, its id, and where that store is.
 #[derive(Debug)]
 pub struct Theirs<'a> {
-    /// Stands for ROOT.
+    /// Represents ROOT.
     pub at: &'a Dir,
     /// Ours, the target's.
     pub ids: Ids<'a>,
 }
 
 impl Theirs<'_> {
-    /// Where a layer lies and what it is called there, if the existing target store keeps it.
+    /// Where a layer is and what it is called there, if the existing target store keeps it.
     pub fn place(&self, id: &LayerId) -> Option<(&Dir, &LayerId)> {
         self.ids.get(id).map(|their| (self.at, *their))
     }
 }
 
 impl Target {
-    /// A layer and all below it. `at` stands for ROOT; layers that `theirs` knows have another id there.
+    /// A layer and all below it. `at` represents ROOT; layers that `theirs` knows have another id there.
     pub fn stack(
         self,
         at: &Dir,

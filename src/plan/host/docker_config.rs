@@ -315,7 +315,7 @@ static VERSION: OnceLock<Option<String>> = OnceLock::new();
 
 /// Takes the version from an earlier plan of this machine, so that dockerd is not asked at all.
 pub fn remember(version: Option<&str>) {
-    // whoever came first has it from dockerd itself
+    // the first caller has it from dockerd itself
     let _ = VERSION.set(version.map(str::to_owned));
 }
 

@@ -52,7 +52,7 @@ pub(super) fn check(
     out: &mut Vec<Finding>,
     unseen: &mut Vec<&'static str>,
 ) -> Result<()> {
-    folders(root, options.to, out);
+    directories(root, options.to, out);
     let magic = mounts::room(place)?.magic;
     hosts(place, options, magic, out)?;
     if options.mode == Mode::Clone && !shares_extents(magic) {
@@ -84,7 +84,7 @@ pub(super) fn check(
 }
 
 /// The directories that are renamed have to be directories of ROOT itself.
-fn folders(root: &Dir, to: Target, out: &mut Vec<Finding>) {
+fn directories(root: &Dir, to: Target, out: &mut Vec<Finding>) {
     for name in ["aufs", "image", "containers", to.name()] {
         if let Ok(m) = root.try_stat(name.as_bytes())
             && !m.is_dir()
@@ -208,7 +208,7 @@ fn clock(root: &Dir, now: std::time::SystemTime, out: &mut Vec<Finding>) -> Resu
     Ok(())
 }
 
-/// What else lies in ROOT that has to do with other drivers.
+/// What else is in ROOT that has to do with other drivers.
 fn beside(root: &Dir, to: Target, out: &mut Vec<Finding>) -> Result<()> {
     for name in ["overlay2.temp", "aufs.migrated"] {
         if root.has(name)? {

@@ -72,7 +72,7 @@ pub(super) fn data_root(args: &[String]) -> Option<String> {
     docker_config::flag(args, &["--data-root", "--graph", "-g"])
 }
 
-/// Does systemd listen on Docker's socket (docker.socket)? Whoever connects then starts a Docker, on this root; a Docker that runs already is a
+/// Does systemd listen on Docker's socket (docker.socket)? A client that connects then starts a Docker, on this root; a Docker that runs already is a
 /// process that was seen. Linux marks sockets that listen with the flag 0x10000 in `/proc/net/unix`.
 fn systemd_listens(machine: &Machine) -> bool {
     let listening = |line: &str| {

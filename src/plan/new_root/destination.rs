@@ -88,7 +88,7 @@ impl Destination {
         }
         if let Some(dir) = &self.dir {
             let known = |n: &[u8]| n == STATE.as_bytes() || n == b"lost+found";
-            // what a migration of ours has put there is in its journal, and it goes on from there
+            // what a migration of ours has put there is in its journal, and it continues from there
             let strange = dir.list()?.into_iter().find(|(n, _)| !known(n));
             if let Some((name, _)) = strange {
                 refuse(format!("there is {} in it", crate::text::bytes(&name)), other.to_owned());
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_free_folder_will_do() {
+    fn only_a_free_directory_is_used() {
         let t = tempfile::tempdir().expect("temp dir");
         let at = |p: &str| t.path().join(p);
         for dir in ["root/231072.231072", "empty/lost+found", "ours/.unaufs", "full/volumes"] {

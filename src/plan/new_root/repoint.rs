@@ -1,4 +1,4 @@
-//! Paths below the old root in the containers' configurations, told anew for a root in another place.
+//! Paths below the old root in the containers' configurations, changed for a new root.
 //!
 //! ```text
 //! containers/<id>/config.v2.json   LogPath HostnamePath HostsPath ResolvConfPath ShmPath MqueuePath     top-level strings
@@ -7,7 +7,7 @@
 //!
 //! Docker makes most of these again when it starts the container (daemon/container_operations_unix.go, daemon/logs.go); until then
 //! `docker cp` and `export` bind the old files (container.NetworkMounts), and `docker inspect` shows them. The source of a volume with a
-//! driver is asked of the driver at each start; that of a bind, and of a volume from before 1.7, is used as it stands (volume/mounts
+//! driver is asked of the driver at each start; that of a bind, and of a volume from before 1.7, is used unchanged (volume/mounts
 //! MountPoint.Setup). `hostconfig.json` holds the user's own words and is left alone.
 
 use crate::checks::Finding;
@@ -43,7 +43,7 @@ fn bind(c: &Container, path: &str) -> Finding {
     Finding::new("N06", c.subject(), format!("it mounts {}, a path in the old root", crate::text::text(path)))
 }
 
-/// The root as the Docker that wrote this knew it: on a rescue system it lies elsewhere.
+/// The root as the Docker that wrote this knew it: on a rescue system it is elsewhere.
 fn recorded_root(text: &str, id: &str) -> Option<String> {
     let top = top_level(text).ok()?;
     ["HostnamePath", "ResolvConfPath", "HostsPath"].iter().find_map(|key| {

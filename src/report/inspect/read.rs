@@ -35,9 +35,9 @@ pub fn created(root: &Dir, image: &Image) -> Option<String> {
 
 /// A container's state in the words of `docker ps`.
 pub fn status(root: &Dir, c: &Container) -> String {
-    let folder = format!("containers/{}", c.id);
-    let config =
-        parse(root, &format!("{folder}/config.v2.json")).or_else(|| parse(root, &format!("{folder}/config.json")));
+    let directory = format!("containers/{}", c.id);
+    let config = parse(root, &format!("{directory}/config.v2.json"))
+        .or_else(|| parse(root, &format!("{directory}/config.json")));
     let Some(state) = config.as_ref().and_then(|c| c.get("State")) else { return "Unknown".to_owned() };
     let is = |field: &str| state.get(field).and_then(Value::as_bool).unwrap_or(false);
     let started = state.get("StartedAt").and_then(Value::as_str).is_some_and(|t| !t.starts_with("0001-"));

@@ -155,7 +155,7 @@ fn set_strings(field: &mut Option<Vec<String>>, value: Raw<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `*strslice.StrSlice`: an array, or one string that stands for an array of one.
+/// `*strslice.StrSlice`: an array, or one string that represents an array of one.
 fn set_words(field: &mut Option<Vec<String>>, value: Raw<'_>) -> Result<()> {
     match value.bytes().first() {
         Some(b'"') => *field = value.string()?.map(|s| vec![s]),

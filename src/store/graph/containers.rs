@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/containers/<id>/config.json        becomes config.v2.json with another Image and Driver
 //!                      hostconfig.json    gets its Links from ROOT/linkgraph.db
-//! ROOT/aufs/layers/<id>                   what lies below the container
+//! ROOT/aufs/layers/<id>                   what is below the container
 //! ```
 
 use super::V1Id;
@@ -39,10 +39,10 @@ pub fn left_to_convert(root: &Dir) -> Result<bool> {
 
 /// The file that says what the container is: `config.v2.json`, unless a Docker that was stopped while it converted left that one unreadable
 /// next to a whole `config.json`.
-fn config_file(folder: &Dir, id: &ContainerId) -> Result<&'static str> {
-    let whole = |file: &str| folder.read(file, json::LIMIT).is_ok_and(|b| boot::config(&b, id).is_ok());
-    let old = folder.has(OLD_CONFIG)? && whole(OLD_CONFIG);
-    Ok(if !folder.has(CONFIG)? || old && !whole(CONFIG) { OLD_CONFIG } else { CONFIG })
+fn config_file(directory: &Dir, id: &ContainerId) -> Result<&'static str> {
+    let whole = |file: &str| directory.read(file, json::LIMIT).is_ok_and(|b| boot::config(&b, id).is_ok());
+    let old = directory.has(OLD_CONFIG)? && whole(OLD_CONFIG);
+    Ok(if !directory.has(CONFIG)? || old && !whole(CONFIG) { OLD_CONFIG } else { CONFIG })
 }
 
 /// Reads all containers, and the writable layers that they own.
@@ -88,18 +88,18 @@ fn read_one(
     store: &mut Store,
     findings: &mut Vec<Finding>,
 ) -> Result<Container> {
-    let folder = dir.open(id.as_str())?;
-    let mut c = containers::describe(&folder, id, file, driver.written_by, findings);
+    let directory = dir.open(id.as_str())?;
+    let mut c = containers::describe(&directory, id, file, driver.written_by, findings);
     if c.broken.is_some() || c.foreign {
         c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
         return Ok(c);
     }
-    if file == OLD_CONFIG && folder.has(CONFIG)? {
+    if file == OLD_CONFIG && directory.has(CONFIG)? {
         let what = format!("its {CONFIG} can't be read, its {OLD_CONFIG} can");
         findings.push(Finding::new("C05", c.subject(), what).effect(format!("{OLD_CONFIG} is converted instead")));
     }
     let placed = place(&mut c, driver, chains, images, store, findings);
-    let made = placed.and_then(|image| convert(&folder, &mut c, file, image, findings));
+    let made = placed.and_then(|image| convert(&directory, &mut c, file, image, findings));
     if let Err(e) = made {
         containers::stays(&mut c, &e, findings);
         c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
@@ -156,20 +156,20 @@ fn place(
 }
 
 /// Lists the files to write: the new config, and a new file for each that Docker may write into.
-fn convert(folder: &Dir, c: &mut Container, file: &str, image: ImageId, findings: &mut Vec<Finding>) -> Result<()> {
-    let bytes = folder.read(file, json::LIMIT)?;
+fn convert(directory: &Dir, c: &mut Container, file: &str, image: ImageId, findings: &mut Vec<Finding>) -> Result<()> {
+    let bytes = directory.read(file, json::LIMIT)?;
     let mut changes =
         vec![("Image".to_owned(), json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
     changes.extend(containers::networks(c));
     if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }
-    containers::rewrite(folder, c, file, changes, findings)
+    containers::rewrite(directory, c, file, changes, findings)
 }
 
 /// `MountPoints` for a container from before 1.7, which has `Volumes` instead. Docker made this up itself until 18.03.
 ///
-/// Docker's own volumes of that time are directories in `vfs/dir`. They are mounted from where they are, like a host's folder:
+/// Docker's own volumes of that time are directories in `vfs/dir`. They are mounted from where they are, like a host's directory:
 /// that works on every Docker, needs no symlink in `volumes/`, and no `docker volume prune` can take them away.
 fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Result<Option<String>> {
     let top = json::top_level(config)?;
@@ -210,7 +210,7 @@ fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Res
 /// Reads `linkgraph.db`. Without it the names come from the containers' configs, and links are lost.
 fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<LinkGraph> {
     const FILE: &str = "linkgraph.db";
-    // what a crash left to be finished stands in another file: the database alone may be half of a change
+    // what a crash left to be finished is in another file: the database alone may be half of a change
     let unfinished =
         |suffix: &str| -> Result<bool> { Ok(root.stat_opt(format!("{FILE}{suffix}"))?.is_some_and(|m| m.size > 0)) };
     let read = match root.read_opt(FILE, linkgraph::MAX_LEN as u64) {

@@ -42,7 +42,7 @@ pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
     let moved_to = driver.moved_to(id.layer());
     // Docker 1.10 put the symlink itself into a tar, and nothing of what is behind it
     let moved = moved_to.as_ref().map(|to| format!("aufs/diff/{id} is a symlink to {to}"));
-    let folder = root.open(moved_to.unwrap_or_else(|| format!("aufs/diff/{id}")))?;
+    let directory = root.open(moved_to.unwrap_or_else(|| format!("aufs/diff/{id}")))?;
     let mut unfit = Vec::new();
     for name in [".migration-tardata", RECORD] {
         let path = format!("graph/{id}/{name}");
@@ -50,7 +50,7 @@ pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
             Some(_) => root.open_file(&path),
             None => continue,
         };
-        match opened.and_then(|file| by_record(file, &folder)) {
+        match opened.and_then(|file| by_record(file, &directory)) {
             Ok((diff, _)) if name != RECORD && taken_by_docker(root, id) != Some(diff) => {
                 unfit.push(format!("{name} gives another digest than .migration-diffid"));
             }
@@ -62,7 +62,7 @@ pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
             Err(e) => unfit.push(format!("{name}: {}", e.chain())),
         }
     }
-    let made = branchtar::digest(&folder)?;
+    let made = branchtar::digest(&directory)?;
     Ok(Digested {
         diff: made.diff,
         size: made.put.payload,
@@ -79,9 +79,9 @@ fn taken_by_docker(root: &Dir, id: &V1Id) -> Option<DiffId> {
 }
 
 /// Makes the tar again by a record of it. A record that does not fit the files is an error.
-fn by_record(record: File, folder: &Dir) -> Result<(DiffId, u64)> {
+fn by_record(record: File, directory: &Dir) -> Result<(DiffId, u64)> {
     let mut hashed = DiffIdWriter::new(sink());
-    let done = reassemble(Reader::new(record, MAX_UNPACKED), &Files(folder), &mut hashed)?;
+    let done = reassemble(Reader::new(record, MAX_UNPACKED), &Files(directory), &mut hashed)?;
     Ok((hashed.finish().1, done.payload_bytes))
 }
 

@@ -1,10 +1,10 @@
-//! What stands in `graph/`, read and checked, directory by directory (FORMATS 8.1).
+//! What is in `graph/`, read and checked, directory by directory (FORMATS 8.1).
 //!
 //! ```text
 //! ROOT/graph/<id>/json                      the image
 //!                 parent                    its parent's directory, where that is not what json says
 //!                 checksum                  the digest of the compressed layer, as pulled or pushed
-//!                 layersize                 not needed: the size is counted anew
+//!                 layersize                 not needed: the size is counted again
 //! ROOT/.migration-v1-images.json            what a Docker from 1.10 on has converted: {"<v1 id>":"sha256:<image id>"}
 //! ```
 
@@ -49,8 +49,8 @@ pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, R
             }
             continue;
         };
-        let folder = graph.open(id.as_str()).and_then(|dir| read_one(&dir, &id, findings)).map_err(|e| e.chain());
-        out.insert(id, folder);
+        let directory = graph.open(id.as_str()).and_then(|dir| read_one(&dir, &id, findings)).map_err(|e| e.chain());
+        out.insert(id, directory);
     }
     Ok(out)
 }
@@ -68,12 +68,12 @@ fn read_one(dir: &Dir, id: &V1Id, findings: &mut Vec<Finding>) -> Result<GraphDi
 }
 
 /// The image of a directory and what it says of its parent, if it is sound.
-pub fn check<'f>(id: &V1Id, folder: &'f GraphDir, driver: &Driver) -> Result<(V1Image<'f>, Option<V1Id>), String> {
-    let image = V1Image::read(&folder.json).map_err(|e| format!("its json can't be read: {}", e.chain()))?;
+pub fn check<'f>(id: &V1Id, directory: &'f GraphDir, driver: &Driver) -> Result<(V1Image<'f>, Option<V1Id>), String> {
+    let image = V1Image::read(&directory.json).map_err(|e| format!("its json can't be read: {}", e.chain()))?;
     if let Some(other) = image.id().filter(|other| *other != id.as_str()) {
         return Err(format!("its json belongs to another image, {:?}", other.chars().take(64).collect::<String>()));
     }
-    let parent = image.parent(folder.parent.as_deref()).and_then(|p| p.map(|p| V1Id::parse(&p)).transpose());
+    let parent = image.parent(directory.parent.as_deref()).and_then(|p| p.map(|p| V1Id::parse(&p)).transpose());
     let parent = parent.map_err(|e| e.chain())?;
     // Docker 1.10 took a missing directory for an empty layer
     if !driver.diffs.contains_key(id.layer()) {

@@ -27,7 +27,7 @@ pub struct Images {
     pub new: BTreeMap<V1Id, Converted>,
     /// What is wrong with each of the others.
     pub damaged: BTreeMap<V1Id, Cause>,
-    /// The layer that stands for each: of several with one chain Docker kept the first.
+    /// The layer that is used for each: of several with one chain Docker kept the first.
     kept: BTreeMap<LayerId, LayerId>,
 }
 
@@ -37,7 +37,7 @@ pub fn cause(id: &V1Id, why: impl Into<String>) -> Cause {
 }
 
 impl Images {
-    /// The layer that stands for another one.
+    /// The layer that is used for another one.
     pub fn stand_in(&self, layer: &LayerId) -> LayerId {
         self.kept.get(layer).unwrap_or(layer).clone()
     }
@@ -55,7 +55,7 @@ fn config_path(image: &ImageId) -> String {
     format!("image/aufs/imagedb/content/sha256/{}", image.hex())
 }
 
-/// Reads and converts all images. `store` and `chains` may hold what Docker has converted already; that stays as it is.
+/// Reads and converts all images. `store` and `chains` may hold what Docker has converted already; that stays unchanged.
 pub fn read(
     root: &Dir,
     driver: &Driver,
@@ -64,17 +64,17 @@ pub fn read(
     findings: &mut Vec<Finding>,
 ) -> Result<Images> {
     // where all is converted somebody may have deleted it
-    let folders = match root.open_opt("graph")? {
+    let directories = match root.open_opt("graph")? {
         Some(graph) => dirs::read(&graph, findings)?,
         None => BTreeMap::new(),
     };
     let done = dirs::converted(root, findings);
     let mut import = Import { root, driver, chains, store, findings, images: Images::default() };
-    import.take_converted(&done, folders.len());
+    import.take_converted(&done, directories.len());
     let mut checked: BTreeMap<&V1Id, Checked<'_>> = BTreeMap::new();
     // one that was converted is done, also where its image was removed since
-    for (id, folder) in folders.iter().filter(|(id, _)| !done.contains_key(id)) {
-        checked.insert(id, folder.as_ref().map_err(String::clone).and_then(|f| dirs::check(id, f, driver)));
+    for (id, directory) in directories.iter().filter(|(id, _)| !done.contains_key(id)) {
+        checked.insert(id, directory.as_ref().map_err(String::clone).and_then(|f| dirs::check(id, f, driver)));
     }
     let digests = import.digest(&mut checked);
     let mut lineage = import.trace(&checked);
@@ -85,7 +85,7 @@ pub fn read(
             parent.as_ref().map(|p| import.images.new.get(p).ok_or_else(|| lineage::damaged_parent(p))).transpose();
         match below.and_then(|below| convert::convert(image, layer.diff, below).map_err(|e| e.chain())) {
             Ok(made) => {
-                if let Some(Ok(GraphDir { checksum: Some(blob), .. })) = folders.get(id) {
+                if let Some(Ok(GraphDir { checksum: Some(blob), .. })) = directories.get(id) {
                     blobs.add(layer.diff.0, *blob);
                 }
                 import.add_layer(id, layer, &made);
@@ -153,7 +153,7 @@ impl Import<'_> {
         }
     }
 
-    /// Who stands on whom; what Docker has converted stands on its own.
+    /// Which image is based on which; what Docker has converted is based on nothing else.
     fn trace(&self, checked: &BTreeMap<&V1Id, Checked<'_>>) -> Lineage {
         let mut claims: BTreeMap<V1Id, lineage::Claim> =
             self.images.new.keys().map(|id| (id.clone(), Ok(None))).collect();
@@ -164,7 +164,7 @@ impl Import<'_> {
         lineage::trace(&claims)
     }
 
-    /// Finds the damaged image that each other one stands on.
+    /// Finds the damaged image that each other one is based on.
     fn blame(&mut self, checked: &BTreeMap<&V1Id, Checked<'_>>, lineage: &Lineage) {
         for id in lineage.broken.keys() {
             let mut at = id;

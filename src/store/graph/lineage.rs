@@ -1,4 +1,4 @@
-//! Who stands on whom among the v1 images, and in which order Docker 1.10 converted them (FORMATS 8.1, 8.3).
+//! Which image is based on which among the v1 images, and in which order Docker 1.10 converted them (FORMATS 8.1, 8.3).
 //!
 //! Docker walked `graph/` in the order of the names and converted the parents of each image first. The order matters: of
 //! several layers with the same chain the first one reached gives layerdb its cache id.

@@ -5,7 +5,7 @@
 //! edge(entity_id, parent_id, name)   parent "0": a name of the container; else: the alias by which that container knows it
 //! ```
 //!
-//! The file is hostile input to a large C library. So SQLite is given its bytes and not its path: nothing beside it is
+//! The file is hostile input to a large C library. So SQLite is given its bytes and not its path: nothing next to it is
 //! opened, made or followed, and nothing is locked. Only `edge` is read (`entity` adds nothing to it), only if it is a plain
 //! table with Docker's columns, and without an index; triggers and views are off.
 
@@ -23,7 +23,7 @@ const MAX_ROWS: u32 = 1 << 20;
 /// The longest row; a row of Docker's has two ids and a name.
 const MAX_ROW_LEN: i32 = 1 << 16;
 
-/// What the file tells.
+/// What the file says.
 #[derive(Debug, Default)]
 pub struct LinkGraph {
     /// The names of each container, without the slash.
@@ -34,7 +34,7 @@ pub struct LinkGraph {
     pub problems: Vec<Error>,
 }
 
-/// Reads the bytes of the file. The caller looks for a journal beside it: what stands there is not in these bytes.
+/// Reads the bytes of the file. The caller looks for a journal next to it: what is there is not in these bytes.
 pub fn read(bytes: &[u8]) -> Result<LinkGraph> {
     check_header(bytes)?;
     rows(bytes).map_err(|e| Error::corrupt("it cannot be read").with_source(e)).and_then(|rows| {
@@ -51,7 +51,7 @@ pub fn read(bytes: &[u8]) -> Result<LinkGraph> {
     })
 }
 
-/// Tells apart what SQLite would only call "not a database" (file format: <https://www.sqlite.org/fileformat.html>).
+/// Distinguishes what SQLite would only call "not a database" (file format: <https://www.sqlite.org/fileformat.html>).
 fn check_header(bytes: &[u8]) -> Result<()> {
     let what = match bytes {
         [] => "it is empty".to_owned(),

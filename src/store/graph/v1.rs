@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Two paths lead there. A `json` written by Docker 1.8.3 or later is kept as raw text, only its top level is sorted and
-//! loses some keys. An older one went through Go structs first, so its inside is printed anew.
+//! loses some keys. An older one went through Go structs first, so its inside is printed again.
 
 use super::container_config::{ContainerConfig, print_unless_empty, set_string};
 use crate::docker::gojson::{Object, Raw, parse, print_map, quote, quoted};
@@ -140,7 +140,7 @@ impl<'a> V1Image<'a> {
         (!self.id.is_empty()).then_some(self.id.as_str())
     }
 
-    /// The id of the parent's directory, given the content of the `parent` file beside the `json`. That file wins, then
+    /// The id of the parent's directory, given the content of the `parent` file next to the `json`. That file wins, then
     /// `parent`, then the hex part of `parent_id` (FORMATS 8.1).
     pub fn parent(&self, parent_file: Option<&[u8]>) -> Result<Option<String>> {
         let parent = match parent_file {

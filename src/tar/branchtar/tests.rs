@@ -16,8 +16,8 @@ impl Payloads for Files<'_> {
 fn branch() -> (tempfile::TempDir, Dir) {
     let t = tempfile::tempdir().expect("temp dir");
     let at = |rel: &str| t.path().join(rel);
-    for folder in ["etc", "b/deep/er", ".wh..wh.plnk", ".wh..wh.orph"] {
-        fs::create_dir_all(at(folder)).expect("mkdir");
+    for directory in ["etc", "b/deep/er", ".wh..wh.plnk", ".wh..wh.orph"] {
+        fs::create_dir_all(at(directory)).expect("mkdir");
     }
     for (file, text) in [
         (".wh..wh..opq", ""),

@@ -126,7 +126,7 @@ impl<R: Read> Passage<'_, R> {
                 b'K' => {
                     self.special(size)?;
                 }
-                // a global header is an entry for tar-split; it has no content but what stands in the segment
+                // a global header is an entry for tar-split; it has no content but what is in the segment
                 b'g' => {
                     pax(&self.body(size)?)?;
                     return Ok(Some(TarEntry { name, size: 0, padding: block::padding(size) }));
@@ -137,8 +137,8 @@ impl<R: Read> Passage<'_, R> {
                     let size = extended.size.unwrap_or(size);
                     // links, devices, directories and fifos have no content, whatever the field says; old writers put the
                     // size of a hard link's file there
-                    let old_folder = kind == 0 && name.ends_with(b"/");
-                    let size = if matches!(kind, b'1'..=b'6') || old_folder { 0 } else { size };
+                    let old_dir = kind == 0 && name.ends_with(b"/");
+                    let size = if matches!(kind, b'1'..=b'6') || old_dir { 0 } else { size };
                     return Ok(Some(TarEntry { name, size, padding: block::padding(size) }));
                 }
             }

@@ -17,7 +17,7 @@ const PIECE: usize = super::BUFFER;
 /// Pieces that wait for the other thread.
 const AHEAD: usize = 8;
 
-/// Is a layer so large, among all that are to be digested, that its SHA-256 should run beside the reading? It is if it is more than one
+/// Is a layer so large, among all that are to be digested, that its SHA-256 should run next to the reading? It is if it is more than one
 /// thread's share of the work: the others will be done before it.
 pub fn beside(bytes: u64, all: u64) -> bool {
     let threads = rayon::current_num_threads() as u64;
@@ -114,7 +114,7 @@ impl Beside {
     fn hand_over(&mut self) {
         let mut next = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE));
         next.clear();
-        // the thread takes pieces as long as this end is there, unless it panics: `finish` tells that
+        // the thread takes pieces as long as this end is there, unless it panics: `finish` reports that
         let _ = self.to.send(std::mem::replace(&mut self.piece, next));
     }
 

@@ -41,7 +41,7 @@ impl<W: Write> Packer<W> {
         }
     }
 
-    /// An entry, its name as it stands in the tar. `crc` is that of its content and not recorded if there is none.
+    /// An entry, its name as in the tar. `crc` is that of its content and not recorded if there is none.
     pub fn file(&mut self, name: &[u8], size: u64, crc: [u8; 8]) -> Result<()> {
         self.line.clear();
         self.line.extend_from_slice(b"{\"type\":1");

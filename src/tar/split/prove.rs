@@ -25,7 +25,7 @@ pub struct Proof {
     pub bytes: u64,
 }
 
-/// Makes the tar again, keeps nothing of it, and tells its digest or which files stand in the way. With `thread` the digest has one of its own.
+/// Makes the tar again, keeps none of it, and gives its digest or the files that are in the way. With `thread` the digest has one of its own.
 pub fn prove<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, thread: bool) -> Result<Proof> {
     let mut proof = Proof { diff: None, wrong: Vec::new(), absent: Vec::new(), bytes: 0 };
     let mut tar = DiffIdWriter::with_thread(sink(), thread);

@@ -179,7 +179,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// The offset behind the bracket that closes the object, if it lies in this chunk.
+    /// The offset behind the bracket that closes the object, if it is in this chunk.
     fn end(&mut self, chunk: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(&c) = chunk.get(at) {

@@ -38,7 +38,7 @@ pub struct WrongFile {
 pub enum Mismatch {
     /// There is none.
     Missing,
-    /// Something else has that name, or a symlink stands in the way.
+    /// Something else has that name, or a symlink is in the way.
     NotAFile,
     /// It ends early.
     Shorter {
@@ -47,7 +47,7 @@ pub enum Mismatch {
         /// Bytes that it has.
         found: u64,
     },
-    /// It goes on after its recorded end.
+    /// It continues after its recorded end.
     Longer {
         /// Bytes that it had.
         recorded: u64,
@@ -95,7 +95,7 @@ pub fn reassemble<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, out: &mut
                 out.write_all(&bytes).on(|| "write the tar of a layer")?;
                 done.bytes += bytes.len() as u64;
             }
-            // directories, links, devices, whiteouts: all that there is of them stands in the segments
+            // directories, links, devices, whiteouts: all that there is of them is in the segments
             Piece::File { size: 0, .. } => {}
             Piece::File { name, size, crc } => {
                 let crc = crc.ok_or_else(|| {

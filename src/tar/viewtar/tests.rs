@@ -56,7 +56,7 @@ fn listed(view: &Chain, below: Option<&Chain>) -> (Vec<String>, Counts) {
     (tar::Archive::new(&bytes[..]).entries().expect("entries").map(line).collect(), counts)
 }
 
-/// What lies below.
+/// What is below.
 const LOWER: [(&str, &str); 9] = [
     ("etc/same", "same"),
     ("etc/changed", "old"),
@@ -162,7 +162,7 @@ fn two_whole_trees() {
 }
 
 #[test]
-fn a_folder_that_only_changed_itself_is_an_entry() {
+fn a_directory_that_only_changed_itself_is_an_entry() {
     use std::os::unix::fs::PermissionsExt;
     let t = tempfile::tempdir().expect("temp dir");
     let (new, old) = (t.path().join("new"), t.path().join("old"));

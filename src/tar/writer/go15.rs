@@ -101,11 +101,11 @@ impl Headers {
 
     /// The header of PAX records: of a file with the entry's time and nothing else.
     fn pax_header(&self, name: &[u8], mtime: u64, size: usize) -> [u8; BLOCK] {
-        let (folder, base) = match name.iter().rposition(|c| *c == b'/') {
+        let (directory, base) = match name.iter().rposition(|c| *c == b'/') {
             Some(slash) => name.split_at(slash + 1),
             None => (&[][..], name),
         };
-        let mut full = [folder, format!("PaxHeaders.{PROCESS}").as_bytes()].concat();
+        let mut full = [directory, format!("PaxHeaders.{PROCESS}").as_bytes()].concat();
         if !base.is_empty() {
             full.push(b'/');
             full.extend_from_slice(base);

@@ -107,7 +107,7 @@ fn pax_only_where_it_must_be() {
 }
 
 #[test]
-fn a_cut_name_does_not_become_a_folder() {
+fn a_cut_name_does_not_become_a_directory() {
     let name = [&[b'n'; 98][..], b"//", &[b'x'; 300]].concat();
     let h = one(&entry(&name, Node::File { size: 0 })).unwrap();
     assert_eq!(h[h.len() - BLOCK..][..100], [&[b'n'; 98][..], b"\0\0"].concat());

@@ -35,7 +35,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Vec<u8> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // beside the reading: neither side waits for the other
+    // next to the reading: neither side waits for the other
     let feed = std::thread::spawn(move || stdin.write_all(&input));
     let done = child.wait_with_output().unwrap();
     assert!(done.status.success(), "{command:?}");

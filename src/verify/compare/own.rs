@@ -88,7 +88,7 @@ impl Pair<'_> {
     fn merged(&self, path: &[u8], hand_on: &mut dyn FnMut(Task), sub: impl Fn(&[u8]) -> Option<How>) -> Result<()> {
         let old = self.old.contributors(&self.old.root(), path)?;
         let new = self.new.contributors(&self.new.root(), path)?;
-        self.folder(path, &old, &new, |name, old, new| {
+        self.directory(path, &old, &new, |name, old, new| {
             let both = old.first() == Some(&0) && new.first() == Some(&0);
             let how = if both { sub(name) } else { None };
             hand_on(Task { path: join(path, name), how: how.unwrap_or(How::Merged(old, new)) });

@@ -152,7 +152,7 @@ impl<'a> Entries<'a> {
         self.index.add(Mark::White, &hidden);
         // a tree that holds everything shows by itself what is hidden
         let Some(below) = &mut self.below else { return Ok(()) };
-        // what stands in its place has to be an entry itself; a whiteout is needed only where there is something to hide
+        // what is in its place has to be an entry itself; a whiteout is needed only where there is something to hide
         if self.at.stat(dir, rest)?.is_none() && below.shows(dir, rest)? {
             self.found.add(hidden, WHITEOUT_LOST);
         }
@@ -186,10 +186,10 @@ impl<'a> Entries<'a> {
 
     fn hard_link(&mut self, dir: &[u8], name: &[u8], path: Vec<u8>, meta: &Meta, header: &Header) -> Result<()> {
         let target = clean(&header.link);
-        let (folder, base) = split(target.strip_prefix(b"/").unwrap_or(&target));
-        let folder = self.other.locate(folder)?;
+        let (directory, base) = split(target.strip_prefix(b"/").unwrap_or(&target));
+        let directory = self.other.locate(directory)?;
         let first =
-            if base.is_empty() || matches!(base, b"." | b"..") { None } else { self.other.stat(&folder, base)? };
+            if base.is_empty() || matches!(base, b"." | b"..") { None } else { self.other.stat(&directory, base)? };
         match first {
             Some(first) if (first.dev, first.ino) == (meta.dev, meta.ino) => {
                 if self.unfit.contains_key(&meta.ino) && self.attributes(dir, name, header, meta)?.is_none() {
@@ -204,7 +204,7 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    /// How an entry and what stands in its place differ.
+    /// How an entry and what is in its place differ.
     fn unlike(&mut self, dir: &[u8], name: &[u8], header: &Header, meta: &Meta) -> Result<Option<String>> {
         let (kind, wanted) = match header.kind {
             Kind::File | Kind::HardLink => (FileType::RegularFile, "a regular file"),

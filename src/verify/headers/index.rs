@@ -1,6 +1,6 @@
 //! Which names a tar accounts for, as hashes: the names themselves would not fit into memory for a layer of millions.
 //!
-//! The key of the hash is drawn anew each time, so that nobody can make two names that fall together; by chance two of a million do so
+//! The key of the hash is drawn again each time, so that nobody can make two names that fall together; by chance two of a million do so
 //! once in 10^7 layers.
 
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -56,7 +56,7 @@ fn at_seven(top: &Path) {
 fn faults(top: &Path, stored: Stored<'_>, split: &[u8]) -> Vec<String> {
     fs::set_permissions(top, Permissions::from_mode(0o755)).expect("chmod");
     let tree = Dir::open_named(top).expect("open");
-    // the root belongs to whoever runs the test; so do the entries
+    // the root belongs to the user who runs the test; so do the entries
     let own = fs::metadata(top).expect("stat");
     let owners = Shift::default();
     let all = check(&Layer { tree: &tree, stored, owners }, split).expect("checked");

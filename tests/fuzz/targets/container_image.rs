@@ -15,7 +15,7 @@ const KEYS: [&str; 9] =
     ["architecture", "config", "created", "history", "os", "os.features", "os.version", "rootfs", "variant"];
 
 fuzz_target!(|config: &[u8]| {
-    // the folder is named as the config says, as far as that is an id
+    // the directory is named as the config says, as far as that is an id
     let named = serde_json::from_slice::<Value>(config).ok().and_then(|v| Some(v.get("ID")?.as_str()?.to_owned()));
     let hex = |id: &String| id.len() == 64 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     let id = named.filter(hex).unwrap_or_else(|| "a".repeat(64));

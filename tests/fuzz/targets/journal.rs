@@ -1,4 +1,4 @@
-//! A journal that somebody else wrote, perhaps with SQLite's rollback journal beside it: reading it ends, and touches nothing but its folder.
+//! A journal that somebody else wrote, perhaps with SQLite's rollback journal next to it: reading it ends, and touches nothing but its directory.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use unaufs::disk::Dir;
 use unaufs::run::journal::{FILE, Journal, ROLLBACK_FILE};
 
 fuzz_target!(|input: &[u8]| {
-    // the last byte tells how much of the input is the rollback journal
+    // the last byte says how much of the input is the rollback journal
     let Some((share, rest)) = input.split_last() else { return };
     let cut = rest.len() - rest.len() * usize::from(*share) / 256;
     let (db, rollback) = rest.split_at(cut);

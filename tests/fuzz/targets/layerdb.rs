@@ -1,4 +1,4 @@
-//! The small files of a folder of layerdb, one a paragraph: cache-id, diff, size, parent. What is accepted has a safe cache id and the name
+//! The small files of a directory of layerdb, one a paragraph: cache-id, diff, size, parent. What is accepted has a safe cache id and the name
 //! that its digest and its parent give.
 #![no_main]
 

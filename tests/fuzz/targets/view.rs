@@ -108,7 +108,7 @@ fn shown(chain: &Chain, base: usize) -> Tree {
         let at = Path::new(std::ffi::OsStr::from_bytes(&path));
         let folder = chain.merge(&from, &path).expect("a view");
         if !path.is_empty() {
-            // step by step, an opaque mark in the folder itself is known already: the layers below it are left out
+            // step by step, an opaque mark in the directory itself is known already: the layers below it are left out
             let short = chain.contributors(&chain.root(), &path).expect("contributors");
             assert!(!short.is_empty() && from.starts_with(&short), "{at:?}: {short:?} of {from:?}");
             assert_eq!(chain.merge(&short, &path).expect("a view").names, folder.names, "{at:?}");

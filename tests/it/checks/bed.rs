@@ -13,7 +13,7 @@ pub struct Bed {
     pub root: PathBuf,
     /// What is asked for.
     pub options: serde_json::Value,
-    /// Folders that were made immutable.
+    /// Directories that were made immutable.
     locked: Vec<PathBuf>,
 }
 
@@ -67,7 +67,7 @@ impl Bed {
         put(&self.root.join(file), text);
     }
 
-    /// Makes a folder below the root.
+    /// Makes a directory below the root.
     pub fn mkdir(&self, path: &str) {
         fs::create_dir_all(self.root.join(path)).expect("a folder");
     }
@@ -166,7 +166,7 @@ fn mount_tmpfs(at: &Path, options: &str) {
         .expect("a tmpfs");
 }
 
-/// Writes a file, with the folders on the way.
+/// Writes a file, with the directories on the way.
 pub fn put(path: &Path, bytes: impl AsRef<[u8]>) {
     fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
     fs::write(path, bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -78,7 +78,7 @@ fn deep(b: &Bed, layers: usize) {
     store::image(&b.root, "deep:1", &links.iter().collect::<Vec<_>>());
 }
 
-/// A store of overlay2 with one layer in this folder.
+/// A store of overlay2 with one layer in this directory.
 fn populated(b: &Bed, folder: &str) {
     b.mkdir(&format!("overlay2/{folder}/diff"));
     b.mkdir("overlay2/l");
@@ -100,7 +100,7 @@ fn dated(b: &Bed, from_now: i64) {
     fs::File::open(b.root.join("containers")).and_then(|f| f.set_modified(time)).expect("a time");
 }
 
-/// As many names for one file, in two folders.
+/// As many names for one file, in two directories.
 fn names(b: &Bed, n: usize) {
     let first = inside(b, BASE, "srv/page");
     fs::create_dir(inside(b, BASE, "names")).expect("a folder");
@@ -118,7 +118,7 @@ fn converted(b: &Bed, there: bool) {
     }
 }
 
-/// An empty folder for the new root; `fill` puts something in it.
+/// An empty directory for the new root; `fill` puts something in it.
 fn target(b: &mut Bed, fill: fn(&Path)) {
     let at = b.beside("new");
     fs::create_dir(&at).expect("a folder");
@@ -126,7 +126,7 @@ fn target(b: &mut Bed, fill: fn(&Path)) {
     b.options["target"] = at.display().to_string().into();
 }
 
-/// The container mounts a folder of the root by its path.
+/// The container mounts a directory of the root by its path.
 fn binds(b: &Bed, folder: &str) {
     b.mkdir(folder);
     let source = b.root.join(folder);

@@ -66,7 +66,7 @@ fn stacks() -> impl Strategy<Value = Stack> {
 /// A layer as text, without the lines that no disk could hold: a name below a file, a name twice.
 fn written(lines: &[Line]) -> String {
     let mut out = "layer\n".to_owned();
-    // path -> is it a folder?
+    // path -> is it a directory?
     let mut there: BTreeMap<String, bool> = BTreeMap::new();
     let mut opaque = BTreeSet::new();
     let mut last_file = None;

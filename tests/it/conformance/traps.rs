@@ -19,7 +19,7 @@ conforms! {
         f etc/shadow =again
     ";
 
-    /// `foo` beside `.wh.foo`: the file is the layer's, and a folder hides what lies below.
+    /// `foo` next to `.wh.foo`: the file is the layer's, and a directory hides what is below.
     trap_01_a_name_beside_its_own_whiteout: "
         layer
         f file =below
@@ -39,7 +39,7 @@ conforms! {
         w becomes_file
     ";
 
-    /// A whiteout of a name that nobody has must leave no ghost: not at the root, not in a merged folder, not in a folder of one layer
+    /// A whiteout of a name that nobody has must leave no ghost: not at the root, not in a merged directory, not in a directory of one layer
     /// only, not in an opaque one, not in the bottom layer.
     trap_02_a_whiteout_of_nothing: "
         layer
@@ -106,7 +106,7 @@ conforms! {
         w below
     ";
 
-    /// What `rm -rf d; mkdir d` leaves behind: a folder with a mark and no whiteout.
+    /// What `rm -rf d; mkdir d` leaves behind: a directory with a mark and no whiteout.
     trap_06_a_folder_made_anew: "
         layer
         f d/old
@@ -122,7 +122,7 @@ conforms! {
         f d/newest
     ";
 
-    /// Folder, file, folder: the upper folder does not merge with the lowest.
+    /// Directory, file, directory: the upper directory does not merge with the lowest.
     trap_07_type_changes: "
         layer
         f a/lowest
@@ -282,7 +282,7 @@ conforms! {
         f c owner=4294967294:4294967293
     ";
 
-    /// Content between two marks of one folder: aufs showed it, nobody else does.
+    /// Content between two marks of one directory: aufs showed it, nobody else does.
     trap_26_two_opaque_marks_in_one_stack: "
         layer
         f d/lowest

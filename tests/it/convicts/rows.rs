@@ -235,7 +235,7 @@ pub fn image_rows(b: &Bed) -> Vec<Row> {
     out
 }
 
-/// Damage to writable layers: only the old store tells.
+/// Damage to writable layers: only the old store says.
 pub fn container_rows(b: &Bed) -> Vec<Row> {
     let row = |name, path: &str, change: Box<dyn Fn(&Path)>| {
         let (at, id, path) = (b.file(CONTAINER.1, path), CONTAINER.1.to_owned(), path.to_owned());

@@ -1,9 +1,9 @@
-//! A sound root, and beside it a canary.
+//! A sound root, and next to it a canary.
 //!
 //! ```text
 //! TOP/root/            two images of one and two layers, two containers
 //! TOP/canary/store/    the same root once more: a link that leads there would find what it looks for
-//! TOP/canary/…         a secret, a setuid program, an empty folder
+//! TOP/canary/…         a secret, a setuid program, an empty directory
 //! TOP/elsewhere/       plans
 //! ```
 
@@ -34,7 +34,7 @@ w etc/passwd
 s own/out -> ../../../../canary
 ";
 
-/// A name in the canary's folder that SQLite takes for a super-journal's.
+/// A name in the canary's directory that SQLite takes for a super-journal's.
 pub const VICTIM: &str = "victim-mj0123459ab";
 
 /// The longest time that a verb may take here.
@@ -83,7 +83,7 @@ impl World {
         World { _top: top, root, canary, elsewhere, casts, before }
     }
 
-    /// The canary is as it was, and the folder that holds ROOT too.
+    /// The canary is as it was, and the directory that holds ROOT too.
     pub fn unharmed(&self, what: &str) {
         same(&format!("{what}: the canary"), &self.before, &tree(&self.canary));
         let mut names: Vec<_> =
@@ -166,12 +166,12 @@ impl World {
         );
     }
 
-    /// A file or folder of the root.
+    /// A file or directory of the root.
     pub fn at(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
-    /// layerdb's folder of the layer `cast`.
+    /// layerdb's directory of the layer `cast`.
     pub fn record(&self, cast: usize) -> PathBuf {
         let chains = fs::read_dir(self.at("image/aufs/layerdb/sha256")).expect("layerdb");
         let id = &self.casts[cast].id;
@@ -182,7 +182,7 @@ impl World {
         all.find(|p| names(&p.join("cache-id"))).expect("a record")
     }
 
-    /// The only name in a folder, or the first.
+    /// The only name in a directory, or the first.
     pub fn first(&self, folder: &str) -> PathBuf {
         let mut names: Vec<_> = fs::read_dir(self.at(folder)).expect(folder).flatten().map(|e| e.path()).collect();
         names.sort();

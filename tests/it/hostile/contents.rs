@@ -159,7 +159,7 @@ fn a_bomb_of_gzip() {
     w.run(&["status"]);
 }
 
-/// A file 300 folders deep, its path three times as long as the kernel takes; and one deeper than any program goes.
+/// A file 300 directories deep, its path three times as long as the kernel takes; and one deeper than any program goes.
 #[test]
 fn trees_that_are_deeper_than_a_path() {
     if !needs::root() {

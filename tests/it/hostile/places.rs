@@ -1,4 +1,4 @@
-//! Symlinks, fifos and devices where folders and files are expected; ids that are paths.
+//! Symlinks, fifos and devices where directories and files are expected; ids that are paths.
 
 use super::bed::{Odd, World};
 use crate::support::needs;
@@ -123,7 +123,7 @@ fn links_in_layers_are_data() {
     if !needs::root() {
         return;
     }
-    // a folder of one layer is a symlink in another, and markers are symlinks and folders
+    // a directory of one layer is a symlink in another, and markers are symlinks and directories
     for upper in
         ["s data -> CANARY", "w data as=symlink", "s etc -> /", "s data/more -> CANARY/store", "s x -> /proc/self/fd/3"]
     {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// So many exchanges in all, each of which puts a symlink where a folder or file was, or back; and at least so many rounds of migrate,
+/// So many exchanges in all, each of which puts a symlink where a directory or file was, or back; and at least so many rounds of migrate,
 /// rollback, migrate, cleanup.
 const LONG: (u64, usize) = (10_000, 3);
 const SHORT: (u64, usize) = (2_000, 1);

@@ -1,4 +1,4 @@
-//! What unaufs really opens, as strace sees it: nothing outside of ROOT, the state folder, the named outputs, and the system's own places.
+//! What unaufs really opens, as strace sees it: nothing outside of ROOT, the state directory, the named outputs, and the system's own places.
 
 use super::bed::{Odd, World};
 use crate::support::needs;
@@ -185,7 +185,7 @@ fn trace(w: &World, args: &[&str]) -> Vec<Call> {
     from_where(lines)
 }
 
-/// Threads that scan stand in the folder that they ask about: a bare name is one of that folder.
+/// Threads that scan stand in the directory that they ask about: a bare name is one of that directory.
 fn from_where(lines: Vec<(String, String)>) -> Vec<Call> {
     let mut stands: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut out = Vec::new();
@@ -212,7 +212,7 @@ fn from_where(lines: Vec<(String, String)>) -> Vec<Call> {
 fn allowed(w: &World, path: &Path, opened: bool) -> bool {
     let below = |p: &&str| path.starts_with(p);
     let ours = [&w.root, &w.elsewhere].iter().any(|p| path.starts_with(p));
-    // on the way to ROOT each folder is looked at, for symlinks that the user made, and not opened
+    // on the way to ROOT each directory is looked at, for symlinks that the user made, and not opened
     let on_the_way = !opened && (w.root.starts_with(path) || w.elsewhere.starts_with(path));
     let target = Path::new(env!("CARGO_BIN_EXE_unaufs")).parent().is_some_and(|p| path.starts_with(p) && !opened);
     ours || on_the_way || target || SYSTEM.iter().any(below) || HOST.iter().any(below)

@@ -1,4 +1,4 @@
-//! docs/plan.md lists the checks that there are. `UNAUFS_WRITE_DOCS=1 cargo test --test plan docs` writes the list anew.
+//! docs/plan.md lists the checks that there are. `UNAUFS_WRITE_DOCS=1 cargo test --test plan docs` writes the list again.
 
 use std::fs;
 use unaufs::checks::TABLE;

@@ -34,7 +34,7 @@ fn the_document_keeps_to_its_schema() {
             assert_eq!(doc["exit_code"], said.code);
         }
     }
-    // beside a store of the target, and with a name that is not UTF-8
+    // next to a store of the target, and with a name that is not UTF-8
     let store = real::small().unpack();
     let layer = fs::read_dir(store.root.join("aufs/diff")).expect("diff").flatten().next().expect("a layer").path();
     use std::os::unix::ffi::OsStrExt;

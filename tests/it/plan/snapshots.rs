@@ -33,7 +33,7 @@ fn steady(packed: &real::Packed) -> Plan {
         e.chosen = e.driver == Target::Overlay2 && e.mode == Mode::Link;
     }
     for l in &mut p.layers {
-        (l.facts.allocated, l.facts.folder_bytes, l.facts.state) = (4096, 4096, 0);
+        (l.facts.allocated, l.facts.dir_bytes, l.facts.state) = (4096, 4096, 0);
         l.facts.changed = 0;
     }
     p.touched.clear();

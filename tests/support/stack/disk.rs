@@ -49,14 +49,14 @@ pub fn write(layer: &Layer, top: &Path) {
         inodes.entry(entry.inode).or_insert_with(|| path.clone());
     }
     write_markers(layer, top);
-    // last, because every name that is made changes its folder's times; those below before those above
+    // last, because every name that is made changes its directory's times; those below before those above
     for (path, entry) in layer.entries.iter().rev() {
         let (at, name) = parent.of(path);
         attributes(at, name, entry);
     }
 }
 
-/// The open parent folder of the last path: most come one after the other.
+/// The open parent directory of the last path: most come one after the other.
 struct Parent<'a> {
     top: &'a Path,
     path: Vec<u8>,
@@ -141,7 +141,7 @@ fn write_markers(layer: &Layer, top: &Path) {
     }
 }
 
-/// Opens a folder below, making it and its parents where they are missing.
+/// Opens a directory below, making it and its parents where they are missing.
 fn ensure(top: &Path, path: &[u8]) -> OwnedFd {
     let mut at = open(top, b"");
     for part in path.split(|c| *c == b'/').filter(|p| !p.is_empty()) {

@@ -1,7 +1,7 @@
 //! What a stack of layers shows, from the definition of an OCI layer and from nothing else: in memory, without unaufs.
 //!
 //! Layers are applied one on the other, base first. A layer's whiteouts and opaque marks take away what the layers below it have; then its
-//! entries are put: a folder over a folder takes over its attributes, anything else replaces what was there.
+//! entries are put: a directory over a directory takes over its attributes, anything else replaces what was there.
 
 use super::text::{Entry, Kind, Layer};
 use sha2::{Digest, Sha256};

@@ -38,7 +38,7 @@ fn hex(text: &str) -> String {
     Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Which containers there are beside the images.
+/// Which containers there are next to the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Containers {
     /// Both.
@@ -48,7 +48,7 @@ pub enum Containers {
     None,
 }
 
-/// Writes the root and tells what is in it.
+/// Writes the root and says what is in it.
 pub fn write(layers: &[Layer], root: &Path, containers: Containers) -> Vec<Cast> {
     for folder in ["aufs/diff", "aufs/layers", "aufs/mnt", "image/aufs/imagedb/content/sha256", "containers"] {
         fs::create_dir_all(root.join(folder)).expect("a folder");

@@ -169,7 +169,7 @@ fn larger_numbers_are_binary_and_gnu_s_magic_stays() {
 
 #[test]
 fn names_at_the_borders_of_both_fields() {
-    let path = |folder: usize, base: usize| [&vec![b'd'; folder][..], b"/", &vec![b'f'; base]].concat();
+    let path = |directory: usize, base: usize| [&vec![b'd'; directory][..], b"/", &vec![b'f'; base]].concat();
     let whole = |len: usize| vec![b'n'; len];
     // 100 bytes fill the field, without a NUL
     assert!(of(&whole(100), EMPTY, &file()) == usual(&[(0, &whole(100))]));
@@ -180,9 +180,9 @@ fn names_at_the_borders_of_both_fields() {
     };
     pax(&whole(101), &[&b"PaxHeaders.310/"[..], &[b'n'; 85]].concat(), "111 path=");
     // prefix and name
-    for (folder, base) in [(1, 99), (1, 100), (54, 54), (155, 1), (155, 100)] {
-        let want = usual(&[(0, &whole(base).iter().map(|_| b'f').collect::<Vec<_>>()), (345, &vec![b'd'; folder])]);
-        assert!(of(&path(folder, base), EMPTY, &file()) == want, "{folder}+{base}");
+    for (directory, base) in [(1, 99), (1, 100), (54, 54), (155, 1), (155, 100)] {
+        let want = usual(&[(0, &whole(base).iter().map(|_| b'f').collect::<Vec<_>>()), (345, &vec![b'd'; directory])]);
+        assert!(of(&path(directory, base), EMPTY, &file()) == want, "{directory}+{base}");
     }
     pax(&path(1, 101), &[&b"d/PaxHeaders.310/"[..], &[b'f'; 83]].concat(), "113 path=");
     pax(&path(156, 1), &[b'd'; 100], "168 path=");
@@ -198,8 +198,8 @@ fn show(name: &[u8]) -> String {
 
 #[test]
 fn a_directory_s_slash_counts_and_stays_at_its_name() {
-    let folder = meta(FileType::Directory, 0o755);
-    let dir = |name: &[u8]| of(name, Node::Directory, &folder);
+    let directory = meta(FileType::Directory, 0o755);
+    let dir = |name: &[u8]| of(name, Node::Directory, &directory);
     let fields: [(usize, &[u8]); 2] = [(100, b"0040755"), (156, b"5")];
     let whole = [b'n'; 99];
     assert!(dir(&whole) == usual(&[(0, &[&whole[..], b"/"].concat()), fields[0], fields[1]]));
