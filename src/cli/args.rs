@@ -262,22 +262,26 @@ impl What {
             only: self.only.clone(),
             exclude: self.exclude.clone(),
             allow: self.allow.clone(),
-            docker_config: self.docker_config.as_ref().map(|p| p.to_string_lossy().into_owned()),
+            docker_config: self.docker_config(),
         }
+    }
+
+    /// `--docker-config`, as the plan holds it.
+    pub fn docker_config(&self) -> Option<String> {
+        self.docker_config.as_ref().map(|p| p.to_string_lossy().into_owned())
     }
 }
 
 impl What {
-    /// An error if an option contradicts `options`, those of `of`: a saved plan or a run under way. `--allow` may be added to.
+    /// An error if an option contradicts `options`, those of `of`: a saved plan or a run under way. `--allow` may be added to, and
+    /// `--docker-config` only says where to look for what blocks.
     pub fn agrees(&self, options: &Options, of: &str) -> crate::error::Result<()> {
         let list = |l: &[String]| l.join(",");
-        let docker_config = self.docker_config.as_ref().map(|p| p.to_string_lossy().into_owned());
         let pairs = [
             ("--to", self.to.map(|t| t.name().to_owned()), options.to.name().to_owned()),
             ("--mode", self.mode.map(name), name(options.mode)),
             ("--only", Some(list(&self.only)).filter(|l| !l.is_empty()), list(&options.only)),
             ("--exclude", Some(list(&self.exclude)).filter(|l| !l.is_empty()), list(&options.exclude)),
-            ("--docker-config", docker_config, options.docker_config.clone().unwrap_or_default()),
         ];
         for (option, given, theirs) in pairs {
             if let Some(given) = given.filter(|g| *g != theirs) {

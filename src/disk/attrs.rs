@@ -94,7 +94,7 @@ fn all(of: &Place<'_>, shown: impl Fn() -> String) -> Result<Xattrs> {
 }
 
 fn for_each_name(of: &Place<'_>, shown: &dyn Fn() -> String, mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let mut small = [0u8; 1024];
+    let mut small = [0u8; 256];
     let mut large;
     let list: &[u8] = match of.list(&mut small[..]) {
         Ok(0) => return Ok(()),

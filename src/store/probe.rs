@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 /// As much is read at once: these files can have gigabytes.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 64 << 10;
 
 /// Takes what can't be read out of the store, by name.
 pub fn unreadable(root: &Dir, store: &mut Store) -> Result<Vec<Finding>> {
@@ -84,7 +84,7 @@ fn bad_files(root: &Dir, store: &Store) -> Result<BTreeMap<String, String>> {
 /// Reads a file to its end. One bad file doesn't mean that the disk fails, so the error isn't noted as such.
 fn read(root: &Dir, path: &str) -> Result<(), String> {
     let mut file = root.try_open_file(path.as_bytes()).map_err(|e| format!("it can't be opened: {e}"))?;
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = [0; CHUNK];
     loop {
         match file.read(&mut chunk) {
             Ok(0) => return Ok(()),

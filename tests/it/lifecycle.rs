@@ -280,6 +280,10 @@ fn options_that_contradict_are_named() {
     let plan = w.elsewhere.join("saved.plan");
     done(&w, &["plan", "--out", text(&plan)]);
     refused(&w, &["migrate", "--yes", "--mode", "copy", text(&plan)], 2, "--mode copy contradicts the saved plan");
+    let config = w.elsewhere.join("daemon.json");
+    fs::write(&config, r#"{"storage-driver": "aufs"}"#).expect("a file");
+    let with_config = ["migrate", "--yes", "--docker-config", text(&config)];
+    refused(&w, &[&with_config[..], &[text(&plan)]].concat(), 2, "was made without --docker-config");
     let other = World::new();
     refused(&other, &["migrate", "--yes", text(&plan)], 2, "the saved plan is for");
     done(&w, &["migrate", "--no-switch", text(&plan)]);
@@ -293,7 +297,10 @@ fn options_that_contradict_are_named() {
     assert_eq!(status(&w, &[])["verdict"]["level"], "fast");
     done(&w, &["migrate", "--yes", "--verify", "full", "--no-switch"]);
     assert_eq!(status(&w, &[])["verdict"]["level"], "full");
-    done(&w, &["migrate", "--yes"]);
+    // it says only where to look for what blocks: a run under way looks there too
+    refused(&w, &with_config, 4, "storage-driver");
+    fs::write(&config, "{}").expect("a file");
+    done(&w, &with_config);
 }
 
 #[test]

@@ -98,6 +98,10 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
     let Some(file) = &a.plan else { return Ok((None, g.target.clone())) };
     let saved = load(file)?;
     a.what.agrees(&saved.options, "the saved plan")?;
+    if let Some(given) = a.what.docker_config().filter(|g| Some(g) != saved.options.docker_config.as_ref()) {
+        let what = format!("the saved plan was made without --docker-config {}", crate::text::text(&given));
+        return Err(Error::new(Kind::Usage, what).hint("make a new plan with it").loss("Nothing was changed."));
+    }
     let theirs = saved.options.target.as_ref().map(PathBuf::from);
     match (&g.target, &theirs) {
         (Some(given), Some(theirs)) if std::path::absolute(given).ok().as_ref() != Some(theirs) => {
@@ -152,7 +156,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
 }
 
 fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How) -> Done {
-    let run = match std::mem::replace(&mut at.known, Known::Nothing) {
+    let mut run = match std::mem::replace(&mut at.known, Known::Nothing) {
         Known::Run(run) => *run,
         _ => return Err(Error::corrupt("the journal lost its run")),
     };
@@ -163,6 +167,9 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
         return Err(Error::new(Kind::Usage, "the saved plan has other options than the migration under way")
             .hint("`unaufs migrate` without a plan continues the one under way; `unaufs rollback` drops it")
             .loss("Nothing was changed."));
+    }
+    if let Some(file) = a.what.docker_config() {
+        run.plan.options.docker_config = Some(file);
     }
     let to = run.plan.options.to;
     if run.state == State::Switching {

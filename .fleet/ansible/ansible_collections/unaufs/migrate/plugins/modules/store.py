@@ -208,7 +208,8 @@ class Store(object):
         self.module.fail_json(msg=message, **dict(self.result, **more))
 
     def failed(self, command, document):
-        words = [document[k] for k in ("message", "cause") if document.get(k)]
+        # the cause begins with the message
+        words = [document[k] for k in ("cause", "message") if document.get(k)][:1]
         words += ["do: %s" % document["fix"]] if document.get("fix") else []
         words += ["lost: %s" % document["lost"]] if document.get("lost") else []
         self.fail("unaufs %s failed (exit code %d): %s" % (command, self.result["exit_code"], "; ".join(words)))
