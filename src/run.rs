@@ -32,6 +32,7 @@ pub mod units;
 use self::guard::Guard;
 use self::identity::{Course, Known, Place};
 use self::journal::{Journal, Run, State};
+use self::stage::Replan;
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
@@ -164,6 +165,22 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    fn begun(state: State) -> Outcome {
+        Outcome {
+            state,
+            built: 0,
+            found_done: 0,
+            failed: BTreeMap::new(),
+            verified: false,
+            changed: Vec::new(),
+            aside: Vec::new(),
+            damaged: Vec::new(),
+            verdict: None,
+            tally: stage::Sums::default(),
+            units: None,
+        }
+    }
+
     /// How many differences moved: those that this call found, or else those of the valid verdict.
     pub fn differences(&self) -> u64 {
         match &self.verdict {
@@ -184,6 +201,15 @@ struct Ongoing {
 /// As often is something built again that changes under our feet.
 const ROUNDS: usize = 3;
 
+/// A run at work: the roots, how it is to be done, whom it tells, and what came of it so far.
+struct Migration<'a> {
+    at: &'a mut Locked,
+    run: Ongoing,
+    how: How,
+    progress: &'a dyn Progress,
+    outcome: Outcome,
+}
+
 /// Starts a run, or continues with `run`: builds what is missing, proves it, looks once more, switches. `plan` is the one that was carried out
 /// in the end.
 pub fn migrate(
@@ -193,45 +219,27 @@ pub fn migrate(
     how: How,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let mut run = ongoing(at, plan, run, how)?;
-    let mut outcome = Outcome {
-        state: run.state,
-        built: 0,
-        found_done: 0,
-        failed: BTreeMap::new(),
-        verified: false,
-        changed: Vec::new(),
-        aside: Vec::new(),
-        damaged: Vec::new(),
-        verdict: None,
-        tally: stage::Sums::default(),
-        units: None,
-    };
-    if run.state == State::Switching && course(at, &run, plan)?.place(&at.root)? == Place::Before {
+    let run = ongoing(at, plan, run, how)?;
+    let outcome = Outcome::begun(run.state);
+    let mut m = Migration { at, run, how, progress, outcome };
+    if m.run.state == State::Switching && m.course(plan)?.place(&m.at.root)? == Place::Before {
         // nothing is renamed yet: Docker may have run since
-        to_state(at, &mut run, State::Built)?;
+        m.enter(State::Built)?;
     }
-    while run.state != State::Switching {
-        if !build(at, &mut run, plan, how, progress, &mut outcome)? || how.no_switch {
-            return ended(at, &run, outcome);
+    while m.run.state != State::Switching {
+        if !m.build(plan)? || how.no_switch {
+            return m.ended();
         }
         crate::error::check_disk(how.keep_going).map_err(|e| e.loss(NOTHING_LOST))?;
-        if up_to_date(at, &mut run, plan, progress, &mut outcome)? {
-            begin_switch(at, &mut run, plan, &mut outcome)?;
+        if m.up_to_date(plan)? {
+            m.begin_switch(plan)?;
         }
     }
     progress.phase("switch", plan.switch.len() as u64);
-    outcome.aside.extend(switch::forward(&at.root, &course(at, &run, plan)?, progress)?);
-    to_state(at, &mut run, State::Switched)?;
-    ended(at, &run, outcome)
-}
-
-/// The outcome with what the journal says of the run. An earlier verdict that is still valid counts as this run's.
-fn ended(at: &Locked, run: &Ongoing, mut outcome: Outcome) -> Result<Outcome> {
-    outcome.state = run.state;
-    outcome.verdict = at.journal.verdict(run.id)?;
-    outcome.verified |= outcome.verdict.as_ref().is_some_and(|v| v.clean);
-    Ok(outcome)
+    let aside = switch::forward(&m.at.root, &m.course(plan)?, progress)?;
+    m.outcome.aside.extend(aside);
+    m.enter(State::Switched)?;
+    m.ended()
 }
 
 /// The file of the run, with what was noted in it when it began.
@@ -241,11 +249,6 @@ fn course(at: &Locked, run: &Ongoing, plan: &Plan) -> Result<Course> {
         Some(noted) => Course { undone_before: noted.undone_before, made: noted.made || new.made, ..new },
         None => new,
     })
-}
-
-fn to_state(at: &mut Locked, run: &mut Ongoing, state: State) -> Result<()> {
-    run.state = state;
-    at.journal.set_state(run.id, state, &now())
 }
 
 /// The run, with an identity that is durable before anything else is done.
@@ -282,91 +285,131 @@ pub fn reconcile(
     if run.state != State::Building {
         at.journal.set_state(run.id, State::Building, &now())?;
     }
-    stage::reconcile(at, run.id, &run.plan, fresh, prepared, lost)
+    stage::reconcile(at, run.id, &run.plan, &Replan { plan: fresh, prepared, lost })
 }
 
-/// Builds and proves what is not yet. `false` if that is all for now.
-fn build(
-    at: &mut Locked,
-    run: &mut Ongoing,
-    plan: &Plan,
-    how: How,
-    progress: &dyn Progress,
-    outcome: &mut Outcome,
-) -> Result<bool> {
-    if matches!(run.state, State::Built | State::Verified) && !units::stale(at, plan, run.id)?.is_empty() {
-        to_state(at, run, State::Building)?;
+impl Migration<'_> {
+    fn enter(&mut self, state: State) -> Result<()> {
+        self.run.state = state;
+        self.at.journal.set_state(self.run.id, state, &now())
     }
-    let which = if how.prepare { Part::Images } else { Part::All };
-    if run.state == State::Building {
-        reserve::make(&at.state)?;
-        stage::build(at, plan, run.id, which, how.keep_going, progress, outcome)?;
-        if !outcome.failed.is_empty() {
-            return Ok(false);
-        }
-        if !how.prepare {
-            to_state(at, run, State::Built)?;
-        }
-    }
-    let standing = at.journal.verdict(run.id)?;
-    if let Some(level) = how.verify
-        && !standing.is_some_and(|v| v.covers(level))
-    {
-        let which = if run.state == State::Building { which } else { Part::All };
-        prove(at, plan, run.id, level, which, progress, outcome)?;
-        if run.state == State::Built {
-            to_state(at, run, State::Verified)?;
-        }
-    }
-    crate::stop::check()?;
-    Ok(!how.prepare)
-}
 
-/// Looks at everything again. If the old store, or the target's, is not what was built from, what has changed goes out of the stage.
-fn up_to_date(
-    at: &mut Locked,
-    run: &mut Ongoing,
-    plan: &mut Plan,
-    progress: &dyn Progress,
-    outcome: &mut Outcome,
-) -> Result<bool> {
-    let fresh = preflight::last_look(at, run.id, plan, progress)?;
-    let mut changes = preflight::changes(plan, &fresh);
-    if changes.is_empty() {
-        changes.extend(units::stale(at, &fresh, run.id)?.into_iter().map(|name| format!("{name} has changed")));
+    fn course(&self, plan: &Plan) -> Result<Course> {
+        course(self.at, &self.run, plan)
     }
-    if changes.is_empty() {
-        // what does not matter for the stage may be newer: directories' times, sizes
+
+    /// The outcome with what the journal says of the run. An earlier verdict that is still valid counts as this run's.
+    fn ended(self) -> Result<Outcome> {
+        let verdict = self.at.journal.verdict(self.run.id)?;
+        let verified = self.outcome.verified || verdict.as_ref().is_some_and(|v| v.clean);
+        Ok(Outcome { state: self.run.state, verified, verdict, ..self.outcome })
+    }
+
+    /// Builds and proves what is not yet. `false` if that is all for now.
+    fn build(&mut self, plan: &Plan) -> Result<bool> {
+        let (how, run) = (self.how, self.run.id);
+        if matches!(self.run.state, State::Built | State::Verified) && !units::stale(self.at, plan, run)?.is_empty() {
+            self.enter(State::Building)?;
+        }
+        let which = if how.prepare { Part::Images } else { Part::All };
+        if self.run.state == State::Building {
+            reserve::make(&self.at.state)?;
+            self.build_stage(plan, which)?;
+            if !self.outcome.failed.is_empty() {
+                return Ok(false);
+            }
+            if !how.prepare {
+                self.enter(State::Built)?;
+            }
+        }
+        let standing = self.at.journal.verdict(run)?;
+        if let Some(level) = how.verify
+            && !standing.is_some_and(|v| v.covers(level))
+        {
+            let which = if self.run.state == State::Building { which } else { Part::All };
+            self.prove(plan, level, which)?;
+            if self.run.state == State::Built {
+                self.enter(State::Verified)?;
+            }
+        }
+        crate::stop::check()?;
+        Ok(!how.prepare)
+    }
+
+    /// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
+    /// compared again.
+    fn prove(&mut self, plan: &Plan, level: Level, which: Part) -> Result<()> {
+        let (id, at) = (self.run.id, &mut *self.at);
+        let new = at.root.open(crate::plan::switch::NEW)?;
+        let proved = at.journal.proved(id, level.name())?;
+        let case = Case { plan, old: &at.old, new: &new, part: which, proved: &proved, switched: None };
+        let report = verify::judge(&Subject::Migrated(case), level, self.progress)?;
+        if let Some(first) = report.unchecked.first() {
+            crate::error::check_disk(false)?;
+            let what = format!("{} could not be checked: {}", first.object, first.reason);
+            return Err(Error::new(Kind::Failed, what)
+                .hint("remove the cause, then run `unaufs migrate` again")
+                .loss(NOTHING_LOST));
+        }
+        if let Some(verdict) = report.verdict(level, now()).filter(|_| which == Part::All) {
+            at.journal.judge(id, &verdict)?;
+        }
+        // what the old store does not have either moves unchanged
+        let (moved, differs): (Vec<_>, Vec<_>) =
+            report.differences.into_iter().partition(|d| d.by == By::Headers && d.side == Side::Both);
+        if !differs.is_empty() || (moved.len() as u64) < report.counts.values().sum() {
+            return Err(unlike(if differs.is_empty() { &moved } else { &differs }).loss(NOTHING_LOST));
+        }
+        self.outcome.verified = true;
+        self.outcome.damaged = moved;
+        if which == Part::Images && self.outcome.damaged.is_empty() {
+            let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
+            return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
+        }
+        Ok(())
+    }
+
+    /// Looks at everything again. If the old store, or the target's, is not what was built from, what has changed goes out of the stage.
+    fn up_to_date(&mut self, plan: &mut Plan) -> Result<bool> {
+        let run = self.run.id;
+        let fresh = preflight::last_look(self.at, run, plan, self.progress)?;
+        let mut changes = preflight::changes(plan, &fresh);
+        if changes.is_empty() {
+            let stale = units::stale(self.at, &fresh, run)?;
+            changes.extend(stale.into_iter().map(|name| format!("{name} has changed")));
+        }
+        if changes.is_empty() {
+            // what does not matter for the stage may be newer: directories' times, sizes
+            *plan = fresh;
+            self.at.journal.note_plan(run, plan)?;
+            return Ok(true);
+        }
+        if self.outcome.changed.len() >= ROUNDS {
+            return Err(Error::new(Kind::Stale, format!("the store keeps changing: {}", changes.join("; ")))
+                .hint("find out what writes into it")
+                .loss(NOTHING_LOST));
+        }
+        self.outcome.changed.push(changes.join("; "));
+        let lost = self.at.journal.lost(run)?;
+        self.enter(State::Building)?;
+        stage::reconcile(self.at, run, plan, &Replan { plan: &fresh, prepared: false, lost: &lost })?;
         *plan = fresh;
-        at.journal.note_plan(run.id, plan)?;
-        return Ok(true);
+        Ok(false)
     }
-    if outcome.changed.len() >= ROUNDS {
-        return Err(Error::new(Kind::Stale, format!("the store keeps changing: {}", changes.join("; ")))
-            .hint("find out what writes into it")
-            .loss(NOTHING_LOST));
-    }
-    outcome.changed.push(changes.join("; "));
-    let lost = at.journal.lost(run.id)?;
-    to_state(at, run, State::Building)?;
-    stage::reconcile(at, run.id, plan, &fresh, false, &lost)?;
-    *plan = fresh;
-    Ok(false)
-}
 
-/// Makes everything that a way back needs durable, and keeps Docker out. One that came since the last look is seen here.
-fn begin_switch(at: &mut Locked, run: &mut Ongoing, plan: &Plan, outcome: &mut Outcome) -> Result<()> {
-    let course = course(at, run, plan)?;
-    course.write(&at.state)?;
-    to_state(at, run, State::Switching)?;
-    let guard = Guard::of(&at.root, &run.identity);
-    guard.shut(&mut outcome.aside)?;
-    if let Some(who) = crate::plan::host::docker_on(&at.root)? {
-        guard.open(&mut outcome.aside)?;
-        to_state(at, run, State::Built)?;
-        return Err(docker_runs(who));
+    /// Makes everything that a way back needs durable, and keeps Docker out. One that came since the last look is seen here.
+    fn begin_switch(&mut self, plan: &Plan) -> Result<()> {
+        self.course(plan)?.write(&self.at.state)?;
+        self.enter(State::Switching)?;
+        let guard = Guard::of(&self.at.root, &self.run.identity);
+        guard.shut(&mut self.outcome.aside)?;
+        if let Some(who) = crate::plan::host::docker_on(&self.at.root)? {
+            guard.open(&mut self.outcome.aside)?;
+            self.enter(State::Built)?;
+            return Err(docker_runs(who));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn docker_runs(who: String) -> Error {
@@ -375,53 +418,12 @@ fn docker_runs(who: String) -> Error {
         .loss("Nothing was changed.")
 }
 
-/// Compares the stage with the old store; a difference is an error and nothing is switched. What was proved while preparing is not
-/// compared again.
-fn prove(
-    at: &mut Locked,
-    plan: &Plan,
-    id: i64,
-    level: Level,
-    which: Part,
-    progress: &dyn Progress,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let new = at.root.open(crate::plan::switch::NEW)?;
-    let proved = at.journal.proved(id, level.name())?;
-    let case = Case { plan, old: &at.old, new: &new, part: which, proved: &proved, switched: None };
-    let report = verify::judge(&Subject::Migrated(case), level, progress)?;
-    if let Some(first) = report.unchecked.first() {
-        crate::error::check_disk(false)?;
-        let what = format!("{} could not be checked: {}", first.object, first.reason);
-        return Err(Error::new(Kind::Failed, what)
-            .hint("remove the cause, then run `unaufs migrate` again")
-            .loss(NOTHING_LOST));
-    }
-    if let Some(verdict) = report.verdict(level, now()).filter(|_| which == Part::All) {
-        at.journal.judge(id, &verdict)?;
-    }
-    // what the old store does not have either moves unchanged
-    let (moved, differs): (Vec<_>, Vec<_>) =
-        report.differences.into_iter().partition(|d| d.by == By::Headers && d.side == Side::Both);
-    if !differs.is_empty() || (moved.len() as u64) < report.counts.values().sum() {
-        return Err(unlike(if differs.is_empty() { &moved } else { &differs }).loss(NOTHING_LOST));
-    }
-    outcome.verified = true;
-    outcome.damaged = moved;
-    if which == Part::Images && outcome.damaged.is_empty() {
-        let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
-        return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());
-    }
-    Ok(())
-}
-
 /// Compares the new store with the old one, wherever the run has them now, and notes the verdict. What Docker itself has changed is no
 /// difference.
 pub fn compare(
     journal: &mut Journal,
     run: &Run,
-    old: &Dir,
-    root: &Dir,
+    (old, root): (&Dir, &Dir),
     level: Level,
     progress: &dyn Progress,
 ) -> Result<Report> {

@@ -339,7 +339,8 @@ fn plan_images(store: &Store, layers: &[PlanLayer], wanted: &Wanted, decided: &m
 }
 
 fn plan_containers(store: &Store, layers: &[PlanLayer], wanted: &Wanted) -> Vec<PlanContainer> {
-    let bytes = |id: &Option<LayerId>| layers.iter().find(|l| Some(&l.id) == id.as_ref()).map_or(0, |l| l.facts.bytes);
+    let sizes: HashMap<&LayerId, u64> = layers.iter().map(|l| (&l.id, l.facts.bytes)).collect();
+    let bytes = |id: &Option<LayerId>| id.as_ref().and_then(|id| sizes.get(id).copied()).unwrap_or(0);
     let moving = store.containers.values().filter(|c| wanted.containers.contains(&c.id));
     moving
         .map(|c| PlanContainer {

@@ -3,6 +3,7 @@
 //! Text, page and JSON show this list; [`super::LeftBehind`] has an entry for each object.
 
 use super::LeftBehind;
+use crate::ids::ImageId;
 use crate::store::{Cause, Store};
 use crate::text::{self, plural};
 use serde::{Deserialize, Serialize};
@@ -76,7 +77,7 @@ pub fn group(store: &Store, left: &[LeftBehind]) -> Vec<Damage> {
         match l.kind.as_str() {
             "container" => d.containers.push(named),
             "image" => {
-                let image = store.images.values().find(|i| i.id.to_string() == l.id);
+                let image = ImageId::parse(&l.id).ok().and_then(|id| store.images.get(&id));
                 d.tags += image.map_or(0, |i| i.tags.len() + i.digests.len());
                 d.images.push(named);
             }

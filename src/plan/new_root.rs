@@ -20,6 +20,7 @@ use crate::checks::{Finding, Level};
 use crate::disk::mounts::Room;
 use crate::disk::{Dir, FileType, Meta, split};
 use crate::error::{Error, Result};
+use crate::ids::ContainerId;
 use crate::store::Store;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -213,15 +214,15 @@ fn stays(root: &Dir, store: &Store, name: &[u8], kind: FileType) -> Result<Optio
 
 fn frame(root: &Dir, store: &Store, name: &[u8], out: &mut NewRoot) -> Result<()> {
     out.frames.push(name.to_vec());
+    let moved: HashSet<&str> = store.layers.values().filter_map(|l| l.moved_to.as_deref()).collect();
     for (sub, kind) in root.open(name)?.list()? {
         let path = [name, b"/", &sub].concat();
         let text = String::from_utf8_lossy(&sub).into_owned();
         match name {
             b"containers" => {
-                let Some(c) = store.containers.values().find(|c| c.id.as_str() == text) else { continue };
+                let Some(c) = ContainerId::parse(&text).ok().and_then(|id| store.containers.get(&id)) else { continue };
                 let mut leave: Vec<Vec<u8>> = c.files.iter().map(|f| f.name.clone().into_bytes()).collect();
-                let layer = format!("containers/{text}/rw");
-                if store.layers.values().any(|l| l.moved_to.as_ref() == Some(&layer)) {
+                if moved.contains(format!("containers/{text}/rw").as_str()) {
                     leave.push(b"rw".to_vec());
                 }
                 out.units.push(unit(root, &out.path, path, leave)?);

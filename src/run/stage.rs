@@ -3,7 +3,7 @@
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built again.
 
 use super::journal::Journal;
-use super::{Locked, Outcome, units};
+use super::{Locked, Migration, units};
 use crate::disk::Dir;
 use crate::docker::driver::Target;
 use crate::docker::json;
@@ -17,8 +17,7 @@ use crate::store::{Content, DRIVER};
 use crate::target::Below;
 use crate::target::file::Tally;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -87,16 +86,20 @@ pub fn clear(root: &Dir) -> Result<()> {
     }
 }
 
+/// What a run is to go by from now on.
+pub struct Replan<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Only image layers are built, while Docker runs.
+    pub prepared: bool,
+    /// Layers that failed, and why.
+    pub lost: &'a BTreeMap<LayerId, String>,
+}
+
 /// Brings the stage up to a fresh plan: layers that are gone or have changed are removed from it, or they would be installed with the rest.
 /// The journal takes back "done" before and gets the plan after, so that a crash in between only costs time.
-pub fn reconcile(
-    at: &mut Locked,
-    run: i64,
-    was: &Plan,
-    fresh: &Plan,
-    prepared: bool,
-    lost: &BTreeMap<LayerId, String>,
-) -> Result<()> {
+pub fn reconcile(at: &mut Locked, run: i64, was: &Plan, now: &Replan<'_>) -> Result<()> {
+    let fresh = now.plan;
     let stale = stale(was, fresh);
     let units = stale.iter().map(|l| ("layer", l.id.as_str())).chain([("metadata", "all")]);
     at.journal.reopen(run, units)?;
@@ -116,7 +119,7 @@ pub fn reconcile(
         to.refresh(&new, l)?;
     }
     new.sync_fs()?;
-    at.journal.replan(run, fresh, prepared, lost)
+    at.journal.replan(run, fresh, now.prepared, now.lost)
 }
 
 /// Layers whose place in the stage is not what the fresh plan would build: they or what they are built on has changed, or is called otherwise.
@@ -141,56 +144,76 @@ fn stale<'a>(was: &'a Plan, fresh: &Plan) -> Vec<&'a PlanLayer> {
     was.layers.iter().filter(stale).collect()
 }
 
-/// Builds what is not done yet.
-pub fn build(
-    at: &mut Locked,
-    plan: &Plan,
-    run: i64,
-    which: Part,
-    keep_going: bool,
-    progress: &dyn Progress,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let new = super::private(&at.root, NEW)?;
-    super::private(&at.root, OLD)?;
-    let to = plan.options.to;
-    to.prepare(&new, &plan.style)?;
-    let done = at.journal.done(run, "layer")?;
-    outcome.found_done = done.len();
-    let wanted = |l: &PlanLayer| which == Part::All || !l.role.writable();
-    let todo: Vec<&PlanLayer> = plan.layers.iter().filter(|l| wanted(l) && !done.contains(l.id.as_str())).collect();
-    for layer in &todo {
-        to.discard(&new, layer)?;
-    }
-    progress.phase("layers", todo.len() as u64);
-    let mut failed = BTreeMap::new();
-    let mut batch = Batch { layers: Vec::new(), since: Instant::now() };
-    let mut built = Ok(());
-    for level in levels(to, &todo) {
-        built = build_level(at, plan, run, &new, &level, keep_going, progress, outcome, &mut failed, &mut batch);
-        if built.is_err() {
-            break;
+impl Migration<'_> {
+    /// Builds what is not done yet.
+    pub(super) fn build_stage(&mut self, plan: &Plan, which: Part) -> Result<()> {
+        let new = super::private(&self.at.root, NEW)?;
+        super::private(&self.at.root, OLD)?;
+        let to = plan.options.to;
+        to.prepare(&new, &plan.style)?;
+        self.build_layers(plan, &new, which)?;
+        // the caller plans again without them
+        if !self.outcome.failed.is_empty() || which == Part::Images {
+            return Ok(());
         }
+        let run = self.run.id;
+        self.outcome.units = units::bring(self.at, &new, plan, run, self.progress)?;
+        if self.at.journal.done(run, "metadata")?.is_empty() {
+            metadata(self.at, &new, plan, self.progress)?;
+            units::finish(&self.at.old, &new, plan)?;
+            new.sync_fs()?;
+            let rest = super::measure::rest(&self.at.root, to)?;
+            self.at.journal.finish(run, "metadata", &[("all".to_owned(), serde_json::json!(rest).to_string())])?;
+        }
+        Ok(())
     }
-    // a sync may take long: who asked for a stop does not wait for it, and these few layers are built again
-    if crate::stop::check().is_ok() {
-        batch.mark(&mut at.journal, run, &new)?;
+
+    fn build_layers(&mut self, plan: &Plan, new: &Dir, which: Part) -> Result<()> {
+        let (to, run, keep_going, progress) = (plan.options.to, self.run.id, self.how.keep_going, self.progress);
+        let Locked { old, journal, .. } = &mut *self.at;
+        let outcome = &mut self.outcome;
+        let done = journal.done(run, "layer")?;
+        outcome.found_done = done.len();
+        let wanted = |l: &PlanLayer| which == Part::All || !l.role.writable();
+        let todo: Vec<&PlanLayer> = plan.layers.iter().filter(|l| wanted(l) && !done.contains(l.id.as_str())).collect();
+        for layer in &todo {
+            to.discard(new, layer)?;
+        }
+        progress.phase("layers", todo.len() as u64);
+        let mut failed = BTreeMap::new();
+        let mut batch = Batch { layers: Vec::new(), since: Instant::now() };
+        let mut site = Site { old, new, plan, sources: plan.sources(), below: Below::of(plan), lost: BTreeSet::new() };
+        let mut built = Ok(());
+        for level in levels(to, &todo) {
+            site.lost = failed.keys().cloned().collect();
+            built = site.build(&level, |layer, result| {
+                match result {
+                    Ok(sums) => {
+                        outcome.tally.add(sums);
+                        outcome.built += 1;
+                        batch.layers.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
+                        progress.step(&layer.id.short());
+                    }
+                    // out of descriptors or memory says nothing about the layer
+                    Err(e) if keep_going && e.kind() == Kind::Failed && !e.is_exhaustion() => {
+                        progress.warn(&format!("layer {} is left out: {}", layer.id.short(), e.chain()));
+                        failed.insert(layer.id.clone(), e.chain());
+                    }
+                    Err(e) => return Err(e.on(format!("layer {}", layer.id.short()))),
+                }
+                if batch.since.elapsed() > BATCH_TIME { batch.mark(journal, run, new) } else { Ok(()) }
+            });
+            if built.is_err() {
+                break;
+            }
+        }
+        // a sync may take long: who asked for a stop does not wait for it, and these few layers are built again
+        if crate::stop::check().is_ok() {
+            batch.mark(journal, run, new)?;
+        }
+        outcome.failed = failed;
+        built
     }
-    built?;
-    outcome.failed = failed;
-    // the caller plans again without them
-    if !outcome.failed.is_empty() || which == Part::Images {
-        return Ok(());
-    }
-    outcome.units = units::bring(at, &new, plan, run, progress)?;
-    if at.journal.done(run, "metadata")?.is_empty() {
-        metadata(at, &new, plan, progress)?;
-        units::finish(&at.old, &new, plan)?;
-        new.sync_fs()?;
-        let rest = super::measure::rest(&at.root, plan.options.to)?;
-        at.journal.finish(run, "metadata", &[("all".to_owned(), serde_json::json!(rest).to_string())])?;
-    }
-    Ok(())
 }
 
 /// Layers that may be built at the same time.
@@ -225,90 +248,55 @@ impl Batch {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn build_level(
-    at: &mut Locked,
-    plan: &Plan,
-    run: i64,
-    new: &Dir,
-    todo: &[&PlanLayer],
-    keep_going: bool,
-    progress: &dyn Progress,
-    outcome: &mut Outcome,
-    failed: &mut BTreeMap<LayerId, String>,
-    batch: &mut Batch,
-) -> Result<()> {
-    let (sources, below) = (plan.sources(), Below::of(plan));
-    let next = AtomicUsize::new(0);
-    let halt = Mutex::new(None::<Error>);
-    let lost: BTreeSet<LayerId> = failed.keys().cloned().collect();
-    let root = &at.old;
-    let journal = &mut at.journal;
-    std::thread::scope(|s| -> Result<()> {
-        let (send, receive) = mpsc::channel::<(&PlanLayer, Result<Sums>)>();
-        // as many layers at a time as there are threads; within a layer its directories are shared out by rayon
-        for _ in 0..rayon::current_num_threads() {
-            let (send, next, halt, sources, below, lost) = (send.clone(), &next, &halt, &sources, &below, &lost);
-            s.spawn(move || {
-                while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if halt.lock().unwrap_or_else(|e| e.into_inner()).is_some() {
-                        break;
-                    }
-                    let result = one(root, new, plan, layer, sources, below, lost);
-                    if send.send((layer, result)).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(send);
-        while let Ok((layer, result)) = receive.recv() {
-            match result {
-                Ok(sums) => {
-                    outcome.tally.add(sums);
-                    outcome.built += 1;
-                    batch.layers.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
-                    progress.step(&layer.id.short());
-                }
-                // out of descriptors or memory says nothing about the layer
-                Err(e) if keep_going && e.kind() == Kind::Failed && !e.is_exhaustion() => {
-                    progress.warn(&format!("layer {} is left out: {}", layer.id.short(), e.chain()));
-                    failed.insert(layer.id.clone(), e.chain());
-                }
-                Err(e) => {
-                    halt.lock()
-                        .unwrap_or_else(|e| e.into_inner())
-                        .get_or_insert(e.on(format!("layer {}", layer.id.short())));
-                }
-            }
-            if batch.since.elapsed() > BATCH_TIME {
-                batch.mark(journal, run, new)?;
-            }
-        }
-        Ok(())
-    })?;
-    match halt.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(e) => Err(e),
-        None => Ok(()),
-    }
+/// Where layers are built, and what the building of each needs to know of the others.
+struct Site<'a> {
+    old: &'a Dir,
+    new: &'a Dir,
+    plan: &'a Plan,
+    sources: Sources<'a>,
+    below: Below<'a>,
+    /// Layers that failed: nothing is built on them.
+    lost: BTreeSet<LayerId>,
 }
 
-fn one(
-    root: &Dir,
-    new: &Dir,
-    plan: &Plan,
-    layer: &PlanLayer,
-    sources: &Sources<'_>,
-    below: &Below<'_>,
-    lost: &BTreeSet<LayerId>,
-) -> Result<Sums> {
-    crate::stop::check()?;
-    if let Some(l) = layer.lowers.iter().find(|l| lost.contains(*l)) {
-        return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
+impl Site<'_> {
+    /// Builds layers, as many at a time as there are threads; within a layer its directories are shared out by rayon. Each result goes to
+    /// `take`; after its first error no further layer is begun.
+    fn build(&self, todo: &[&PlanLayer], mut take: impl FnMut(&PlanLayer, Result<Sums>) -> Result<()>) -> Result<()> {
+        let (next, halted) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|s| {
+            let (send, receive) = mpsc::channel();
+            for _ in 0..rayon::current_num_threads() {
+                let (send, next, halted) = (send.clone(), &next, &halted);
+                s.spawn(move || {
+                    while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if halted.load(Ordering::Relaxed) || send.send((*layer, self.one(layer))).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(send);
+            let mut first = Ok(());
+            for (layer, result) in receive {
+                if let Err(e) = take(layer, result) {
+                    halted.store(true, Ordering::Relaxed);
+                    first = first.and(Err(e));
+                }
+            }
+            first
+        })
     }
-    let chain = layer.old_stack(root, sources)?;
-    let tally = plan.options.to.build(new, &plan.style, layer, below, &chain)?;
-    Ok(Sums::of(&tally))
+
+    fn one(&self, layer: &PlanLayer) -> Result<Sums> {
+        crate::stop::check()?;
+        if let Some(l) = layer.lowers.iter().find(|l| self.lost.contains(*l)) {
+            return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
+        }
+        let chain = layer.old_stack(self.old, &self.sources)?;
+        let tally = self.plan.options.to.build(self.new, &self.plan.style, layer, &self.below, &chain)?;
+        Ok(Sums::of(&tally))
+    }
 }
 
 /// Writes `image/<driver>` and the containers' configurations, and the directories in which the switch will park the old ones.

@@ -25,60 +25,186 @@ pub const REWRITTEN: &[&str] =
     &["config.v2.json", "config.json", "hostconfig.json", "hostname", "hosts", "resolv.conf", "resolv.conf.hash"];
 
 /// Reads all containers, and the writable layers that they own.
-pub fn read(
-    root: &Dir,
-    driver: &Driver,
-    chains: &Chains,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    if let Some(dir) = root.open_opt("containers")? {
+pub fn read(mut reader: Reader<'_>) -> Result<()> {
+    reader.each(|reader, dir, id| reader.read_one(dir, id))?;
+    settle_names(&BTreeMap::new(), reader.store, reader.findings);
+    reader.read_mounts()
+}
+
+/// What the reading of containers needs, and what it adds to.
+pub struct Reader<'a> {
+    /// ROOT.
+    pub root: &'a Dir,
+    /// What the driver's own directories say.
+    pub driver: &'a Driver,
+    /// The image layers by their place in layerdb.
+    pub chains: &'a Chains,
+    /// Gets the containers and their layers.
+    pub store: &'a mut Store,
+    /// Gets what is wrong.
+    pub findings: &'a mut Vec<Finding>,
+}
+
+impl Reader<'_> {
+    /// Reads each directory of `containers/` with `one`.
+    pub fn each(&mut self, mut one: impl FnMut(&mut Self, &Dir, &ContainerId) -> Result<Container>) -> Result<()> {
+        let Some(dir) = self.root.open_opt("containers")? else { return Ok(()) };
         for (name, kind) in dir.list()? {
             let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
             let (Some(id), FileType::Directory) = (id, kind) else {
-                findings.push(strange(&name));
+                let what = format!("containers/{}", crate::text::bytes(&name));
+                self.findings.push(Finding::new("C01", what, "it isn't a Docker container"));
                 continue;
             };
-            let container = read_one(root, &dir, &id, driver, chains, store, findings)?;
-            store.containers.insert(id, container);
+            let container = one(self, &dir.open(id.as_str())?, &id)?;
+            self.store.containers.insert(id, container);
         }
+        Ok(())
     }
-    settle_names(&BTreeMap::new(), store, findings);
-    read_mounts(root, driver.written_by, store, findings)
+
+    /// Reads one container of this generation: `config.v2.json` and a record in `layerdb/mounts`.
+    pub fn read_one(&mut self, directory: &Dir, id: &ContainerId) -> Result<Container> {
+        let mut c = describe(directory, id, boot::CONFIG, self.driver.written_by, self.findings);
+        if c.foreign {
+            return Ok(c);
+        }
+        if c.broken.is_none() {
+            let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
+            changes.extend(networks(&c));
+            let rewritten = rewrite(directory, &mut c, boot::CONFIG, changes, self.findings);
+            if let Err(e) = rewritten.and_then(|()| self.read_mount(&mut c)) {
+                stays(&mut c, &e, self.findings);
+            }
+        }
+        if c.broken.is_some() {
+            c.on_disk = mount_id(self.root, &c, self.driver).and_then(|layer| on_disk(self.driver, layer));
+        }
+        Ok(c)
+    }
+
+    /// The container's writable layer and its init layer.
+    fn read_mount(&mut self, c: &mut Container) -> Result<()> {
+        let driver = self.driver;
+        let path = format!("image/{}/layerdb/mounts/{}", driver.written_by, c.id);
+        let dir = self.root.open_opt(&path)?.ok_or_else(|| Error::corrupt("it has no record in layerdb/mounts"))?;
+        let m = record(&dir, c, self.store)?;
+        // Without an init-id, aufs/layers still names the init layer
+        let listed = || match driver.layers.get(&m.layer) {
+            Some(Listed::Whole(ids) | Listed::Cut(ids, _)) => ids.first().filter(|l| l.is_init()).cloned(),
+            _ => None,
+        };
+        let init = m.init.clone().or_else(listed);
+        let below = below(m.parent, self.chains, self.store, c)?;
+        let known: Vec<LayerId> = init.iter().cloned().chain(below).collect();
+        let lowers = self.lowers(c, &m.layer, &known, &Clone::clone)?;
+        self.take(c, (&m.layer, &init), lowers)?;
+        let parent = m.parent.filter(|_| m.from_image).map(|p| p.to_string());
+        let lost_init = init.as_ref().filter(|_| m.init.is_none()).map(ToString::to_string);
+        for (f, known) in [("mount-id", None), ("init-id", lost_init), ("parent", parent)] {
+            if known.is_some() || dir.try_stat(f.as_bytes()).is_ok() {
+                let content = known.map_or_else(|| Content::Same(format!("{path}/{f}")), Content::Text);
+                self.store.metadata.push(of_mount(&c.id, f, content));
+            }
+        }
+        let mut repaired = |what: &str| self.findings.push(Finding::new("C05", c.subject(), what));
+        if m.init.is_none() && init.is_some() {
+            repaired("its record in layerdb/mounts doesn't name its init layer; aufs/layers does");
+        }
+        if m.from_image {
+            repaired(
+                "its record in layerdb/mounts doesn't name the image's layer; the image of its configuration does",
+            );
+        }
+        (c.layer, c.init) = (Some(m.layer), init);
+        Ok(())
+    }
+
+    /// The layers below a container's own, settled between the driver's list, where it keeps one, and the metadata. `stands_for` names the
+    /// layer that is used for another directory of it.
+    pub fn lowers(
+        &mut self,
+        c: &Container,
+        layer: &LayerId,
+        known: &[LayerId],
+        stands_for: &dyn Fn(&LayerId) -> LayerId,
+    ) -> Result<Vec<LayerId>> {
+        let (by, listed) = (self.driver.written_by, self.driver.layers.get(layer));
+        let Some(what) = by.list() else { return Ok(known.to_vec()) };
+        // a directory that the metadata don't know
+        let stranger = |id: &LayerId| self.driver.diffs.contains_key(id) && !self.store.layers.contains_key(id);
+        let stack = stack::choose(listed, Some(known), stands_for, stranger)
+            .map_err(|why| Error::corrupt(format!("{what}/{}: {why}", layer.short())))?;
+        match &stack {
+            Stack::Same(_) => {}
+            Stack::Listed(list) if list.iter().map(stands_for).eq(known.iter().cloned()) => {}
+            Stack::Listed(_) => self.findings.push(
+                Finding::new(
+                    "C05",
+                    c.subject(),
+                    format!("{what} and the metadata name different directories for its layers"),
+                )
+                .effect(format!("{what} is used: {by} mounted those directories")),
+            ),
+            Stack::Repaired(why, _) => self.findings.push(
+                Finding::new("C05", c.subject(), format!("its list in {what} is {why}"))
+                    .effect("repaired with the layers of its image"),
+            ),
+        }
+        Ok(stack.layers())
+    }
+
+    /// Takes a container's two layers into the store.
+    pub fn take(
+        &mut self,
+        c: &mut Container,
+        (layer, init): (&LayerId, &Option<LayerId>),
+        lowers: Vec<LayerId>,
+    ) -> Result<()> {
+        let (driver, store) = (self.driver, &mut *self.store);
+        adopt(driver, store, &lowers);
+        if let Some(bad) = damaged_below(store, &lowers) {
+            let e = Error::corrupt(format!("the layer {} below it is damaged: {}", bad.id, bad.reason));
+            c.held_by = Some(bad);
+            return Err(e);
+        }
+        if let Some(init) = init {
+            let below: Vec<LayerId> = lowers.iter().skip(1).cloned().collect();
+            if let Some(what) = driver.written_by.list()
+                && driver.layers.get(init).is_some_and(|l| *l != Listed::Whole(below.clone()))
+            {
+                let how = format!("{what} of its init layer and of the container name different layers");
+                let used = "the container's list is used for both";
+                self.findings.push(Finding::new("C05", c.subject(), how).effect(used));
+            }
+            own(driver, store, init, Role::Init, below)?;
+        }
+        if let Err(e) = own(driver, store, layer, Role::Container, lowers) {
+            // an init layer alone is of no use
+            init.iter().for_each(|i| drop(store.layers.remove(i)));
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    /// Names records in `layerdb/mounts` that belong to no container: BuildKit's, or a crash's.
+    pub fn read_mounts(&mut self) -> Result<()> {
+        let by = self.driver.written_by;
+        let Some(dir) = self.root.open_opt(format!("image/{by}/layerdb/mounts"))? else { return Ok(()) };
+        for (name, _) in dir.list()? {
+            let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
+            if !id.is_some_and(|id| self.store.containers.contains_key(&id)) {
+                let record = format!("layerdb/mounts/{}", crate::text::bytes(&name));
+                self.findings.push(Finding::new("D09", record, "it doesn't belong to any container"));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Something in `containers/` that is no container.
-pub fn strange(name: &[u8]) -> Finding {
-    Finding::new("C01", format!("containers/{}", crate::text::bytes(name)), "it isn't a Docker container")
-}
-
-/// Reads one container of this generation: `config.v2.json` and a record in `layerdb/mounts`.
-pub fn read_one(
-    root: &Dir,
-    dir: &Dir,
-    id: &ContainerId,
-    driver: &Driver,
-    chains: &Chains,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<Container> {
-    let directory = dir.open(id.as_str())?;
-    let mut c = describe(&directory, id, boot::CONFIG, driver.written_by, findings);
-    if c.foreign {
-        return Ok(c);
-    }
-    if c.broken.is_some() {
-        c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
-        return Ok(c);
-    }
-    let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
-    changes.extend(networks(&c));
-    let rewritten = rewrite(&directory, &mut c, boot::CONFIG, changes, findings);
-    if let Err(e) = rewritten.and_then(|()| read_mount(root, &mut c, driver, chains, store, findings)) {
-        stays(&mut c, &e, findings);
-        c.on_disk = mount_id(root, &c, driver).and_then(|layer| on_disk(driver, layer));
-    }
-    Ok(c)
+/// A file of a container's record in `layerdb/mounts`.
+pub fn of_mount(id: &ContainerId, file: &str, content: Content) -> MetaFile {
+    let path = format!("layerdb/mounts/{id}/{file}");
+    MetaFile { path, content, layer: None, image: None, container: Some(id.clone()) }
 }
 
 /// The writable layer that a container's record names, if nothing else of it can be used.
@@ -253,53 +379,6 @@ fn top_of_image(c: &Container, store: &Store) -> Option<ChainId> {
     store.layers.get(image.layers.last()?)?.chain
 }
 
-/// The container's writable layer and its init layer.
-fn read_mount(
-    root: &Dir,
-    c: &mut Container,
-    driver: &Driver,
-    chains: &Chains,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let path = format!("image/{}/layerdb/mounts/{}", driver.written_by, c.id);
-    let dir = root.open_opt(&path)?.ok_or_else(|| Error::corrupt("it has no record in layerdb/mounts"))?;
-    let m = record(&dir, c, store)?;
-    // Without an init-id, aufs/layers still names the init layer
-    let listed = || match driver.layers.get(&m.layer) {
-        Some(Listed::Whole(ids) | Listed::Cut(ids, _)) => ids.first().filter(|l| l.is_init()).cloned(),
-        _ => None,
-    };
-    let init = m.init.clone().or_else(listed);
-    let known: Vec<LayerId> = init.iter().cloned().chain(below(m.parent, chains, store, c)?).collect();
-    let stranger = |id: &LayerId| driver.diffs.contains_key(id) && !store.layers.contains_key(id);
-    let lowers = lowers(driver, c, &m.layer, &known, (&Clone::clone, &stranger), findings)?;
-    take(driver, store, c, (&m.layer, &init), lowers, findings)?;
-    let parent = m.parent.filter(|_| m.from_image).map(|p| p.to_string());
-    let lost_init = init.as_ref().filter(|_| m.init.is_none()).map(ToString::to_string);
-    for (f, known) in [("mount-id", None), ("init-id", lost_init), ("parent", parent)] {
-        if known.is_some() || dir.try_stat(f.as_bytes()).is_ok() {
-            store.metadata.push(MetaFile {
-                path: format!("layerdb/mounts/{}/{f}", c.id),
-                content: known.map_or_else(|| Content::Same(format!("{path}/{f}")), Content::Text),
-                layer: None,
-                image: None,
-                container: Some(c.id.clone()),
-            });
-        }
-    }
-    if m.init.is_none() && init.is_some() {
-        let what = "its record in layerdb/mounts doesn't name its init layer; aufs/layers does";
-        findings.push(Finding::new("C05", c.subject(), what));
-    }
-    if m.from_image {
-        let what = "its record in layerdb/mounts doesn't name the image's layer; the image of its configuration does";
-        findings.push(Finding::new("C05", c.subject(), what));
-    }
-    (c.layer, c.init) = (Some(m.layer), init);
-    Ok(())
-}
-
 /// The layers of the image, uppermost first.
 fn below(parent: Option<ChainId>, chains: &Chains, store: &Store, c: &mut Container) -> Result<Vec<LayerId>> {
     let Some(parent) = parent else { return Ok(Vec::new()) };
@@ -311,39 +390,6 @@ fn below(parent: Option<ChainId>, chains: &Chains, store: &Store, c: &mut Contai
     Ok(std::iter::once(top.clone()).chain(below).collect())
 }
 
-/// Takes a container's two layers into the store.
-pub fn take(
-    driver: &Driver,
-    store: &mut Store,
-    c: &mut Container,
-    (layer, init): (&LayerId, &Option<LayerId>),
-    lowers: Vec<LayerId>,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    adopt(driver, store, &lowers);
-    if let Some(bad) = damaged_below(store, &lowers) {
-        let e = Error::corrupt(format!("the layer {} below it is damaged: {}", bad.id, bad.reason));
-        c.held_by = Some(bad);
-        return Err(e);
-    }
-    if let Some(init) = init {
-        let below: Vec<LayerId> = lowers.iter().skip(1).cloned().collect();
-        if let Some(what) = driver.written_by.list()
-            && driver.layers.get(init).is_some_and(|l| *l != Listed::Whole(below.clone()))
-        {
-            let how = format!("{what} of its init layer and of the container name different layers");
-            findings.push(Finding::new("C05", c.subject(), how).effect("the container's list is used for both"));
-        }
-        own(driver, store, init, Role::Init, below)?;
-    }
-    if let Err(e) = own(driver, store, layer, Role::Container, lowers) {
-        // an init layer alone is of no use
-        init.iter().for_each(|i| drop(store.layers.remove(i)));
-        return Err(e);
-    }
-    Ok(())
-}
-
 /// The lowest of these layers that is damaged or missing.
 fn damaged_below(store: &Store, lowers: &[LayerId]) -> Option<Cause> {
     lowers.iter().rev().filter(|id| !id.is_init()).find_map(|id| match store.layers.get(id) {
@@ -352,44 +398,9 @@ fn damaged_below(store: &Store, lowers: &[LayerId]) -> Option<Cause> {
     })
 }
 
-/// How to tell another directory of a known layer, and one that the metadata don't know.
-pub type Directories<'a> = (&'a dyn Fn(&LayerId) -> LayerId, &'a dyn Fn(&LayerId) -> bool);
-
-/// The layers below a container's own, settled between the driver's list, where it keeps one, and the metadata.
-pub fn lowers(
-    driver: &Driver,
-    c: &Container,
-    layer: &LayerId,
-    known: &[LayerId],
-    (stands_for, stranger): Directories<'_>,
-    findings: &mut Vec<Finding>,
-) -> Result<Vec<LayerId>> {
-    let by = driver.written_by;
-    let Some(what) = by.list() else { return Ok(known.to_vec()) };
-    let settled = stack::choose(driver.layers.get(layer), Some(known), stands_for, stranger);
-    let stack = settled.map_err(|why| Error::corrupt(format!("{what}/{}: {why}", layer.short())))?;
-    match &stack {
-        Stack::Same(_) => {}
-        Stack::Listed(list) if list.iter().map(stands_for).eq(known.iter().cloned()) => {}
-        Stack::Listed(_) => findings.push(
-            Finding::new(
-                "C05",
-                c.subject(),
-                format!("{what} and the metadata name different directories for its layers"),
-            )
-            .effect(format!("{what} is used: {by} mounted those directories")),
-        ),
-        Stack::Repaired(why, _) => findings.push(
-            Finding::new("C05", c.subject(), format!("its list in {what} is {why}"))
-                .effect("repaired with the layers of its image"),
-        ),
-    }
-    Ok(stack.layers())
-}
-
 /// Image layers that only a container's list names: the migration of Docker 1.10 merged equal chains in layerdb and left the
 /// containers on the other directories (PEERS M7).
-pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
+fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
     for (i, id) in lowers.iter().enumerate() {
         if store.layers.contains_key(id) || id.as_str().ends_with("-init") || !driver.diffs.contains_key(id) {
             continue;
@@ -400,18 +411,12 @@ pub fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
 }
 
 /// Takes a container's own layer into the store.
-pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers: Vec<LayerId>) -> Result<()> {
+fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers: Vec<LayerId>) -> Result<()> {
     if !driver.diffs.contains_key(id) {
         return Err(Error::corrupt(format!("its directory {} is missing", driver.written_by.directory(id))));
     }
-    for l in &lowers {
-        match store.layers.get(l) {
-            None => return Err(Error::corrupt(format!("the layer {} below it is missing", l.short()))),
-            Some(layer) if layer.broken.is_some() => {
-                return Err(Error::corrupt(format!("the layer {} below it is damaged", l.short())));
-            }
-            Some(_) => {}
-        }
+    if let Some(l) = lowers.iter().find(|l| !store.layers.contains_key(*l)) {
+        return Err(Error::corrupt(format!("the layer {} below it is missing", l.short())));
     }
     if store.layers.contains_key(id) {
         return Err(Error::corrupt(format!(
@@ -421,22 +426,6 @@ pub fn own(driver: &Driver, store: &mut Store, id: &LayerId, role: Role, lowers:
     }
     let layer = Layer::bare(id.clone(), role, lowers, driver.moved_to(id));
     store.layers.insert(id.clone(), layer);
-    Ok(())
-}
-
-/// Records in `layerdb/mounts` that belong to no container: BuildKit's, or a crash's.
-pub fn read_mounts(root: &Dir, by: WrittenBy, store: &Store, findings: &mut Vec<Finding>) -> Result<()> {
-    let Some(dir) = root.open_opt(format!("image/{by}/layerdb/mounts"))? else { return Ok(()) };
-    for (name, _) in dir.list()? {
-        let known = std::str::from_utf8(&name)
-            .ok()
-            .and_then(|s| ContainerId::parse(s).ok())
-            .is_some_and(|id| store.containers.contains_key(&id));
-        if !known {
-            let shown = crate::text::bytes(&name);
-            findings.push(Finding::new("D09", format!("layerdb/mounts/{shown}"), "it doesn't belong to any container"));
-        }
-    }
     Ok(())
 }
 

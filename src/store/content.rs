@@ -10,6 +10,7 @@
 //! ```
 
 use super::aufs;
+use super::containers::{self, Reader};
 use super::driver::{Diff, Driver};
 use super::stack::Listed;
 use super::{Cause, Content, Generation, Image, Layer, Lost, MetaFile, Store};
@@ -32,7 +33,8 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     let driver = aufs::read(root, &mut findings)?;
     let mut store = Store::empty(Generation::Content);
     let chains = read_image_dir(root, &driver, &mut store, &mut findings)?;
-    super::containers::read(root, &driver, &chains, &mut store, &mut findings)?;
+    let reader = Reader { root, driver: &driver, chains: &chains, store: &mut store, findings: &mut findings };
+    containers::read(reader)?;
     find_orphans(&driver, &mut store, &mut findings);
     find_caches(root, &mut store, &mut findings)?;
     Ok((store, findings))

@@ -22,6 +22,7 @@ pub mod linkgraph;
 pub mod references;
 pub mod v1;
 
+use super::containers::Reader;
 use super::{Generation, Store, aufs, content};
 use crate::checks::Finding;
 use crate::disk::Dir;
@@ -42,7 +43,8 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     let mut store = Store::empty(Generation::Graph);
     let mut chains = content::read_image_dir(root, &driver, &mut store, &mut findings)?;
     let images = images::read(root, &driver, &mut chains, &mut store, &mut findings)?;
-    containers::read(root, &driver, &chains, &images, &mut store, &mut findings)?;
+    let reader = Reader { root, driver: &driver, chains: &chains, store: &mut store, findings: &mut findings };
+    containers::read(reader, &images)?;
     // a container may be based on the directory of a layer that is there twice: then that directory moves too
     store.orphans.retain(|id| !store.layers.keys().any(|l| l.as_str() == id));
     content::find_orphans(&driver, &mut store, &mut findings);

@@ -11,9 +11,10 @@
 //! Read only, for `verify` and `export`: such a store is never a source of a migration. BuildKit's layers (ids of 25 characters) and
 //! directories of volumes from before Docker 1.7 in `vfs/dir` have no record in layerdb, and so are not part of it.
 
+use super::containers::{self, Reader};
 use super::driver::{Diff, Driver};
 use super::stack::Listed;
-use super::{Generation, Store, containers, content};
+use super::{Generation, Store, content};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Target, WrittenBy};
@@ -33,12 +34,13 @@ pub fn open(root: &Dir, driver: Target) -> Result<(Store, Vec<Finding>)> {
         )
         .hint("Name Docker's data root with --root. `unaufs inspect` shows what is there"));
     }
-    let directories = read_dirs(root, driver)?;
+    let driver = read_dirs(root, driver)?;
     let mut store = Store::empty(Generation::Content);
-    store.written_by = directories.written_by;
+    store.written_by = driver.written_by;
     let mut findings = Vec::new();
-    let chains = content::read_image_dir(root, &directories, &mut store, &mut findings)?;
-    containers::read(root, &directories, &chains, &mut store, &mut findings)?;
+    let chains = content::read_image_dir(root, &driver, &mut store, &mut findings)?;
+    let reader = Reader { root, driver: &driver, chains: &chains, store: &mut store, findings: &mut findings };
+    containers::read(reader)?;
     Ok((store, findings))
 }
 

@@ -14,8 +14,9 @@ use crate::report;
 use crate::run::identity::Known;
 use crate::run::journal::{Run, State};
 use crate::run::preflight::{self, IN_USE, ROOM, blockers};
+use crate::run::stage::{self, Replan};
 use crate::run::states::{Answer, Command, Standing};
-use crate::run::{self, How, Lock, Locked, stage, units};
+use crate::run::{self, How, Lock, Locked, units};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -242,7 +243,7 @@ fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how
         let Some(last) = locked.journal.last()? else {
             return Err(Error::corrupt("the journal lost its run"));
         };
-        stage::reconcile(locked, last.id, &last.plan, &fresh, prepared, &failed)?;
+        stage::reconcile(locked, last.id, &last.plan, &Replan { plan: &fresh, prepared, lost: &failed })?;
         plan = fresh;
         run = locked.journal.last()?;
     };

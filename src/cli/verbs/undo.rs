@@ -216,7 +216,7 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
         let parked = locked.root.open_opt(OLD)?;
         let old = parked.filter(|_| run.plan.new_root.is_none()).map_or_else(|| locked.old.again(), Ok)?;
         let Some(mut journal) = journal(&locked.root)? else { return Err(Error::corrupt("the journal is gone")) };
-        run::compare(&mut journal, run, &old, &locked.root, Level::Fast, &*progress)?
+        run::compare(&mut journal, run, (&old, &locked.root), Level::Fast, &*progress)?
     };
     drop(progress);
     if let Some(u) = report.unchecked.first() {

@@ -39,7 +39,7 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
     let parked = run.state == State::Switched && run.plan.new_root.is_none();
     let old = if parked { root.open(OLD)? } else { needed(old)? };
     let Some(mut journal) = journal(root)? else { return Err(Error::corrupt("the journal is gone")) };
-    run::compare(&mut journal, run, &old, root, a.level, &*screen::progress(g))
+    run::compare(&mut journal, run, (&old, root), a.level, &*screen::progress(g))
 }
 
 /// One store by itself.

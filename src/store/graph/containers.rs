@@ -15,10 +15,8 @@ use crate::docker::json;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::boot::{self, CONFIG, HOST_CONFIG, OLD_CONFIG};
-use crate::store::containers;
-use crate::store::content::Chains;
-use crate::store::driver::Driver;
-use crate::store::{Container, Content, DRIVER, MetaFile, Store};
+use crate::store::containers::{self, Reader};
+use crate::store::{Container, Content, DRIVER, Store};
 use std::collections::BTreeMap;
 
 /// Is there a container that no Docker has converted yet?
@@ -46,76 +44,50 @@ fn config_file(directory: &Dir, id: &ContainerId) -> Result<&'static str> {
 }
 
 /// Reads all containers, and the writable layers that they own.
-pub fn read(
-    root: &Dir,
-    driver: &Driver,
-    chains: &Chains,
-    images: &Images,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let graph = read_links(root, findings)?;
-    if let Some(dir) = root.open_opt("containers")? {
-        for (name, kind) in dir.list()? {
-            let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
-            let (Some(id), FileType::Directory) = (id, kind) else {
-                findings.push(containers::strange(&name));
-                continue;
-            };
-            // Docker wrote the config first and the record then; a crash between the two lost the container for it
-            let file = config_file(&dir.open(id.as_str())?, &id)?;
-            let container = if file == CONFIG && root.has(format!("image/aufs/layerdb/mounts/{id}"))? {
-                containers::read_one(root, &dir, &id, driver, chains, store, findings)?
-            } else {
-                read_one(&dir, &id, file, driver, chains, images, store, findings)?
-            };
-            store.containers.insert(id, container);
+pub fn read(mut reader: Reader<'_>, images: &Images) -> Result<()> {
+    let graph = read_links(reader.root, reader.findings)?;
+    reader.each(|reader, directory, id| {
+        // Docker wrote the config first and the record then; a crash between the two lost the container
+        let file = config_file(directory, id)?;
+        match file == CONFIG && reader.root.has(format!("image/aufs/layerdb/mounts/{id}"))? {
+            true => reader.read_one(directory, id),
+            false => read_one(reader, images, directory, id, file),
         }
-    }
-    containers::settle_names(&graph.names, store, findings);
-    add_links(root, &graph, store, findings)?;
-    containers::read_mounts(root, driver.written_by, store, findings)
+    })?;
+    containers::settle_names(&graph.names, reader.store, reader.findings);
+    add_links(reader.root, &graph, reader.store, reader.findings)?;
+    reader.read_mounts()
 }
 
-#[allow(clippy::too_many_arguments)]
 fn read_one(
-    dir: &Dir,
+    reader: &mut Reader<'_>,
+    images: &Images,
+    directory: &Dir,
     id: &ContainerId,
     file: &str,
-    driver: &Driver,
-    chains: &Chains,
-    images: &Images,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
 ) -> Result<Container> {
-    let directory = dir.open(id.as_str())?;
-    let mut c = containers::describe(&directory, id, file, driver.written_by, findings);
+    let driver = reader.driver;
+    let mut c = containers::describe(directory, id, file, driver.written_by, reader.findings);
+    if c.broken.is_none() && !c.foreign {
+        if file == OLD_CONFIG && directory.has(CONFIG)? {
+            let what = format!("its {CONFIG} can't be read, its {OLD_CONFIG} can");
+            let effect = format!("{OLD_CONFIG} is converted instead");
+            reader.findings.push(Finding::new("C05", c.subject(), what).effect(effect));
+        }
+        let placed = place(reader, images, &mut c);
+        if let Err(e) = placed.and_then(|image| convert(directory, &mut c, file, image, reader.findings)) {
+            containers::stays(&mut c, &e, reader.findings);
+        }
+    }
     if c.broken.is_some() || c.foreign {
-        c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
-        return Ok(c);
-    }
-    if file == OLD_CONFIG && directory.has(CONFIG)? {
-        let what = format!("its {CONFIG} can't be read, its {OLD_CONFIG} can");
-        findings.push(Finding::new("C05", c.subject(), what).effect(format!("{OLD_CONFIG} is converted instead")));
-    }
-    let placed = place(&mut c, driver, chains, images, store, findings);
-    let made = placed.and_then(|image| convert(&directory, &mut c, file, image, findings));
-    if let Err(e) = made {
-        containers::stays(&mut c, &e, findings);
         c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
     }
     Ok(c)
 }
 
 /// Finds the container's image and layers. Gives the new id of the image.
-fn place(
-    c: &mut Container,
-    driver: &Driver,
-    chains: &Chains,
-    images: &Images,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<ImageId> {
+fn place(reader: &mut Reader<'_>, images: &Images, c: &mut Container) -> Result<ImageId> {
+    let (driver, store) = (reader.driver, &*reader.store);
     let (image, chain): (ImageId, Option<ChainId>) = match V1Id::parse(&c.image) {
         Ok(v1) => {
             let Some(new) = images.new.get(&v1) else {
@@ -132,25 +104,18 @@ fn place(
             (id, Some(chain.ok_or_else(|| Error::corrupt("its image is missing or damaged"))?))
         }
     };
-    let top = chain.and_then(|chain| chains.get(&chain)).and_then(|l| store.layers.get(l));
+    let top = chain.and_then(|chain| reader.chains.get(&chain)).and_then(|l| store.layers.get(l));
     let layer = LayerId::parse(c.id.as_str())?;
     let init = Some(LayerId::parse(&format!("{}-init", c.id))?)
         .filter(|i| driver.layers.contains_key(i) || driver.diffs.contains_key(i));
     let stack = top.into_iter().flat_map(|t| std::iter::once(&t.id).chain(&t.lowers));
     let by_graph: Vec<LayerId> = init.iter().chain(stack).cloned().collect();
-    let stranger = |id: &LayerId| driver.diffs.contains_key(id) && !store.layers.contains_key(id);
-    let lowers = containers::lowers(driver, c, &layer, &by_graph, (&|id| images.stand_in(id), &stranger), findings)?;
-    containers::take(driver, store, c, (&layer, &init), lowers, findings)?;
+    let lowers = reader.lowers(c, &layer, &by_graph, &|id| images.stand_in(id))?;
+    reader.take(c, (&layer, &init), lowers)?;
     let parent = chain.map(|chain| ("parent", chain.to_string()));
     let init_id = init.as_ref().map(|i| ("init-id", i.to_string()));
-    let files = [Some(("mount-id", layer.to_string())), init_id, parent];
-    store.metadata.extend(files.into_iter().flatten().map(|(name, text)| MetaFile {
-        path: format!("layerdb/mounts/{}/{name}", c.id),
-        content: Content::Text(text),
-        layer: None,
-        image: None,
-        container: Some(c.id.clone()),
-    }));
+    let files = [Some(("mount-id", layer.to_string())), init_id, parent].into_iter().flatten();
+    reader.store.metadata.extend(files.map(|(name, text)| containers::of_mount(&c.id, name, Content::Text(text))));
     (c.layer, c.init) = (Some(layer), init);
     Ok(image)
 }
