@@ -125,3 +125,17 @@ fn the_reference_is_what_the_program_does() {
     let page = fs::read_to_string(FILE).expect("docs/reference.md");
     assert!(page == out, "docs/reference.md is old: UNAUFS_WRITE_DOCS=1 cargo test --test it reference");
 }
+
+/// The test of the packages reads the manual, and is run seldom: what it looks for must be there.
+#[test]
+fn the_package_test_knows_the_manual() {
+    let script = include_str!("../package/run.sh");
+    let line = script.lines().find(|l| l.starts_with("for words in ")).expect("the words");
+    let words: Vec<&str> = line.split('\'').skip(1).step_by(2).collect();
+    let mut all = command();
+    let help = all.find_subcommand_mut("migrate").expect("migrate").render_long_help().to_string().to_lowercase();
+    assert!(words.len() > 2);
+    for w in words {
+        assert!(help.contains(&w.to_lowercase()), "{w} is not in:\n{help}");
+    }
+}

@@ -100,7 +100,7 @@ cp "${deb[0]}" "$debian/root/unaufs.deb"
 inside dpkg -i /root/unaufs.deb >"$work/log" 2>&1 || { cat "$work/log"; fail "dpkg -i"; }
 ok "installed: $(inside unaufs --version)"
 inside man -P cat unaufs-migrate >"$work/page" 2>&1
-for words in 'WHEN TO USE IT' 'WHAT IT TOUCHES' 'HOW TO UNDO IT' 'unaufs migrate tonight.json'; do
+for words in 'WHEN TO USE IT' 'WHAT IT CHANGES' 'HOW TO UNDO IT' 'unaufs migrate nas.plan --yes'; do
   grep -q -- "$words" "$work/page" || { cat "$work/page"; fail "the manual does not hold '$words'"; }
 done
 ok 'man unaufs-migrate'
