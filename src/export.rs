@@ -22,6 +22,7 @@ pub mod names;
 pub mod output;
 pub mod pump;
 pub mod remains;
+mod rootfs;
 pub mod volumes;
 
 use crate::checks::Finding;
@@ -30,7 +31,7 @@ use crate::docker::driver::WrittenBy;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::{ContainerId, DiffId, ImageId, LayerId};
 use crate::progress::Progress;
-use crate::store::{Container, Store};
+use crate::store::Store;
 use crate::text;
 use archive::{Archive, ArchiveDir, Blob, Tar};
 use compress::Compressed;
@@ -39,7 +40,7 @@ use layer::{Layer, Layers};
 use output::Output;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// The form of an archive.
@@ -151,7 +152,8 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     let containers = names::containers(store, &request.containers)?;
     let layers = Layers::new(from, store);
     if request.format == Format::Rootfs {
-        return rootfs(root, store, request, &layers, &chosen, &containers, progress);
+        let chosen = rootfs::Chosen { store, images: &chosen, containers: &containers };
+        return rootfs::export(root, request, &layers, &chosen, progress);
     }
     let mut wanted: BTreeSet<LayerId> = BTreeSet::new();
     let whole = chosen.keys().filter_map(|id| store.images.get(id)).filter(|i| i.broken.is_none());
@@ -176,7 +178,7 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     image::settle_parents(&mut images);
     let images = merged(images);
     let unique = unique(&images);
-    let written = write(root, request, &layers, &images, &unique, progress)?;
+    let written = Work { request, layers: &layers, images: &images, unique: &unique, progress }.write(root)?;
     let mut notes: Vec<String> = images.iter().flat_map(|i| i.notes.iter().cloned()).collect();
     notes.dedup();
     if request.format == Format::OciDir {
@@ -268,43 +270,6 @@ fn unique(images: &[Outgoing]) -> Vec<&Layer> {
     images.iter().flat_map(|i| &i.layers).filter(|l| seen.insert(l.diff)).collect()
 }
 
-/// Writes the archive; returns its length.
-fn write(
-    root: &Dir,
-    request: &Request,
-    layers: &Layers<'_>,
-    images: &[Outgoing],
-    unique: &[&Layer],
-    progress: &dyn Progress,
-) -> Result<u64> {
-    let exact = (request.compress == Compressed::None).then(|| unique.iter().map(|l| l.bytes).sum::<u64>());
-    let work = Work { request, layers, images, unique, progress };
-    if request.format == Format::OciDir {
-        let mut directory = Archive::ArchiveDir(ArchiveDir::begin(root, &request.output, exact)?);
-        work.fill(&mut directory)?;
-        return match directory {
-            Archive::ArchiveDir(directory) => directory.finish(),
-            Archive::Tar(_) => Ok(0),
-        };
-    }
-    let mut output = Output::create(root, &request.output, exact)?;
-    let whole = if request.format == Format::Docker { request.compress } else { Compressed::None };
-    let can_patch = output.can_patch() && whole == Compressed::None;
-    let mut places = Vec::new();
-    compress::through(whole, &mut output, &mut |out| {
-        let mut archive = Archive::Tar(Tar::begin(out, can_patch)?);
-        work.fill(&mut archive)?;
-        if let Archive::Tar(tar) = archive {
-            places = tar.finish()?;
-        }
-        Ok(())
-    })?;
-    archive::patch(&mut output, &places)?;
-    let written = output.position();
-    output.complete()?;
-    Ok(written)
-}
-
 /// Everything that goes into an archive.
 struct Work<'w> {
     request: &'w Request,
@@ -315,6 +280,36 @@ struct Work<'w> {
 }
 
 impl Work<'_> {
+    /// Writes the archive; returns its length.
+    fn write(&self, root: &Dir) -> Result<u64> {
+        let request = self.request;
+        let exact = (request.compress == Compressed::None).then(|| self.unique.iter().map(|l| l.bytes).sum::<u64>());
+        if request.format == Format::OciDir {
+            let mut directory = Archive::ArchiveDir(ArchiveDir::begin(root, &request.output, exact)?);
+            self.fill(&mut directory)?;
+            return match directory {
+                Archive::ArchiveDir(directory) => directory.finish(),
+                Archive::Tar(_) => Ok(0),
+            };
+        }
+        let mut output = Output::create(root, &request.output, exact)?;
+        let whole = if request.format == Format::Docker { request.compress } else { Compressed::None };
+        let can_patch = output.can_patch() && whole == Compressed::None;
+        let mut places = Vec::new();
+        compress::through(whole, &mut output, &mut |out| {
+            let mut archive = Archive::Tar(Tar::begin(out, can_patch)?);
+            self.fill(&mut archive)?;
+            if let Archive::Tar(tar) = archive {
+                places = tar.finish()?;
+            }
+            Ok(())
+        })?;
+        archive::patch(&mut output, &places)?;
+        let written = output.position();
+        output.complete()?;
+        Ok(written)
+    }
+
     fn fill(&self, archive: &mut Archive<'_>) -> Result<()> {
         let how = if self.request.format == Format::Docker { Compressed::None } else { self.request.compress };
         let total = self.unique.iter().map(|l| l.bytes).sum();
@@ -366,91 +361,6 @@ impl Work<'_> {
             archive.file("repositories", &bytes)?;
         }
         Ok(())
-    }
-}
-
-/// Writes one file tree.
-fn rootfs(
-    root: &Dir,
-    store: &Store,
-    request: &Request,
-    layers: &Layers<'_>,
-    chosen: &names::Chosen,
-    containers: &BTreeMap<ContainerId, &Container>,
-    progress: &dyn Progress,
-) -> Result<Summary> {
-    if chosen.len() + containers.len() != 1 {
-        let what = format!(
-            "--format rootfs writes one image or container, but {} were named",
-            chosen.len() + containers.len()
-        );
-        return Err(Error::new(Kind::Usage, what).hint("Name one image or one container"));
-    }
-    let top = match (chosen.keys().next(), containers.values().next()) {
-        (Some(id), _) => {
-            let image = store.images.get(id).ok_or_else(|| Error::corrupt("the image isn't in the store"))?;
-            if let Some(why) = &image.broken {
-                return Err(Error::corrupt(format!("image {} can't be exported: {why}", id.short())));
-            }
-            let none = || Error::new(Kind::Failed, format!("image {} has no layers", id.short()));
-            Some(image.layers.last().cloned().ok_or_else(none)?)
-        }
-        // its record or its image's may be damaged, and all its files there
-        (None, Some(c)) if c.broken.is_some() && c.on_disk.is_some() => None,
-        (None, Some(c)) => {
-            Some(image::stack(store, c)?.last().cloned().ok_or_else(|| Error::corrupt("it has no layer"))?)
-        }
-        (None, None) => return Err(Error::new(Kind::Usage, "name an image or a container to export")),
-    };
-    let mut output = Output::create(root, &request.output, None)?;
-    progress.bytes("export", 0);
-    let mut left = layer::LeftOut::default();
-    let mut bytes = 0;
-    compress::through(request.compress, &mut output, &mut |out| {
-        let mut counted = Counted { out, progress, bytes: &mut bytes };
-        let mut buffered = BufWriter::with_capacity(1 << 20, &mut counted);
-        let alone = containers.values().find_map(|c| c.on_disk.as_ref());
-        left = match (&top, alone) {
-            (Some(top), _) => layers.flatten(top, &mut buffered)?,
-            (None, Some(alone)) => layers.flatten_on_disk(alone, &mut buffered)?,
-            (None, None) => return Err(Error::corrupt("it has no layer")),
-        };
-        buffered.flush().on(|| "write the archive")
-    })?;
-    let written = output.position();
-    output.complete()?;
-    let mut notes = layer::LeftOut::notes(std::iter::once(left));
-    if let Some((c, why)) = containers.values().find_map(|c| Some((c, c.broken.as_ref()?))).filter(|_| top.is_none()) {
-        notes.push(format!("{} is damaged and is exported from its directories alone: {why}", c.subject()));
-    }
-    let images = chosen.iter().map(|(id, tags)| Exported {
-        id: *id,
-        was: None,
-        container: None,
-        tags: tags.iter().cloned().collect(),
-        layers: Vec::new(),
-    });
-    Ok(Summary { images: images.collect(), bytes, written, notes, ..summary(store, request) })
-}
-
-/// Passes what is written to the progress.
-struct Counted<'c> {
-    out: &'c mut dyn Write,
-    progress: &'c dyn Progress,
-    bytes: &'c mut u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        stopped()?;
-        let n = self.out.write(bytes)?;
-        self.progress.moved(n as u64);
-        *self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
     }
 }
 

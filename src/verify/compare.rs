@@ -120,21 +120,24 @@ pub fn views(views: &Views<'_>, seen: &Seen<'_>) -> Result<bool> {
     Pair::of(views, seen).compare()
 }
 
-/// Compares what was copied: a directory's tree, or one file of the directories given.
-pub fn unit(
-    id: &str,
-    old: Dir,
-    new: Dir,
-    file: Option<&[u8]>,
-    leave: &Leave,
-    content: bool,
-    seen: &Seen<'_>,
-) -> Result<()> {
+/// Something that was copied to a new root besides layers.
+pub struct Unit<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// Where it is in the old root and in the new one.
+    pub at: (Dir, Dir),
+    /// One file there, rather than the whole directories.
+    pub file: Option<&'a [u8]>,
+    /// What is not compared.
+    pub leave: &'a Leave,
+}
+
+/// Compares what was copied.
+pub fn unit(unit: Unit<'_>, content: bool, seen: &Seen<'_>) -> Result<()> {
+    let Unit { id, at: (old, new), file, leave } = unit;
     let theirs = Theirs { at: &new.again()?, ids: HashMap::new() };
     let (old, new) = (plain(None, old), plain(None, new));
-    // every attribute counts, as on vfs
-    let to = Target::Vfs;
-    let pair = Pair { leave: Some(leave), ..Pair::between(("carried", id), &old, &new, to, content, &theirs, seen) };
+    let pair = Pair { leave: Some(leave), content, ..Pair::between(("carried", id), (&old, &new), &theirs, seen) };
     match file {
         Some(name) => pair.file(b"", name, (0, old.branch(0)?.dir()?), (0, new.branch(0)?.dir()?)),
         None => pair.compare().map(drop),
@@ -212,16 +215,16 @@ impl<'a> Pair<'a> {
             writable,
             tree: views.tree.clone(),
             snapshot_of: views.snapshot_of,
-            ..Pair::between(("layer", layer.id.as_str()), old, new, to, content || writable, theirs, seen)
+            to,
+            content: content || writable,
+            ..Pair::between(("layer", layer.id.as_str()), (old, new), theirs, seen)
         }
     }
 
+    /// Two trees of which every attribute counts, as on vfs.
     fn between(
         subject: (&'static str, &'a str),
-        old: &'a Chain,
-        new: &'a Chain,
-        to: Target,
-        content: bool,
+        (old, new): (&'a Chain, &'a Chain),
         theirs: &'a Theirs<'a>,
         seen: &'a Seen<'a>,
     ) -> Pair<'a> {
@@ -232,8 +235,8 @@ impl<'a> Pair<'a> {
             leave: None,
             old,
             new,
-            to,
-            content,
+            to: Target::Vfs,
+            content: false,
             writable: false,
             tree: Vec::new(),
             snapshot_of: None,

@@ -262,12 +262,13 @@ fn units(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progress
                 }
             }
             let leave = c.leave.iter().cloned().collect();
-            let (from, to, file) = match from.stat(last)?.is_dir() {
+            let (at, file) = match from.stat(last)?.is_dir() {
                 true if c.mount => return Ok(()),
-                true => (from.open(last)?, to.open(last)?, None),
-                false => (from, to, Some(last)),
+                true => ((from.open(last)?, to.open(last)?), None),
+                false => ((from, to), Some(last)),
             };
-            compare::unit(&name, from, to, file, &leave, level == Level::Full, seen)?;
+            let unit = compare::Unit { id: &name, at, file, leave: &leave };
+            compare::unit(unit, level == Level::Full, seen)?;
             seen.units.fetch_add(1, Ordering::Relaxed);
             Ok(())
         };
