@@ -91,34 +91,10 @@ struct Entry {
 pub type Chains = HashMap<ChainId, LayerId>;
 
 fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) -> Result<Chains> {
-    let mut entries: BTreeMap<ChainId, Entry> = BTreeMap::new();
-    let base = "layerdb/sha256";
-    let by = driver.written_by;
-    let stacks = LazyCell::new(|| stacks(root, by));
-    if let Some(dir) = root.open_opt(format!("image/{by}/{base}"))? {
-        for (name, _) in dir.list()? {
-            let text = crate::text::bytes(&name);
-            let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
-                let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
-                findings.push(Finding::new(id, format!("{base}/{text}"), "it isn't a Docker layer"));
-                continue;
-            };
-            match read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks)) {
-                Ok(e) => {
-                    entries.insert(chain, e);
-                }
-                Err(e) => {
-                    let why = format!("its record in layerdb: {}", e.chain());
-                    findings.push(Finding::new("D01", format!("layer {}", chain.short()), why.clone()));
-                    store.bad_records.insert(chain, why);
-                }
-            }
-        }
-    }
-    if let Some(tmp) =
-        root.open_opt(format!("image/{by}/layerdb/tmp"))?.filter(|d| d.list().is_ok_and(|l| !l.is_empty()))
-    {
-        let _ = tmp;
+    let (base, by) = (RECORDS, driver.written_by);
+    let entries = read_entries(root, by, store, findings)?;
+    let tmp = root.open_opt(format!("image/{by}/layerdb/tmp"))?;
+    if tmp.is_some_and(|d| d.list().is_ok_and(|l| !l.is_empty())) {
         findings.push(Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer"));
     }
     let chains: Chains = entries.iter().map(|(c, e)| (*c, e.cache_id.clone())).collect();
@@ -153,6 +129,40 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
     }
     spread_damage(store);
     Ok(chains)
+}
+
+/// Where layerdb has the records of image layers.
+const RECORDS: &str = "layerdb/sha256";
+
+/// Every record of an image layer; those that can't be read are named and noted in the store.
+fn read_entries(
+    root: &Dir,
+    by: WrittenBy,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<BTreeMap<ChainId, Entry>> {
+    let mut entries = BTreeMap::new();
+    let stacks = LazyCell::new(|| stacks(root, by));
+    let Some(dir) = root.open_opt(format!("image/{by}/{RECORDS}"))? else { return Ok(entries) };
+    for (name, _) in dir.list()? {
+        let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
+            let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
+            let record = format!("{RECORDS}/{}", crate::text::bytes(&name));
+            findings.push(Finding::new(id, record, "it isn't a Docker layer"));
+            continue;
+        };
+        match read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks)) {
+            Ok(e) => {
+                entries.insert(chain, e);
+            }
+            Err(e) => {
+                let why = format!("its record in layerdb: {}", e.chain());
+                findings.push(Finding::new("D01", format!("layer {}", chain.short()), why.clone()));
+                store.bad_records.insert(chain, why);
+            }
+        }
+    }
+    Ok(entries)
 }
 
 /// The driver's id that a record of layerdb names; `dir` is `layerdb/sha256`.
@@ -249,23 +259,13 @@ fn image_layer(
 ) -> Layer {
     let entry = &entries[&chain];
     let id = entry.cache_id.clone();
-    let (mut broken, mut held_by) = (None, None);
-    let mut lowers = Vec::new();
-    let mut at = entry.parent;
-    while let Some(p) = at {
-        let Some(e) = entries.get(&p) else {
-            broken = Some(format!("its parent {} isn't in layerdb", p.short()));
-            held_by = Some(store.bad_record(p));
-            break;
-        };
-        lowers.push(e.cache_id.clone());
-        // a chain id holds the digest of all below it, so a circle cannot be; but memory is not to depend on that
-        if lowers.len() > entries.len() {
-            broken = Some("its parents run in a circle".to_owned());
-            break;
+    let (lowers, mut broken, mut held_by) = match below(entry, entries) {
+        (lowers, None) => (lowers, None, None),
+        (lowers, Some(Ends::At(p))) => {
+            (lowers, Some(format!("its parent {} isn't in layerdb", p.short())), Some(store.bad_record(p)))
         }
-        at = e.parent;
-    }
+        (lowers, Some(Ends::InACircle)) => (lowers, Some("its parents run in a circle".to_owned()), None),
+    };
     let moved_to = match driver.diffs.get(&id) {
         Some(Diff::Here) => None,
         Some(Diff::Moved(rel)) => Some(rel.clone()),
@@ -304,6 +304,29 @@ fn image_layer(
     }
     let (chain, diff) = (Some(chain), Some(entry.diff));
     Layer { id, role: Role::Image, lowers, chain, diff, tar_split, moved_to, broken, held_by }
+}
+
+/// Why the layers below one can't be followed to the base.
+enum Ends {
+    /// This record is missing.
+    At(ChainId),
+    InACircle,
+}
+
+/// The layers below one, nearest first, as far as layerdb has them.
+fn below(entry: &Entry, entries: &BTreeMap<ChainId, Entry>) -> (Vec<LayerId>, Option<Ends>) {
+    let mut lowers = Vec::new();
+    let mut at = entry.parent;
+    while let Some(p) = at {
+        let Some(e) = entries.get(&p) else { return (lowers, Some(Ends::At(p))) };
+        lowers.push(e.cache_id.clone());
+        // a chain id holds the digest of all below it, so a circle cannot be; but memory is not to depend on that
+        if lowers.len() > entries.len() {
+            return (lowers, Some(Ends::InACircle));
+        }
+        at = e.parent;
+    }
+    (lowers, None)
 }
 
 /// A layer on a damaged one is damaged. The lowest of several is what counts.

@@ -88,23 +88,7 @@ pub(super) fn check(
     unseen: &mut Vec<&'static str>,
 ) -> Result<Option<String>> {
     let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
-    let mut config = DaemonJson::default();
-    match Machine::small(&file).map(|text| parse(&text)) {
-        Ok(Ok(c)) => config = c,
-        Ok(Err(e)) => out.push(
-            Finding::new("H07", crate::text::path(&file), e.chain())
-                .level(Level::Warn)
-                .fix("fix the file")
-                .effect("Docker doesn't start with this file"),
-        ),
-        // no such file, the usual case
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => out.push(
-            Finding::new("H07", crate::text::path(&file), e.to_string())
-                .level(Level::Warn)
-                .effect("unaufs can't tell whether it sets a storage driver"),
-        ),
-    }
+    let config = read(&file, out);
     let lines = command_lines(machine);
     let (mut named, own) = (Pins::default(), concerns(root, machine, &config, &lines));
     if own {
@@ -136,19 +120,36 @@ pub(super) fn check(
     if !named.any {
         beside::check(root, options, version.as_deref().map(number), out)?;
     }
-    match version.as_deref().map(|v| (v, too_new_or_old(v, options.to))) {
-        Some((v, Some(why))) => out.push(
-            Finding::new("H17", format!("Docker {v}"), why)
-                .fix("choose another --to, or install another Docker")
-                .effect("this Docker wouldn't see the new store"),
-        ),
-        Some((v, None)) => {
-            let m = format!("the installed Docker, {v}, knows {}", options.to);
-            out.push(Finding::new("H17", "", m).level(Level::Ok));
-        }
-        None => unseen.push("H17"),
-    }
+    fits(version.as_deref(), options.to, out, unseen);
     Ok(version)
+}
+
+/// Docker's configuration; the default where the file is missing or can't be used, which is named.
+fn read(file: &Path, out: &mut Vec<Finding>) -> DaemonJson {
+    let (what, fix, effect) = match Machine::small(file).map(|text| parse(&text)) {
+        Ok(Ok(config)) => return config,
+        // the usual case
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return DaemonJson::default(),
+        Ok(Err(e)) => (e.chain(), Some("fix the file"), "Docker doesn't start with this file"),
+        Err(e) => (e.to_string(), None, "unaufs can't tell whether it sets a storage driver"),
+    };
+    let finding = Finding::new("H07", crate::text::path(file), what).level(Level::Warn).effect(effect);
+    out.push(if let Some(fix) = fix { finding.fix(fix) } else { finding });
+    DaemonJson::default()
+}
+
+/// Does the installed Docker know the target?
+fn fits(version: Option<&str>, to: Target, out: &mut Vec<Finding>, unseen: &mut Vec<&'static str>) {
+    let Some(v) = version else {
+        unseen.push("H17");
+        return;
+    };
+    out.push(match too_new_or_old(v, to) {
+        Some(why) => Finding::new("H17", format!("Docker {v}"), why)
+            .fix("choose another --to, or install another Docker")
+            .effect("this Docker wouldn't see the new store"),
+        None => Finding::new("H17", "", format!("the installed Docker, {v}, knows {to}")).level(Level::Ok),
+    });
 }
 
 /// Adds where Docker's configuration says that its data root is, to an error that says there is none at ROOT.
