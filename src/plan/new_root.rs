@@ -1,4 +1,4 @@
-//! `--target DIR`: the new root in another place, usually on another disk. Looks only; [`crate::run::carry`] copies.
+//! `--target DIR`: the new root in another place, usually on another disk. Looks only; [`crate::run::units`] copies.
 //!
 //! ```text
 //! ROOT/…                                                   DIR/…
