@@ -45,6 +45,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(e) => return ExitCode::from(end::command(Err(e), false, ColorWhen::Auto)),
     };
     catch_signals();
+    end::place(&args.global);
     let (color, changes) = (args.global.color, args.verb.changes());
     let done = prepare(&args).and_then(|()| dispatch(args));
     ExitCode::from(end::command(done, changes, color))
@@ -154,8 +155,9 @@ fn catch_signals() {
     });
 }
 
-/// Writes a line to stderr. After SIGHUP the terminal may be gone: there is nobody left to tell that.
+/// Writes a line to stderr; on a terminal a long one continues in the next. After SIGHUP the terminal may be gone: there is nobody left to
+/// read an error.
 pub(crate) fn to_stderr(line: &str) {
     log::note(line);
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = std::io::stderr().write_all(screen::on_stderr(line, 2).as_bytes());
 }

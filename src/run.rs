@@ -414,8 +414,8 @@ impl Migration<'_> {
 
 fn docker_runs(who: String) -> Error {
     Error::new(Kind::Busy, who)
-        .hint("systemctl stop docker docker.socket; then run unaufs again")
-        .loss("Nothing was changed.")
+        .hint("systemctl stop docker.socket docker.service")
+        .loss("Nothing was changed. When Docker is stopped, run the same command again.")
 }
 
 /// Compares the new store with the old one, wherever the run has them now, and notes the verdict. What Docker itself has changed is no

@@ -34,6 +34,6 @@ pub fn check() -> Result<()> {
         2 => Kind::Interrupted,
         _ => Kind::Terminated,
     };
-    Err(Error::new(kind, "stopped safely")
+    Err(Error::new(kind, "Stopped safely")
         .hint("Run the same command again to continue, or run `unaufs rollback` to undo it"))
 }

@@ -130,6 +130,16 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// A time of a file, in seconds and nanoseconds since 1970: RFC 3339 in UTC.
+pub fn time((seconds, nanoseconds): (i64, u32)) -> String {
+    let Ok(time) = jiff::Timestamp::new(seconds, nanoseconds.cast_signed()) else {
+        // beyond the years that RFC 3339 knows
+        return format!("{seconds} seconds after 1970");
+    };
+    let form = if nanoseconds == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S.%9fZ" };
+    time.strftime(form).to_string()
+}
+
 /// The time, RFC 3339 in UTC.
 pub fn now() -> String {
     // a clock may be beyond the year 9999
@@ -173,6 +183,9 @@ mod tests {
         assert_eq!(size(5 << 30), "5.0 GiB");
         assert_eq!([1, 90, 121, 9000].map(duration), ["1 second", "90 seconds", "3 minutes", "3 hours"]);
         assert_eq!(count(612340), "612,340");
+        let times = [time((1, 0)), time((-1, 830_000_000)), time((i64::MAX, 0))];
+        let far = format!("{} seconds after 1970", i64::MAX);
+        assert_eq!(times, ["1970-01-01T00:00:01Z", "1969-12-31T23:59:59.830000000Z", &far]);
         assert_eq!(count(12), "12");
         let words = [plural(1, "directory"), plural(2000, "directory"), plural(0, "layer")];
         assert_eq!(words, ["1 directory", "2,000 directories", "0 layers"]);

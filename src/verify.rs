@@ -152,8 +152,8 @@ impl std::fmt::Display for Difference {
         write!(f, ": {}", self.what)?;
         f.write_str(match self.side {
             Side::Between | Side::Itself => "",
-            Side::New => " (in the old store it is right)",
-            Side::Old => " (in the old store; in the new one it is right)",
+            Side::New => " (the old store is right)",
+            Side::Old => " (in the old store; the new store is right)",
             Side::Both => " (in the old store too)",
         })
     }

@@ -41,9 +41,12 @@ struct Pending {
     warnings: Vec<String>,
     /// Why stdout could not be written.
     stdout: Option<String>,
+    /// The reader of stdout has closed it.
+    unread: bool,
 }
 
-static PENDING: Mutex<Pending> = Mutex::new(Pending { document: None, warnings: Vec::new(), stdout: None });
+static PENDING: Mutex<Pending> =
+    Mutex::new(Pending { document: None, warnings: Vec::new(), stdout: None, unread: false });
 
 fn pending() -> MutexGuard<'static, Pending> {
     PENDING.lock().unwrap_or_else(|e| e.into_inner())
@@ -98,7 +101,7 @@ struct Failure<'a> {
     kind: Kind,
     message: String,
     cause: String,
-    fix: Option<&'a str>,
+    fix: Option<String>,
     lost: Option<&'a str>,
     /// What was done before it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,14 +116,18 @@ pub fn text(text: &str) {
         .write_all(text.as_bytes())
         .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
         .and_then(|()| out.flush());
-    if let Err(e) = written {
-        pending().stdout.get_or_insert_with(|| e.to_string());
+    match written {
+        // who reads only the beginning knows that
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => pending().unread = true,
+        Err(e) => drop(pending().stdout.get_or_insert_with(|| e.to_string())),
+        Ok(()) => {}
     }
 }
 
 /// Could all text be printed so far? A question about what nobody has seen must not be asked.
 pub fn was_seen() -> bool {
-    pending().stdout.is_none()
+    let pending = pending();
+    pending.stdout.is_none() && !pending.unread
 }
 
 /// Keeps the document of this command for the end.
@@ -211,7 +218,7 @@ fn failure(e: &Error) -> String {
         kind: e.kind(),
         message: e.to_string(),
         cause: e.chain(),
-        fix: e.hint_text(),
+        fix: e.hint_text().map(placed),
         lost: e.loss_text(),
         result,
     };
@@ -235,11 +242,46 @@ fn complain(e: &Error, color: ColorWhen) {
         return super::to_stderr(&e.to_string());
     }
     let colour = color.wanted(std::io::stderr().is_terminal());
-    let word = if colour { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    super::to_stderr(&format!("{word}: {}", e.chain()));
-    for more in [e.hint_text(), e.loss_text()].into_iter().flatten() {
+    let text = match e.kind() {
+        Kind::Interrupted | Kind::Terminated => format!("{}.", e.chain()),
+        _ => format!("error: {}", e.chain()),
+    };
+    log::note(&text);
+    let text = super::screen::on_stderr(&text, 2);
+    let text = if colour { text.replacen("error:", "\x1b[1;31merror\x1b[0m:", 1) } else { text };
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    for more in [e.hint_text().map(placed), e.loss_text().map(str::to_owned)].into_iter().flatten() {
         super::to_stderr(&format!("  {more}"));
     }
+}
+
+/// ` --root DIR --target DIR` as this command got them, where they are not the default.
+static PLACE: OnceLock<String> = OnceLock::new();
+
+/// Notes where this command works, for the commands that are advised.
+pub fn place(g: &super::args::Global) {
+    let quoted = |p: &std::path::Path| crate::report::plan::quoted(&crate::text::path(p));
+    let mut place = String::new();
+    if g.root.as_os_str() != super::args::DEFAULT_ROOT {
+        place = format!(" --root {}", quoted(&g.root));
+    }
+    if let Some(target) = &g.target {
+        place += &format!(" --target {}", quoted(target));
+    }
+    let _ = PLACE.set(place);
+}
+
+/// A hint whose commands can be pasted: they get the root of this command.
+fn placed(hint: &str) -> String {
+    let place = PLACE.get().map_or("", String::as_str);
+    let mut out = hint.to_owned();
+    if place.is_empty() || hint.contains("--root") {
+        return out;
+    }
+    for verb in ["cleanup", "inspect", "migrate", "plan", "rollback", "status", "verify"] {
+        out = out.replace(&format!("unaufs {verb}"), &format!("unaufs {verb}{place}"));
+    }
+    out
 }
 
 /// What clap has to say. Help and versions are text and no error; `None` then.

@@ -156,8 +156,7 @@ fn place(path: &Path, roots: &[&Dir]) -> Result<(Dir, Vec<u8>)> {
         .map_err(|e| usage(format!("can't write {shown}: {}", e.chain()), "make its directory first"))?;
     for root in roots {
         if within(&dir, root)? {
-            let what =
-                format!("{shown} is inside {}, and would be written inside ROOT", crate::text::path(root.label()));
+            let what = format!("{shown} is inside {}, which is a data root", crate::text::path(root.label()));
             return Err(usage(what, "name a file outside the data root"));
         }
     }

@@ -216,7 +216,7 @@ const TARGET: &str = "With --target DIR, unaufs builds a complete new data root 
 
 const FRONT_EXAMPLES: &[(&str, &str)] = &[
     ("unaufs plan --out nas.plan", "check first; Docker can be running"),
-    ("systemctl stop docker.socket docker", "stop Docker"),
+    ("systemctl stop docker.socket docker.service", "stop Docker"),
     ("unaufs migrate nas.plan", "show the plan, ask, do it"),
     ("unaufs verify", "compare all contents too"),
     ("systemctl start docker", "look at your containers"),

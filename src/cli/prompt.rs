@@ -54,7 +54,11 @@ pub fn confirm(yes: bool, question: &str) -> Result<()> {
 }
 
 fn ask(question: &str) -> Result<()> {
-    let mut prompt = format!("{question} Type \"yes\": ");
+    let text = super::screen::on_stderr(question, 0);
+    let last = text.trim_end().lines().last().map_or(0, |l| l.chars().count());
+    // room for the answer
+    let gap = if last + 20 > 80 { "\n" } else { " " };
+    let mut prompt = format!("{}{gap}Type \"yes\": ", text.trim_end());
     loop {
         super::log::note(&prompt);
         let mut out = std::io::stderr();

@@ -18,6 +18,16 @@ pub fn look(g: &Global) -> Look {
     Look { width, colour: g.color.wanted(stdout.is_terminal()) }
 }
 
+/// Text for stderr, a line or several: on a terminal they continue at column `hang` where they don't fit.
+pub fn on_stderr(text: &str, hang: usize) -> String {
+    let stderr = std::io::stderr();
+    let terminal = terminal_size::terminal_size_of(&stderr).filter(|_| stderr.is_terminal());
+    match terminal {
+        Some((width, _)) => crate::report::page::wrapped(text, usize::from(width.0).clamp(40, 120), hang),
+        None => format!("{text}\n"),
+    }
+}
+
 /// Draws, or says nothing, as the options want it.
 pub fn progress(g: &Global) -> Box<dyn Progress> {
     let drawn: Box<dyn Progress> = Box::new(Noted(drawn(g)));

@@ -25,19 +25,23 @@ use std::path::Path;
 
 fn root(g: &Global) -> Result<Dir> {
     Dir::open_named(&g.root).map_err(|e| {
+        if e.errno() == Some(2) {
+            return Error::new(Kind::NoStore, format!("{} doesn't exist", crate::text::path(&g.root)))
+                .hint("Name Docker's data root with --root");
+        }
         let kind = match e.errno() {
-            Some(2 | 20) => Kind::NoStore,
+            Some(20) => Kind::NoStore,
             Some(1 | 13) => {
                 let shown = crate::text::path(&g.root);
                 let e = match rustix::process::geteuid().is_root() {
                     true => Error::new(Kind::Failed, format!("can't open {shown}")).with_source(e),
-                    false => Error::new(Kind::Failed, format!("you need to be root to read {shown}")).with_source(e),
+                    false => Error::new(Kind::Failed, format!("you need to be root to read {shown}")),
                 };
                 return e.hint(end::as_root());
             }
             _ => Kind::Failed,
         };
-        Error::new(kind, e.chain()).hint("give Docker's data root with --root")
+        Error::new(kind, e.chain()).hint("Name Docker's data root with --root")
     })
 }
 

@@ -202,7 +202,7 @@ impl ArchiveDir {
         if let Some(kind) = place.there()? {
             let what = if kind == FileType::Directory { "directory" } else { "file" };
             return Err(Error::new(Kind::Usage, format!("there is a {what} {} already", place.shown()))
-                .hint("Name another directory, or remove the existing file"));
+                .hint("Name another directory, or remove the existing one"));
         }
         room(&place, bytes)?;
         place.dir().mkdir(place.temporary(), 0o700)?;

@@ -54,7 +54,7 @@ impl Place {
         let dir = Dir::open_named(parent)
             .map_err(|e| usage(format!("{shown} can't be written: {}", e.chain())).hint("Make the directory first"))?;
         if within(&dir, root)? {
-            return Err(usage(format!("{shown} would be written inside ROOT")).hint("Choose a file outside ROOT"));
+            return Err(usage(format!("{shown} is inside the data root")).hint("Choose a file outside it"));
         }
         let mut random = [0u8; 4];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).on(|| "draw a random name")?;

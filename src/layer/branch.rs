@@ -98,7 +98,7 @@ impl Internal {
     pub fn describe(self) -> &'static str {
         match self {
             Internal::Base => "aufs's whiteout base",
-            Internal::PseudoLinks => "aufs's pseudo-links: more names of files that are in the layer anyway",
+            Internal::PseudoLinks => "aufs's pseudo-links, further names of files that are in the layer",
             Internal::Orphans => "aufs's directory for files removed while they were open",
             Internal::Transient => "a directory that aufs was removing when it was stopped",
             Internal::Nameless => "a whiteout without a name",

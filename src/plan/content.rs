@@ -42,7 +42,12 @@ pub fn layers(layers: &[PlanLayer], to: Target, found: &Found<'_>, checks: &mut 
         let long = "a name longer than 242 bytes, which aufs lists but can't open";
         note("L07", &f.long_names, long, "it can be opened after the migration");
         note("L09", &f.odd_whiteouts, "whiteouts that are not empty files", "treated as whiteouts, as Docker does");
-        note("L11", &f.fixed, "chattr +i or +a", "not set in the new store: there they can be changed and deleted");
+        note(
+            "L11",
+            &f.fixed,
+            "chattr +i or +a",
+            "the new store doesn't set the attribute, so the files can be changed and deleted",
+        );
         for (kind, list) in &f.internal {
             note("L01", list, kind.describe(), "not part of the layer; left out");
         }

@@ -99,7 +99,7 @@ impl Damage {
         let list = |all: &[Named]| names(all, 3);
         match self.kind.as_str() {
             "file" => format!("{} can't be read ({}): {reason}", plural(n, "file"), list(&self.causes)),
-            "tags" => format!("Tags are lost with {}: {reason}", list(&self.causes)),
+            "tags" => format!("Tags are lost: {} ({reason})", list(&self.causes)),
             "tag" => format!("{} can't be kept ({}): {reason}", plural(n, "tag"), list(&self.causes)),
             "container" => {
                 format!("{} can't be migrated ({}): {reason}", plural(n, "container"), list(&self.containers))
@@ -176,7 +176,7 @@ mod tests {
             [
                 "1 damaged layer (its directory is missing) holds back 2 containers (c-a, c-b) and 4 images (demo/app:0, demo/app:1, demo/app:2, …)",
                 "1 container can't be migrated (db): its hostconfig.json: the file is empty",
-                "Tags are lost with repositories.json: the file is empty",
+                "Tags are lost: repositories.json (the file is empty)",
             ]
         );
         assert_eq!((got[0].layers, got[0].causes.len()), (1, 1));

@@ -230,7 +230,7 @@ fn impossible(found: &Found<'_>, options: &Options, to: Target, mode: Mode) -> O
     match (to, mode) {
         (Target::Btrfs, _) if magic != BTRFS => {
             return Some(format!(
-                "{} is {}: --target DIR on a btrfs",
+                "{} is on {}; btrfs needs a btrfs file system (use --target DIR)",
                 if other_disk { "the target" } else { "the root" },
                 host.new_fs
             ));

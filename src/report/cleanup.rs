@@ -37,7 +37,11 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         super::first(&mut out, plan.left_behind.iter().map(line), "");
     }
     if !s.undone.is_empty() {
-        let _ = writeln!(out, "A rollback kept what Docker wrote. This is the only copy: {}", names(&s.undone));
+        let _ = writeln!(
+            out,
+            "The new store of an earlier migration is still there. It is the only copy: {}",
+            names(&s.undone)
+        );
     }
     out
 }
@@ -52,10 +56,14 @@ pub fn names(all: &[Deletion]) -> String {
 pub fn done(s: &Survey, c: &Cleaned) -> String {
     let mut out = match s.old.is_empty() {
         true => "DONE     There was nothing to do: the old store was deleted before.\n".to_owned(),
+        false if c.left_count > 0 => {
+            let left = text::plural(usize::try_from(c.left_count).unwrap_or(usize::MAX), "path");
+            format!("PARTLY   The old store is deleted except {left}. This freed {}.\n", text::size(c.freed))
+        }
         false => format!("DONE     The old store is deleted. This freed {}.\n", text::size(c.freed)),
     };
     for l in &c.left {
-        let _ = writeln!(out, "         Not deleted: {}", text::text(l));
+        let _ = writeln!(out, "         {}", text::text(l));
     }
     if !c.undone.is_empty() {
         let _ =

@@ -30,10 +30,13 @@ impl Document<'_> {
         let to = if c.dest == "-" { "stdout" } else { &c.dest };
         let many = |n: u64, what: &str| text::plural(usize::try_from(n).unwrap_or(usize::MAX), what);
         let mut counts = vec![format!("{} ({})", many(c.files, "file"), text::size(c.bytes))];
-        for (n, what, more) in [(c.directories, "director", ["y", "ies"]), (c.others, "other", ["", "s"])] {
-            if n > 0 {
-                counts.push(format!("{} {what}{}", text::count(n), more[usize::from(n != 1)]));
-            }
+        if c.directories > 0 {
+            counts.push(many(c.directories, "directory"));
+        }
+        match c.others {
+            0 => {}
+            1 => counts.push("1 symlink or special file".to_owned()),
+            n => counts.push(format!("{} symlinks or special files", text::count(n))),
         }
         let mut out = format!("copied {} from {} to {to}\n", counts.join(", "), self.from);
         for note in &c.notes {
@@ -50,7 +53,7 @@ impl Document<'_> {
             let _ = writeln!(out, "missing: {}: {}", m.what, m.why);
         }
         if !self.missing.is_empty() {
-            out += "Files that were only in a missing layer were not copied; files that it hid may have been.\n";
+            out += "Files that were only in a missing layer were not copied; deleted files may have been copied too.\n";
         }
         out
     }

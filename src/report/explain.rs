@@ -32,7 +32,7 @@ pub fn text(c: &Check, look: Look) -> String {
 pub fn all(look: Look) -> String {
     let mut out = Page::new(look);
     for c in TABLE {
-        out.flow(13, &[(Style::of(c.level), &format!("{:<4} {:<7}", c.id, level(c.level))), (Style::Plain, c.title)]);
+        out.flow(14, &[(Style::of(c.level), &format!("{:<4} {:<8}", c.id, level(c.level))), (Style::Plain, c.title)]);
     }
     out.blank();
     out.flow(0, &[(Style::Plain, "Details: unaufs explain ID")]);

@@ -68,7 +68,7 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
         let time = if c.done.seconds == 0 { "under a second".to_owned() } else { text::duration(c.done.seconds) };
         format!(" ({time}{bytes})")
     });
-    let partly = s.left_behind.iter().any(|l| l.counts) || !s.failed.is_empty();
+    let partly = s.left_behind.iter().any(|l| l.counts) || !s.failed.is_empty() || s.outcome.differences() > 0;
     match s.outcome.state {
         State::Switched => {
             let place = p.new_root.as_ref().map_or(String::new(), |e| format!(" in {}", text::text(&e.path)));
@@ -85,29 +85,44 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
         ),
         _ => label(out, "READY", &format!("{counts} are built for {} but not active yet{took}.", s.driver)),
     }
-    let t = &s.outcome.tally;
-    let before = match s.outcome.found_done {
-        0 => String::new(),
-        n => format!(", {} were built before", text::count(n as u64)),
-    };
-    let files = format!(
-        "{} built{before}: {} files linked, {} cloned, {} copied ({}), {}.",
-        text::plural(s.outcome.built, "layer"),
-        text::count(t.linked),
-        text::count(t.cloned),
-        text::count(t.copied),
-        text::size(t.bytes),
-        text::plural(t.whiteouts as usize, "whiteout"),
-    );
-    label(out, "", &files);
+    label(out, "", &built(s.outcome));
     if let (Some(_), Some(t)) = (&p.new_root, &s.outcome.units) {
         let n = t.cloned + t.copied;
         label(out, "", &format!("Volumes, networks, logs and the rest: {} files copied.", text::count(n)));
     }
 }
 
+/// What this call built; numbers that are 0 are left out.
+fn built(o: &Outcome) -> String {
+    let t = &o.tally;
+    if o.built == 0 {
+        return format!("All {} were built before.", text::plural(o.found_done, "layer"));
+    }
+    let mut parts = Vec::new();
+    for (n, how) in [(t.linked, "linked"), (t.cloned, "cloned")] {
+        if n > 0 {
+            parts.push(format!("{} {how}", text::plural(n as usize, "file")));
+        }
+    }
+    if t.copied > 0 {
+        parts.push(format!("{} copied ({})", text::plural(t.copied as usize, "file"), text::size(t.bytes)));
+    }
+    if t.whiteouts > 0 {
+        parts.push(text::plural(t.whiteouts as usize, "whiteout"));
+    }
+    let before = match o.found_done {
+        0 => String::new(),
+        n => format!(", {} were built before", text::count(n as u64)),
+    };
+    let colon = if parts.is_empty() { "" } else { ": " };
+    format!("{} built{before}{colon}{}.", text::plural(o.built, "layer"), parts.join(", "))
+}
+
 fn verified(out: &mut String, s: &Summary<'_>) {
     let text = match (s.outcome.verified, &s.outcome.verdict) {
+        (true, _) if s.outcome.damaged.is_empty() && s.outcome.state == State::Building => {
+            "directory trees, owners, modes and sizes of the image layers match.".to_owned()
+        }
         (true, _) if s.outcome.damaged.is_empty() => {
             "directory trees, owners, modes, sizes and container data match.".to_owned()
         }
@@ -147,7 +162,7 @@ fn stays(out: &mut String, s: &Summary<'_>) {
     if s.left_behind.is_empty() {
         return;
     }
-    let _ = writeln!(out, "STAYS BEHIND ({}); unaufs deleted none of it:", s.left_behind.len());
+    let _ = writeln!(out, "NOT MIGRATED ({}). The old store is unchanged:", s.left_behind.len());
     for d in s.damage {
         let _ = writeln!(out, "  {}", d.sentence());
     }
@@ -175,7 +190,7 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
     if let Some(c) = p.checks.iter().find(|c| c.id == "T11" && c.level >= Level::Warn) {
         label(out, "", &format!("First: {}. {}", c.message, c.fix.as_deref().unwrap_or_default()));
     } else if let Some(pin) = s.driver.pin() {
-        label(out, "", &format!("First add {pin} to daemon.json: no Docker picks {} by itself.", s.driver));
+        label(out, "", &format!("First set {pin} in daemon.json. Docker never chooses {} by itself.", s.driver));
         if s.driver == Target::Overlay {
             label(out, "", "Docker 24 and later don't know overlay.");
         }
@@ -185,6 +200,10 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
         label(out, "", &format!("First: {}", n03.unwrap_or("set \"data-root\" in daemon.json")));
     }
     line(out, "", "systemctl start docker", "then look at your containers: docker ps -a");
-    let until = if p.new_root.is_some() { "and take \"data-root\" back" } else { "until you run unaufs cleanup" };
+    let until = if p.new_root.is_some() {
+        "then remove \"data-root\" from daemon.json"
+    } else {
+        "until you run unaufs cleanup"
+    };
     line(out, "Undo", &format!("unaufs rollback{root}"), until);
 }

@@ -158,6 +158,7 @@ impl Page {
 }
 
 /// A text whose lines fit the width: a longer line continues at column `hang`, first where two blanks separate a command from its remark.
+/// A command that is longer still is broken where a shell reads on.
 pub fn wrapped(text: &str, width: usize, hang: usize) -> String {
     let mut out = String::new();
     for line in text.lines() {
@@ -166,21 +167,65 @@ pub fn wrapped(text: &str, width: usize, hang: usize) -> String {
             let body = rest.get(hang..).unwrap_or_default().trim_end();
             let Some(at) = body.find("  ").map(|at| at + hang) else { break };
             let (head, tail) = rest.split_at(at);
-            let mut page = Page::new(Look { width, colour: false });
-            page.flow(hang, &[(Style::Plain, head)]);
-            out.push_str(&page.finish());
+            fold(head, width, hang, &mut out);
             rest = format!("{:hang$}{}", "", tail.trim_start());
         }
-        if rest.chars().count() <= width {
-            out.push_str(&rest);
-            out.push('\n');
-        } else {
+        fold(&rest, width, hang, &mut out);
+    }
+    out
+}
+
+fn fold(line: &str, width: usize, hang: usize, out: &mut String) {
+    if line.chars().count() <= width {
+        out.push_str(line);
+        out.push('\n');
+        return;
+    }
+    match line.split_at_checked(hang).filter(|(_, body)| is_command(body)) {
+        Some((label, command)) => {
+            for (n, part) in command_lines(command, width.saturating_sub(hang)).iter().enumerate() {
+                out.push_str(&format!("{:hang$}{part}\n", if n == 0 { label } else { "" }));
+            }
+        }
+        None => {
             let mut page = Page::new(Look { width, colour: false });
-            page.flow(hang, &[(Style::Plain, &rest)]);
+            page.flow(hang, &[(Style::Plain, line)]);
             out.push_str(&page.finish());
         }
     }
+}
+
+/// Is it something to be pasted?
+fn is_command(text: &str) -> bool {
+    ["unaufs ", "sudo unaufs ", "systemctl ", "umount ", "chattr "].iter().any(|c| text.starts_with(c))
+}
+
+/// A command in lines of so many columns. Each but the last ends with a backslash, so that all of them can be pasted together. What is quoted
+/// isn't broken, nor is a word that is longer than a line.
+pub fn command_lines(command: &str, room: usize) -> Vec<String> {
+    let mut out = vec![String::new()];
+    for word in words(command) {
+        let Some(line) = out.last_mut() else { break };
+        let blank = usize::from(!line.is_empty());
+        if blank == 1 && line.chars().count() + blank + word.chars().count() + 2 > room {
+            line.push_str(" \\");
+            out.push(format!("  {word}"));
+        } else {
+            line.push_str(&" "[..blank]);
+            line.push_str(word);
+        }
+    }
     out
+}
+
+/// Split at the blanks that aren't within single quotes.
+fn words(command: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let at_blank = move |c: char| {
+        quoted ^= c == '\'';
+        c == ' ' && !quoted
+    };
+    command.split(at_blank).filter(|w| !w.is_empty())
 }
 
 #[cfg(test)]
@@ -223,6 +268,21 @@ mod tests {
         let long = wrapped(&format!("DONE     {}", "word ".repeat(30)), 60, 9);
         assert!(long.lines().count() > 2 && long.lines().all(|l| l.len() <= 60), "{long}");
         assert!(long.lines().skip(1).all(|l| l.starts_with("         word")), "{long}");
+    }
+
+    #[test]
+    fn commands_can_be_pasted() {
+        let command = format!("unaufs migrate --root /{} --only 'image=a b' nas.plan", "x".repeat(30));
+        let lines = command_lines(&command, 50);
+        assert!(lines.len() > 1 && lines.iter().all(|l| l.chars().count() <= 50), "{lines:?}");
+        // as a shell reads them
+        let pasted = lines.join("\n").replace("\\\n", "");
+        let plain: Vec<&str> = pasted.split(' ').filter(|w| !w.is_empty()).collect();
+        assert_eq!(plain.join(" "), command);
+        assert!(lines.iter().any(|l| l.contains("'image=a b'")), "{lines:?}");
+        let shown = wrapped(&format!("Next     {command}  do it"), 60, 9);
+        assert!(shown.contains(" \\\n") && shown.ends_with("         do it\n"), "{shown}");
+        assert_eq!(command_lines("unaufs status", 80), ["unaufs status"]);
     }
 
     #[test]

@@ -61,9 +61,9 @@ fn new_ids(p: &Plan, limit: usize, out: &mut Page) {
         return;
     }
     let title =
-        format!("  {} get the ids that Docker 1.10 gave them; tags stay", plural_of(changed.len(), "image", "images"));
+        format!("{} get the ids that Docker 1.10 gives them; tags stay", plural_of(changed.len(), "image", "images"));
     let all = if limit == 0 { "(-v lists them)" } else { "" };
-    out.flow(9, &[(Style::Bold, "New ids"), (Style::Plain, &title), (Style::Plain, all)]);
+    out.flow(9, &[(Style::Bold, "New ids "), (Style::Plain, &title), (Style::Plain, all)]);
     for (old, i) in changed.iter().take(limit) {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
         let id = i.id.to_string();
@@ -194,17 +194,17 @@ pub(super) fn root_option(path: &str) -> String {
 
 /// The command that puts the old store back.
 pub fn rollback(p: &Plan) -> String {
-    format!("unaufs{} rollback", root_option(p.new_root.as_ref().map_or(&p.root.path, |e| &e.path)))
+    format!("unaufs rollback{}", root_option(p.new_root.as_ref().map_or(&p.root.path, |e| &e.path)))
 }
 
 /// What to type after `migrate`, which left off in this state.
 pub fn next_after(p: &Plan, state: &str) -> Vec<String> {
     if state != State::Switched.name() {
         let target = p.new_root.as_ref().map(|e| format!(" --target {}", quoted(&e.path))).unwrap_or_default();
-        return vec![format!("unaufs{} migrate{target}", root_option(&p.root.path))];
+        return vec![format!("unaufs migrate{}{target}", root_option(&p.root.path))];
     }
     let root = root_option(p.new_root.as_ref().map_or(&p.root.path, |e| &e.path));
-    let mut out = vec![format!("unaufs{root} verify")];
+    let mut out = vec![format!("unaufs verify{root}")];
     if let Some(e) = &p.new_root {
         out.push(format!("# daemon.json: \"data-root\": {:?}", text::text(&e.path)));
     }
@@ -212,7 +212,7 @@ pub fn next_after(p: &Plan, state: &str) -> Vec<String> {
         out.push(format!("# daemon.json: \"storage-driver\": \"{}\"", p.options.to));
     }
     out.push("systemctl start docker".to_owned());
-    out.push(format!("unaufs{root} cleanup   # deletes the old store, and with it the way back"));
+    out.push(format!("unaufs cleanup{root}   # deletes the old store, and with it the way back"));
     out
 }
 
@@ -221,14 +221,14 @@ pub fn next(p: &Plan) -> Vec<String> {
     let root = root_option(&p.root.path);
     let what = options(&p.options);
     if crate::checks::plan_is_blocked(&p.checks) {
-        return vec!["Fix the problems marked BLOCK, then:".to_owned(), format!("unaufs{root} plan{what}")];
+        return vec!["Fix the problems marked BLOCK, then:".to_owned(), format!("unaufs plan{root}{what}")];
     }
     let host = quoted(&p.host.name);
-    let mut out = vec![format!("unaufs{root} plan{what} --out {host}.plan")];
+    let mut out = vec![format!("unaufs plan{root}{what} --out {host}.plan")];
     if p.docker.running {
-        out.push("systemctl stop docker docker.socket".to_owned());
+        out.push("systemctl stop docker.socket docker.service".to_owned());
     }
-    out.push(format!("unaufs{root} migrate {host}.plan"));
+    out.push(format!("unaufs migrate{root} {host}.plan"));
     out
 }
 

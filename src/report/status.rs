@@ -8,7 +8,7 @@ use crate::run::journal::State;
 use crate::run::states::Standing;
 use crate::store::Generation;
 use crate::text;
-use crate::verify::Verdict;
+use crate::verify::{Verdict, since};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -37,6 +37,12 @@ pub struct Status {
     undone: Vec<String>,
     /// Does this kernel have aufs loaded? Without it no Docker runs on a store that was put back.
     kernel_has_aufs: bool,
+    /// The first word for people.
+    #[serde(skip)]
+    word: &'static str,
+    /// What a rollback costs now, for people.
+    #[serde(skip)]
+    undo: Option<String>,
 }
 
 /// A command, ready to be pasted.
@@ -99,45 +105,77 @@ impl Status {
             ways_back: ways_back(at),
             undone: at.undone.clone(),
             kernel_has_aufs: crate::plan::host::kernel_knows("aufs"),
+            word: words.word(),
+            undo: words.undo(since::reference(root)?.map_or(Ok(false), |at| since::docker_ran(root, at))?),
         })
     }
 
     /// For people.
     pub fn text(&self) -> String {
-        let word = match self.state {
-            "none" => "",
-            "switched" | "cleaned" | "undone" => "DONE",
-            _ => "INTERRUPTED",
-        };
         // a sentence each
         let mut sentences = self.reason.split_inclusive(". ");
-        let mut out = format!("{word:<13}{}\n", sentences.next().unwrap_or_default().trim_end());
+        let mut out = format!("{:<13}{}\n", self.word, sentences.next().unwrap_or_default().trim_end());
         for sentence in sentences {
             let _ = writeln!(out, "{:<13}{}", "", sentence.trim_end());
         }
         let mut line = |name: &str, text: &str| {
             let _ = writeln!(out, "{name:<13}{text}");
         };
-        if let Some(v) = &self.verdict {
-            line("Verified", &text::text(&v.text()));
+        if let Some(v) = self.verdict.as_ref().filter(|_| self.state != State::Undone.name()) {
+            line(if v.clean { "Verified" } else { "Verify" }, &text::text(&v.text()));
         }
         for u in &self.undone {
             line("Kept", &format!("{}/.unaufs/{}", text::text(&self.root), text::text(u)));
         }
-        for w in self.ways_back.iter().filter(|w| w.now && w.how != "none") {
-            line("Undo", &format!("{} ({}) loses {}", w.how, w.when, w.loses));
-        }
-        if self.ways_back.iter().any(|w| w.now && w.how != "none") && !self.kernel_has_aufs {
-            line("", "This kernel has no aufs, so Docker can't use the old store here after a rollback.");
-        }
         for (i, n) in self.next.iter().enumerate() {
             line(if i == 0 { "Next" } else { "   or" }, &format!("{:<22}  {}", n.command, n.why));
+        }
+        if let Some(undo) = &self.undo {
+            line("Undo", undo);
+            if !self.kernel_has_aufs {
+                line("", "This kernel has no aufs, so Docker can't use the old store here after a rollback.");
+            }
         }
         out
     }
 }
 
 impl<'a> Words<'a> {
+    /// The answer in a word.
+    fn word(&self) -> &'static str {
+        let damaged = self.at.verdict.as_ref().is_some_and(|v| !v.clean);
+        match self.at.state {
+            None if self.at.store.is_some() => "NOT STARTED",
+            None => "NO STORE",
+            Some(State::Switched) if damaged => "DAMAGED",
+            Some(State::Switched | State::Cleaned) => "DONE",
+            Some(State::Undone) => "ROLLED BACK",
+            Some(State::Building) if self.at.prepared => "PREPARED",
+            Some(State::Built | State::Verified) if !damaged => "READY",
+            Some(_) => "INTERRUPTED",
+        }
+    }
+
+    /// What a rollback costs, where one is possible.
+    fn undo(&self, docker_ran: bool) -> Option<String> {
+        let state = self.at.state.filter(|_| self.at.in_place.is_none())?;
+        Some(match state {
+            State::Building | State::Built | State::Verified => {
+                "unaufs rollback deletes the new store. Nothing is lost.".to_owned()
+            }
+            State::Switched if docker_ran && self.old.is_some() => format!(
+                "Docker has run in {0}. unaufs rollback sets aside everything written there since, volumes too, in {0}/.unaufs/undone.",
+                self.root
+            ),
+            State::Switched if docker_ran => format!(
+                "Docker has run on the new store. unaufs rollback sets aside new images and changes inside containers in {}/.unaufs/undone.",
+                self.root
+            ),
+            State::Switched => "Docker hasn't run on the new store, so nothing is lost by unaufs rollback.".to_owned(),
+            State::Switching | State::Undoing | State::Undone | State::Cleaned => return None,
+        })
+    }
+
     fn driver(&self) -> Option<&'a str> {
         match self.at.state {
             None => self.at.store.map(|_| "aufs"),
@@ -162,34 +200,38 @@ impl<'a> Words<'a> {
         match self.at.state {
             None if self.at.store.is_some() => {
                 format!(
-                    "Nothing has been done at {root}. The store is still aufs, which Docker 24 and later can't read."
+                    "No migration has been started at {root}. The store uses aufs, which Docker 24 and later can't read."
                 )
             }
-            None => format!("Nothing has been done at {root}. There is no aufs store here."),
+            None => format!("There is no aufs store at {root}, and no migration has been started."),
             Some(State::Building) if self.at.prepared => format!(
-                "The image layers of a new {to} store are prepared next to the old one, which is untouched. Docker may run until you stop it for the rest."
+                "The image layers for {to} are built. The old store is untouched. Docker may run until you run unaufs migrate."
             ),
             Some(State::Building) => format!(
-                "A new {to} store is being built next to the old one, which is untouched. Don't start Docker before you continue or roll back."
+                "The migration to {to} was interrupted while it built the new store. The old store is untouched. Don't start Docker before you continue or roll back."
             ),
             Some(State::Built | State::Verified) => format!(
-                "A new {to} store is ready next to the old one but not active yet. Don't start Docker before you continue or roll back."
+                "The new {to} store is built but not active yet. The old store is untouched. Don't start Docker before you continue or roll back."
             ),
             Some(State::Switching) => {
                 format!(
-                    "The switch to {to} was interrupted. Docker can't start: finish it or undo it first, both take seconds."
+                    "The switch to {to} was interrupted. Docker can't start. Finish the switch or undo it first; both take seconds."
                 )
             }
             Some(State::Switched) if self.at.store.is_some() => format!(
                 "The store was migrated to {to}, and there is another aufs store in {root} now. The first old store is in {root}/.unaufs/old."
             ),
             Some(State::Switched) => {
-                format!("The store is migrated to {to}; the old one is in {root}/.unaufs/old. {}", may_start(to))
+                format!(
+                    "The store is migrated to {to}; the old store is in {root}/.unaufs/old. {}",
+                    self.after_switch()
+                )
             }
             Some(State::Undoing) => {
-                "A rollback was interrupted. Docker can't start: run the rollback again, it takes seconds.".to_owned()
+                "A rollback was interrupted. Docker can't start. Run unaufs rollback again; it takes seconds."
+                    .to_owned()
             }
-            Some(State::Undone) => "The migration was rolled back. The store is aufs again.".to_owned(),
+            Some(State::Undone) => "The migration was rolled back. The old aufs store is active again.".to_owned(),
             Some(State::Cleaned) if self.at.store.is_some() => {
                 format!("An earlier migration to {to} is finished. There is another aufs store in {root} now.")
             }
@@ -199,7 +241,17 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The journal is lost: what the tree and the run's file tell.
+    /// Whether Docker may be started.
+    fn after_switch(&self) -> String {
+        match self.at.verdict.as_ref().filter(|v| !v.clean) {
+            Some(_) => {
+                "unaufs verify found differences. Don't run unaufs cleanup before you have looked at them.".to_owned()
+            }
+            None => may_start(self.to),
+        }
+    }
+
+    /// The journal is lost: what the tree and the run's file say.
     fn lost(&self, why: &str) -> String {
         let why = text::text(why).replace(". ", "; ");
         let stands = match self.at.state {
@@ -209,7 +261,7 @@ impl<'a> Words<'a> {
             Some(State::Cleaned) => "the old store was deleted".to_owned(),
             _ => "the old store is untouched".to_owned(),
         };
-        format!("{why}. As .unaufs/run.json and the tree tell, {stands}.")
+        format!("{why}. According to .unaufs/run.json and the directories, {stands}.")
     }
 
     fn new_root(&self, old: &str) -> String {
@@ -219,7 +271,7 @@ impl<'a> Words<'a> {
                 format!("A new {to} root is being made in {dir} and is not active yet. {old} is untouched.")
             }
             Some(State::Switched) => format!(
-                "{old} was migrated to {to} in {dir}, and is untouched. Docker may be started once daemon.json names the new one: \"data-root\"."
+                "The old root {old} was copied to {to} in {dir} and is untouched. Set \"data-root\": \"{dir}\" in daemon.json before you start Docker."
             ),
             Some(State::Undoing) => format!("A rollback was interrupted: run it again. {old} is untouched."),
             Some(State::Undone) => {
@@ -272,6 +324,9 @@ impl<'a> Words<'a> {
             Some(State::Switching) => {
                 vec![next("migrate", "finish the switch"), next("rollback", "put the old store back")]
             }
+            Some(State::Switched) if self.word() == "DAMAGED" => {
+                vec![next("verify", "list the differences"), next("rollback", "put the old store back")]
+            }
             Some(State::Switched) => vec![
                 next("verify", "check all contents, before Docker starts"),
                 next("cleanup", "days later: delete the old store"),
@@ -279,7 +334,9 @@ impl<'a> Words<'a> {
             ],
             Some(State::Undoing) => vec![next("rollback", "finish it")],
             Some(State::Undone) => vec![next("plan", "see what another migration would do")],
-            Some(State::Cleaned) if self.at.parked || self.at.rest => vec![next("cleanup", "which was interrupted")],
+            Some(State::Cleaned) if self.at.parked || self.at.rest => {
+                vec![next("cleanup", "finish the interrupted cleanup")]
+            }
             Some(State::Cleaned) if self.at.store.is_some() => vec![next("plan", "see what a migration would do")],
             Some(State::Cleaned) => Vec::new(),
         }

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::store::aufs::{self, Stray};
 use crate::text::now;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Something that is about to be deleted.
 #[derive(Debug, Default, Serialize)]
@@ -21,9 +21,9 @@ pub struct Deletion {
     pub path: String,
     /// Names in it.
     pub names: u64,
-    /// Bytes that all of it takes on the disk, also where the new store shares them.
+    /// Bytes that all of it takes on the disk, each inode once, also where the new store shares them.
     pub bytes: u64,
-    /// Of these, so many become free: no other name has them.
+    /// Of these, so many become free: all names that they have are in it.
     pub frees: u64,
 }
 
@@ -89,7 +89,7 @@ pub fn undone(root: &Dir) -> Result<Vec<Deletion>> {
     rollback::undone(&state)?.iter().map(|name| deletion(&state, name)).collect()
 }
 
-/// Counts a tree. Memory does not grow with its files.
+/// Counts a tree. Memory grows with the inodes that have several names.
 fn deletion(root: &Dir, path: &str) -> Result<Deletion> {
     let mut out = Deletion { path: root.show(path.as_bytes()), ..Deletion::default() };
     let (holder, name) = root.parent_of(path.as_bytes())?;
@@ -99,6 +99,8 @@ fn deletion(root: &Dir, path: &str) -> Result<Deletion> {
         return Ok(out);
     }
     let top = holder.open(name)?;
+    // how many names of an inode have been met
+    let mut met: HashMap<u64, u64> = HashMap::new();
     let mut todo = vec![Vec::new()];
     while let Some(at) = todo.pop() {
         crate::stop::check()?;
@@ -107,10 +109,15 @@ fn deletion(root: &Dir, path: &str) -> Result<Deletion> {
         dir.for_each(|name, kind, _| {
             let (here, m) = (crate::disk::join(&at, name), dir.stat(name)?);
             out.names += 1;
-            out.bytes += m.allocated;
-            if m.is_dir() || m.nlink == 1 {
-                out.frees += m.allocated;
-            }
+            let (nth, names) = if m.is_dir() || m.nlink == 1 {
+                (1, 1)
+            } else {
+                let nth = met.entry(m.ino).or_default();
+                *nth += 1;
+                (*nth, m.nlink)
+            };
+            out.bytes += if nth == 1 { m.allocated } else { 0 };
+            out.frees += if nth == names { m.allocated } else { 0 };
             if kind == FileType::Directory {
                 todo.push(here);
             }

@@ -221,6 +221,14 @@ impl Standing {
         }
     }
 
+    /// An error where a plan can't be made: in the middle of a switch the old store is in two places.
+    pub fn can_plan(&self) -> Result<()> {
+        match (self.state, self.interrupted()) {
+            (Some(State::Switching | State::Undoing), Answer::Refuse(e)) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     fn interrupted(&self) -> Answer {
         match self.state {
             Some(State::Undoing) => refuse(Kind::Failed, "a rollback was interrupted", "unaufs rollback"),
@@ -250,7 +258,7 @@ impl Standing {
     }
 }
 
-const MIGRATED: &str = "this root is migrated";
+const MIGRATED: &str = "this data root is already migrated";
 
 fn refuse(kind: Kind, what: &str, hint: &str) -> Answer {
     Answer::Refuse(Error::new(kind, what).hint(hint).loss("Nothing was changed."))

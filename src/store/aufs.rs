@@ -53,7 +53,7 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
 fn below_mnt(mnt: &Dir, findings: &mut Vec<Finding>) -> Result<()> {
     for stray in strays(mnt)? {
         let subject = format!("aufs/mnt/{}", crate::text::bytes(&stray.name));
-        findings.push(Finding::new("D13", subject, format!("it holds {}", stray.shown())));
+        findings.push(Finding::new("D13", subject, format!("it contains files: {}", stray.shown())));
     }
     Ok(())
 }

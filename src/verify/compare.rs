@@ -416,8 +416,8 @@ impl<'a> Pair<'a> {
             self.differ(path, format!("owner {}:{}, was {}:{}", b.uid, b.gid, a.uid, a.gid));
         }
         if a.mtime != b.mtime {
-            let t = |(s, ns): (i64, u32)| format!("{s}.{ns:09}");
-            self.differ(path, format!("modified {}, was {}", t(b.mtime), t(a.mtime)));
+            let [is, was] = [b.mtime, a.mtime].map(crate::text::time);
+            self.differ(path, format!("modified {is}, was {was}"));
         }
         let scope = self.to.xattr_scope();
         let mut was = old.0.xattrs(old.1)?;
@@ -443,7 +443,7 @@ impl<'a> Pair<'a> {
         };
         if !same_bytes(old.open_file(name)?, new.open_file(name)?, || new.show(name), count)? {
             self.changed.store(true, Ordering::Relaxed);
-            self.differ(path, "content");
+            self.differ(path, "its content differs");
         }
         Ok(())
     }

@@ -197,7 +197,7 @@ fn one_bad_file_in(home: &Path, mode: &str) {
 
     let ran = bed.run(&[&migrate[..], &["--keep-going"]].concat()).expect(&[3]);
     // two images and container a, whose layers are on it; b has none below its own
-    let text = ran.said.split("STAYS BEHIND (").nth(1).unwrap_or_default().to_owned();
+    let text = ran.said.split("NOT MIGRATED (").nth(1).unwrap_or_default().to_owned();
     assert!(text.contains("2 images") && text.contains("1 container"), "{}", ran.said);
     let there = |id: &str| bed.root.join("overlay2").join(id).exists();
     assert!(!there(&id), "the broken layer is in the new store");

@@ -110,7 +110,7 @@ fn cases() -> Vec<Case> {
             name: "hostconfig.json is empty (moby#32458)",
             make: |s| empty(folder(&s.root, "c-failed").join("hostconfig.json")),
             plan: &["C01", "c-failed", "its hostconfig.json: the file is empty", "12 of 13 containers"],
-            migrate: (3, &["STAYS BEHIND (1)", "1 container can't be migrated (c-failed)"]),
+            migrate: (3, &["NOT MIGRATED (1)", "1 container can't be migrated (c-failed)"]),
             whole: false,
             ..SOUND
         },
@@ -146,7 +146,7 @@ fn cases() -> Vec<Case> {
             name: "repositories.json is empty (moby#17411)",
             make: |s| empty(s.root.join("image/aufs/repositories.json")),
             plan: &["D10", "repositories.json: the file is empty", "Tags are lost"],
-            migrate: (3, &["STAYS BEHIND (1)", "Tags are lost with repositories.json"]),
+            migrate: (3, &["NOT MIGRATED (1)", "Tags are lost: repositories.json"]),
             whole: false,
             ..SOUND
         },
@@ -193,7 +193,7 @@ fn cases() -> Vec<Case> {
                 fs::create_dir_all(all[0].path().join("var/lib/db")).expect("mkdir");
                 fs::write(all[0].path().join("var/lib/db/x"), "data").expect("a file");
             },
-            plan: &["D13", "it holds var"],
+            plan: &["D13", "it contains files: var"],
             ..SOUND
         },
     ]

@@ -334,7 +334,7 @@ fn damage_of_the_new_store_is_not_switched_to() {
     let bed = Bed::new("overlay2", Staged, None);
     remove(&bed.file(SINGLE, "bin/sh"));
     let said = bed.store.unaufs(&["verify", "--level", "fast", "--quiet"]).exits(6).stdout;
-    assert!(said.contains("/bin/sh: missing: the layer's tar has it (in the old store it is right)"), "{said}");
+    assert!(said.contains("/bin/sh: missing: the layer's tar has it (the old store is right)"), "{said}");
 }
 
 /// Few descriptors say nothing about a store.

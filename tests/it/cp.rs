@@ -215,7 +215,7 @@ fn names_at_the_destination_are_as_for_docker_cp() {
     }
     // inside ROOT
     let ran = w.run(&["cp", "b:/etc", w.root.to_str().expect("text")]).exits(2);
-    assert!(ran.stderr.contains("inside ROOT"), "{ran:?}");
+    assert!(ran.stderr.contains("inside the data root"), "{ran:?}");
     // an image, which has no changes of the container
     w.run(&["cp", "--image", "test", "/etc/own", &w.text("dest/image")]).exits(0);
     w.run(&["cp", "--image", "test:latest", "/etc/passwd", &w.text("dest/image2")]).exits(0);

@@ -468,7 +468,7 @@ fn files_below_mount_points_are_named_before_they_go() {
     let plan = root.unaufs(&["plan"]).exits(0).stdout;
     // wherever a line was wrapped
     let flat = plan.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flat.contains("D13") && flat.contains("it holds var"), "{plan}");
+    assert!(flat.contains("D13") && flat.contains("it contains files: var"), "{plan}");
     root.unaufs(&["migrate", "--yes", "-q"]).exits(0);
     let said = root.unaufs(&["cleanup", "--yes"]).exits(0).stdout;
     let name = mnt.file_name().expect("a name").to_str().expect("text");

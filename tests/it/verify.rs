@@ -210,7 +210,7 @@ fn damage_files(m: &Moved) -> Vec<Named> {
         ("layer", SINGLE, "b/2", "content"),
         ("layer", SINGLE, "b/2", "changed since the layer was made: its content has changed"),
         ("layer", FILES, "many/f020", "mode 0600, was"),
-        ("layer", FILES, "many/f021", "modified 1.000000000, was"),
+        ("layer", FILES, "many/f021", "modified 1970-01-01T00:00:01Z, was"),
         ("layer", FILES, "d/big", "size "),
         ("layer", FILES, "d/big", "bytes instead of"),
         ("layer", ATTRIBUTES, "perm/newcap", "xattr security.capability"),

@@ -1,7 +1,7 @@
 //! `unaufs cp`.
 
 use super::export::open;
-use super::{root, say, say_json};
+use super::{fitted, root, say, say_json};
 use crate::cli::args::{CpArgs, Global};
 use crate::cli::{Done, Ending, screen};
 use crate::error::{Error, Kind, Result};
@@ -45,7 +45,7 @@ pub fn cp(g: &Global, a: &CpArgs) -> Done {
         // stdout is the tar
         (true, false) if g.quiet && whole => {}
         (true, false) => crate::cli::to_stderr(doc.text().trim_end()),
-        (false, false) => say(&doc.text())?,
+        (false, false) => say(&fitted(g, &doc.text(), 2))?,
     }
     Ok(if whole { Ending::Fine } else { Ending::Code(Kind::Partial) })
 }

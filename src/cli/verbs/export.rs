@@ -1,6 +1,6 @@
 //! `unaufs export`.
 
-use super::{root, say, say_json, the_store};
+use super::{fitted, root, say, say_json, the_store};
 use crate::checks::Finding;
 use crate::cli::args::{ExportArgs, Global};
 use crate::cli::{Done, Ending, screen};
@@ -39,7 +39,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
         // stdout is the archive
         (true, false) if g.quiet => {}
         (true, false) => crate::cli::to_stderr(doc.text().trim_end()),
-        (false, false) => say(&doc.text())?,
+        (false, false) => say(&fitted(g, &doc.text(), 2))?,
     }
     Ok(if summary.left_out.is_empty() { Ending::Fine } else { Ending::Code(Kind::Partial) })
 }

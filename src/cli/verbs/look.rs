@@ -10,6 +10,8 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, make};
 use crate::report;
 use crate::run::identity::{self, Known};
+use crate::run::journal::State;
+use crate::run::states::Standing;
 use std::path::{Path, PathBuf};
 
 /// `unaufs inspect`.
@@ -63,8 +65,15 @@ pub fn dry_run(g: &Global, a: &MigrateArgs) -> Done {
 }
 
 fn fresh(g: &Global, root: &Dir, what: &What) -> Result<Plan> {
-    if let Known::Run(run) = identity::look(root)? {
+    let known = identity::look(root)?;
+    if let Known::Run(run) = &known {
         run.supported()?;
+    }
+    let standing = Standing::of(root, None, &known)?;
+    standing.can_plan()?;
+    if let Some(State::Building | State::Built | State::Verified) = standing.state {
+        let what = format!("a migration to {} is under way: `unaufs status` shows how to continue", standing.to);
+        crate::cli::end::warn(&what);
     }
     let progress = screen::progress(g);
     make::make(root, &what.options(g.target.as_deref()), &make::Earlier::default(), &*progress)

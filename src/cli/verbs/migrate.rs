@@ -313,7 +313,7 @@ pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
         return Ok(());
     }
     let list = crate::text::few(changes.iter().take(20).cloned(), changes.len());
-    Err(Error::new(Kind::Stale, format!("the store is not what it was when the plan was made: {list}"))
-        .hint("make a new plan; a migration under way can be dropped with `unaufs rollback`")
+    Err(Error::new(Kind::Stale, format!("the store has changed since the plan was made: {list}"))
+        .hint("Make a new plan: unaufs plan --out FILE. `unaufs rollback` drops a migration under way")
         .loss("Nothing was changed."))
 }

@@ -14,7 +14,7 @@ use crate::run::identity::{Course, Known, Place};
 use crate::run::journal::{Run, State};
 use crate::run::states::{Answer, Command};
 use crate::run::{self, Locked, rollback as back};
-use crate::verify::{self, Level, Subject};
+use crate::verify::{self, Level, Subject, since};
 
 /// `unaufs rollback`.
 pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
@@ -101,7 +101,7 @@ fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, numbe
         true => report::rollback::added_since(&locked.root, course)?,
         false => Vec::new(),
     };
-    confirm(a.yes, &question(&locked, course, a.drop_new, switched, added.len()))?;
+    confirm(a.yes, &question(&locked, course, a.drop_new, switched, added.len())?)?;
     let progress = screen::progress(g);
     progress.phase("rollback", course.switch.len() as u64);
     let undone = back::rollback(&mut locked, course, number, a.drop_new, &*progress)?;
@@ -126,18 +126,25 @@ fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, numbe
 }
 
 /// What is asked says what it costs.
-fn question(locked: &Locked, course: &Course, drop_new: bool, switched: bool, added: usize) -> String {
+fn question(locked: &Locked, course: &Course, drop_new: bool, switched: bool, added: usize) -> Result<String> {
     let dir = crate::text::path(locked.root.label());
     if !switched {
-        return "The new store is not active yet. Delete what was built of it?".to_owned();
+        return Ok("The new store is not active yet. Delete it? The old store is untouched.".to_owned());
     }
-    let verb = if drop_new { "deletes" } else { "sets aside" };
-    let mut out = match &course.target {
-        Some(_) => format!("A rollback {verb} the new root in {dir}, volumes too. The old root is not touched.\n"),
-        None => format!(
-            "A rollback {verb} the new {} store: what Docker changed since in images and containers goes with it.\n",
-            course.driver
-        ),
+    let ran = match since::reference(&locked.root)? {
+        Some(at) => since::docker_ran(&locked.root, at)?,
+        None => true,
+    };
+    let becomes = if drop_new { "deleted".to_owned() } else { format!("kept in {dir}/.unaufs/undone") };
+    let mut out = match (&course.target, ran) {
+        (Some(_), _) => format!("The new root in {dir} is {becomes}, volumes too. The old root is not touched.\n"),
+        (None, false) => {
+            format!("Docker hasn't run on the new store, so nothing is lost. The new store is {becomes}.\n")
+        }
+        (None, true) => {
+            let with = "with new images and changes inside containers";
+            format!("Docker has run on the new {} store. It is {becomes}, {with}.\n", course.driver)
+        }
     };
     if added > 0 {
         out.push_str(&format!("{} in shared directories since the migration.\n", crate::text::plural(added, "change")));
@@ -145,7 +152,7 @@ fn question(locked: &Locked, course: &Course, drop_new: bool, switched: bool, ad
     if !crate::plan::host::kernel_knows("aufs") {
         out.push_str("This kernel has no aufs, so Docker can't use the old store here after a rollback.\n");
     }
-    out + "Roll back?"
+    Ok(out + "Roll back?")
 }
 
 fn nothing_to_do(g: &Global, schema: &str, why: &str) -> Done {
@@ -227,7 +234,7 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
     let Some(first) = report.differences.first() else { return Ok(()) };
     let many = crate::text::plural(usize::try_from(report.total()).unwrap_or(usize::MAX), "difference");
     Err(Error::new(Kind::Difference, format!("the new store is damaged: {many}; the first: {first}"))
-        .hint("`unaufs verify` lists all; `unaufs rollback` puts the old store back; --skip-verify deletes it all the same")
+        .hint("`unaufs verify` lists all; `unaufs rollback` puts the old store back; --skip-verify deletes it without verification")
         .loss("Nothing was deleted."))
 }
 
@@ -254,7 +261,7 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
             Kind::Failed,
             format!("{} could not be deleted", crate::text::plural(cleaned.left_count as usize, "path")),
         )
-        .hint("chattr -ia on immutable files, umount what is mounted; then run `unaufs cleanup` again")
+        .hint("remove the immutable flag with chattr -i -a, or unmount them, then run `unaufs cleanup` again")
         .loss("Everything else of the old store is deleted."));
     }
     Ok(Ending::Fine)

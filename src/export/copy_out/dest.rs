@@ -53,7 +53,7 @@ pub fn prepare<'p>(
 ) -> Result<(Dest<'p>, Vec<u8>)> {
     let (base, name) = choose(asked, place, request)?;
     if within(&base, root)? {
-        let what = format!("{} is inside ROOT", text::path(&request.dest));
+        let what = format!("{} is inside the data root", text::path(&request.dest));
         return Err(Error::new(Kind::Usage, what).hint("copy to a directory elsewhere"));
     }
     if !request.force {

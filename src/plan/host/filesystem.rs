@@ -110,7 +110,7 @@ fn hosts(place: &Dir, options: &Options, magic: u64, out: &mut Vec<Finding>) -> 
                 ));
             }
         }
-        Target::Btrfs if magic != BTRFS => refuse("it isn't btrfs".to_owned()),
+        Target::Btrfs if magic != BTRFS => refuse("the btrfs driver needs a btrfs file system".to_owned()),
         Target::Btrfs | Target::Vfs => {}
     }
     Ok(())

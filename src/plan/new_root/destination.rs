@@ -91,7 +91,7 @@ impl Destination {
             // what a migration of ours has put there is in its journal, and it continues from there
             let strange = dir.list()?.into_iter().find(|(n, _)| !known(n));
             if let Some((name, _)) = strange {
-                refuse(format!("there is {} in it", crate::text::bytes(&name)), other.to_owned());
+                refuse(format!("it isn't empty: it contains {}", crate::text::bytes(&name)), other.to_owned());
             }
         }
         Ok(())

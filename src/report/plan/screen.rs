@@ -3,7 +3,7 @@
 use super::{docker, more, next, plural_of, quoted, root_option};
 use crate::checks::{Finding, Level, explain, plan_is_blocked};
 use crate::plan::{Estimate, Mode, Plan};
-use crate::report::page::{Look, Page, Style};
+use crate::report::page::{Look, Page, Style, command_lines};
 use crate::text;
 
 /// Where texts begin, behind the labels.
@@ -152,8 +152,12 @@ fn cost(p: &Plan, e: &Estimate, out: &mut Page) {
         _ => "every file is copied",
     };
     let space = format!("at most {} and {} inodes ({how})", text::size(e.new_bytes), text::count(e.new_inodes));
-    let why = e.why_not.as_deref().filter(|_| !e.fits).map(|w| format!("  MAY NOT FIT: {w}")).unwrap_or_default();
-    label(out, Style::Bold, "Space", &[(Style::Plain, &space), (Style::Bad, why.trim_start())]);
+    let why = match &e.why_not {
+        Some(why) if !e.possible => format!("Not possible: {why}"),
+        Some(why) if !e.fits => format!("MAY NOT FIT: {why}"),
+        _ => String::new(),
+    };
+    label(out, Style::Bold, "Space", &[(Style::Plain, &space), (Style::Bad, &why)]);
     let time = match e.seconds_max {
         0..=5 => "under 5 seconds".to_owned(),
         n => format!("about {}", text::duration(n)),
@@ -163,13 +167,12 @@ fn cost(p: &Plan, e: &Estimate, out: &mut Page) {
 }
 
 fn undo(p: &Plan, out: &mut Page) {
-    let undo = match &p.new_root {
-        Some(e) => {
-            format!("unaufs rollback --root {}, until unaufs cleanup. The old root is only read.", quoted(&e.path))
-        }
-        None => "unaufs rollback, at any time until unaufs cleanup.".to_owned(),
+    command(out, "Undo", &super::rollback(p));
+    let until = match &p.new_root {
+        Some(_) => "Possible until unaufs cleanup. The old root is only read.",
+        None => "Possible until unaufs cleanup.",
     };
-    label(out, Style::Bold, "Undo", &[(Style::Plain, &undo)]);
+    label(out, Style::Plain, "", &[(Style::Plain, until)]);
     if !crate::plan::host::kernel_knows("aufs") {
         let kernel = "This kernel has no aufs, so Docker can't run after a rollback.";
         label(out, Style::Plain, "", &[(Style::Plain, kernel)]);
@@ -235,11 +238,21 @@ fn named(p: &Plan, f: &Finding) -> String {
     }
 }
 
+/// A command to be pasted.
+fn command(out: &mut Page, name: &str, command: &str) {
+    let room = out.width().saturating_sub(LABEL);
+    // a remark after it is only there where both fit
+    let lines = if command.chars().count() <= room { vec![command.to_owned()] } else { command_lines(command, room) };
+    for (n, line) in lines.iter().enumerate() {
+        label(out, Style::Bold, if n == 0 { name } else { "" }, &[(Style::Plain, line)]);
+    }
+}
+
 fn commands(p: &Plan, screen: &Screen<'_>, out: &mut Page) {
     if plan_is_blocked(&p.checks) {
         label(out, Style::Bold, "Next", &[(Style::Plain, "Fix the problems marked BLOCK, then:")]);
         for step in next(p).iter().filter(|s| s.starts_with("unaufs")) {
-            label(out, Style::Plain, "", &[(Style::Plain, step)]);
+            command(out, "", step);
         }
         return;
     }
@@ -247,7 +260,7 @@ fn commands(p: &Plan, screen: &Screen<'_>, out: &mut Page) {
     if let Some(file) = screen.saved {
         steps.retain(|s| !s.contains(" --out "));
         if let Some(last) = steps.last_mut() {
-            *last = format!("unaufs{} migrate {}", root_option(&p.root.path), quoted(file));
+            *last = format!("unaufs migrate{} {}", root_option(&p.root.path), quoted(file));
         }
     }
     let width = steps.iter().map(|s| s.chars().count()).max().unwrap_or(0);
@@ -259,9 +272,10 @@ fn commands(p: &Plan, screen: &Screen<'_>, out: &mut Page) {
         };
         let fits = LABEL + width + 3 + remark.len() <= out.width();
         let line = if fits { format!("{step:<width$}   {remark}") } else { step.clone() };
-        label(out, Style::Bold, if n == 0 { "Next" } else { "" }, &[(Style::Plain, &line)]);
+        command(out, if n == 0 { "Next" } else { "" }, &line);
     }
     let first = p.checks.iter().find(|f| f.level >= Level::Warn).map(|f| format!("   unaufs explain {}", f.id));
-    let more = format!("--targets compares drivers   --html FILE{}", first.unwrap_or_default());
+    let targets = if screen.targets { "" } else { "--targets compares drivers   " };
+    let more = format!("{targets}--html FILE{}", first.unwrap_or_default());
     label(out, Style::Dim, "More", &[(Style::Dim, &more)]);
 }

@@ -251,7 +251,8 @@ impl<'a> Entries<'a> {
         // Docker sets 1970 for times that it takes for none (pkg/system/chtimes.go)
         let unset = !(0..=LAST_TIME).contains(&header.mtime) && meta.mtime.0 == 0;
         if meta.mtime.0 != header.mtime && !unset {
-            out.push(format!("modified {}, the layer's tar says {}", meta.mtime.0, header.mtime));
+            let [is, said] = [meta.mtime.0, header.mtime].map(|seconds| text::time((seconds, 0)));
+            out.push(format!("modified {is}, the layer's tar says {said}"));
         }
         out.extend(self.xattrs(dir, name, header, meta)?);
         Ok(if out.is_empty() { None } else { Some(out.join("; ")) })

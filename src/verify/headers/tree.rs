@@ -262,7 +262,8 @@ fn changed(is: &Meta, was: &Meta) -> Option<String> {
         return Some(format!("owner {}:{}, {}:{}", is.uid, is.gid, was.uid, was.gid));
     }
     if is.mtime.0 != was.mtime.0 {
-        return Some(format!("modified {}, {}", is.mtime.0, was.mtime.0));
+        let [is, was] = [is, was].map(|m| crate::text::time((m.mtime.0, 0)));
+        return Some(format!("modified {is}, {was}"));
     }
     if is.is_file() && is.size != was.size {
         return Some(format!("size {}, {}", is.size, was.size));
