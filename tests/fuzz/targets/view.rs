@@ -96,7 +96,7 @@ fn model(layers: &[Layer]) -> Tree {
 }
 
 fn branches(tops: impl Iterator<Item = PathBuf>, format: Format) -> Chain {
-    let branch = |top: PathBuf| Branch { id: None, dir: Dir::open_named(&top).expect("a folder"), format };
+    let branch = |top: PathBuf| Branch::open(Dir::open_named(&top).expect("a directory"), None, format);
     Chain { branches: tops.map(branch).collect() }
 }
 
@@ -154,7 +154,7 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(shown(&overlay, n), want, "overlay2, layer {n}");
         let kinds = |t: &Tree| t.iter().map(|(p, (k, _))| (p.clone(), *k)).collect::<BTreeMap<_, _>>();
         for i in 0..=n {
-            apply::write(&aufs.branches[n - i].dir, i == 0, &flat(n)).expect("applied");
+            apply::write(aufs.branches[n - i].dir().expect("open"), i == 0, &flat(n)).expect("applied");
         }
         let tree = branches(std::iter::once(folder("flat", n)), Format::Plain);
         assert_eq!(kinds(&shown(&tree, 0)), kinds(&want), "btrfs, layer {n}");
