@@ -66,9 +66,11 @@ fn parsed(argv: &[OsString], form: Form) -> Result<std::result::Result<Args, u8>
         }
     };
     args.contradictions()?;
+    // commands without that option work on the same root
+    let variable = std::env::var_os("UNAUFS_DOCKER_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from);
     (args.global.json, args.global.jsonl) = (form == Form::Json, form == Form::JsonLines);
     if matches.value_source("root") == Some(clap::parser::ValueSource::DefaultValue)
-        && let Some(root) = data_root(args.docker_config())
+        && let Some(root) = data_root(args.docker_config().or(variable.as_deref()))
     {
         args.global.root = root;
     }

@@ -150,9 +150,7 @@ impl Error {
 
     /// Did this process run out of descriptors or memory? That says nothing about the object.
     pub fn is_exhaustion(&self) -> bool {
-        use rustix::io::Errno;
-        let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-        self.errno().is_some_and(|n| exhausted.iter().any(|e| e.raw_os_error() == n))
+        self.errno().is_some_and(|n| EXHAUSTION.iter().any(|e| e.raw_os_error() == n))
     }
 
     /// What the user should do, if there is something.
@@ -199,13 +197,29 @@ static FAILING_DISK: OnceLock<String> = OnceLock::new();
 pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
     use rustix::io::Errno;
     const DISK: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODEV, Errno::REMOTEIO, Errno::TIMEDOUT];
-    if e.raw_os_error().is_some_and(|n| DISK.iter().any(|d| d.raw_os_error() == n)) {
-        let _ = FAILING_DISK.set(format!("{}: {e}", what()));
-    }
+    let is_one_of = |list: &[Errno]| e.raw_os_error().is_some_and(|n| list.iter().any(|d| d.raw_os_error() == n));
+    let noted = match () {
+        () if is_one_of(&DISK) => &FAILING_DISK,
+        () if is_one_of(&EXHAUSTION) => &EXHAUSTED,
+        () => return,
+    };
+    // the first one counts
+    let _ = noted.set(format!("{}: {e}", what()));
 }
 
-/// An error if the disk has failed since the program began: with `keep_going` the user wants what can be read.
+/// The first time that this process had no descriptor or memory left: what it could not read then is no damage either.
+static EXHAUSTED: OnceLock<String> = OnceLock::new();
+const EXHAUSTION: [rustix::io::Errno; 3] =
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM];
+
+/// An error if the disk has failed since the program began, or this process ran out of descriptors or memory: with `keep_going` the user wants
+/// what can be read.
 pub fn check_disk(keep_going: bool) -> Result<()> {
+    if let Some(what) = EXHAUSTED.get() {
+        return Err(Error::new(Kind::Failed, what.clone())
+            .hint("Raise the limit (`ulimit -n` for open files), or run unaufs with -j 1")
+            .loss("Nothing is lost: the old store is untouched."));
+    }
     match FAILING_DISK.get() {
         Some(what) if !keep_going => Err(Error::new(Kind::Failed, format!("the disk failed: {what}"))
             .hint("Look at the kernel log (dmesg), then try again. --keep-going leaves out what can't be read")

@@ -373,6 +373,16 @@ pub struct LeftBehind {
     pub held_by: Option<Cause>,
 }
 
+impl LeftBehind {
+    /// Is it another driver's, which unaufs leaves as it is?
+    pub fn is_foreign(&self) -> bool {
+        self.reason.starts_with(FOREIGN)
+    }
+}
+
+/// How the reason of something begins that is another driver's.
+pub const FOREIGN: &str = "it belongs to the storage driver";
+
 /// One rename of the switch. Both paths are below ROOT, or below the new root; nothing is ever replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {

@@ -201,7 +201,7 @@ struct Ongoing {
 /// As often is something built again that changes under our feet.
 const ROUNDS: usize = 3;
 
-/// A run at work: the roots, how it is to be done, whom it tells, and what came of it so far.
+/// A run at work: the roots, how it is to be done, where progress goes, and what came of it so far.
 struct Migration<'a> {
     at: &'a mut Locked,
     run: Ongoing,
@@ -428,15 +428,26 @@ pub fn compare(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let switched = run.state == State::Switched;
+    let state = root.open(STATE)?;
+    if switched && let Some(course) = Course::read(&state)? {
+        rollback::whole(root, &course).map_err(|e| {
+            let driver = run.plan.options.to;
+            e.hint(format!("`unaufs verify` with --driver {driver} checks the new store by itself; `unaufs cleanup` with --skip-verify deletes the rest of the old one"))
+                .loss("Nothing was changed. A rollback isn't possible.")
+        })?;
+    }
     let new = if switched { root.again()? } else { root.open(crate::plan::switch::NEW)? };
     let switched = if switched { verify::since::reference(root)? } else { None };
     let none = BTreeSet::new();
     let case = Case { plan: &run.plan, old, new: &new, part: Part::All, proved: &none, switched };
     let report = verify::judge(&Subject::Migrated(case), level, progress)?;
-    match report.verdict(level, now()) {
-        Some(verdict) => journal.judge(run.id, &verdict)?,
+    let noted = match report.verdict(level, now()) {
+        Some(verdict) => journal.judge(run.id, &verdict),
         // what cannot be checked is not clean
-        None => journal.withdraw(run.id)?,
+        None => journal.withdraw(run.id),
+    };
+    if let Err(e) = noted {
+        progress.warn(&format!("the result can't be noted in the journal: {}", e.chain()));
     }
     Ok(report)
 }

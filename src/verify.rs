@@ -222,6 +222,7 @@ pub struct Report {
     /// Metadata files compared.
     pub metadata: u64,
     /// What is copied to a new root besides layers: compared.
+    #[serde(rename = "carried")]
     pub units: u64,
     /// Layers whose digest was rebuilt and is right.
     pub digests: u64,

@@ -237,7 +237,8 @@ pub fn as_root() -> String {
 }
 
 fn complain(e: &Error, color: ColorWhen) {
-    if e.kind() == Kind::Cancelled || (e.kind() == Kind::Interrupted && e.hint_text().is_none()) {
+    let stopped = matches!(e.kind(), Kind::Interrupted | Kind::Terminated);
+    if e.kind() == Kind::Cancelled || (stopped && e.hint_text().is_none()) {
         // what somebody answered is no error
         return super::to_stderr(&e.to_string());
     }

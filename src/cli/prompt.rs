@@ -86,9 +86,9 @@ fn read_line() -> Result<Option<String>> {
     let stdin = std::io::stdin();
     let mut line = Vec::new();
     loop {
-        if crate::stop::check().is_err() {
+        if let Err(stop) = crate::stop::check() {
             let _ = writeln!(std::io::stderr());
-            return Err(Error::new(Kind::Interrupted, CANCELLED));
+            return Err(Error::new(stop.kind(), CANCELLED));
         }
         let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
         let wait = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };

@@ -22,7 +22,12 @@ pub fn load(file: &Path) -> Result<Plan> {
     let shown = crate::text::path(file);
     let what = || format!("read {shown}");
     let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).map_err(|e| Error::io(what(), e))?;
+    let opened = std::fs::File::open(file).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(Kind::Usage, format!("{shown} doesn't exist")).hint("Save a plan with: unaufs plan --out FILE")
+        }
+        _ => Error::io(what(), e),
+    })?;
     opened.take(LIMIT + 1).read_to_end(&mut bytes).map_err(|e| Error::io(what(), e))?;
     if bytes.len() as u64 > LIMIT {
         return Err(no_plan(&shown));

@@ -433,7 +433,7 @@ fn container_left(c: &crate::store::Container, wanted: &Wanted) -> LeftBehind {
     let excluded = wanted.excluded.get(c.id.as_str());
     let damaged = c.layer.as_ref().and_then(|l| wanted.damaged.get(l));
     let clash = wanted.clashing.get(c.id.as_str());
-    let foreign = c.foreign.then(|| format!("it belongs to the storage driver {}", c.driver));
+    let foreign = c.foreign.then(|| format!("{FOREIGN} {}", c.driver));
     let known = [c.broken.as_ref(), excluded, clash, damaged.map(|d| &d.reason), foreign.as_ref()];
     let lost = if c.foreign {
         "Nothing is lost: unaufs doesn't change it."

@@ -28,13 +28,14 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         let line = |s: &Stray| format!("aufs/mnt/{}: {}", text::bytes(&s.name), s.shown());
         super::first(&mut out, s.strays.iter().map(line), "");
     }
-    if !plan.left_behind.is_empty() && !s.old.is_empty() {
+    let left: Vec<&LeftBehind> = plan.left_behind.iter().filter(|l| !l.is_foreign()).collect();
+    if !left.is_empty() && !s.old.is_empty() {
         out.push_str("These were not migrated and will be deleted too:\n");
         let line = |l: &LeftBehind| {
             let [kind, name, reason] = [&l.kind, &l.name, &l.reason].map(|s| text::text(s));
             format!("{kind} {} {name}: {reason}", text::text(super::short(&l.id)))
         };
-        super::first(&mut out, plan.left_behind.iter().map(line), "");
+        super::first(&mut out, left.into_iter().map(line), "");
     }
     if !s.undone.is_empty() {
         let _ = writeln!(

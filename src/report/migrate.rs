@@ -159,16 +159,17 @@ fn left_out(out: &mut String, p: &Plan) {
 }
 
 fn stays(out: &mut String, s: &Summary<'_>) {
-    if s.left_behind.is_empty() {
-        return;
-    }
-    let _ = writeln!(out, "NOT MIGRATED ({}). The old store is unchanged:", s.left_behind.len());
-    for d in s.damage {
-        let _ = writeln!(out, "  {}", d.sentence());
-    }
     let others = s.left_behind.iter().filter(|l| !l.counts).count();
+    let counted = s.left_behind.len() - others;
+    if counted > 0 {
+        let _ = writeln!(out, "NOT MIGRATED ({}). The old store is unchanged:", text::count(counted as u64));
+        for d in s.damage {
+            let _ = writeln!(out, "  {}", d.sentence());
+        }
+    }
     if others > 0 {
-        let _ = writeln!(out, "  {} excluded by an option, or another driver's", text::count(others as u64));
+        let what = format!("{} excluded by an option, or another driver's.", text::count(others as u64));
+        label(out, "", &what);
     }
 }
 

@@ -220,9 +220,10 @@ pub fn command_lines(command: &str, room: usize) -> Vec<String> {
 
 /// Split at the blanks that aren't within single quotes.
 fn words(command: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
+    let (mut quoted, mut escaped) = (false, false);
     let at_blank = move |c: char| {
-        quoted ^= c == '\'';
+        quoted ^= c == '\'' && !escaped;
+        escaped = c == '\\' && !quoted && !escaped;
         c == ' ' && !quoted
     };
     command.split(at_blank).filter(|w| !w.is_empty())

@@ -122,7 +122,7 @@ impl Document<'_> {
             );
         }
         list(&mut out, "Changed since the migration and kept", self.added);
-        list(&mut out, "Made by a Docker during the interrupted switch, and set aside", &self.undone.aside);
+        list(&mut out, "Found in the place of the old store, and set aside", &self.undone.aside);
         out
     }
 

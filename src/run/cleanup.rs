@@ -6,8 +6,8 @@ use super::{Locked, rollback};
 use crate::disk::remove::Undeleted;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Kind, Result};
-use crate::plan::make;
 use crate::plan::switch::{OLD, old_parts};
+use crate::plan::{Plan, make};
 use crate::progress::Progress;
 use crate::store::aufs::{self, Stray};
 use crate::text::now;
@@ -90,7 +90,7 @@ pub fn undone(root: &Dir) -> Result<Vec<Deletion>> {
 }
 
 /// Counts a tree. Memory grows with the inodes that have several names.
-fn deletion(root: &Dir, path: &str) -> Result<Deletion> {
+pub fn deletion(root: &Dir, path: &str) -> Result<Deletion> {
     let mut out = Deletion { path: root.show(path.as_bytes()), ..Deletion::default() };
     let (holder, name) = root.parent_of(path.as_bytes())?;
     let m = holder.stat(name)?;
@@ -137,6 +137,11 @@ pub fn still_the_same(at: &Locked, run: &Run, progress: &dyn Progress) -> Result
     let was: BTreeSet<(&str, &str)> = run.plan.left_behind.iter().map(|l| (l.kind.as_str(), l.id.as_str())).collect();
     let strangers = fresh.left_behind.iter().filter(|l| !was.contains(&(l.kind.as_str(), l.id.as_str())));
     changes.extend(strangers.map(|l| format!("{} {} is new", l.kind, l.id)));
+    // directories that no image and no container uses
+    let orphans = |plan: &Plan| -> BTreeSet<String> {
+        plan.checks.iter().filter(|c| c.id == "D05").map(|c| c.subject.to_string()).collect()
+    };
+    changes.extend(orphans(&fresh).difference(&orphans(&run.plan)).map(|o| format!("{o} is new")));
     if changes.is_empty() {
         return Ok(());
     }

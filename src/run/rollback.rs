@@ -70,6 +70,10 @@ pub fn rollback(
     }
     // directories only: had something not gone back, it would stay here
     at.state.remove_empty(b"old")?;
+    // what somebody else put there
+    if at.state.has("old")? && !parked(&at.state)? {
+        undone.aside.push(guard::set_aside(&at.root, OLD, "old")?);
+    }
     guard::clear(&at.state)?;
     // a new migration clears the stage: `undone` must be durable before
     at.root.sync_fs()?;
@@ -82,8 +86,18 @@ pub fn rollback(
     Ok(undone)
 }
 
+/// Is a part of an old store in `.unaufs/old`?
+fn parked(state: &Dir) -> Result<bool> {
+    for part in OF_AUFS {
+        if state.has(format!("old/{part}"))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// An error, before anything is renamed, if the old store is not there in full.
-fn whole(root: &Dir, course: &Course) -> Result<()> {
+pub fn whole(root: &Dir, course: &Course) -> Result<()> {
     let missing = course.missing(root)?;
     let Some(first) = missing.first() else { return Ok(()) };
     let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
@@ -189,6 +203,9 @@ fn leave_as_was(root: &Dir, course: &Course, merge: &Merge, out: &mut Undone) ->
     Ok(())
 }
 
+/// The parts of an aufs store.
+const OF_AUFS: [&str; 4] = ["aufs", "image/aufs", "graph", "repositories-aufs"];
+
 /// Moves something that is where an old object belongs to the same path in the stage.
 fn set_aside(root: &Dir, path: &str) -> Result<()> {
     let to = format!("{NEW}/{path}");
@@ -252,8 +269,13 @@ fn put_back(root: &Dir, course: &Course, m: &Move, out: &mut Undone) -> Result<(
     }
     let from = guard::behind(&m.from);
     if root.has(&from)? {
-        set_aside(root, &m.from)?;
-        out.kept.push(m.from.clone());
+        if OF_AUFS.contains(&m.from.as_str()) {
+            // another aufs store, of a backup or of an old Docker: it isn't this run's to delete
+            out.aside.push(guard::set_aside(root, &from, &m.from)?);
+        } else {
+            set_aside(root, &m.from)?;
+            out.kept.push(m.from.clone());
+        }
     }
     let above = m.from.rsplit_once('/').map_or("", |(above, _)| above);
     if !above.is_empty() && !root.has(guard::behind(above))? {

@@ -138,6 +138,10 @@ fn stale<'a>(was: &'a Plan, fresh: &Plan) -> Vec<&'a PlanLayer> {
         .filter(|l| state(was, &before, &l.id) != state(fresh, &after, &l.id))
         .map(|l| &l.id)
         .collect();
+    // an old Docker that ran since may have given aufs/ another mode, and the new directories are to be like it
+    if was.style != fresh.style {
+        return was.layers.iter().collect();
+    }
     // a complete tree holds what the layers below it show
     let trees = !fresh.options.to.stacks();
     let stale = |l: &&PlanLayer| changed.contains(&l.id) || trees && l.lowers.iter().any(|b| changed.contains(b));

@@ -10,8 +10,8 @@ use super::content::{Chains, SMALL, text_of};
 use super::driver::Driver;
 use super::old_fields::{self, Changes};
 use super::stack::{self, Listed, Stack};
-use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, MetaFile, Store};
-use crate::checks::Finding;
+use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, Lost, MetaFile, Store};
+use crate::checks::{Finding, Level};
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
@@ -186,15 +186,28 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Names records in `layerdb/mounts` that belong to no container: BuildKit's, or a crash's.
+    /// Names records in `layerdb/mounts` that belong to no container: BuildKit's, or a crash's. Where the writable layer that one names is
+    /// there, a container has lost its directory.
     pub fn read_mounts(&mut self) -> Result<()> {
         let by = self.driver.written_by;
         let Some(dir) = self.root.open_opt(format!("image/{by}/layerdb/mounts"))? else { return Ok(()) };
         for (name, _) in dir.list()? {
             let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
-            if !id.is_some_and(|id| self.store.containers.contains_key(&id)) {
-                let record = format!("layerdb/mounts/{}", crate::text::bytes(&name));
-                self.findings.push(Finding::new("D09", record, "it doesn't belong to any container"));
+            if id.as_ref().is_some_and(|id| self.store.containers.contains_key(id)) {
+                continue;
+            }
+            let record = format!("layerdb/mounts/{}", crate::text::bytes(&name));
+            let layer = || LayerId::parse(&text_of(&dir.open(&name)?.read("mount-id", SMALL)?)?);
+            match id.filter(|_| layer().is_ok_and(|l| self.driver.diffs.contains_key(&l))) {
+                Some(id) => {
+                    let reason = "its directory in containers/ is missing".to_owned();
+                    let finding = Finding::new("D09", record, format!("container {}: {reason}", id.short()));
+                    let effect = "its writable layer stays in the old store";
+                    self.findings.push(finding.level(Level::Warn).effect(effect));
+                    let lost = "Its writable layer stays in the old store.".to_owned();
+                    self.store.lost.push(Lost { kind: "container".to_owned(), id: id.to_string(), reason, lost });
+                }
+                None => self.findings.push(Finding::new("D09", record, "it doesn't belong to any container")),
             }
         }
         Ok(())

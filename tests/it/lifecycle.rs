@@ -338,7 +338,7 @@ fn a_cleanup_goes_round_an_immutable_file() {
     assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("etc/passwd") && ran.stderr.contains("chattr"), "{}{}", ran.stdout, ran.stderr);
     assert_eq!(fs::read_dir(w.at(".unaufs/old/aufs/diff")).expect("what is left").count(), 1, "all else is deleted");
-    assert_eq!(status(&w, &[])["next"][0]["why"], "which was interrupted");
+    assert_eq!(status(&w, &[])["next"][0]["why"], "finish the interrupted cleanup");
     done(&w, &["cleanup", "--yes"]);
     assert!(!w.at(".unaufs/old").exists());
 }

@@ -2,6 +2,7 @@
 //!
 //! They share a process: what changes the process (mounts, the environment, the directory it is in) belongs into a child.
 
+mod around;
 mod bad_input;
 mod calls;
 mod cases;

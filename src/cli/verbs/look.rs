@@ -76,7 +76,10 @@ fn fresh(g: &Global, root: &Dir, what: &What) -> Result<Plan> {
         crate::cli::end::warn(&what);
     }
     let progress = screen::progress(g);
-    make::make(root, &what.options(g.target.as_deref()), &make::Earlier::default(), &*progress)
+    let plan = make::make(root, &what.options(g.target.as_deref()), &make::Earlier::default(), &*progress)?;
+    // what can't be read at this moment is no damage
+    crate::error::check_disk(false)?;
+    Ok(plan)
 }
 
 /// How a plan is shown.

@@ -8,6 +8,7 @@ use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::{OLD, STATE};
+use crate::plan::{Move, Why};
 use crate::report;
 use crate::run::cleanup::{self, Cleaned, Survey};
 use crate::run::identity::{Course, Known, Place};
@@ -36,7 +37,11 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
             let names: Vec<String> =
                 kept.iter().map(|d| format!("{} ({})", d.path, crate::text::size(d.bytes))).collect();
             if !names.is_empty() {
-                confirm(a.yes, &format!("Delete what the rollback kept: {}?", names.join(", ")))?;
+                let what = format!("Delete what the rollback kept: {}?", names.join(", "));
+                if a.yes && !g.for_programs() {
+                    crate::cli::to_stderr(&what);
+                }
+                confirm(a.yes, &what)?;
             }
             let made = course(&root, &known)?.is_some_and(|(c, _)| c.made);
             back::drop_state(Locked::open(old, root, lock, &known)?, made, &[])?;
@@ -146,6 +151,17 @@ fn question(locked: &Locked, course: &Course, drop_new: bool, switched: bool, ad
             format!("Docker has run on the new {} store. It is {becomes}, {with}.\n", course.driver)
         }
     };
+    if drop_new {
+        let names = |m: &&Move| m.why == Why::Install && !m.to.starts_with("containers/");
+        let mut gone = Vec::new();
+        for m in course.switch.iter().filter(names) {
+            if locked.root.has(&m.to)? {
+                gone.push(cleanup::deletion(&locked.root, &m.to)?);
+            }
+        }
+        let shown = gone.iter().take(8).map(|d| report::cleanup::names(std::slice::from_ref(d)));
+        out.push_str(&format!("Deleted: {}.\n", crate::text::few(shown, gone.len())));
+    }
     if added > 0 {
         out.push_str(&format!("{} in shared directories since the migration.\n", crate::text::plural(added, "change")));
     }
@@ -192,6 +208,8 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
         }
     }
     let locked = Locked::open(needed(old)?, root, lock, &known)?;
+    // a full disk is a reason to clean up: what is written for that needs the room that was kept
+    run::reserve::release(&locked.state)?;
     if !rest && run.plan.new_root.is_some() {
         cleanup::still_the_same(&locked, run, &*screen::progress(g))?;
     }

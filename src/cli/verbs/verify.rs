@@ -37,7 +37,8 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
 /// The new store against the old one, wherever the run has them now. The verdict is noted.
 fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) -> Result<Report> {
     let parked = run.state == State::Switched && run.plan.new_root.is_none();
-    let old = if parked { root.open(OLD)? } else { needed(old)? };
+    // without it the comparison says what is gone
+    let old = if parked { root.open_opt(OLD)?.map_or_else(|| root.again(), Ok)? } else { needed(old)? };
     let Some(mut journal) = journal(root)? else { return Err(Error::corrupt("the journal is gone")) };
     run::compare(&mut journal, run, (&old, root), a.level, &*screen::progress(g))
 }

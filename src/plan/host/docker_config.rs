@@ -88,7 +88,7 @@ pub(super) fn check(
     unseen: &mut Vec<&'static str>,
 ) -> Result<Option<String>> {
     let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
-    let config = read(&file, out);
+    let config = read(&file, machine.docker_config.is_some(), out);
     let lines = command_lines(machine);
     let (mut named, own) = (Pins::default(), concerns(root, machine, &config, &lines));
     if own {
@@ -124,12 +124,12 @@ pub(super) fn check(
     Ok(version)
 }
 
-/// Docker's configuration; the default where the file is missing or can't be used, which is named.
-fn read(file: &Path, out: &mut Vec<Finding>) -> DaemonJson {
+/// Docker's configuration; the default where the file is missing or can't be used. That is named, unless it is the usual file that is missing.
+fn read(file: &Path, named: bool, out: &mut Vec<Finding>) -> DaemonJson {
     let (what, fix, effect) = match Machine::small(file).map(|text| parse(&text)) {
         Ok(Ok(config)) => return config,
         // the usual case
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return DaemonJson::default(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !named => return DaemonJson::default(),
         Ok(Err(e)) => (e.chain(), Some("fix the file"), "Docker doesn't start with this file"),
         Err(e) => (e.to_string(), None, "unaufs can't tell whether it sets a storage driver"),
     };

@@ -92,6 +92,10 @@ fn directories(root: &Dir, to: Target, out: &mut Vec<Finding>) {
             out.push(Finding::new("H08", name, "it isn't a directory"));
         }
     }
+    let records = format!("image/{to}");
+    if root.stat_opt(&records).is_ok_and(|m| m.is_some_and(|m| !m.is_dir())) {
+        out.push(Finding::new("H08", records, "it isn't a directory"));
+    }
 }
 
 /// Can the target live on this file system?

@@ -70,23 +70,34 @@ fn label(out: &mut Page, style: Style, name: &str, spans: &[(Style, &str)]) {
 }
 
 fn head(p: &Plan, out: &mut Page) {
-    let r = &p.root;
-    let where_ = format!(
-        "   {}   {} on {}, {} free   {}",
+    let (r, screen_width) = (&p.root, out.width());
+    let parts = [
         text::text(&p.host.name),
-        text::text(&r.path),
-        r.fs,
-        text::size(r.room.free_bytes),
-        if p.docker.running { "Docker is running" } else { "Docker is stopped" }
-    );
-    out.flow(LABEL, &[(Style::Bold, "unaufs plan"), (Style::Plain, &where_)]);
+        format!("{} on {}, {} free", text::text(&r.path), r.fs, text::size(r.room.free_bytes)),
+        if p.docker.running { "Docker is running" } else { "Docker is stopped" }.to_owned(),
+    ];
+    // broken between the parts only, where they don't fit
+    let (mut line, mut first) = ("unaufs plan".to_owned(), true);
+    let mut put = |line: &str, first: bool| match (first, line.strip_prefix("unaufs plan")) {
+        (true, Some(rest)) => out.flow(LABEL, &[(Style::Bold, "unaufs plan"), (Style::Plain, rest)]),
+        _ => out.flow(LABEL, &[(Style::Plain, line)]),
+    };
+    for part in parts {
+        if line.chars().count() + 3 + part.chars().count() > screen_width && !line.is_empty() {
+            put(&line, first);
+            (line, first) = (format!("{:LABEL$}{part}", ""), false);
+        } else {
+            line = format!("{line}   {part}");
+        }
+    }
+    put(&line, first);
     out.flow(LABEL, &[(Style::Dim, &format!("         {}", docker(p)))]);
 }
 
 /// Images and containers of the store: those that move, and all. Another driver's containers are not the store's.
 fn found(p: &Plan) -> [(usize, usize); 2] {
     let stays = |kind: &str| {
-        let own = |l: &&crate::plan::LeftBehind| l.kind == kind && !l.reason.starts_with("it belongs to the driver");
+        let own = |l: &&crate::plan::LeftBehind| l.kind == kind && !l.is_foreign();
         p.left_behind.iter().filter(own).count()
     };
     [

@@ -259,14 +259,14 @@ impl<'a> Entries<'a> {
     }
 
     fn xattrs(&mut self, dir: &[u8], name: &[u8], header: &Header, meta: &Meta) -> Result<Option<String>> {
-        // a capability has an effect only on what can be executed
-        let may_have = meta.is_file() && meta.mode & 0o111 != 0;
+        let overlay = self.layer.stored.overlay();
+        // a capability has an effect only on what can be executed, overlayfs obeys its own attributes on every file
+        let may_have = meta.is_file() && (overlay || meta.mode & 0o111 != 0);
         if !may_have && header.xattrs.is_empty() {
             return Ok(None);
         }
         let Some(at) = self.at.dir(dir)? else { return Ok(None) };
         let is = at.xattrs(name)?;
-        let overlay = self.layer.stored.overlay();
         let plain = meta.is_file() || meta.is_dir();
         for (attr, value) in &header.xattrs {
             let stored = attr == CAPABILITY
@@ -281,9 +281,15 @@ impl<'a> Entries<'a> {
         if may_have && is.contains_key(CAPABILITY) && !has(CAPABILITY) {
             return Ok(Some("it has security.capability, the layer's tar has none".to_owned()));
         }
+        if let Some(attr) = OBEYED.iter().find(|a| overlay && is.contains_key(**a)) {
+            return Ok(Some(format!("it has {}, which overlayfs obeys; no layer has that", text::bytes(attr))));
+        }
         Ok(None)
     }
 }
+
+/// With these overlayfs takes a file's content from elsewhere. Docker mounts without both, and no layer of an image has them.
+const OBEYED: [&[u8]; 2] = [b"trusted.overlay.metacopy", b"trusted.overlay.redirect"];
 
 /// A name that the layer removes is shown again.
 pub const WHITEOUT_LOST: &str = "its whiteout is missing: the layer removes this name";

@@ -1,0 +1,139 @@
+//! What happens around a migration: another store in the place of the old one, somebody's files in unaufs's directories, a part that is gone.
+
+use crate::support::needs;
+use crate::support::real::{self, Ran, Store, same, tree};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn migrated() -> Option<Store> {
+    if !needs::root() {
+        return None;
+    }
+    let store = real::small().unpack();
+    store.unaufs(&["migrate", "--yes", "-q"]).exits(0);
+    Some(store)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// The files below a directory that have this name.
+fn named(dir: &Path, name: &str) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for e in fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry")) {
+        let kind = e.file_type().expect("a type");
+        if kind.is_dir() {
+            out.extend(named(&e.path(), name));
+        } else if e.file_name() == name {
+            out.push(e.path());
+        }
+    }
+    out
+}
+
+#[test]
+fn another_store_in_the_place_of_the_old_one_is_kept() {
+    let Some(store) = migrated() else { return };
+    for dir in ["aufs/diff/x", "image/aufs"] {
+        fs::create_dir_all(store.root.join(dir)).expect("mkdir");
+    }
+    fs::write(store.root.join("aufs/diff/x/precious"), "p").expect("write");
+    let ran = store.unaufs(&["rollback", "--drop-new", "--yes"]).exits(0);
+    assert_eq!(named(&store.root, "precious").len(), 1, "the other store was deleted: {}", ran.stdout);
+    assert!(ran.stdout.contains("undone-aside/aufs"), "{}", ran.stdout);
+    assert!(!store.root.join("overlay2").exists() && store.root.join("aufs/layers").is_dir());
+}
+
+#[test]
+fn somebody_elses_file_next_to_the_parked_store_is_kept() {
+    let Some(store) = migrated() else { return };
+    fs::write(store.root.join(".unaufs/old/notes"), "n").expect("write");
+    store.unaufs(&["rollback", "--drop-new", "--yes", "-q"]).exits(0);
+    assert_eq!(named(&store.root, "notes").len(), 1, "the file was deleted");
+    // and nothing is left half done
+    store.unaufs(&["migrate", "--yes", "-q"]).exits(0);
+    store.unaufs(&["verify", "-q"]).exits(0);
+}
+
+#[test]
+fn a_directory_that_came_into_the_old_root_since_is_no_old_store() {
+    if !needs::root() {
+        return;
+    }
+    let store = real::small().unpack();
+    let new = store.beside.join("new");
+    let target = ["--target", text(&new)];
+    store.unaufs(&[&["migrate", "--yes", "-q"][..], &target].concat()).exits(0);
+    let layer = store.root.join("aufs/diff").join("a".repeat(64));
+    fs::create_dir(&layer).expect("mkdir");
+    fs::write(layer.join("data"), "precious").expect("write");
+    let before = tree(&store.root);
+    let ran = store.unaufs(&[&["cleanup", "--yes"][..], &target].concat()).exits(13);
+    assert!(ran.stderr.contains("aaaaaaaaaaaa is new"), "{}", ran.stderr);
+    same("the old root", &before, &tree(&store.root));
+}
+
+#[test]
+fn a_parked_store_that_is_gone_is_no_damage_of_the_new_one() {
+    let Some(store) = migrated() else { return };
+    fs::remove_dir_all(store.root.join(".unaufs/old")).expect("removed");
+    for verb in [&["verify"][..], &["cleanup", "--yes"]] {
+        let ran = store.unaufs(verb).exits(1);
+        assert!(ran.stderr.contains("the old store is not there in full"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("--driver overlay2"), "{}", ran.stderr);
+    }
+    store.unaufs(&["verify", "--driver", "overlay2", "-q"]).exits(0);
+    store.unaufs(&["cleanup", "--yes", "--skip-verify", "-q"]).exits(0);
+}
+
+#[test]
+fn containers_that_lost_their_directories_are_counted() {
+    if !needs::root() {
+        return;
+    }
+    let store = real::small().unpack();
+    let containers = store.root.join("containers");
+    let all = fs::read_dir(&containers).expect("containers").count();
+    fs::remove_dir_all(&containers).expect("removed");
+    let plan = store.unaufs(&["plan"]).exits(0).stdout;
+    assert!(plan.contains("PARTLY") && plan.contains("D09"), "{plan}");
+    let said = store.unaufs(&["migrate", "--yes", "--progress", "none"]).exits(3).stdout;
+    assert!(said.contains(&format!("NOT MIGRATED ({all})")), "{said}");
+    let said = store.unaufs(&["cleanup", "--yes"]).exits(0).stdout;
+    assert!(said.contains("its directory in containers/ is missing"), "{said}");
+}
+
+#[test]
+fn a_plan_in_the_middle_of_a_switch_leads_on() {
+    let Some(store) = migrated() else { return };
+    // as a power cut leaves it: the guard is up
+    let mut c = std::process::Command::new(env!("CARGO_BIN_EXE_unaufs"));
+    c.env("UNAUFS_FAULT_AT", "12").arg("--root").arg(&store.root).args(["rollback", "--yes", "-q"]);
+    if Ran::of(c.output().expect("unaufs")).code == 0 {
+        return needs::cannot_run("this program has no fault points");
+    }
+    let ran = store.unaufs(&["plan"]).exits(1);
+    assert!(ran.stderr.contains("a rollback was interrupted"), "{}", ran.stderr);
+    let command = format!("unaufs rollback --root {}", store.root.display());
+    assert!(ran.stderr.contains(&command), "{}", ran.stderr);
+    store.unaufs(&["rollback", "--yes", "-q"]).exits(0);
+}
+
+#[test]
+fn a_result_that_cannot_be_noted_is_still_a_result() {
+    let Some(store) = migrated() else { return };
+    if !needs::root() || crate::support::private::elsewhere(crate::support::private::this_test!()) {
+        return;
+    }
+    let mount = |args: &[&str]| {
+        let done = std::process::Command::new("mount").args(args).arg(&store.root).status().expect("mount");
+        assert!(done.success(), "mount {args:?}");
+    };
+    mount(&["--bind", text(&store.root)]);
+    mount(&["-o", "remount,bind,ro"]);
+    let ran = store.unaufs(&["verify", "--level", "fast"]);
+    let _ = std::process::Command::new("umount").arg(&store.root).status();
+    let ran = ran.exits(0);
+    assert!(ran.stdout.contains("CLEAN") && ran.stderr.contains("can't be noted"), "{}{}", ran.stdout, ran.stderr);
+}
