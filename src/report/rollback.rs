@@ -60,7 +60,8 @@ fn containers(dir: &Dir, name: &[u8], course: &Course, since: i64, out: &mut Vec
         out.push(format!("containers/{shown} (made on the new store; the old Docker does not show it)"));
         return Ok(());
     }
-    let Some(container) = dir.open_opt(name)? else { return Ok(()) };
+    // nothing is in what is no directory
+    let Ok(Some(container)) = dir.open_opt(name) else { return Ok(()) };
     for (f, kind) in container.list()? {
         let path = format!("containers/{id}/{}", String::from_utf8_lossy(&f));
         if course.configs.contains(&path) || kind != crate::disk::FileType::RegularFile {

@@ -203,19 +203,19 @@ impl<'a> Words<'a> {
                     "No migration has been started at {root}. The store uses aufs, which Docker 24 and later can't read."
                 )
             }
-            None => format!("There is no aufs store at {root}, and no migration has been started."),
+            None => format!("There is no aufs store at {root}. No migration has been started."),
             Some(State::Building) if self.at.prepared => format!(
-                "The image layers for {to} are built. The old store is untouched. Docker may run until you run unaufs migrate."
+                "The image layers for {to} are built; the old store is untouched. Docker may run until you run unaufs migrate."
             ),
             Some(State::Building) => format!(
-                "The migration to {to} was interrupted while it built the new store. The old store is untouched. Don't start Docker before you continue or roll back."
+                "The migration to {to} was interrupted while it built the new store; the old store is untouched. Don't start Docker before you continue or roll back."
             ),
             Some(State::Built | State::Verified) => format!(
-                "The new {to} store is built but not active yet. The old store is untouched. Don't start Docker before you continue or roll back."
+                "The new {to} store is built but not active yet; the old store is untouched. Don't start Docker before you continue or roll back."
             ),
             Some(State::Switching) => {
                 format!(
-                    "The switch to {to} was interrupted. Docker can't start. Finish the switch or undo it first; both take seconds."
+                    "The switch to {to} was interrupted. Docker can't start until you finish the switch or undo it; both take seconds."
                 )
             }
             Some(State::Switched) if self.at.store.is_some() => format!(
@@ -228,7 +228,7 @@ impl<'a> Words<'a> {
                 )
             }
             Some(State::Undoing) => {
-                "A rollback was interrupted. Docker can't start. Run unaufs rollback again; it takes seconds."
+                "A rollback was interrupted. Docker can't start until you run unaufs rollback again, which takes seconds."
                     .to_owned()
             }
             Some(State::Undone) => "The migration was rolled back. The old aufs store is active again.".to_owned(),
@@ -244,9 +244,7 @@ impl<'a> Words<'a> {
     /// Whether Docker may be started.
     fn after_switch(&self) -> String {
         match self.at.verdict.as_ref().filter(|v| !v.clean) {
-            Some(_) => {
-                "unaufs verify found differences. Don't run unaufs cleanup before you have looked at them.".to_owned()
-            }
+            Some(_) => "unaufs verify found differences: look at them before you run unaufs cleanup.".to_owned(),
             None => may_start(self.to),
         }
     }

@@ -200,7 +200,7 @@ impl Reader<'_> {
             let layer = || LayerId::parse(&text_of(&dir.open(&name)?.read("mount-id", SMALL)?)?);
             match id.filter(|_| layer().is_ok_and(|l| self.driver.diffs.contains_key(&l))) {
                 Some(id) => {
-                    let reason = "its directory in containers/ is missing".to_owned();
+                    let reason = "its directory in containers/ is missing, or it is no directory".to_owned();
                     let finding = Finding::new("D09", record, format!("container {}: {reason}", id.short()));
                     let effect = "its writable layer stays in the old store";
                     self.findings.push(finding.level(Level::Warn).effect(effect));

@@ -179,7 +179,7 @@ fn cases() -> Vec<Case> {
             plan: &[
                 "C01",
                 "set aside with the old store",
-                "12 of 13 containers",
+                "12 of 12 containers",
                 "container of another storage driver",
             ],
             whole: false,
