@@ -69,6 +69,19 @@ struct Words<'a> {
     /// The old root, where it is another one.
     old: Option<String>,
     at: &'a Standing,
+    /// Directories of other drivers that Docker takes for stores.
+    others: Vec<&'static str>,
+}
+
+/// Drivers next to whose store Docker does not start on another one by itself (FORMATS 9.2); vfs never counts.
+const COUNTED: [&str; 7] = ["aufs", "btrfs", "devicemapper", "fuse-overlayfs", "overlay", "overlay2", "zfs"];
+
+/// Those of them that are in the root with something in them.
+fn others(root: &Dir, to: &str) -> Vec<&'static str> {
+    let filled = |name: &str| {
+        root.open_opt(name).is_ok_and(|dir| dir.is_some_and(|d| d.list().is_ok_and(|names| !names.is_empty())))
+    };
+    COUNTED.into_iter().filter(|name| *name != to && filled(name)).collect()
 }
 
 impl Status {
@@ -85,7 +98,13 @@ impl Status {
                 (lost.course.driver.name(), Some(lost.course.started.clone()), old)
             }
         };
-        let words = Words { to, root: text::path(root.label()), old: old.as_deref().map(text::text), at };
+        let words = Words {
+            to,
+            root: text::path(root.label()),
+            old: old.as_deref().map(text::text),
+            at,
+            others: others(root, to),
+        };
         let may = at.docker_may_start();
         Ok(Status {
             schema: "unaufs.status/2",
@@ -245,6 +264,11 @@ impl<'a> Words<'a> {
     fn after_switch(&self) -> String {
         match self.at.verdict.as_ref().filter(|v| !v.clean) {
             Some(_) => "unaufs verify found differences: look at them before you run unaufs cleanup.".to_owned(),
+            None if !self.others.is_empty() => format!(
+                "Docker may not start before \"storage-driver\": \"{}\" is set in daemon.json, since there is {}/ too.",
+                self.to,
+                self.others.join("/ and ")
+            ),
             None => may_start(self.to),
         }
     }

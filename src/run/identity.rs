@@ -132,7 +132,8 @@ impl Course {
 
     /// Reads it, if it is there.
     pub fn read(state: &Dir) -> Result<Option<Course>> {
-        let Some(bytes) = state.read_opt(FILE, LIMIT)? else { return Ok(None) };
+        // an empty one says nothing; the journal has the same
+        let Some(bytes) = state.read_opt(FILE, LIMIT)?.filter(|b| !b.is_empty()) else { return Ok(None) };
         let what = || Error::corrupt(format!("{} is not a file of unaufs", state.show(FILE.as_bytes())));
         let course: Course = serde_json::from_slice(&bytes).map_err(|e| what().with_source(e))?;
         match course.schema == SCHEMA && is_id(&course.id) {

@@ -118,7 +118,8 @@ fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, numbe
         undone: &undone,
         added: &added,
         new_root: course.target.as_ref().map(|_| root.as_str()),
-        root: &course.root,
+        // it may have been copied or moved since
+        root: if course.target.is_some() { &course.root } else { &root },
     };
     if a.drop_new {
         let aside = STATE.len() + 1;

@@ -227,6 +227,15 @@ pub fn image_rows(b: &Bed) -> Vec<Row> {
         row("mode of the root", SINGLE, "", mode(0o700)),
         Row { full: true, ..row("a byte of an image layer", SINGLE, "b/2", Box::new(flip)) },
     ];
+    if stacked {
+        // the old store has the same inode: only the headers can tell
+        let set = |attr: &'static str, value: &'static [u8]| -> Box<dyn Fn(&Path)> {
+            Box::new(move |p| xattr::set(p, attr, value).expect("set"))
+        };
+        out.push(row("metacopy attribute added", FILES, "many/f012", set("trusted.overlay.metacopy", b"")));
+        let capability: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        out.push(row("capability added", FILES, "many/f013", set("security.capability", capability)));
+    }
     if !stacked {
         // a snapshot's inode says by its time of change that it was written
         let full = b.driver != "btrfs";
