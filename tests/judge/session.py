@@ -7,6 +7,7 @@
 dockerd writes into ROOT: give it a copy. `live` asks unaufs too ($UNAUFS), if it has migrated ROOT. One line for each thing that fails; exit code 1 if there is one.
 """
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -27,6 +28,9 @@ def settled(d, c):
             break
         time.sleep(0.1)
     return state
+
+
+MNT_DETACH = 2
 
 
 @contextlib.contextmanager
@@ -51,7 +55,9 @@ def at_home(root):
         yield home
     finally:
         if home != root:
-            subprocess.run(["umount", "-l", home], check=True)
+            # umount(8) of util-linux 2.41 looks the mount up first, and doesn't find it in a chroot
+            if ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(home), MNT_DETACH):
+                raise OSError(ctypes.get_errno(), "umount " + home)
         for part in reversed(made):
             os.rmdir(part)
 
