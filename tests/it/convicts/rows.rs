@@ -232,9 +232,9 @@ pub fn image_rows(b: &Bed) -> Vec<Row> {
         let set = |attr: &'static str, value: &'static [u8]| -> Box<dyn Fn(&Path)> {
             Box::new(move |p| xattr::set(p, attr, value).expect("set"))
         };
-        out.push(row("metacopy attribute added", FILES, "many/f012", set("trusted.overlay.metacopy", b"")));
+        out.push(row("metacopy attribute added", BASE, "many/f012", set("trusted.overlay.metacopy", b"")));
         let capability: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        out.push(row("capability added", FILES, "many/f013", set("security.capability", capability)));
+        out.push(row("capability added", BASE, "many/f013", set("security.capability", capability)));
     }
     if !stacked {
         // a snapshot's inode says by its time of change that it was written
