@@ -211,7 +211,7 @@ impl Migration<'_> {
                 break;
             }
         }
-        // a sync may take long: who asked for a stop does not wait for it, and these few layers are built again
+        // a sync may take long: after a request to stop it is left out, and these few layers are built again
         if crate::stop::check().is_ok() {
             batch.mark(journal, run, new)?;
         }

@@ -39,7 +39,7 @@ pub fn host_config(text: &str) -> Result<Changes> {
     Ok(out)
 }
 
-/// What to set in a `config.v2.json`, of which the `hostconfig.json` next to it is `host`.
+/// What to set in a `config.v2.json`; `host` is the `hostconfig.json` next to it.
 pub fn config(text: &str, host: &str) -> Result<Changes> {
     let (top, host) = (top_level(text)?, top_level(host)?);
     let mut out = Changes::new();

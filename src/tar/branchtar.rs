@@ -1,4 +1,4 @@
-//! The tar of one aufs branch, for layers of which no tar-split says how Docker's own tar looked (FORMATS 8.3).
+//! The tar of one aufs branch, for layers without tar-split data, which would say how Docker's own tar looked (FORMATS 8.3).
 //!
 //! ```text
 //! Form::Docker   as Docker 1.10.3 wrote it when it converted such a layer: the layer and its images get the ids that Docker gave them

@@ -221,7 +221,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// Two trees of which every attribute counts, as on vfs.
+    /// Two trees. Every attribute counts, as on vfs.
     fn between(
         subject: (&'static str, &'a str),
         (old, new): (&'a Chain, &'a Chain),

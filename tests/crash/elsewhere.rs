@@ -173,7 +173,7 @@ fn free(at: &Path) -> u64 {
     room.f_bavail * room.f_frsize
 }
 
-/// The old root changes while a migration is interrupted: what goes along is copied again, not left as it was.
+/// The old root changes while a migration is interrupted: the files besides layers are copied again.
 #[test]
 fn what_changed_meanwhile_is_copied_anew() {
     if !needs::root() {

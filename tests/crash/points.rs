@@ -173,7 +173,7 @@ fn every_point(home: &Path, store: &str, options: &[&str], some: Which) {
     while_cleaning(&done, &name, some.fewer());
 }
 
-/// Dies while rolling back a finished migration; then goes back, after `migrate` has refused to go on, or migrates again.
+/// Dies while rolling back a finished migration; then `migrate` refuses to continue, and it goes back or migrates again.
 fn while_going_back(done: &Bed, reference: &Reference, case: &str, some: Which) {
     for keep in [false, true] {
         let command: &[&str] = if keep { &["rollback", "--yes"] } else { &["rollback", "--yes", "--drop-new"] };

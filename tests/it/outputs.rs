@@ -110,7 +110,7 @@ fn what_to_type_next_repeats_what_shaped_the_plan() {
     ];
     let ran = store.unaufs(&[&["plan"][..], &options].concat());
     let quoted = format!("'{}'", config.replace('\'', "'''"));
-    // a long command goes on after a backslash
+    // a long command continues after a backslash
     let all = ran.stdout.replace('\\', "").split_whitespace().collect::<Vec<_>>().join(" ");
     let wanted =
         format!("--to vfs --exclude 'image=demo/*' --exclude 'container=c-us*' --allow H03 --docker-config {quoted}");

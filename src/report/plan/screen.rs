@@ -8,6 +8,8 @@ use crate::text;
 
 /// Where texts begin, behind the labels.
 const LABEL: usize = 9;
+/// How the screen begins.
+const TITLE: &str = "unaufs plan";
 /// As many lines of one kind are shown.
 const LIST: usize = 6;
 
@@ -70,27 +72,28 @@ fn label(out: &mut Page, style: Style, name: &str, spans: &[(Style, &str)]) {
 }
 
 fn head(p: &Plan, out: &mut Page) {
-    let (r, screen_width) = (&p.root, out.width());
+    let r = &p.root;
     let parts = [
         text::text(&p.host.name),
         format!("{} on {}, {} free", text::text(&r.path), r.fs, text::size(r.room.free_bytes)),
         if p.docker.running { "Docker is running" } else { "Docker is stopped" }.to_owned(),
     ];
     // broken between the parts only, where they don't fit
-    let (mut line, mut first) = ("unaufs plan".to_owned(), true);
-    let mut put = |line: &str, first: bool| match (first, line.strip_prefix("unaufs plan")) {
-        (true, Some(rest)) => out.flow(LABEL, &[(Style::Bold, "unaufs plan"), (Style::Plain, rest)]),
-        _ => out.flow(LABEL, &[(Style::Plain, line)]),
-    };
+    let mut lines = vec![TITLE.to_owned()];
     for part in parts {
-        if line.chars().count() + 3 + part.chars().count() > screen_width && !line.is_empty() {
-            put(&line, first);
-            (line, first) = (format!("{:LABEL$}{part}", ""), false);
-        } else {
-            line = format!("{line}   {part}");
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 3 + part.chars().count() <= out.width() => {
+                line.push_str(&format!("   {part}"));
+            }
+            _ => lines.push(format!("{:LABEL$}{part}", "")),
         }
     }
-    put(&line, first);
+    for line in &lines {
+        match line.strip_prefix(TITLE) {
+            Some(rest) => out.flow(LABEL, &[(Style::Bold, TITLE), (Style::Plain, rest)]),
+            None => out.flow(LABEL, &[(Style::Plain, line)]),
+        }
+    }
     out.flow(LABEL, &[(Style::Dim, &format!("         {}", docker(p)))]);
 }
 
