@@ -24,6 +24,10 @@
 //! cli       the command line
 //! ```
 
+// what tests of the library and of the program share calls it by its name
+#[cfg(test)]
+extern crate self as unaufs;
+
 pub mod checks;
 pub mod cli;
 pub mod demo;

@@ -5,3 +5,7 @@ pub mod digest;
 pub mod split;
 pub mod viewtar;
 pub mod writer;
+
+#[cfg(test)]
+#[path = "../tests/support/disassemble.rs"]
+mod disassemble;

@@ -13,14 +13,14 @@
 //! tar-split ──Reader──▶ Pieces ──reassemble(Payloads)──▶ the tar ──▶ DiffID
 //!                           ├────prove(Payloads)───▶ DiffID, or every file that is not as recorded
 //!                           └────Headers───────────▶ type, mode, owner, time, link of every entry
-//! the tar ──disassemble──▶ the same tar, and Packer ──▶ tar-split
+//! the tar, while TarWriter writes it ──Packer──▶ tar-split
 //! ```
 //!
 //! Whiteouts and hard links have no content here, their headers lie in the segments: so the tar is the same from the
 //! tree of any storage driver. What it proves is every byte of every regular file, not owners, modes or times of the tree.
 
 mod crc64;
-mod disassemble;
+pub mod fields;
 mod hash;
 mod headers;
 mod name;
@@ -30,7 +30,6 @@ mod reader;
 mod reassemble;
 
 pub use crc64::Crc64;
-pub use disassemble::{Disassembled, disassemble};
 pub use hash::{DiffIdWriter, beside};
 pub use headers::{Header, Headers, Kind};
 pub use name::clean;

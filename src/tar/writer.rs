@@ -13,7 +13,9 @@
 //! PAX records alike: Go (so Docker, containerd, podman), GNU tar and Python's tarfile give them back exactly. They do so without
 //! `hdrcharset=BINARY`, which GNU tar warns about.
 
-pub(crate) mod block;
+/// Where the fields of a header are; the names are those of POSIX.
+#[allow(missing_docs)]
+pub mod block;
 pub(crate) mod go15;
 pub(crate) mod header;
 

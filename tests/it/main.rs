@@ -12,6 +12,7 @@ mod conformance;
 mod convicts;
 mod cp;
 mod demo;
+mod disassemble;
 mod docs;
 mod elsewhere;
 mod estimates;

@@ -1,6 +1,7 @@
 //! tar-split data that real Dockers wrote: each layer's tar made again has the recorded digest, and taken apart again gives
 //! the same values.
 
+use crate::support::disassemble::disassemble;
 use crate::support::real;
 
 use std::io::Read;
@@ -52,7 +53,7 @@ fn there_and_back(root: &Dir, split: &str, branch: &str) -> DiffId {
 
     let mut packer = Packer::new(Vec::new());
     let mut passed = DiffIdWriter::new(std::io::sink());
-    let again = split::disassemble(&tar[..], &mut packer, &mut passed).expect(split);
+    let again = disassemble(&tar[..], &mut packer, &mut passed).expect(split);
     assert_eq!((again.bytes, again.payload_bytes), (done.bytes, done.payload_bytes));
     assert_eq!(passed.finish().1, id);
     assert!(pieces(&packer.finish().expect("packed")) == pieces(&gz), "{split}");

@@ -1,5 +1,6 @@
 use super::*;
-use crate::tar::split::{MAX_UNPACKED, Payloads, Reader, disassemble, reassemble};
+use crate::tar::disassemble::disassemble;
+use crate::tar::split::{MAX_UNPACKED, Payloads, Reader, reassemble};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::symlink;

@@ -8,7 +8,7 @@
 //! Each value means what Go's reader, and so Docker, took it for: PAX before ustar, GNU's long name before PAX, numbers in octal or
 //! base 256, the last of equal keys.
 
-use super::disassemble::{decimal, name_and_size, number, pax_record, until_nul};
+use super::fields::{decimal, name_and_size, number, pax_record, until_nul};
 use super::reader::{Piece, Reader};
 use crate::error::{Error, Result};
 use crate::tar::writer::block::{self, BLOCK};
@@ -268,7 +268,8 @@ fn entry(header: &[u8; BLOCK], name: Vec<u8>, size: u64, extended: Extended) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::split::{MAX_UNPACKED, Packer, disassemble};
+    use crate::tar::disassemble::disassemble;
+    use crate::tar::split::{MAX_UNPACKED, Packer};
     use crate::tar::writer::{Entry, Node, TarWriter};
     use std::io::sink;
 

@@ -1,6 +1,7 @@
 use super::tests_support::python;
 use super::*;
-use crate::tar::split::{Payloads, Piece, Reader, disassemble, reassemble};
+use crate::tar::disassemble::disassemble;
+use crate::tar::split::{Payloads, Piece, Reader, reassemble};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 

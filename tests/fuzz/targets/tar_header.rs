@@ -1,10 +1,14 @@
 //! A tar, as it comes from a stranger: taking it apart ends, passes on each byte that it was given, and records all of them.
 #![no_main]
 
+#[path = "../../support/disassemble.rs"]
+mod disassemble;
+
+use disassemble::disassemble;
 use flate2::read::GzDecoder;
 use libfuzzer_sys::fuzz_target;
 use std::io::Read;
-use unaufs::tar::split::{Packer, Piece, Reader, disassemble};
+use unaufs::tar::split::{Packer, Piece, Reader};
 
 const LIMIT: u64 = 16 << 20;
 

@@ -1,10 +1,15 @@
-//! Makes tar-split data of a tar while it passes by, value for value as Docker does (FORMATS 6.2).
+//! Makes tar-split data of a tar while it passes by, value for value as Docker does (FORMATS 6.2). The product records a tar while it writes it;
+//! tests hold that record against this one, which sees the finished tar only.
 
-use super::{BUFFER, Crc64, Packer, SEGMENT};
-use crate::error::{Error, IoContext, Result};
-use crate::tar::writer::block::{self, BLOCK};
-use crate::text;
 use std::io::{ErrorKind, Read, Write};
+use unaufs::error::{Error, IoContext, Result};
+use unaufs::tar::split::fields::{decimal, name_and_size, pax_record, until_nul};
+use unaufs::tar::split::{Crc64, Packer};
+use unaufs::tar::writer::block::{self, BLOCK};
+use unaufs::text;
+
+/// The bytes of a segment that go into one JSON value at most.
+pub const SEGMENT: usize = 1 << 20;
 
 /// What went by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +33,7 @@ pub fn disassemble<W: Write>(tar: impl Read, packer: &mut Packer<W>, out: &mut d
         tar,
         out,
         raw: Vec::new(),
-        buffer: vec![0; BUFFER],
+        buffer: vec![0; 256 << 10],
         done: Disassembled { bytes: 0, payload_bytes: 0 },
     };
     while let Some(entry) = d.next_entry()? {
@@ -201,58 +206,6 @@ fn sparse(name: &[u8]) -> Error {
         .hint("Make the tar without sparse files")
 }
 
-/// Name and size as they stand in the header, by its dialect.
-pub(super) fn name_and_size(header: &[u8; BLOCK]) -> Result<(Vec<u8>, u64)> {
-    let bad = || Error::corrupt("a tar has a damaged header");
-    let sum = number(&header[block::CHECKSUM]).ok_or_else(bad)?;
-    let (unsigned, signed) = block::checksums(header);
-    if sum != unsigned && sum != signed {
-        return Err(bad());
-    }
-    let prefix = match &header[block::MAGIC] {
-        b"ustar\0" if &header[block::STAR_TRAILER] == b"tar\0" => until_nul(&header[block::STAR_PREFIX]),
-        b"ustar\0" => until_nul(&header[block::PREFIX]),
-        // before Go 1.8, Go (and so Docker) could write a prefix into GNU headers, where times belong
-        b"ustar " if &header[block::VERSION] == b" \0" => {
-            let times = [&header[block::GNU_ATIME], &header[block::GNU_CTIME]];
-            let prefix = until_nul(&header[block::PREFIX]);
-            let are_times = times.iter().all(|t| t.first() == Some(&0) || number(t).is_some());
-            if are_times || !prefix.is_ascii() { &[] } else { prefix }
-        }
-        _ => &[],
-    };
-    let mut name = prefix.to_vec();
-    if !prefix.is_empty() {
-        name.push(b'/');
-    }
-    name.extend_from_slice(until_nul(&header[block::NAME]));
-    let size = number(&header[block::SIZE]).and_then(|n| u64::try_from(n).ok());
-    let size = size.ok_or_else(|| bad().on(format!("entry \"{}\"", text::bytes(&name))))?;
-    Ok((name, size))
-}
-
-pub(super) fn until_nul(field: &[u8]) -> &[u8] {
-    field.split(|c| *c == 0).next().unwrap_or_default()
-}
-
-/// A number field: octal digits between blanks and NULs, or GNU's two's complement when the first bit is set.
-pub(super) fn number(field: &[u8]) -> Option<i64> {
-    let (&first, rest) = field.split_first()?;
-    if first & 0x80 != 0 {
-        let start = if first & 0x40 != 0 { i64::from(first as i8) } else { i64::from(first & 0x7f) };
-        return rest.iter().try_fold(start, |n, &byte| Some(n.checked_mul(256)? | i64::from(byte)));
-    }
-    let blank = |c: &u8| matches!(c, b' ' | 0);
-    let start = field.iter().position(|c| !blank(c)).unwrap_or(field.len());
-    let digits = field.get(start..)?;
-    let digits = until_nul(digits);
-    let len = digits.iter().rposition(|c| !blank(c)).map_or(0, |i| i + 1);
-    digits.get(..len)?.iter().try_fold(0i64, |n, c| match c {
-        b'0'..=b'7' => n.checked_mul(8)?.checked_add(i64::from(c - b'0')),
-        _ => None,
-    })
-}
-
 /// Path and size of PAX records: each `<length> <key>=<value>\n`. The last of equal keys counts, an empty value is none.
 fn pax(records: &[u8]) -> Result<(Option<Vec<u8>>, Option<u64>)> {
     let (mut path, mut size) = (None, None);
@@ -274,27 +227,3 @@ fn pax(records: &[u8]) -> Result<(Option<Vec<u8>>, Option<u64>)> {
     }
     Ok((path, size))
 }
-
-/// Splits the first record off: key, value, what follows.
-pub(super) fn pax_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let blank = records.iter().position(|c| *c == b' ')?;
-    let len = usize::try_from(decimal(records.get(..blank)?)?).ok()?;
-    let (record, after) = records.split_at_checked(len)?;
-    let body = record.get(blank + 1..)?.strip_suffix(b"\n")?;
-    let equals = body.iter().position(|c| *c == b'=')?;
-    let (key, value) = body.split_at_checked(equals)?;
-    let value = value.get(1..)?;
-    // Go's rule: NUL never in a key, nor in a name
-    let names = matches!(key, b"path" | b"linkpath" | b"uname" | b"gname");
-    let bad = key.is_empty() || key.contains(&0) || (names && value.contains(&0));
-    (!bad).then_some((key, value, after))
-}
-
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
-    let plain = digits.iter().all(u8::is_ascii_digit);
-    // within int64, as everywhere in tar-split
-    std::str::from_utf8(digits).ok().filter(|_| plain)?.parse::<i64>().ok()?.try_into().ok()
-}
-
-#[cfg(test)]
-mod tests;
