@@ -13,9 +13,10 @@ use crate::disk::{Dir, fault, sqlite};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::Plan;
+use crate::plan::new_root::Unit;
 use crate::plan::stored::{self, Stored};
 use crate::verify::{Level, Verdict};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -252,13 +253,37 @@ impl Journal {
                 .hint("use the unaufs that wrote it, or a newer one"));
         }
         for (i, text) in MIGRATIONS.iter().enumerate().skip(usize::try_from(have).unwrap_or(0)) {
-            fault::effect("journal schema");
-            let t = self.db.transaction().map_err(sql)?;
-            t.execute_batch(text).map_err(sql)?;
-            t.pragma_update(None, "user_version", i as i64 + 1).map_err(sql)?;
-            t.commit().map_err(sql)?;
+            self.change("journal schema", |t| {
+                t.execute_batch(text)?;
+                t.pragma_update(None, "user_version", i as i64 + 1)
+            })?;
         }
         Ok(())
+    }
+
+    /// One change in one transaction; `effect` is its name for the crash tests.
+    fn change<T>(
+        &mut self,
+        effect: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        fault::effect(effect);
+        let t = self.db.transaction().map_err(sql)?;
+        let out = change(&t).map_err(sql)?;
+        t.commit().map_err(sql)?;
+        Ok(out)
+    }
+
+    /// The answers to a question, each made of a row.
+    fn rows<T, C: FromIterator<T>>(
+        &self,
+        question: &str,
+        about: impl Params,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<C> {
+        let mut q = self.db.prepare(question).map_err(sql)?;
+        let rows = q.query_map(about, row).map_err(sql)?;
+        rows.collect::<rusqlite::Result<C>>().map_err(sql)
     }
 
     /// The newest run.
@@ -280,207 +305,135 @@ impl Journal {
 
     /// Writes down a run and all its units before anything is done.
     pub fn begin(&mut self, plan: &Plan, identity: &str, prepared: bool, now: &str) -> Result<i64> {
-        fault::effect("journal begin");
-        let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
-        let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
-        let t = self.db.transaction().map_err(sql)?;
-        t.execute(
-            "INSERT INTO run (fingerprint, started, state, prepared, identity) VALUES (?1, ?2, 'building', ?3, ?4)",
-            params![print, now, prepared, identity],
-        )
-        .map_err(sql)?;
-        let id = t.last_insert_rowid();
-        t.execute("INSERT INTO plan (run, text) VALUES (?1, ?2)", params![id, text]).map_err(sql)?;
-        {
-            let mut unit =
-                t.prepare("INSERT INTO unit (run, kind, name, state) VALUES (?1, ?2, ?3, 'intent')").map_err(sql)?;
-            for l in &plan.layers {
-                unit.execute(params![id, "layer", l.id.as_str()]).map_err(sql)?;
-            }
-            for c in plan.new_root.iter().flat_map(|e| &e.units) {
-                unit.execute(params![id, "carried", c.name()]).map_err(sql)?;
-            }
-            unit.execute(params![id, "metadata", "all"]).map_err(sql)?;
-        }
-        t.commit().map_err(sql)?;
-        Ok(id)
+        let (text, print) = (text(plan)?, print(plan));
+        self.change("journal begin", |t| {
+            t.execute(
+                "INSERT INTO run (fingerprint, started, state, prepared, identity) VALUES (?1, ?2, 'building', ?3, ?4)",
+                params![print, now, prepared, identity],
+            )?;
+            let id = t.last_insert_rowid();
+            t.execute("INSERT INTO plan (run, text) VALUES (?1, ?2)", params![id, text])?;
+            intend(t, id, "layer", plan.layers.iter().map(|l| l.id.as_str()))?;
+            intend(t, id, "carried", carried(plan))?;
+            intend(t, id, "metadata", ["all"])?;
+            Ok(id)
+        })
     }
 
     /// These units, of kind and name, are not done any more: what the stage has of them is about to be removed.
     pub fn reopen<'a>(&mut self, run: i64, units: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
-        fault::effect("journal reopen");
-        let t = self.db.transaction().map_err(sql)?;
-        t.execute("UPDATE verdict SET withdrawn = 1 WHERE run = ?1", [run]).map_err(sql)?;
-        for (kind, name) in units {
-            t.execute(
-                "UPDATE unit SET state = 'intent', proved = NULL WHERE run = ?1 AND kind = ?2 AND name = ?3",
-                params![run, kind, name],
-            )
-            .map_err(sql)?;
-        }
-        t.commit().map_err(sql)
+        const REOPEN: &str =
+            "UPDATE unit SET state = 'intent', proved = NULL WHERE run = ?1 AND kind = ?2 AND name = ?3";
+        self.change("journal reopen", |t| {
+            t.execute(WITHDRAW, [run])?;
+            units.into_iter().try_for_each(|(kind, name)| t.execute(REOPEN, params![run, kind, name]).map(drop))
+        })
     }
 
     /// Notes that these layers' views in the stage were compared without a difference.
     pub fn prove(&mut self, run: i64, layers: &[&str], level: &str) -> Result<()> {
-        fault::effect("journal prove");
-        let t = self.db.transaction().map_err(sql)?;
-        for name in layers {
-            t.execute(
-                "UPDATE unit SET proved = ?3 WHERE run = ?1 AND kind = 'layer' AND name = ?2",
-                params![run, name, level],
-            )
-            .map_err(sql)?;
-        }
-        t.commit().map_err(sql)
+        const PROVE: &str = "UPDATE unit SET proved = ?3 WHERE run = ?1 AND kind = 'layer' AND name = ?2";
+        self.change("journal prove", |t| {
+            layers.iter().try_for_each(|name| t.execute(PROVE, params![run, name, level]).map(drop))
+        })
     }
 
     /// The layers proved at a level, or at a higher one.
     pub fn proved(&self, run: i64, level: &str) -> Result<BTreeSet<String>> {
-        let mut q = self
-            .db
-            .prepare("SELECT name FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'done' AND (proved = ?2 OR proved = 'full')")
-            .map_err(sql)?;
-        let rows = q.query_map(params![run, level], |r| r.get::<_, String>(0)).map_err(sql)?;
-        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+        const SELECT: &str = "SELECT name FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'done' AND (proved = ?2 OR proved = 'full')";
+        self.rows(SELECT, params![run, level], |r| r.get(0))
     }
 
     /// Gives a run that an earlier version began an identity.
     pub fn identify(&mut self, run: i64, identity: &str) -> Result<()> {
-        fault::effect("journal identity");
-        self.db.execute("UPDATE run SET identity = ?2 WHERE id = ?1", params![run, identity]).map_err(sql)?;
-        Ok(())
+        self.change("journal identity", |t| {
+            t.execute("UPDATE run SET identity = ?2 WHERE id = ?1", params![run, identity]).map(drop)
+        })
     }
 
     /// Replaces the plan of a run by one from which the same would be built.
     pub fn note_plan(&mut self, run: i64, plan: &Plan) -> Result<()> {
-        fault::effect("journal plan");
-        let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
-        self.db.execute("UPDATE plan SET text = ?2 WHERE run = ?1", params![run, text]).map_err(sql)?;
-        Ok(())
+        let text = text(plan)?;
+        self.change("journal plan", |t| t.execute(REPLACE_PLAN, params![run, text]).map(drop))
     }
 
     /// Gives a run that is being built another plan. Layers that are in both and done stay done; what the stage has of others must
     /// have been removed before. `lost` are the layers that failed and that the plan leaves out.
     pub fn replan(&mut self, run: i64, plan: &Plan, prepared: bool, lost: &BTreeMap<LayerId, String>) -> Result<()> {
-        fault::effect("journal replan");
-        let text = serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))?;
-        let print = plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default();
-        let known = self.done(run, "layer")?;
-        let t = self.db.transaction().map_err(sql)?;
-        t.execute("UPDATE run SET fingerprint = ?2, prepared = ?3 WHERE id = ?1", params![run, print, prepared])
-            .map_err(sql)?;
-        t.execute("UPDATE plan SET text = ?2 WHERE run = ?1", params![run, text]).map_err(sql)?;
-        t.execute("UPDATE verdict SET withdrawn = 1 WHERE run = ?1", [run]).map_err(sql)?;
-        t.execute("DELETE FROM lost WHERE run = ?1", [run]).map_err(sql)?;
-        for (layer, reason) in lost {
-            t.execute(
-                "INSERT INTO lost (run, layer, reason) VALUES (?1, ?2, ?3)",
-                params![run, layer.as_str(), reason],
-            )
-            .map_err(sql)?;
-        }
-        t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'intent'", [run]).map_err(sql)?;
-        for l in plan.layers.iter().filter(|l| !known.contains(l.id.as_str())) {
-            t.execute(
-                "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'layer', ?2, 'intent')",
-                params![run, l.id.as_str()],
-            )
-            .map_err(sql)?;
-        }
-        // nothing else is copied before all layers are built: none of these is done
-        t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'carried'", [run]).map_err(sql)?;
-        for c in plan.new_root.iter().flat_map(|e| &e.units) {
-            t.execute(
-                "INSERT INTO unit (run, kind, name, state) VALUES (?1, 'carried', ?2, 'intent')",
-                params![run, c.name()],
-            )
-            .map_err(sql)?;
-        }
-        t.commit().map_err(sql)
+        let (text, print, known) = (text(plan)?, print(plan), self.done(run, "layer")?);
+        self.change("journal replan", |t| {
+            t.execute("UPDATE run SET fingerprint = ?2, prepared = ?3 WHERE id = ?1", params![run, print, prepared])?;
+            t.execute(REPLACE_PLAN, params![run, text])?;
+            t.execute(WITHDRAW, [run])?;
+            t.execute("DELETE FROM lost WHERE run = ?1", [run])?;
+            for (layer, reason) in lost {
+                let row = params![run, layer.as_str(), reason];
+                t.execute("INSERT INTO lost (run, layer, reason) VALUES (?1, ?2, ?3)", row)?;
+            }
+            t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'layer' AND state = 'intent'", [run])?;
+            let new = plan.layers.iter().map(|l| l.id.as_str()).filter(|id| !known.contains(*id));
+            intend(t, run, "layer", new)?;
+            // nothing else is copied before all layers are built: none of these is done
+            t.execute("DELETE FROM unit WHERE run = ?1 AND kind = 'carried'", [run])?;
+            intend(t, run, "carried", carried(plan))
+        })
     }
 
     /// The layers that failed while running and were left out, and why.
     pub fn lost(&self, run: i64) -> Result<BTreeMap<LayerId, String>> {
-        let mut q = self.db.prepare("SELECT layer, reason FROM lost WHERE run = ?1").map_err(sql)?;
-        let rows = q.query_map([run], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))).map_err(sql)?;
-        rows.map(|row| {
-            let (layer, reason) = row.map_err(sql)?;
-            Ok((LayerId::parse(&layer)?, reason))
-        })
-        .collect()
+        let rows: Vec<(String, String)> =
+            self.rows("SELECT layer, reason FROM lost WHERE run = ?1", [run], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        rows.into_iter().map(|(layer, reason)| Ok((LayerId::parse(&layer)?, reason))).collect()
     }
 
     /// Did a run ever begin its renames? Before that, nothing outside the state directory is its own.
     pub fn has_switched(&self, run: i64) -> Result<bool> {
-        self.db
-            .query_row(
-                "SELECT EXISTS (SELECT 1 FROM event WHERE run = ?1 AND what = ?2)",
-                params![run, State::Switching.name()],
-                |r| r.get(0),
-            )
-            .map_err(sql)
+        const SELECT: &str = "SELECT EXISTS (SELECT 1 FROM event WHERE run = ?1 AND what = ?2)";
+        self.db.query_row(SELECT, params![run, State::Switching.name()], |r| r.get(0)).map_err(sql)
     }
 
     /// The units of a kind that are done.
     pub fn done(&self, run: i64, kind: &str) -> Result<BTreeSet<String>> {
-        let mut q =
-            self.db.prepare("SELECT name FROM unit WHERE run = ?1 AND kind = ?2 AND state = 'done'").map_err(sql)?;
-        let rows = q.query_map(params![run, kind], |r| r.get::<_, String>(0)).map_err(sql)?;
-        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+        const SELECT: &str = "SELECT name FROM unit WHERE run = ?1 AND kind = ?2 AND state = 'done'";
+        self.rows(SELECT, params![run, kind], |r| r.get(0))
     }
 
     /// Marks units as done; the caller has synced their file system.
     pub fn finish(&mut self, run: i64, kind: &str, units: &[(String, String)]) -> Result<()> {
-        fault::effect("journal done");
-        let t = self.db.transaction().map_err(sql)?;
-        for (name, tally) in units {
-            t.execute(
-                "UPDATE unit SET state = 'done', tally = ?4 WHERE run = ?1 AND kind = ?2 AND name = ?3",
-                params![run, kind, name, tally],
-            )
-            .map_err(sql)?;
-        }
-        t.commit().map_err(sql)
+        const FINISH: &str = "UPDATE unit SET state = 'done', tally = ?4 WHERE run = ?1 AND kind = ?2 AND name = ?3";
+        self.change("journal done", |t| {
+            units.iter().try_for_each(|(name, tally)| t.execute(FINISH, params![run, kind, name, tally]).map(drop))
+        })
     }
 
     /// What was noted of the units of a kind that are done, by name: of layers what their builders really did.
     pub fn tallies(&self, run: i64, kind: &str) -> Result<BTreeMap<String, String>> {
         const SELECT: &str =
             "SELECT name, coalesce(tally, '') FROM unit WHERE run = ?1 AND kind = ?2 AND state = 'done'";
-        let mut q = self.db.prepare(SELECT).map_err(sql)?;
-        let rows = q.query_map(params![run, kind], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
-        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+        self.rows(SELECT, params![run, kind], |r| Ok((r.get(0)?, r.get(1)?)))
     }
 
     /// Moves a run to another state.
     pub fn set_state(&mut self, run: i64, state: State, now: &str) -> Result<()> {
-        fault::effect("journal state");
-        let t = self.db.transaction().map_err(sql)?;
-        t.execute("UPDATE run SET state = ?2 WHERE id = ?1", params![run, state.name()]).map_err(sql)?;
-        t.execute("INSERT INTO event (run, at, what) VALUES (?1, ?2, ?3)", params![run, now, state.name()])
-            .map_err(sql)?;
-        t.commit().map_err(sql)
+        self.change("journal state", |t| {
+            t.execute("UPDATE run SET state = ?2 WHERE id = ?1", params![run, state.name()])?;
+            let row = params![run, now, state.name()];
+            t.execute("INSERT INTO event (run, at, what) VALUES (?1, ?2, ?3)", row).map(drop)
+        })
     }
 
     /// Notes what a verification found: it replaces every earlier verdict.
     pub fn judge(&mut self, run: i64, v: &Verdict) -> Result<()> {
-        fault::effect("journal verdict");
+        const JUDGE: &str =
+            "INSERT INTO verdict (run, at, level, clean, counts, docker_ran) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let counts = serde_json::json!(v.counts).to_string();
-        self.db
-            .execute(
-                "INSERT INTO verdict (run, at, level, clean, counts, docker_ran) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![run, v.time, v.level.name(), v.clean, counts, v.docker_ran],
-            )
-            .map_err(sql)?;
-        Ok(())
+        let row = params![run, v.time, v.level.name(), v.clean, counts, v.docker_ran];
+        self.change("journal verdict", |t| t.execute(JUDGE, row).map(drop))
     }
 
     /// Withdraws every verdict.
     pub fn withdraw(&mut self, run: i64) -> Result<()> {
-        fault::effect("journal verdict");
-        self.db.execute("UPDATE verdict SET withdrawn = 1 WHERE run = ?1", [run]).map_err(sql)?;
-        Ok(())
+        self.change("journal verdict", |t| t.execute(WITHDRAW, [run]).map(drop))
     }
 
     /// The last verdict, unless it was withdrawn.
@@ -497,8 +450,29 @@ impl Journal {
 
     /// What happened when.
     pub fn events(&self, run: i64) -> Result<Vec<(String, String)>> {
-        let mut q = self.db.prepare("SELECT at, what FROM event WHERE run = ?1 ORDER BY id").map_err(sql)?;
-        let rows = q.query_map([run], |r| Ok((r.get(0)?, r.get(1)?))).map_err(sql)?;
-        rows.collect::<std::result::Result<_, _>>().map_err(sql)
+        const SELECT: &str = "SELECT at, what FROM event WHERE run = ?1 ORDER BY id";
+        self.rows(SELECT, [run], |r| Ok((r.get(0)?, r.get(1)?)))
     }
+}
+
+const WITHDRAW: &str = "UPDATE verdict SET withdrawn = 1 WHERE run = ?1";
+const REPLACE_PLAN: &str = "UPDATE plan SET text = ?2 WHERE run = ?1";
+
+/// Notes units that are to be made.
+fn intend(t: &Transaction<'_>, run: i64, kind: &str, names: impl IntoIterator<Item: ToSql>) -> rusqlite::Result<()> {
+    let mut unit = t.prepare("INSERT INTO unit (run, kind, name, state) VALUES (?1, ?2, ?3, 'intent')")?;
+    names.into_iter().try_for_each(|name| unit.execute(params![run, kind, name]).map(drop))
+}
+
+/// What is copied to a new root besides layers.
+fn carried(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.new_root.iter().flat_map(|e| &e.units).map(Unit::name)
+}
+
+fn text(plan: &Plan) -> Result<String> {
+    serde_json::to_string(plan).map_err(|e| Error::corrupt("the plan").with_source(e))
+}
+
+fn print(plan: &Plan) -> String {
+    plan.fingerprint.digest.map(|d| d.to_string()).unwrap_or_default()
 }
