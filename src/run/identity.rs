@@ -244,17 +244,6 @@ pub struct Lost {
     pub run: Option<i64>,
 }
 
-impl Known {
-    /// The run, if its journal is whole.
-    pub fn run(self) -> Result<Option<Run>> {
-        match self {
-            Known::Nothing => Ok(None),
-            Known::Run(run) => Ok(Some(*run)),
-            Known::Lost(lost) => Err(lost.error()),
-        }
-    }
-}
-
 impl Lost {
     /// Keeps what is left of the journal under another name. One without any run is not damaged: the process ended in its first commit.
     pub fn set_journal_aside(&self, state: &Dir) -> Result<()> {
@@ -269,13 +258,6 @@ impl Lost {
             }
         }
         state.sync()
-    }
-
-    /// Why a command that needs the journal does nothing.
-    pub fn error(&self) -> Error {
-        Error::corrupt(self.why.clone())
-            .hint("unaufs rollback puts the old store back without the journal")
-            .loss("Nothing was changed.")
     }
 }
 

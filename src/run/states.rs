@@ -27,17 +27,6 @@ pub enum Command {
     Cleanup,
 }
 
-impl Command {
-    /// All.
-    pub const ALL: [Command; 6] =
-        [Command::Migrate, Command::Prepare, Command::Verify, Command::Rollback, Command::Drop, Command::Cleanup];
-
-    /// May a Docker run on the root?
-    pub fn beside_docker(self) -> bool {
-        matches!(self, Command::Prepare | Command::Verify | Command::Cleanup)
-    }
-}
-
 /// What to do.
 #[derive(Debug)]
 pub enum Answer {

@@ -36,7 +36,7 @@ pub use name::clean;
 pub use packer::Packer;
 pub use prove::{Proof, prove};
 pub use reader::{MAX_UNPACKED, Piece, Reader};
-pub use reassemble::{Mismatch, Payloads, Reassembled, WrongFile, diff_id, reassemble};
+pub use reassemble::{Mismatch, Payloads, Reassembled, WrongFile, reassemble};
 
 /// Bytes moved at once: a layer's tar is streamed, and large files in few steps that still fit a core's own cache.
 const BUFFER: usize = 256 * 1024;

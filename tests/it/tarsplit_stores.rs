@@ -31,7 +31,7 @@ fn names(root: &Dir, path: &str) -> Vec<String> {
 /// The pieces, with segments that touch each other joined: where they are cut is the writer's choice.
 fn pieces(gz: &[u8]) -> Vec<Piece> {
     let mut out: Vec<Piece> = Vec::new();
-    for piece in Reader::new(gz, MAX_UNPACKED).refuse_duplicates() {
+    for piece in Reader::new(gz, MAX_UNPACKED) {
         match (out.last_mut(), piece.expect("piece")) {
             (Some(Piece::Segment(before)), Piece::Segment(more)) => before.extend(more),
             (_, piece) => out.push(piece),
@@ -49,7 +49,6 @@ fn there_and_back(root: &Dir, split: &str, branch: &str) -> DiffId {
     let (tar, id) = tar.finish();
     assert_eq!(done.bytes, tar.len() as u64);
     assert_eq!(id.0, Sha256::of(&tar));
-    assert_eq!(split::diff_id(Reader::new(&gz[..], MAX_UNPACKED), &files).expect(split), id);
 
     let mut packer = Packer::new(Vec::new());
     let mut passed = DiffIdWriter::new(std::io::sink());

@@ -95,7 +95,7 @@ fn the_record_gives_the_same_tar_again() {
     let recorded = record(&dir, &mut split).expect("record");
     assert_eq!(recorded, digested);
     let mut hashed = DiffIdWriter::new(sink());
-    let done = reassemble(Reader::new(&split[..], MAX_UNPACKED).refuse_duplicates(), &Files(&dir), &mut hashed);
+    let done = reassemble(Reader::new(&split[..], MAX_UNPACKED), &Files(&dir), &mut hashed);
     assert_eq!(done.expect("reassemble").payload_bytes, digested.put.payload);
     assert_eq!(hashed.finish().1, digested.diff);
 }
@@ -163,7 +163,7 @@ fn docker_s_form_is_recorded_too() {
     let mut split = Vec::new();
     assert_eq!(record(&dir, &mut split).expect("record"), digested);
     let mut hashed = DiffIdWriter::new(sink());
-    let done = reassemble(Reader::new(&split[..], MAX_UNPACKED).refuse_duplicates(), &Files(&dir), &mut hashed);
+    let done = reassemble(Reader::new(&split[..], MAX_UNPACKED), &Files(&dir), &mut hashed);
     assert_eq!(done.expect("reassemble").payload_bytes, digested.put.payload);
     assert_eq!(hashed.finish().1, digested.diff);
     // and it's what tar-split says of this tar when it only sees the tar

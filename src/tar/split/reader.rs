@@ -1,20 +1,15 @@
 //! Reads tar-split data: gzip, then JSON values one after another.
 
-use super::name;
 use crate::error::{Error, Result};
 use crate::text;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::bufread::MultiGzDecoder;
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 
 /// A limit for what tar-split data may unpack to that no real layer reaches: over ten million files.
 pub const MAX_UNPACKED: u64 = 16 << 30;
-
-/// The most entries of a layer whose names are compared with each other.
-const MAX_NAMES: usize = 20_000_000;
 
 /// The longest JSON value. A segment holds at most 1 MiB, or the headers of one entry, which may carry large PAX records.
 const MAX_VALUE: usize = 8 << 20;
@@ -45,7 +40,6 @@ pub struct Reader<R: Read> {
     text: Vec<u8>,
     /// Values read so far.
     count: u64,
-    seen: Option<HashSet<[u8; 16]>>,
     ended: bool,
 }
 
@@ -59,15 +53,8 @@ impl<R: Read> Reader<R> {
             limit,
             text: Vec::new(),
             count: 0,
-            seen: None,
             ended: false,
         }
-    }
-
-    /// Refuses a name that comes twice, as Docker does. Takes some 40 bytes of memory for each entry of the layer.
-    pub fn refuse_duplicates(mut self) -> Reader<R> {
-        self.seen = Some(HashSet::new());
-        self
     }
 
     fn next_piece(&mut self) -> Result<Option<Piece>> {
@@ -76,19 +63,6 @@ impl<R: Read> Reader<R> {
         }
         let piece = parse(&self.text).map_err(|e| e.on(format!("value {} of the tar-split data", self.count)))?;
         self.count += 1;
-        if let (Some(seen), Piece::File { name, .. }) = (&mut self.seen, &piece) {
-            let mut key = [0; 16];
-            key.copy_from_slice(&crate::ids::Sha256::of(&name::clean(name)).0[..16]);
-            if seen.len() == MAX_NAMES {
-                return Err(Error::corrupt(format!("the tar-split data has more than {MAX_NAMES} entries")));
-            }
-            if !seen.insert(key) {
-                return Err(Error::corrupt(format!(
-                    "the layer has two entries named \"{}\", which Docker refuses",
-                    text::bytes(name)
-                )));
-            }
-        }
         Ok(Some(piece))
     }
 
@@ -414,15 +388,5 @@ mod tests {
         let mut r = Reader::new(&gz[..], 1 << 20);
         assert!(r.next().unwrap().is_err());
         assert!(r.next().is_none());
-    }
-
-    #[test]
-    fn duplicates_are_refused_only_when_asked() {
-        let gz = gzip(b"{\"type\":1,\"name\":\"a/b\"}{\"type\":1,\"name\":\"/a/b\"}{\"type\":1,\"name\":\"./a//b/\"}");
-        assert_eq!(read(&gz).unwrap().len(), 3);
-        let all: Vec<_> = Reader::new(&gz[..], 1 << 20).refuse_duplicates().collect();
-        assert_eq!(all.len(), 3);
-        let e = all[2].as_ref().expect_err("twice");
-        assert!(e.to_string().contains("\"./a//b/\""), "{e}");
     }
 }
