@@ -2,6 +2,7 @@
 //!
 //! The kind decides the exit code, in [`Kind::exit_code`] and nowhere else.
 
+use rustix::io::Errno;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -137,11 +138,11 @@ impl Error {
     }
 
     /// The errno of the innermost I/O error, if there is one.
-    pub fn errno(&self) -> Option<i32> {
+    pub fn errno(&self) -> Option<Errno> {
         let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(self);
         while let Some(e) = next {
             if let Some(io) = e.downcast_ref::<std::io::Error>() {
-                return io.raw_os_error();
+                return Errno::from_io_error(io);
             }
             next = e.source();
         }
@@ -150,7 +151,7 @@ impl Error {
 
     /// Did this process run out of descriptors or memory? That says nothing about the object.
     pub fn is_exhaustion(&self) -> bool {
-        self.errno().is_some_and(|n| EXHAUSTION.iter().any(|e| e.raw_os_error() == n))
+        self.errno().is_some_and(|e| EXHAUSTION.contains(&e))
     }
 
     /// What the user should do, if there is something.
@@ -195,13 +196,11 @@ static FAILING_DISK: OnceLock<String> = OnceLock::new();
 
 /// Notes an error that only a failing disk, cable or network gives.
 pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
-    use rustix::io::Errno;
     const DISK: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODEV, Errno::REMOTEIO, Errno::TIMEDOUT];
-    let is_one_of = |list: &[Errno]| e.raw_os_error().is_some_and(|n| list.iter().any(|d| d.raw_os_error() == n));
-    let noted = match () {
-        () if is_one_of(&DISK) => &FAILING_DISK,
-        () if is_one_of(&EXHAUSTION) => &EXHAUSTED,
-        () => return,
+    let noted = match Errno::from_io_error(e) {
+        Some(e) if DISK.contains(&e) => &FAILING_DISK,
+        Some(e) if EXHAUSTION.contains(&e) => &EXHAUSTED,
+        _ => return,
     };
     // the first one counts
     let _ = noted.set(format!("{}: {e}", what()));
@@ -209,8 +208,7 @@ pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
 
 /// The first time that this process had no descriptor or memory left: what it could not read then is no damage either.
 static EXHAUSTED: OnceLock<String> = OnceLock::new();
-const EXHAUSTION: [rustix::io::Errno; 3] =
-    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM];
+const EXHAUSTION: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
 
 /// An error if the disk has failed since the program began, or this process ran out of descriptors or memory: with `keep_going` the user wants
 /// what can be read.

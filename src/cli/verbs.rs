@@ -20,18 +20,19 @@ use crate::run::identity::{self, Known};
 use crate::run::journal::{Journal, Run};
 use crate::run::states::Standing;
 use crate::store::native;
+use rustix::io::Errno;
 use std::io::IsTerminal;
 use std::path::Path;
 
 fn root(g: &Global) -> Result<Dir> {
     Dir::open_named(&g.root).map_err(|e| {
-        if e.errno() == Some(2) {
+        if e.errno() == Some(Errno::NOENT) {
             return Error::new(Kind::NoStore, format!("{} doesn't exist", crate::text::path(&g.root)))
                 .hint("Name Docker's data root with --root");
         }
         let kind = match e.errno() {
-            Some(20) => Kind::NoStore,
-            Some(1 | 13) => {
+            Some(Errno::NOTDIR) => Kind::NoStore,
+            Some(Errno::PERM | Errno::ACCESS) => {
                 let shown = crate::text::path(&g.root);
                 let e = match rustix::process::geteuid().is_root() {
                     true => Error::new(Kind::Failed, format!("can't open {shown}")).with_source(e),

@@ -38,7 +38,7 @@ impl Undeleted {
 /// Is it this one name that cannot go, as opposed to the disk, or somebody who asked for a stop?
 fn only_this(e: &Error) -> bool {
     let known = [Errno::PERM, Errno::ACCESS, Errno::BUSY, Errno::XDEV, Errno::ROFS];
-    e.errno().is_some_and(|n| known.iter().any(|k| k.raw_os_error() == n))
+    e.errno().is_some_and(|e| known.contains(&e))
 }
 
 impl Dir {

@@ -105,7 +105,7 @@ fn opened(
             false if is_init(&id) => format!("the init layer {}", id.short()),
             false => format!("image layer {}", id.short()),
         };
-        let gone = e.errno() == Some(Errno::NOENT.raw_os_error());
+        let gone = e.errno() == Some(Errno::NOENT);
         let why = if gone { format!("{} is missing", store.written_by.directory(&id)) } else { e.chain() };
         Missing { what, why }
     }));

@@ -258,12 +258,7 @@ pub fn store(root: &Dir) -> Result<Option<Generation>> {
     let there = |path: &str| match root.stat_opt(path) {
         Ok(m) => Ok(m.is_some_and(|m| m.is_dir())),
         // behind a symlink or a mount point: check H08 names it
-        Err(e)
-            if e.errno()
-                .is_some_and(|n| [Errno::XDEV, Errno::LOOP, Errno::NOTDIR].iter().any(|o| o.raw_os_error() == n)) =>
-        {
-            Ok(true)
-        }
+        Err(e) if matches!(e.errno(), Some(Errno::XDEV | Errno::LOOP | Errno::NOTDIR)) => Ok(true),
         Err(e) => Err(e),
     };
     Ok(match (there("aufs/diff")?, there("image/aufs")?, there("graph")?) {

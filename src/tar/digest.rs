@@ -254,7 +254,7 @@ mod tests {
             ("pipe", Errno::INVAL),
         ] {
             let e = text(&files, name).expect_err(name);
-            assert_eq!(e.errno(), Some(errno.raw_os_error()), "{name}: {}", e.chain());
+            assert_eq!(e.errno(), Some(errno), "{name}: {}", e.chain());
         }
     }
 

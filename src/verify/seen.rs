@@ -144,7 +144,7 @@ impl Seen<'_> {
 /// Does this error tell of the process or the disk, and not of the store?
 pub fn says_nothing(e: &Error) -> bool {
     let errnos = [Errno::ACCESS, Errno::PERM, Errno::IO, Errno::NODEV, Errno::REMOTEIO, Errno::TIMEDOUT];
-    e.is_exhaustion() || e.errno().is_some_and(|n| errnos.iter().any(|e| e.raw_os_error() == n))
+    e.is_exhaustion() || e.errno().is_some_and(|e| errnos.contains(&e))
 }
 
 /// Works on several layers at a time. What fails is a difference of its layer, and the others continue.

@@ -153,7 +153,7 @@ impl Dest<'_> {
                 object.xattrs.iter().try_for_each(|(name, value)| parent.set_xattr(new, name, value))?;
                 Ok(None)
             }
-            Err(e) if e.errno() == Some(Errno::OPNOTSUPP.raw_os_error()) && parent.try_stat(new).is_ok() => {
+            Err(e) if e.errno() == Some(Errno::OPNOTSUPP) && parent.try_stat(new).is_ok() => {
                 parent.set_times(new, &meta)?;
                 Ok(Some("copied without its extended attributes, which can't be stored there".to_owned()))
             }
@@ -220,7 +220,7 @@ impl Sink for Dest<'_> {
         let temporary = format!(".unaufs-{}.partial", std::process::id()).into_bytes();
         let name = if there.is_some() { &temporary[..] } else { new };
         let made = self.make(object, first, &parent, name).inspect_err(|e| {
-            if e.errno() != Some(Errno::EXIST.raw_os_error()) {
+            if e.errno() != Some(Errno::EXIST) {
                 // best effort: the error that led here is the one to tell
                 let _ = crate::stop::regardless(|| parent.unlink(name));
             }

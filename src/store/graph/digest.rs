@@ -58,7 +58,7 @@ pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
                 return Ok(Digested { diff, size, split: Content::Same(path), unfit: None, new_id: None });
             }
             // the disk's trouble, not the record's
-            Err(e) if e.errno().is_some_and(|errno| errno == rustix::io::Errno::IO.raw_os_error()) => return Err(e),
+            Err(e) if e.errno() == Some(rustix::io::Errno::IO) => return Err(e),
             Err(e) => unfit.push(format!("{name}: {}", e.chain())),
         }
     }

@@ -119,7 +119,7 @@ pub(super) fn copy_file(
     out: &mut dyn Write,
 ) -> Result<()> {
     let mut file = payloads.open(&name::below(name)?).map_err(|e| {
-        match e.errno().map(Errno::from_raw_os_error) {
+        match e.errno() {
             Some(Errno::NOENT | Errno::NOTDIR) => WrongFile::error(name, Mismatch::Missing),
             Some(Errno::INVAL | Errno::LOOP | Errno::ISDIR) => WrongFile::error(name, Mismatch::NotAFile),
             // the disk's trouble or a lack of rights says nothing about the file
