@@ -69,25 +69,22 @@ impl Dir {
         Ok(Dir { fd, label: real, binds: false, listed: AtomicBool::new(false) })
     }
 
-    /// Opens a directory below this one. `rel` may have several components; none may be a symlink, `..` or a mount point.
+    /// Opens a directory below this one, or this one again. `rel` may have several components; none may be a symlink, `..` or a mount point.
     pub fn open(&self, rel: impl AsRef<[u8]>) -> Result<Dir> {
         let rel = rel.as_ref();
         self.try_open(rel).map_err(|e| self.not_opened(rel, e))
     }
 
     fn not_opened(&self, rel: &[u8], e: Errno) -> Error {
-        let err = Error::io(format!("open directory {}", self.show(rel)), e);
-        match e {
-            Errno::LOOP | Errno::NOTDIR => {
-                Error::io(format!("open directory {}, which is a symlink or no directory", self.show(rel)), e).hint(
-                    "It isn't a directory. unaufs doesn't follow symlinks here: put the directory itself below ROOT",
-                )
-            }
-            Errno::XDEV => {
-                err.hint("Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither")
-            }
-            _ => err,
-        }
+        let (which, hint) = match e {
+            Errno::LOOP | Errno::NOTDIR => (
+                ", which is a symlink or no directory",
+                "It isn't a directory. unaufs doesn't follow symlinks here: put the directory itself below ROOT",
+            ),
+            Errno::XDEV => ("", "Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither"),
+            _ => return Error::io(format!("open directory {}", self.show(rel)), e),
+        };
+        Error::io(format!("open directory {}{which}", self.show(rel)), e).hint(hint)
     }
 
     /// Like [`Dir::open`]; `None` if it is not there.
@@ -103,7 +100,8 @@ impl Dir {
     /// Opens a directory below this one, with the plain errno: ENOTDIR or ELOOP when something else is in the way.
     pub fn try_open(&self, rel: &[u8]) -> Result<Dir, Errno> {
         let fd = self.open_beneath(rel, DIR_FLAGS)?;
-        Ok(Dir { fd, label: self.label.join(os(rel)), binds: self.binds, listed: AtomicBool::new(false) })
+        let label = if rel.is_empty() { self.label.clone() } else { self.label.join(os(rel)) };
+        Ok(Dir { fd, label, binds: self.binds, listed: AtomicBool::new(false) })
     }
 
     fn open_beneath(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -162,9 +160,7 @@ impl Dir {
 
     /// A second handle with a read position of its own.
     pub fn again(&self) -> Result<Dir> {
-        let fd =
-            rustix::fs::openat(&self.fd, ".", DIR_FLAGS, Mode::empty()).on(|| format!("open {}", self.show(b"")))?;
-        Ok(Dir { fd, label: self.label.clone(), binds: self.binds, listed: AtomicBool::new(false) })
+        self.open(b"")
     }
 
     /// Where the directory was when it was opened. Not for opening anything.
@@ -247,13 +243,10 @@ impl Dir {
     /// Like [`Dir::open_file`], with what the inode was when it was opened.
     pub fn open_seen(&self, rel: impl AsRef<[u8]>) -> Result<(File, Meta)> {
         let rel = rel.as_ref();
-        self.try_open_seen(rel).map_err(|e| {
-            let err = Error::io(format!("open {}", self.show(rel)), e);
-            match e {
-                Errno::LOOP => Error::io(format!("open {}, which is a symlink", self.show(rel)), e)
-                    .hint("It is a symlink. unaufs doesn't follow symlinks here"),
-                _ => err,
-            }
+        self.try_open_seen(rel).map_err(|e| match e {
+            Errno::LOOP => Error::io(format!("open {}, which is a symlink", self.show(rel)), e)
+                .hint("It is a symlink. unaufs doesn't follow symlinks here"),
+            _ => Error::io(format!("open {}", self.show(rel)), e),
         })
     }
 
@@ -358,7 +351,7 @@ impl Dir {
     /// The open parent directory of a path below, and the last component.
     pub fn parent_of<'a>(&self, rel: &'a [u8]) -> Result<(Dir, &'a [u8])> {
         let (dir, name) = place(rel).on(|| format!("find {}", self.show(rel)))?;
-        Ok((if dir.is_empty() { self.again()? } else { self.open(dir)? }, name))
+        Ok((self.open(dir)?, name))
     }
 
     /// Takes the exclusive lock of this directory. The kernel drops it with the process, so it is never stale.
@@ -381,7 +374,6 @@ impl AsFd for Dir {
     }
 }
 
-/// Writes all bytes.
 /// A name of one component that does not lead up: the kernel would walk any other, through symlinks too.
 fn one(name: &[u8]) -> Result<&[u8], Errno> {
     if name.is_empty() || name == b".." || name.contains(&b'/') { Err(Errno::INVAL) } else { Ok(name) }

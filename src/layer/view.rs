@@ -71,12 +71,7 @@ impl Chain {
 
     /// Opens the directory `path` in each of the branches.
     pub fn open(&self, from: &[u16], path: &[u8]) -> Result<Vec<(u16, Dir)>> {
-        from.iter()
-            .map(|i| {
-                let b = self.branch(*i)?;
-                Ok((*i, if path.is_empty() { b.dir()?.again()? } else { b.dir()?.open(path)? }))
-            })
-            .collect()
+        from.iter().map(|i| Ok((*i, self.branch(*i)?.dir()?.open(path)?))).collect()
     }
 
     /// A branch by its index.

@@ -150,7 +150,7 @@ fn read_metadata(root: &Dir, to: Target, store: &Store, out: &mut Existing) -> R
     };
     let mut todo = vec![String::new()];
     while let Some(path) = todo.pop() {
-        let dir = if path.is_empty() { image.again()? } else { image.open(&path)? };
+        let dir = image.open(&path)?;
         for (name, kind) in dir.list()? {
             // Docker's own names are text
             let Ok(name) = String::from_utf8(name) else { continue };

@@ -256,14 +256,12 @@ fn links(root: &Dir, new: &str, path: &[u8]) -> Result<Vec<Link>> {
     let data = [path, b"/_data"].concat();
     let inner = path.starts_with(b"volumes/").then_some((&data[..], &b"_data"[..]));
     for (at, below) in std::iter::once((path, &b""[..])).chain(inner) {
-        let (holder, name) = match split(at) {
-            (b"", name) => (root.again()?, name),
-            (dir, name) => match root.try_open(dir) {
-                Ok(dir) => (dir, name),
-                // what is no directory has nothing in it; a mount point is not entered
-                Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
-                Err(e) => return Err(Error::io(format!("open directory {}", root.show(dir)), e)),
-            },
+        let (dir, name) = split(at);
+        let holder = match root.try_open(dir) {
+            Ok(dir) => dir,
+            // what is no directory has nothing in it; a mount point is not entered
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
+            Err(e) => return Err(Error::io(format!("open directory {}", root.show(dir)), e)),
         };
         if holder.try_stat(name).is_ok_and(|m| m.kind == FileType::Symlink)
             && let Some(to) = led(root, new, holder.label(), &holder.read_link(name)?)
@@ -351,7 +349,7 @@ pub fn count(root: &Dir, path: &[u8], leave: &[Vec<u8>]) -> Result<Counted> {
     };
     let mut todo = vec![Vec::new()];
     while let Some(at) = todo.pop() {
-        let dir = match if at.is_empty() { top.again().map(Ok)? } else { top.try_open(&at) } {
+        let dir = match top.try_open(&at) {
             Ok(dir) => dir,
             Err(Errno::XDEV) => {
                 out.mounts.push(at);

@@ -94,7 +94,7 @@ impl Look<'_> {
         if let Some(known) = self.seen.get(path) {
             return Ok(*known);
         }
-        let dir = if path.is_empty() { Some(self.root.again()?) } else { self.root.open_opt(path)? };
+        let dir = self.root.open_opt(path)?;
         let flags = dir.as_ref().map(Dir::flags);
         if let (Some(dir), Some(flags)) = (&dir, &flags) {
             if dir.meta()?.dev != self.dev {

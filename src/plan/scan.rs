@@ -205,7 +205,7 @@ pub fn scan(root: Dir, above: &Above, ask: Ask) -> Result<Found> {
     let first = (Arc::new(root), Vec::new(), DirPath { path: Vec::new(), hash: 0, holder: None }, 0);
     walk(first, |(holder, name, at, depth), hand_on| {
         too_deep(&at.path, depth)?;
-        let dir = Arc::new(if name.is_empty() { holder.again()? } else { holder.open(&name)? });
+        let dir = Arc::new(holder.open(&name)?);
         let at = Arc::new(at);
         let mut directory = DirCount::new(&scan, &dir, &at);
         directory.count()?;

@@ -105,7 +105,7 @@ pub fn deletion(root: &Dir, path: &str) -> Result<Deletion> {
     while let Some(at) = todo.pop() {
         crate::stop::check()?;
         // a mount point: it stays, and is named when the rest is deleted
-        let Ok(dir) = (if at.is_empty() { top.again() } else { top.open(&at) }) else { continue };
+        let Ok(dir) = top.open(&at) else { continue };
         dir.for_each(|name, kind, _| {
             let (here, m) = (crate::disk::join(&at, name), dir.stat(name)?);
             out.names += 1;

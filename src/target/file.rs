@@ -213,7 +213,7 @@ impl FileWriter {
         // paths, not descriptors: a tree may be wider than the number of files a process may hold open
         let mut todo = vec![Vec::new()];
         while let Some(path) = todo.pop() {
-            let dir = if path.is_empty() { self.root.again()? } else { self.root.open(&path)? };
+            let dir = self.root.open(&path)?;
             let (before, mut names) = (dir.meta()?, Vec::new());
             dir.for_each(|name, kind, ino| {
                 if kind == FileType::Directory {

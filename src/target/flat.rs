@@ -51,7 +51,7 @@ impl Writer<'_> {
         let dirs = self.chain.open(from, path)?;
         let Some((_, top)) = dirs.first() else { return Err(Error::corrupt("a directory that isn't in any layer")) };
         let root = self.files.root();
-        let to = if path.is_empty() { root.again()? } else { root.open(path)? };
+        let to = root.open(path)?;
         let mut subs = Vec::new();
         for slice in Slice::of(self.chain.count_if_large(&dirs)?) {
             let names = self.chain.merge_slice(&dirs, path.is_empty(), slice)?.names;

@@ -55,7 +55,7 @@ impl Pair<'_> {
     ) -> Result<()> {
         let at_root = path.is_empty();
         let (old, new) = (self.old.branch(0)?, self.new.branch(0)?);
-        let (o, n) = (below(old.dir()?, path)?, below(new.dir()?, path)?);
+        let (o, n) = (old.dir()?.open(path)?, new.dir()?.open(path)?);
         if branch::count_if_large(&o)?.max(branch::count_if_large(&n)?) > 0 {
             return self.merged(path, hand_on, |_| None);
         }
@@ -94,8 +94,4 @@ impl Pair<'_> {
             hand_on(Task { path: join(path, name), how: how.unwrap_or(How::Merged(old, new)) });
         })
     }
-}
-
-fn below(dir: &Dir, path: &[u8]) -> Result<Dir> {
-    if path.is_empty() { dir.again() } else { dir.open(path) }
 }

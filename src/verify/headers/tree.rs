@@ -32,15 +32,11 @@ pub fn check(layer: &Layer<'_>, known: &Known, found: &Found) -> Result<()> {
         Stored::Stacked(chain) => walk(Vec::new(), |path: Vec<u8>, hand_on| tree.stacked(&path, chain, hand_on)),
         Stored::Whole { parent, overlay: _, content } => {
             walk((Vec::new(), parent.is_some()), |(path, merged): (Vec<u8>, bool), hand_on| {
-                let parent = parent.filter(|_| merged).map(|p| open(p, &path)).transpose()?;
+                let parent = parent.filter(|_| merged).map(|p| p.open(&path)).transpose()?;
                 tree.whole(&path, parent.as_ref(), *content, hand_on)
             })
         }
     }
-}
-
-fn open(tree: &Dir, path: &[u8]) -> Result<Dir> {
-    if path.is_empty() { tree.again() } else { tree.open(path) }
 }
 
 /// The names of a directory: their type and inode.
@@ -96,7 +92,7 @@ impl Tree<'_> {
     }
 
     fn literal(&self, path: &[u8], hand_on: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
-        open(self.layer.tree, path)?.for_each(|name, kind, ino| {
+        self.layer.tree.open(path)?.for_each(|name, kind, ino| {
             let here = join(path, name);
             if internal(&here) {
                 return Ok(());
@@ -118,7 +114,7 @@ impl Tree<'_> {
     }
 
     fn stacked(&self, path: &[u8], chain: &Chain, hand_on: &mut dyn FnMut(Vec<u8>)) -> Result<()> {
-        let dir = open(self.layer.tree, path)?;
+        let dir = self.layer.tree.open(path)?;
         if !path.is_empty() {
             self.opacity(path, &dir, chain)?;
         }
@@ -169,7 +165,7 @@ impl Tree<'_> {
         content: bool,
         hand_on: &mut dyn FnMut((Vec<u8>, bool)),
     ) -> Result<()> {
-        let dir = open(self.layer.tree, path)?;
+        let dir = self.layer.tree.open(path)?;
         let opaque = !path.is_empty() && self.has(Mark::Opaque, path);
         let count_if_large =
             branch::count_if_large(&dir)?.max(parent.map(branch::count_if_large).transpose()?.unwrap_or(0));
