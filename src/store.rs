@@ -216,10 +216,7 @@ impl Content {
                 changes.retain(|(key, _)| more.iter().all(|(other, _)| other != key));
                 changes.extend(more);
             }
-            Content::Text(text) => {
-                let more: Vec<(&str, String)> = more.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-                *text = json::set(text, &more)?;
-            }
+            Content::Text(text) => *text = json::set(text, &more)?,
             Content::Same(_) | Content::TarSplitOf(_) => {}
         }
         Ok(())
@@ -232,15 +229,17 @@ impl Content {
             Content::TarSplitOf(_) => None,
             Content::Same(from) => Some(base.read(from, limit)?),
             Content::Edited(from, changes) => {
-                let bytes = base.read(from, json::LIMIT)?;
-                let values: Vec<(&str, String)> = changes
-                    .iter()
-                    .map(|(k, v)| (k.as_str(), if v == DRIVER { json::string(driver) } else { v.clone() }))
-                    .collect();
-                Some(json::set(json::as_text(&bytes)?, &values)?.into_bytes())
+                Some(edited(&base.read(from, json::LIMIT)?, changes, driver)?.into_bytes())
             }
         })
     }
+}
+
+/// The text of a JSON file with these top-level values, and with `driver` as the driver's name.
+pub fn edited(bytes: &[u8], changes: &[(String, String)], driver: &str) -> Result<String> {
+    let value = |v: &String| if v == DRIVER { json::string(driver) } else { v.clone() };
+    let values: Vec<(&String, String)> = changes.iter().map(|(k, v)| (k, value(v))).collect();
+    json::set(json::as_text(bytes)?, &values)
 }
 
 /// Represents the target's name in [`Content::Edited`].

@@ -77,20 +77,21 @@ pub fn as_text(bytes: &[u8]) -> Result<&str> {
 }
 
 /// Sets fields to new JSON values, wherever a field is named; one that is missing is put in front. Everything else stays as it was.
-pub fn set(text: &str, changes: &[(&str, String)]) -> Result<String> {
+pub fn set<K: AsRef<str>>(text: &str, changes: &[(K, String)]) -> Result<String> {
     edit(text, changes, is_field)
 }
 
 /// The same in an object that represents a map: keys are compared as they are.
-pub fn set_entries(text: &str, changes: &[(&str, String)]) -> Result<String> {
+pub fn set_entries<K: AsRef<str>>(text: &str, changes: &[(K, String)]) -> Result<String> {
     edit(text, changes, |a, b| a == b)
 }
 
-fn edit(text: &str, changes: &[(&str, String)], same: fn(&str, &str) -> bool) -> Result<String> {
+fn edit<K: AsRef<str>>(text: &str, changes: &[(K, String)], same: fn(&str, &str) -> bool) -> Result<String> {
     let mut spans = Vec::new();
     let mut missing = String::new();
     let top = top_level(text)?;
     for (key, value) in changes {
+        let key = key.as_ref();
         let found = spans.len();
         // a raw value is a slice of `text`
         let here = top.0.iter().filter(|(k, _)| same(k, key)).map(|(_, raw)| raw.get());

@@ -13,7 +13,7 @@ use crate::plan::stack::{Part, Sources};
 use crate::plan::switch::{NEW, OLD, STATE};
 use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
-use crate::store::{Content, DRIVER};
+use crate::store::{Content, edited};
 use crate::target::Below;
 use crate::target::file::Tally;
 use std::collections::{BTreeMap, BTreeSet};
@@ -408,11 +408,7 @@ fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
             let (src, sname) = root.parent_of(from.as_bytes())?;
             let m = src.stat(sname)?;
             let bytes = src.read(sname, json::LIMIT)?;
-            let values: Vec<(&str, String)> = changes
-                .iter()
-                .map(|(k, v)| (k.as_str(), if v == DRIVER { json::string(driver) } else { v.clone() }))
-                .collect();
-            let text = json::set(json::as_text(&bytes)?, &values).map_err(|e| e.on(src.show(sname)))?;
+            let text = edited(&bytes, changes, driver).map_err(|e| e.on(src.show(sname)))?;
             dir.write_new(name, text.as_bytes(), m.mode)?;
             dir.set_owner(name, m.uid, m.gid)?;
             dir.set_mode(name, m.mode)

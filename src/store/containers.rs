@@ -10,7 +10,7 @@ use super::content::{Chains, SMALL, text_of};
 use super::driver::Driver;
 use super::old_fields::{self, Changes};
 use super::stack::{self, Listed, Stack};
-use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, Lost, MetaFile, Store};
+use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, Lost, MetaFile, Store, edited};
 use crate::checks::{Finding, Level};
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
@@ -259,9 +259,8 @@ pub fn rewrite(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let path = |name: &str| format!("containers/{}/{name}", c.id);
-    let config = directory.read(file, json::LIMIT)?;
-    let values: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), docker_value(v))).collect();
-    let config = json::set(json::as_text(&config)?, &values)?;
+    // the target is unknown yet
+    let config = edited(&directory.read(file, json::LIMIT)?, &changes, DRIVER)?;
     let host = directory.read_opt(boot::HOST_CONFIG, json::LIMIT)?;
     let (of_config, of_host) = match filled_in(&config, host.as_deref()) {
         Ok(both) => both,
@@ -286,11 +285,6 @@ pub fn rewrite(
     files.push((boot::HOST_CONFIG, content));
     c.files.extend(files.into_iter().map(|(name, content)| ContainerFile { name: name.to_owned(), content }));
     Ok(())
-}
-
-/// A value as JSON while the target is unknown.
-fn docker_value(value: &str) -> String {
-    if value == DRIVER { json::string(value) } else { value.to_owned() }
 }
 
 /// What to set in a container's two files.

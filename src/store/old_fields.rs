@@ -56,7 +56,7 @@ pub fn config(text: &str, host: &str) -> Result<Changes> {
         }
     }
     if let Some(raw) = top.get("MountPoints").filter(|_| !points.is_empty()) {
-        out.push(("MountPoints".to_owned(), json::set_entries(raw.get(), &borrowed(&points))?));
+        out.push(("MountPoints".to_owned(), json::set_entries(raw.get(), &points)?));
     }
     out.extend(mac_address(&top, &host)?);
     Ok(out)
@@ -142,16 +142,12 @@ fn word(fields: &Fields<'_>, key: &str) -> String {
     value(fields, key).unwrap_or_default()
 }
 
-fn borrowed(changes: &Changes) -> Vec<(&str, String)> {
-    changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn edited(text: &str, changes: &Changes) -> String {
-        json::set(text, &borrowed(changes)).expect("edit")
+        json::set(text, changes).expect("edit")
     }
 
     #[test]

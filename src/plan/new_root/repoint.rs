@@ -106,8 +106,7 @@ fn edits(text: &str, roots: &[String], new: &str) -> Result<(Edits, Vec<String>)
 
 fn push(out: &mut Edits, key: &str, was: &str, changes: &[(String, String)]) -> Result<()> {
     if !changes.is_empty() {
-        let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
-        out.push((key.to_owned(), json::set_entries(was, &changes)?));
+        out.push((key.to_owned(), json::set_entries(was, changes)?));
     }
     Ok(())
 }
@@ -130,7 +129,6 @@ mod tests {
         assert_eq!(recorded_root(text, ID).as_deref(), Some("/var/lib/docker"));
         let (changes, binds) = edits(text, &roots, "/new").expect("edits");
         assert_eq!(binds, ["/var/lib/docker/volumes/w/_data"]);
-        let changes: Vec<(&str, String)> = changes.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
         let now = json::set(text, &changes).expect("set");
         let want = text
             .replace(
