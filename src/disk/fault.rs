@@ -39,10 +39,6 @@ mod armed {
             std::process::abort();
         }
     }
-
-    pub fn flag(name: &'static str, cell: &'static OnceLock<bool>) -> bool {
-        *cell.get_or_init(|| std::env::var_os(name).is_some())
-    }
 }
 
 /// Called before each effect on the disk.
@@ -52,59 +48,41 @@ pub fn effect(_name: &'static str) {
     armed::effect(_name);
 }
 
+/// What a test says by this variable; nothing in a release.
+#[inline]
+fn said(_name: &str) -> Option<std::ffi::OsString> {
+    #[cfg(feature = "fault-points")]
+    return std::env::var_os(_name);
+    #[cfg(not(feature = "fault-points"))]
+    None
+}
+
 /// Are `openat2` and `renameat2` to be taken as unknown?
 #[inline]
 pub fn old_kernel() -> bool {
-    #[cfg(feature = "fault-points")]
-    {
-        static FLAG: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-        armed::flag("UNAUFS_FAULT_OLD_KERNEL", &FLAG)
-    }
-    #[cfg(not(feature = "fault-points"))]
-    false
+    said("UNAUFS_FAULT_OLD_KERNEL").is_some()
 }
 
 /// Is the kernel to be taken as one that doesn't number the mounts of descriptors?
 #[inline]
 pub fn without_mount_ids() -> bool {
-    #[cfg(feature = "fault-points")]
-    {
-        std::env::var_os("UNAUFS_FAULT_OLD_KERNEL").is_some_and(|v| v == "3.10")
-    }
-    #[cfg(not(feature = "fault-points"))]
-    false
+    said("UNAUFS_FAULT_OLD_KERNEL").is_some_and(|v| v == "3.10")
 }
 
 /// Is the journal not to sync either?
 #[inline]
 pub fn without_any_sync() -> bool {
-    #[cfg(feature = "fault-points")]
-    {
-        std::env::var_os("UNAUFS_FAULT_NO_SYNC").is_some_and(|v| v == "all")
-    }
-    #[cfg(not(feature = "fault-points"))]
-    false
+    said("UNAUFS_FAULT_NO_SYNC").is_some_and(|v| v == "all")
 }
 
 /// Are syncs to be left out?
 #[inline]
 pub fn without_syncs() -> bool {
-    #[cfg(feature = "fault-points")]
-    {
-        static FLAG: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-        armed::flag("UNAUFS_FAULT_NO_SYNC", &FLAG)
-    }
-    #[cfg(not(feature = "fault-points"))]
-    false
+    said("UNAUFS_FAULT_NO_SYNC").is_some()
 }
 
 /// What the dockerd of this machine says of its version, if somebody has asked it before.
 #[inline]
 pub fn docker() -> Option<String> {
-    #[cfg(feature = "fault-points")]
-    {
-        std::env::var("UNAUFS_FAULT_DOCKER").ok()
-    }
-    #[cfg(not(feature = "fault-points"))]
-    None
+    said("UNAUFS_FAULT_DOCKER")?.into_string().ok()
 }
