@@ -3,13 +3,14 @@
 //! clone (shared extents) → `copy_file_range` → read and write. Holes stay holes. EXDEV, EOPNOTSUPP and their like step down;
 //! ENOSPC and EACCES stop.
 
-use super::attrs::{self, Times, XattrScope, Xattrs};
+use super::attrs::{self, Times, XattrScope};
 use super::{Dir, FileType, Meta};
 use crate::error::{Error, IoContext, Result};
-use rustix::fs::{Mode, SeekFrom};
+use rustix::fs::{Gid, Mode, SeekFrom, Uid};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -106,15 +107,27 @@ fn copy_file(original: &Original<'_>, to: &Dir, new: &[u8], scope: XattrScope) -
         return Err(changed(from, name));
     }
     let dst = to.create(new)?;
-    let how = copy_content(&src, &dst, original)
-        .map_err(|e| e.named(|| format!("copy {} to {}", from.show(name), to.show(new))))?;
+    let how = copy_content(&src, &dst, original, &|| format!("copy {} to {}", from.show(name), to.show(new)))?;
     let after = Meta::from_stat(&rustix::fs::fstat(&src).on(|| format!("stat {}", from.show(name)))?);
     if (after.size, after.mtime) != (m.size, m.mtime) {
         return Err(changed(from, name));
     }
     let made = Meta::from_stat(&rustix::fs::fstat(&dst).on(|| format!("stat {}", to.show(new)))?);
+    // on the open descriptors: fewer walks than by name
     let xattrs = attrs::of_file(&src, || from.show(name))?;
-    finish_file(m, &xattrs, &made, to, new, &dst, scope)?;
+    let what = || format!("set owner, mode and times of {}", to.show(new));
+    // most files of an image are root's, as the new one is: a transaction of the file system less
+    if (made.uid, made.gid) != (m.uid, m.gid) {
+        super::fault::effect("chown");
+        rustix::fs::fchown(&dst, Some(Uid::from_raw(m.uid)), Some(Gid::from_raw(m.gid))).on(what)?;
+    }
+    super::fault::effect("chmod");
+    rustix::fs::fchmod(&dst, Mode::from_raw_mode(m.mode)).on(what)?;
+    for (n, v) in xattrs.iter().filter(|(n, _)| scope.keeps(n)) {
+        to.set_xattr(new, n, v)?;
+    }
+    super::fault::effect("utimens");
+    rustix::fs::futimens(&dst, &Times::from(m).stamps()).on(what)?;
     Ok(Copied { how, disk: made.allocated })
 }
 
@@ -123,55 +136,10 @@ fn changed(dir: &Dir, name: &[u8]) -> Error {
         .hint("Stop the program that writes into the old store, then run unaufs again")
 }
 
-/// Owner, mode, xattrs and times on the open descriptor: fewer path walks than by name. `made` is what the new file is so far.
-fn finish_file(
-    m: &Meta,
-    xattrs: &Xattrs,
-    made: &Meta,
-    to: &Dir,
-    new: &[u8],
-    dst: &File,
-    scope: XattrScope,
-) -> Result<()> {
-    use rustix::fs::{Gid, Uid};
-    let what = || format!("set owner, mode and times of {}", to.show(new));
-    // most files of an image are root's, as the new one is: a transaction of the file system less
-    if (made.uid, made.gid) != (m.uid, m.gid) {
-        super::fault::effect("chown");
-        rustix::fs::fchown(dst, Some(Uid::from_raw(m.uid)), Some(Gid::from_raw(m.gid))).on(what)?;
-    }
-    super::fault::effect("chmod");
-    rustix::fs::fchmod(dst, Mode::from_raw_mode(m.mode)).on(what)?;
-    for (n, v) in xattrs.iter().filter(|(n, _)| scope.keeps(n)) {
-        to.set_xattr(new, n, v)?;
-    }
-    super::fault::effect("utimens");
-    rustix::fs::futimens(dst, &Times::from(m).stamps()).on(what)
-}
+/// What is copied, for an error.
+type What<'a> = &'a dyn Fn() -> String;
 
-/// Why a content was not copied.
-enum Failure {
-    Io(std::io::Error),
-    /// Somebody asked us to stop.
-    Stopped(Error),
-}
-
-impl Failure {
-    fn named(self, what: impl FnOnce() -> String) -> Error {
-        match self {
-            Failure::Io(e) => Error::io(what(), e),
-            Failure::Stopped(e) => e,
-        }
-    }
-}
-
-impl<E: Into<std::io::Error>> From<E> for Failure {
-    fn from(e: E) -> Failure {
-        Failure::Io(e.into())
-    }
-}
-
-fn copy_content(src: &File, dst: &File, original: &Original<'_>) -> Result<Transfer, Failure> {
+fn copy_content(src: &File, dst: &File, original: &Original<'_>, what: What<'_>) -> Result<Transfer> {
     let Original { meta: m, ability, .. } = *original;
     if m.size == 0 {
         return Ok(Transfer::Copy);
@@ -184,19 +152,19 @@ fn copy_content(src: &File, dst: &File, original: &Original<'_>) -> Result<Trans
                 return Ok(Transfer::Clone);
             }
             Err(e) if not_here(e) => ability.step_down(0),
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(Error::io(what(), e)),
         }
     }
     if m.allocated >= m.size {
-        copy_range(src, dst, 0, m.size, original)?;
+        copy_range(src, dst, 0..m.size, original, what)?;
     } else {
         let mut pos = 0;
-        while let Some((start, end)) = next_data(src, pos, m.size)? {
-            copy_range(src, dst, start, end, original)?;
-            pos = end;
+        while let Some(range) = next_data(src, pos, m.size).on(what)? {
+            pos = range.end;
+            copy_range(src, dst, range, original, what)?;
         }
         super::fault::effect("size");
-        rustix::fs::ftruncate(dst, m.size)?;
+        rustix::fs::ftruncate(dst, m.size).on(what)?;
     }
     Ok(Transfer::Copy)
 }
@@ -222,7 +190,7 @@ pub fn allocate(file: &File, bytes: u64) -> Result<(), std::io::Error> {
 }
 
 /// The next stretch of data at or after `pos`; `None` behind the last one.
-fn next_data(src: &File, pos: u64, size: u64) -> Result<Option<(u64, u64)>, std::io::Error> {
+fn next_data(src: &File, pos: u64, size: u64) -> Result<Option<Range<u64>>, Errno> {
     if pos >= size {
         return Ok(None);
     }
@@ -230,11 +198,11 @@ fn next_data(src: &File, pos: u64, size: u64) -> Result<Option<(u64, u64)>, std:
         Ok(s) => s,
         Err(Errno::NXIO) => return Ok(None),
         // a file system that knows no holes
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some((pos, size))),
-        Err(e) => return Err(e.into()),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(pos..size)),
+        Err(e) => return Err(e),
     };
     let end = rustix::fs::seek(src, SeekFrom::Hole(start))?.min(size);
-    Ok(if start >= end { None } else { Some((start, end)) })
+    Ok((start < end).then_some(start..end))
 }
 
 /// So much is copied between two looks at [`crate::stop`].
@@ -242,12 +210,12 @@ const STRETCH: u64 = 16 << 20;
 /// So much is read at once where the kernel does not copy by itself.
 const BUFFER: usize = 256 << 10;
 
-fn copy_range(src: &File, dst: &File, start: u64, end: u64, original: &Original<'_>) -> Result<(), Failure> {
+fn copy_range(src: &File, dst: &File, range: Range<u64>, original: &Original<'_>, what: What<'_>) -> Result<()> {
     let ability = original.ability;
-    let mut pos = start;
+    let Range { start: mut pos, end } = range;
     while pos < end && ability.step.load(Ordering::Relaxed) <= 1 {
         let (mut a, mut b) = (pos, pos);
-        crate::stop::check().map_err(Failure::Stopped)?;
+        crate::stop::check()?;
         let want = usize::try_from((end - pos).min(STRETCH)).unwrap_or(usize::MAX);
         match rustix::fs::copy_file_range(src, Some(&mut a), dst, Some(&mut b), want) {
             Ok(0) => break,
@@ -257,7 +225,7 @@ fn copy_range(src: &File, dst: &File, start: u64, end: u64, original: &Original<
             }
             Err(Errno::INTR) => {}
             Err(e) if not_here(e) => ability.step_down(1),
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(Error::io(what(), e)),
         }
     }
     if pos == end {
@@ -266,18 +234,18 @@ fn copy_range(src: &File, dst: &File, start: u64, end: u64, original: &Original<
     // most files are small, and clearing a large buffer for each costs more than reading them
     let mut buf = vec![0u8; usize::try_from(end - pos).unwrap_or(BUFFER).min(BUFFER)];
     while pos < end {
-        crate::stop::check().map_err(Failure::Stopped)?;
+        crate::stop::check()?;
         let want = usize::try_from(end - pos).unwrap_or(BUFFER).min(BUFFER);
         match src.read_at(&mut buf[..want], pos) {
             Ok(0) => break,
             Ok(n) => {
-                dst.write_all_at(&buf[..n], pos)?;
+                dst.write_all_at(&buf[..n], pos).on(what)?;
                 pos += n as u64;
                 original.moved(n as u64);
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(Error::io(what(), e)),
         }
     }
-    if pos == end { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()) }
+    if pos == end { Ok(()) } else { Err(Error::io(what(), std::io::ErrorKind::UnexpectedEof)) }
 }
