@@ -18,7 +18,7 @@ use crate::layer::branch::{self, Internal, Name};
 use crate::tar::split::{DiffIdWriter, Packer};
 use crate::tar::writer::TarWriter;
 use crate::text;
-use std::io::{Write, sink};
+use std::io::{Sink, Write, sink};
 
 /// The one attribute that Docker's layer tars carry (FORMATS 11.12).
 const CAPABILITY: &[u8] = b"security.capability";
@@ -54,16 +54,16 @@ enum Form {
 
 /// Digests the tar of a branch.
 pub fn digest(branch: &Dir) -> Result<Summary> {
-    let mut tar = TarWriter::new(DiffIdWriter::new(sink()));
-    let put = append(branch, &mut tar)?;
-    let (hashed, _) = tar.finish()?;
-    Ok(Summary { diff: hashed.finish().1, put })
+    summary(branch, TarWriter::new(DiffIdWriter::new(sink())))
 }
 
 /// Writes the tar-split of a branch's tar to `out`, and digests the tar.
 pub fn record(branch: &Dir, out: impl Write) -> Result<Summary> {
     crate::disk::fault::effect("content");
-    let mut tar = TarWriter::recording(DiffIdWriter::new(sink()), Packer::new(out));
+    summary(branch, TarWriter::recording(DiffIdWriter::new(sink()), Packer::new(out)))
+}
+
+fn summary<P: Write>(branch: &Dir, mut tar: TarWriter<DiffIdWriter<Sink>, P>) -> Result<Summary> {
     let put = append(branch, &mut tar)?;
     let (hashed, _) = tar.finish()?;
     Ok(Summary { diff: hashed.finish().1, put })

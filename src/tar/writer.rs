@@ -19,6 +19,7 @@ pub mod block;
 pub(crate) mod go15;
 pub(crate) mod header;
 
+use crate::disk::{FileType, Meta};
 use crate::error::{Error, IoContext, Result};
 use crate::tar::split::{Crc64, Packer};
 use crate::text;
@@ -62,6 +63,34 @@ pub enum Node<'a> {
     Fifo,
 }
 
+impl<'a> Node<'a> {
+    /// What a name is that is no further name; `target` is where a symlink points. None of what no tar can hold.
+    pub fn of(m: &Meta, target: &'a [u8]) -> Option<Node<'a>> {
+        Some(match m.kind {
+            FileType::Directory => Node::Directory,
+            FileType::RegularFile => Node::File { size: m.size },
+            FileType::Symlink => Node::Symlink { target },
+            FileType::CharacterDevice => Node::CharDevice { rdev: m.rdev },
+            FileType::BlockDevice => Node::BlockDevice { rdev: m.rdev },
+            FileType::Fifo => Node::Fifo,
+            FileType::Socket | FileType::Unknown => return None,
+        })
+    }
+
+    /// As a header has it: the letter of its type, its link, its device number, its bytes of content.
+    fn fields(self) -> (u8, &'a [u8], u64, u64) {
+        match self {
+            Node::File { size } => (b'0', b"", 0, size),
+            Node::HardLink { first } => (b'1', first, 0, 0),
+            Node::Symlink { target } => (b'2', target, 0, 0),
+            Node::CharDevice { rdev } => (b'3', b"", rdev, 0),
+            Node::BlockDevice { rdev } => (b'4', b"", rdev, 0),
+            Node::Directory => (b'5', b"", 0, 0),
+            Node::Fifo => (b'6', b"", 0, 0),
+        }
+    }
+}
+
 /// One entry of a tar.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
@@ -79,6 +108,13 @@ pub struct Entry<'a> {
     pub mtime: (i64, u32),
     /// Extended attributes: name, value.
     pub xattrs: &'a [(Vec<u8>, Vec<u8>)],
+}
+
+impl Entry<'_> {
+    /// A marker: only its name means anything.
+    pub fn marker(name: &[u8]) -> Entry<'_> {
+        Entry { name, node: Node::File { size: 0 }, mode: 0o444, uid: 0, gid: 0, mtime: (0, 0), xattrs: &[] }
+    }
 }
 
 /// Writes a tar, and tar-split data of it if wanted: so both, and the DiffID through

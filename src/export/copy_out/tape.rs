@@ -85,27 +85,20 @@ impl<W: Write> Sink for Tape<'_, W> {
         if let Some(first) = first {
             return self.put(name, Node::HardLink { first }, object, &mut empty()).map(|()| None);
         }
-        let target;
-        let node = match m.kind {
-            FileType::RegularFile => {
+        let target = if m.kind == FileType::Symlink { object.dir.read_link(object.name)? } else { Vec::new() };
+        match Node::of(m, &target) {
+            Some(node @ Node::File { size }) => {
                 let file = object.dir.open_file(object.name)?;
-                let mut content = Whole { file, left: m.size, failed: None, progress: self.progress };
-                self.put(name, Node::File { size: m.size }, object, &mut content)?;
-                return Ok(content.failed);
+                let mut content = Whole { file, left: size, failed: None, progress: self.progress };
+                self.put(name, node, object, &mut content)?;
+                Ok(content.failed)
             }
-            FileType::Symlink => {
-                target = object.dir.read_link(object.name)?;
-                Node::Symlink { target: &target }
+            None if m.kind == FileType::Socket => Ok(Some("a socket".to_owned())),
+            None | Some(Node::Directory) => {
+                Err(Error::corrupt(format!("{} changed while it was read", object.dir.show(object.name))))
             }
-            FileType::CharacterDevice => Node::CharDevice { rdev: m.rdev },
-            FileType::BlockDevice => Node::BlockDevice { rdev: m.rdev },
-            FileType::Fifo => Node::Fifo,
-            FileType::Socket => return Ok(Some("a socket".to_owned())),
-            FileType::Directory | FileType::Unknown => {
-                return Err(Error::corrupt(format!("{} changed while it was read", object.dir.show(object.name))));
-            }
-        };
-        self.put(name, node, object, &mut empty()).map(|()| None)
+            Some(node) => self.put(name, node, object, &mut empty()).map(|()| None),
+        }
     }
 
     fn is_full(&self) -> bool {

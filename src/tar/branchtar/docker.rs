@@ -55,27 +55,18 @@ impl<W: Write, P: Write> Visitor for Docker<'_, W, P> {
 
     fn entry(&mut self, dir: &Dir, name: &[u8], path: &[u8], m: &Meta) -> Result<()> {
         let capability = capability(dir, name)?;
-        let (target, rdev) = (if m.kind == FileType::Symlink { dir.read_link(name)? } else { Vec::new() }, m.rdev);
-        let first = match self.first.get(&m.ino).filter(|_| !m.is_dir() && m.nlink > 1) {
-            Some(first) => Some(first.clone()),
-            None => {
-                if !m.is_dir() && m.nlink > 1 {
-                    self.first.insert(m.ino, path.to_vec());
-                }
-                None
-            }
+        let target = if m.kind == FileType::Symlink { dir.read_link(name)? } else { Vec::new() };
+        let several = !m.is_dir() && m.nlink > 1;
+        let first = self.first.get(&m.ino).filter(|_| several).cloned();
+        if several && first.is_none() {
+            self.first.insert(m.ino, path.to_vec());
+        }
+        let node = match &first {
+            Some(first) => Some(Node::HardLink { first }),
+            None => Node::of(m, &target),
         };
-        let node = match (&first, m.kind) {
-            (Some(first), _) => Node::HardLink { first },
-            (None, FileType::RegularFile) => Node::File { size: m.size },
-            (None, FileType::Symlink) => Node::Symlink { target: &target },
-            (None, FileType::Directory) => Node::Directory,
-            (None, FileType::CharacterDevice) => Node::CharDevice { rdev },
-            (None, FileType::BlockDevice) => Node::BlockDevice { rdev },
-            (None, FileType::Fifo) => Node::Fifo,
-            // a socket that has replaced something else since the directory was listed
-            (None, _) => return Ok(()),
-        };
+        // a socket that has replaced something else since the directory was listed
+        let Some(node) = node else { return Ok(()) };
         let entry = Entry { name: path, node, meta: m, capability: capability.as_deref() };
         match node {
             Node::File { size } => {

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::layer::branch::{self, Format};
 use crate::tar::writer::{Entry, Node, TarWriter};
 use std::collections::HashMap;
-use std::io::{Read, Write, empty};
+use std::io::{Write, empty};
 
 /// Adds everything in the branch to a tar. Gives the bytes of all files.
 pub fn append<W: Write, P: Write>(branch: &Dir, tar: &mut TarWriter<W, P>) -> Result<u64> {
@@ -41,17 +41,8 @@ impl<W: Write, P: Write> Visitor for Ours<'_, W, P> {
             hidden.insert(0, branch::OPQ.to_vec());
         }
         for name in hidden {
-            // only the name of a marker means anything; what aufs gave it differs from one to the next
-            let entry = Entry {
-                name: &[path, &name].concat(),
-                node: Node::File { size: 0 },
-                mode: 0o444,
-                uid: 0,
-                gid: 0,
-                mtime: (0, 0),
-                xattrs: &[],
-            };
-            self.tar.append(&entry, &mut empty())?;
+            // what aufs gave a marker differs from one to the next
+            self.tar.append(&Entry::marker(&[path, &name].concat()), &mut empty())?;
         }
         let mut names = Vec::new();
         branch::for_each_entry(dir, Format::Aufs, at_root, |name, kind, _| {
@@ -65,43 +56,32 @@ impl<W: Write, P: Write> Visitor for Ours<'_, W, P> {
     }
 
     fn entry(&mut self, dir: &Dir, name: &[u8], path: &[u8], m: &Meta) -> Result<()> {
-        let rdev = m.rdev;
-        if !m.is_dir() && m.nlink > 1 {
-            if let Some(first) = self.first.get(&m.ino) {
-                // with the attribute once more: Docker sets the owner of a link too, and that clears it
-                return put(self.tar, path, m, Node::HardLink { first }, capability(dir, name)?, &mut empty());
-            }
+        let target = if m.kind == FileType::Symlink { dir.read_link(name)? } else { Vec::new() };
+        let several = !m.is_dir() && m.nlink > 1;
+        let first = self.first.get(&m.ino).filter(|_| several).cloned();
+        if several && first.is_none() {
             self.first.insert(m.ino, path.to_vec());
         }
-        let node = match m.kind {
-            FileType::RegularFile => {
-                self.payload += m.size;
-                let (node, xattr) = (Node::File { size: m.size }, capability(dir, name)?);
-                return put(self.tar, path, m, node, xattr, &mut dir.open_file(name)?);
-            }
-            FileType::Symlink => {
-                return put(self.tar, path, m, Node::Symlink { target: &dir.read_link(name)? }, None, &mut empty());
-            }
-            FileType::Directory => Node::Directory,
-            FileType::CharacterDevice => Node::CharDevice { rdev },
-            FileType::BlockDevice => Node::BlockDevice { rdev },
-            FileType::Fifo => Node::Fifo,
-            // a socket that has taken the place of something else since the directory was listed
-            _ => return Ok(()),
+        let node = match &first {
+            Some(first) => Some(Node::HardLink { first }),
+            None => Node::of(m, &target),
         };
-        put(self.tar, path, m, node, None, &mut empty())
+        // a socket that has taken the place of something else since the directory was listed
+        let Some(node) = node else { return Ok(()) };
+        let value = match node {
+            // of a link once more: Docker sets the owner of a link too, and that clears it
+            Node::HardLink { .. } | Node::File { .. } => capability(dir, name)?,
+            _ => None,
+        };
+        let xattrs: Vec<_> = value.map(|value| (CAPABILITY.to_vec(), value)).into_iter().collect();
+        let (mtime, xattrs) = ((m.mtime.0, 0), &xattrs[..]);
+        let entry = Entry { name: path, node, mode: m.mode, uid: m.uid, gid: m.gid, mtime, xattrs };
+        match node {
+            Node::File { size } => {
+                self.payload += size;
+                self.tar.append(&entry, &mut dir.open_file(name)?)
+            }
+            _ => self.tar.append(&entry, &mut empty()),
+        }
     }
-}
-
-fn put<W: Write, P: Write>(
-    tar: &mut TarWriter<W, P>,
-    name: &[u8],
-    m: &Meta,
-    node: Node<'_>,
-    capability: Option<Vec<u8>>,
-    content: &mut dyn Read,
-) -> Result<()> {
-    let xattrs: Vec<_> = capability.map(|value| (CAPABILITY.to_vec(), value)).into_iter().collect();
-    let entry = Entry { name, node, mode: m.mode, uid: m.uid, gid: m.gid, mtime: (m.mtime.0, 0), xattrs: &xattrs };
-    tar.append(&entry, content)
 }

@@ -57,15 +57,7 @@ impl Headers {
 
     /// Appends the headers of an entry to `out`. Returns its name as a reader of the tar will see it.
     pub fn write(&mut self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Vec<u8> {
-        let (kind, link, size) = match entry.node {
-            Node::File { size } => (b'0', &[][..], size),
-            Node::HardLink { first } => (b'1', first, 0),
-            Node::Symlink { target } => (b'2', target, 0),
-            Node::CharDevice { .. } => (b'3', &[][..], 0),
-            Node::BlockDevice { .. } => (b'4', &[][..], 0),
-            Node::Directory => (b'5', &[][..], 0),
-            Node::Fifo => (b'6', &[][..], 0),
-        };
+        let (kind, link, _, size) = entry.node.fields();
         let mut name = entry.name.to_vec();
         if kind == b'5' {
             name.push(b'/');

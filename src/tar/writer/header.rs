@@ -81,15 +81,7 @@ fn full_name(entry: &Entry<'_>) -> Result<Vec<u8>> {
 
 /// The ustar header. What does not fit into it goes to `records`.
 fn ustar(entry: &Entry<'_>, name: &[u8], records: &mut Records) -> Result<[u8; BLOCK]> {
-    let (kind, link, rdev, size) = match entry.node {
-        Node::File { size } => (b'0', &[][..], 0, size),
-        Node::HardLink { first } => (b'1', first, 0, 0),
-        Node::Symlink { target } => (b'2', target, 0, 0),
-        Node::CharDevice { rdev } => (b'3', &[][..], rdev, 0),
-        Node::BlockDevice { rdev } => (b'4', &[][..], rdev, 0),
-        Node::Directory => (b'5', &[][..], 0, 0),
-        Node::Fifo => (b'6', &[][..], 0, 0),
-    };
+    let (kind, link, rdev, size) = entry.node.fields();
     if matches!(kind, b'1' | b'2') && (link.is_empty() || link.contains(&0)) {
         return Err(Error::corrupt("its link target is empty"));
     }
