@@ -1,13 +1,12 @@
 //! Proves a layer's files against tar-split data: all that are wrong are named, not only the first.
 
 use super::reader::{Piece, Reader};
-use super::reassemble::{Mismatch, Payloads, WrongFile, copy_file};
-use super::{BUFFER, DiffIdWriter, name};
-use crate::error::{Error, Result};
+use super::reassemble::{Mismatch, Passage, Payloads, WrongFile};
+use super::{DiffIdWriter, name};
+use crate::error::Result;
 use crate::ids::DiffId;
 use crate::layer::branch::{OPQ, WH};
-use crate::text;
-use std::io::{Read, Write, sink};
+use std::io::{Read, sink};
 
 /// As many wrong files are named; the layer is not the same past that, and memory is to stay flat.
 const MOST: usize = 10_000;
@@ -29,22 +28,19 @@ pub struct Proof {
 pub fn prove<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, thread: bool) -> Result<Proof> {
     let mut proof = Proof { diff: None, wrong: Vec::new(), absent: Vec::new(), bytes: 0 };
     let mut tar = DiffIdWriter::with_thread(sink(), thread);
-    let mut buffer = vec![0; BUFFER];
+    let mut passage = Passage::new(payloads, &mut tar);
     for piece in reader {
         crate::stop::check()?;
         match piece? {
             Piece::Segment(bytes) => {
                 proof.bytes += bytes.len() as u64;
                 // a sink takes everything
-                let _ = tar.write_all(&bytes);
+                let _ = passage.out.write_all(&bytes);
             }
             Piece::File { name, size: 0, .. } => proof.hidden(&name),
             Piece::File { name, size, crc } => {
-                let crc = crc.ok_or_else(|| {
-                    Error::corrupt(format!("the tar-split data has no checksum of \"{}\"", text::bytes(&name)))
-                })?;
                 proof.bytes += size;
-                let copied = copy_file(payloads, &name, size, crc, &mut buffer, &mut tar);
+                let copied = passage.file(&name, size, crc);
                 proof.note(name, copied)?;
             }
         }
@@ -94,6 +90,7 @@ impl Proof {
 mod tests {
     use super::super::{Crc64, Packer};
     use super::*;
+    use crate::error::Error;
     use rustix::io::Errno;
     use std::collections::BTreeMap;
 

@@ -87,20 +87,17 @@ impl std::error::Error for WrongFile {}
 /// if that is dear.
 pub fn reassemble<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, out: &mut dyn Write) -> Result<Reassembled> {
     let mut done = Reassembled { bytes: 0, payload_bytes: 0 };
-    let mut buffer = vec![0; BUFFER];
+    let mut tar = Passage::new(payloads, out);
     for piece in reader {
         match piece? {
             Piece::Segment(bytes) => {
-                out.write_all(&bytes).on(|| "write the tar of a layer")?;
+                tar.out.write_all(&bytes).on(|| "write the tar of a layer")?;
                 done.bytes += bytes.len() as u64;
             }
             // directories, links, devices, whiteouts: all that there is of them is in the segments
             Piece::File { size: 0, .. } => {}
             Piece::File { name, size, crc } => {
-                let crc = crc.ok_or_else(|| {
-                    Error::corrupt(format!("the tar-split data has no checksum of \"{}\"", text::bytes(&name)))
-                })?;
-                copy_file(payloads, &name, size, crc, &mut buffer, out)?;
+                tar.file(&name, size, crc)?;
                 done.bytes += size;
                 done.payload_bytes += size;
             }
@@ -109,50 +106,58 @@ pub fn reassemble<R: Read>(reader: Reader<R>, payloads: &dyn Payloads, out: &mut
     Ok(done)
 }
 
-/// Copies one file whole; exactly `size` bytes that sum up to `crc`, or an error.
-pub(super) fn copy_file(
-    payloads: &dyn Payloads,
-    name: &[u8],
-    size: u64,
-    crc: [u8; 8],
-    buffer: &mut [u8],
-    out: &mut dyn Write,
-) -> Result<()> {
-    let mut file = payloads.open(&name::below(name)?).map_err(|e| {
-        match e.errno() {
-            Some(Errno::NOENT | Errno::NOTDIR) => WrongFile::error(name, Mismatch::Missing),
-            Some(Errno::INVAL | Errno::LOOP | Errno::ISDIR) => WrongFile::error(name, Mismatch::NotAFile),
-            // the disk's trouble or a lack of rights says nothing about the file
-            _ => e,
-        }
-    })?;
-    let mut found = 0;
-    let mut running = Crc64::default();
-    loop {
-        let n = match file.read(buffer) {
-            Ok(n) => n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            Err(e) => return Err(Error::io(format!("read file \"{}\" of the layer", text::bytes(name)), e)),
-        };
-        if n == 0 {
-            break;
-        }
-        found += n as u64;
-        // a hostile source could go on for ever
-        if found > size {
-            return Err(WrongFile::error(name, Mismatch::Longer { recorded: size }));
-        }
-        let bytes = buffer.get(..n).unwrap_or_default();
-        running.update(bytes);
-        out.write_all(bytes).on(|| "write the tar of a layer")?;
+/// The files of a layer on their way into its tar.
+pub(super) struct Passage<'a> {
+    payloads: &'a dyn Payloads,
+    pub(super) out: &'a mut dyn Write,
+    buffer: Vec<u8>,
+}
+
+impl Passage<'_> {
+    pub(super) fn new<'a>(payloads: &'a dyn Payloads, out: &'a mut dyn Write) -> Passage<'a> {
+        Passage { payloads, out, buffer: vec![0; BUFFER] }
     }
-    if found < size {
-        return Err(WrongFile::error(name, Mismatch::Shorter { recorded: size, found }));
+
+    /// Copies one file whole; exactly `size` bytes that sum up to `crc`, or an error.
+    pub(super) fn file(&mut self, name: &[u8], size: u64, crc: Option<[u8; 8]>) -> Result<()> {
+        let no_crc = || Error::corrupt(format!("the tar-split data has no checksum of \"{}\"", text::bytes(name)));
+        let crc = crc.ok_or_else(no_crc)?;
+        let mut file = self.payloads.open(&name::below(name)?).map_err(|e| {
+            match e.errno() {
+                Some(Errno::NOENT | Errno::NOTDIR) => WrongFile::error(name, Mismatch::Missing),
+                Some(Errno::INVAL | Errno::LOOP | Errno::ISDIR) => WrongFile::error(name, Mismatch::NotAFile),
+                // the disk's trouble or a lack of rights says nothing about the file
+                _ => e,
+            }
+        })?;
+        let mut found = 0;
+        let mut running = Crc64::default();
+        loop {
+            let n = match file.read(&mut self.buffer) {
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Error::io(format!("read file \"{}\" of the layer", text::bytes(name)), e)),
+            };
+            if n == 0 {
+                break;
+            }
+            found += n as u64;
+            // a hostile source could go on for ever
+            if found > size {
+                return Err(WrongFile::error(name, Mismatch::Longer { recorded: size }));
+            }
+            let bytes = self.buffer.get(..n).unwrap_or_default();
+            running.update(bytes);
+            self.out.write_all(bytes).on(|| "write the tar of a layer")?;
+        }
+        if found < size {
+            return Err(WrongFile::error(name, Mismatch::Shorter { recorded: size, found }));
+        }
+        if running.finish() != crc {
+            return Err(WrongFile::error(name, Mismatch::Content));
+        }
+        Ok(())
     }
-    if running.finish() != crc {
-        return Err(WrongFile::error(name, Mismatch::Content));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
