@@ -8,7 +8,7 @@
 //!
 //! A data root holds what strangers' images put there, and other programs may change it under our feet. A joined absolute path
 //! could be led out of ROOT by a symlink; a name below an open descriptor cannot. Everything that touches
-//! a disk goes through this module; `change` makes and removes names, [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion,
+//! a disk goes through this module; `change` makes and removes names, [`attrs`] does owners, modes, times and xattrs, [`copy`] contents, [`remove`] deletion, [`same`] compares,
 //! [`ioctl`] subvolumes, [`here`] fast questions about many names of one directory, [`flags`] what keeps an inode where it is.
 
 pub mod attrs;
@@ -21,6 +21,7 @@ pub mod ioctl;
 mod meta;
 pub mod mounts;
 pub mod remove;
+pub mod same;
 pub mod sqlite;
 pub mod within;
 
@@ -130,7 +131,7 @@ impl Dir {
     fn open_by_component(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let mut dev = rustix::fs::fstat(&self.fd)?.st_dev;
         let mut at: Option<OwnedFd> = None;
-        let mut parts = rel.split(|c| *c == b'/').filter(|p| !p.is_empty() && *p != b".").peekable();
+        let mut parts = parts(rel).peekable();
         if parts.peek().is_none() {
             return rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
         }
@@ -399,6 +400,11 @@ pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(name);
     out
+}
+
+/// The components of a path that mean something.
+pub fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|c| *c == b'/').filter(|part| !part.is_empty() && *part != b".")
 }
 
 /// A path's directory and last component.

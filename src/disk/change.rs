@@ -1,6 +1,6 @@
 //! What changes the names of a directory, and what makes the changes durable. Each is a point at which the crash tests end the process.
 
-use super::{Dir, FileType, fault, one};
+use super::{Dir, FileType, fault, one, parts};
 use crate::error::{Error, IoContext, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -29,7 +29,7 @@ impl Dir {
     /// Opens a directory below, making it and its parents where they are missing.
     pub fn ensure(&self, rel: impl AsRef<[u8]>, mode: u32) -> Result<Dir> {
         let mut at = self.again()?;
-        for part in rel.as_ref().split(|c| *c == b'/').filter(|p| !p.is_empty()) {
+        for part in parts(rel.as_ref()) {
             at = match at.open_opt(part)? {
                 Some(d) => d,
                 None => {

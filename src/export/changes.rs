@@ -9,9 +9,9 @@
 //! What is below is the image, and what Docker itself put into the container (its init layer).
 
 use super::remains::Missing;
-use crate::disk::{Dir, FileType, Meta, join};
+use crate::disk::{FileType, Meta, join};
 use crate::error::{Error, Kind, Result};
-use crate::layer::view::{self, Chain, Contributors, Node};
+use crate::layer::view::{Chain, Contributors, Dirs, Node};
 use crate::text;
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,8 +60,7 @@ fn shown<S: Serializer>(path: &[u8], to: S) -> std::result::Result<S::Ok, S::Err
 
 /// Compares a container with what is below it. What can't be read is named in `missing`.
 pub fn changes(view: &Chain, below: &Chain, missing: &mut Vec<Missing>) -> Result<Vec<Change>> {
-    let upper = view.branches.len().checked_sub(below.branches.len());
-    let stacked = upper == Some(1) && view.branches.iter().skip(1).zip(&below.branches).all(|(a, b)| a.id == b.id);
+    let stacked = view.is_one_on(below);
     let mut out = Vec::new();
     let compare = Compare { view, below, stacked };
     let mut todo = vec![Step::Enter(DirPair { path: Vec::new(), from: view.root(), below: Some(below.root()) })];
@@ -97,9 +96,6 @@ struct DirPair {
     /// `None`: it was added.
     below: Option<Contributors>,
 }
-
-/// The same directory of some layers, nearest first.
-type Dirs = Vec<(u16, Dir)>;
 
 struct Compare<'c> {
     view: &'c Chain,
@@ -147,7 +143,7 @@ impl Compare<'_> {
         };
         let is_dir = node.kind == FileType::Directory;
         if is_dir && let Some(old) = old.filter(|old| old.kind == node.kind) {
-            if !self.same_layers(node, old) {
+            if !self.view.same_layers(&node.from, self.below, &old.from) {
                 out.push(Step::Enter(DirPair { path, from: node.from.clone(), below: Some(old.from.clone()) }));
             }
             return Ok(());
@@ -171,15 +167,6 @@ impl Compare<'_> {
         let m = dir.stat(name)?;
         out.push(found(how, path, m.is_file().then_some(m.size)));
         Ok(())
-    }
-
-    /// Do both merge the same layers in a directory? Then nothing in it differs.
-    fn same_layers(&self, node: &view::Node, old: &view::Node) -> bool {
-        let ids = |chain: &Chain, from: &[u16]| -> Vec<_> {
-            from.iter().map(|i| chain.branch(*i).ok().and_then(|b| b.id.clone())).collect()
-        };
-        let (a, b) = (ids(self.view, &node.from), ids(self.below, &old.from));
-        a == b && a.iter().all(Option::is_some)
     }
 
     fn attributes_differ(&self, dirs: &Dirs, old: &Dirs) -> Result<bool> {

@@ -7,9 +7,9 @@
 //! ```
 
 use super::volumes::Mounted;
-use crate::disk::{Dir, FileType, Meta, join, split};
+use crate::disk::{FileType, Meta, join, split};
 use crate::error::{Error, Kind, Result};
-use crate::layer::view::{Chain, Contributors};
+use crate::layer::view::{Chain, Contributors, Dirs};
 use crate::text;
 
 /// As many symlinks are followed for one path.
@@ -30,7 +30,7 @@ impl Asked {
     /// Takes a path apart.
     pub fn parse(path: &[u8]) -> Asked {
         let mut parts: Vec<Vec<u8>> = Vec::new();
-        for part in components(path) {
+        for part in crate::disk::parts(path) {
             match part {
                 b".." => drop(parts.pop()),
                 name => parts.push(name.to_vec()),
@@ -50,10 +50,6 @@ impl Asked {
     pub fn shown(&self) -> String {
         format!("/{}", text::bytes(&self.parts.join(&b'/')))
     }
-}
-
-fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    path.split(|c| *c == b'/').filter(|part| !part.is_empty() && *part != b".")
 }
 
 /// What a path leads to.
@@ -128,7 +124,7 @@ pub fn find(chain: &Chain, asked: &Asked, follow: bool, mounts: &[Mounted]) -> R
                 if target.starts_with(b"/") {
                     at.clear();
                 }
-                todo.extend(components(&target).rev().map(<[u8]>::to_vec));
+                todo.extend(crate::disk::parts(&target).rev().map(<[u8]>::to_vec));
             }
             _ if todo.is_empty() && !asked.directory => {
                 return Ok(Found::Here(file(join(&path, &name), branch, &meta)));
@@ -149,7 +145,7 @@ fn path_of(at: &[(Vec<u8>, Contributors)]) -> Vec<u8> {
 }
 
 /// Markers of aufs are no names of the container.
-fn is_name(chain: &Chain, dirs: &[(u16, Dir)], name: &[u8]) -> bool {
+fn is_name(chain: &Chain, dirs: &Dirs, name: &[u8]) -> bool {
     use crate::layer::branch::{Format, Name, classify};
     let aufs = dirs.iter().any(|(i, _)| chain.branch(*i).is_ok_and(|b| b.format == Format::Aufs));
     !aufs || classify(name, false) == Name::Entry
@@ -158,6 +154,7 @@ fn is_name(chain: &Chain, dirs: &[(u16, Dir)], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Dir;
     use crate::layer::branch::{Branch, Format};
     use std::fs;
     use std::os::unix::fs::symlink;

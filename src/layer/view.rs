@@ -8,7 +8,7 @@
 //! - the upper of two opaque marks wins (11.26); a mark on a branch root has no effect (11.5);
 //! - a directory over a file over a directory shows only the upper directory (11.7).
 
-use crate::disk::{Dir, FileType, Meta};
+use crate::disk::{Dir, FileType, Meta, join, parts};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
 use crate::layer::branch::{self, Branch, Format, Slice};
@@ -24,6 +24,9 @@ pub struct Chain {
 
 /// Indices into [`Chain::branches`] of the branches whose directory of one path is merged into the view, nearest first.
 pub type Contributors = Vec<u16>;
+
+/// The same directory of some branches, open, nearest first.
+pub type Dirs = [(u16, Dir)];
 
 /// One name in the merged view of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +54,7 @@ impl Node {
     }
 
     /// The branch that the name's attributes and a file's content come from, among the open directories that were merged.
-    pub fn holder<'d>(&self, dirs: &'d [(u16, Dir)]) -> Result<(u16, &'d Dir)> {
+    pub fn holder<'d>(&self, dirs: &'d Dirs) -> Result<(u16, &'d Dir)> {
         let i = self.from.first().ok_or_else(|| Error::corrupt("a name that isn't in any layer"))?;
         let found = dirs.iter().find(|(d, _)| d == i).map(|(i, d)| (*i, d));
         found.ok_or_else(|| Error::corrupt("a layer that isn't open"))
@@ -67,6 +70,19 @@ impl Chain {
     /// All branches: what is merged in the root directory, where opaque marks have no effect.
     pub fn root(&self) -> Contributors {
         (0..self.branches.len() as u16).collect()
+    }
+
+    /// Is it `below` with one layer on top?
+    pub fn is_one_on(&self, below: &Chain) -> bool {
+        let ids = |branches: &[Branch]| -> Vec<_> { branches.iter().map(|b| b.id.clone()).collect() };
+        self.branches.split_first().is_some_and(|(_, rest)| ids(rest) == ids(&below.branches))
+    }
+
+    /// Do two stacks merge the same layers in a directory? Then nothing in it differs.
+    pub fn same_layers(&self, from: &[u16], other: &Chain, of_other: &[u16]) -> bool {
+        let id = |chain: &Chain, i: u16| chain.branch(i).ok().and_then(|b| b.id.clone());
+        let same = |(a, b): (&u16, &u16)| id(self, *a).is_some_and(|a| Some(a) == id(other, *b));
+        from.len() == of_other.len() && from.iter().zip(of_other).all(same)
     }
 
     /// Opens the directory `path` in each of the branches.
@@ -88,17 +104,17 @@ impl Chain {
     }
 
     /// Merges directories that are open already.
-    pub fn merge_open(&self, dirs: &[(u16, Dir)], at_root: bool) -> Result<MergedDir> {
+    pub fn merge_open(&self, dirs: &Dirs, at_root: bool) -> Result<MergedDir> {
         self.merge_slice(dirs, at_root, Slice::WHOLE)
     }
 
     /// How many names these directories hold together, for [`Slice::of`]; few are none.
-    pub fn count_if_large(&self, dirs: &[(u16, Dir)]) -> Result<u64> {
+    pub fn count_if_large(&self, dirs: &Dirs) -> Result<u64> {
         dirs.iter().map(|(_, dir)| branch::count_if_large(dir)).sum()
     }
 
     /// Merges what directories that are open already have in one slice.
-    pub fn merge_slice(&self, dirs: &[(u16, Dir)], at_root: bool, slice: Slice) -> Result<MergedDir> {
+    pub fn merge_slice(&self, dirs: &Dirs, at_root: bool, slice: Slice) -> Result<MergedDir> {
         let mut out = MergedDir::default();
         let mut hidden: HashSet<Vec<u8>> = HashSet::new();
         for (pos, (i, dir)) in dirs.iter().enumerate() {
@@ -141,7 +157,7 @@ impl Chain {
 
     /// The branches merged in the directory `name` of a directory that `dirs` are merged in; empty if the view has no such directory.
     /// The cheap form of [`Chain::merge`] for one name.
-    pub fn step(&self, dirs: &[(u16, Dir)], name: &[u8]) -> Result<Contributors> {
+    pub fn step(&self, dirs: &Dirs, name: &[u8]) -> Result<Contributors> {
         let mut out = Contributors::new();
         for (i, dir) in dirs {
             let format = self.branch(*i)?.format;
@@ -171,7 +187,7 @@ impl Chain {
         for branch in self.branches.iter().skip(1) {
             let (mut at, mut cut) = (branch.dir()?.again()?, false);
             let mut whole = true;
-            for name in path.split(|c| *c == b'/').filter(|p| !p.is_empty()) {
+            for name in parts(path) {
                 cut |= branch::has_whiteout(&at, branch.format, name)?;
                 at = match at.try_open(name) {
                     Ok(sub) => sub,
@@ -194,28 +210,34 @@ impl Chain {
 
     /// The branches, among `from`, merged in the directory `path`: from the root down, a step for each component.
     pub fn contributors(&self, from: &[u16], path: &[u8]) -> Result<Contributors> {
-        let mut at: Vec<u8> = Vec::new();
-        let mut now = from.to_vec();
-        for name in path.split(|c| *c == b'/').filter(|p| !p.is_empty()) {
+        self.contributors_by(from, path, |dirs, name| self.step(dirs, name))
+    }
+
+    /// The same with another kind of step.
+    pub fn contributors_by(
+        &self,
+        from: &[u16],
+        path: &[u8],
+        step: impl Fn(&Dirs, &[u8]) -> Result<Contributors>,
+    ) -> Result<Contributors> {
+        let (mut at, mut now) = (Vec::new(), from.to_vec());
+        for name in parts(path) {
             if now.is_empty() {
                 break;
             }
-            now = self.step(&self.open(&now, &at)?, name)?;
-            if !at.is_empty() {
-                at.push(b'/');
-            }
-            at.extend_from_slice(name);
+            now = step(&self.open(&now, &at)?, name)?;
+            at = join(&at, name);
         }
         Ok(now)
     }
 
     /// Does the view that `dirs` make have `name`?
-    pub fn shows(&self, dirs: &[(u16, Dir)], name: &[u8]) -> Result<bool> {
+    pub fn shows(&self, dirs: &Dirs, name: &[u8]) -> Result<bool> {
         Ok(self.find(dirs, name)?.is_some())
     }
 
     /// Which of `dirs` the view that they make has `name` from, and what is there.
-    pub fn find<'d>(&self, dirs: &'d [(u16, Dir)], name: &[u8]) -> Result<Option<(u16, &'d Dir, Meta)>> {
+    pub fn find<'d>(&self, dirs: &'d Dirs, name: &[u8]) -> Result<Option<(u16, &'d Dir, Meta)>> {
         for (i, dir) in dirs {
             let format = self.branch(*i)?.format;
             match dir.try_stat(name) {

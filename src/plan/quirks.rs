@@ -5,12 +5,12 @@
 //! computed and the paths that only aufs showed are named. aufs's lookup: fs/aufs/dentry.c, au_lkup_dentry and au_do_lookup (aufs5.10).
 
 use super::scan::{Facts, LIST, Trail, hash_of_path};
+use crate::disk::FileType;
 use crate::disk::join;
-use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::ids::LayerId;
 use crate::layer::branch::{self, Format};
-use crate::layer::view::{Chain, Contributors};
+use crate::layer::view::{Chain, Contributors, Dirs};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -82,7 +82,7 @@ impl<'a> Candidates<'a> {
 /// The paths below `path` that aufs showed in this stack and OCI semantics do not.
 pub fn shown_by_aufs_only(chain: &Chain, path: &[u8]) -> Result<Vec<Vec<u8>>> {
     let oci = chain.contributors(&chain.root(), path)?;
-    let aufs = aufs_contributors(chain, path)?;
+    let aufs = chain.contributors_by(&chain.root(), path, |dirs, name| aufs_step(chain, dirs, name))?;
     let mut out = Vec::new();
     if aufs != oci && aufs.len() > oci.len() {
         compare(chain, path, &aufs, &oci, &mut out)?;
@@ -114,18 +114,8 @@ fn compare(chain: &Chain, path: &[u8], aufs: &[u16], oci: &[u16], out: &mut Vec<
     Ok(())
 }
 
-/// The branches that aufs merged in a directory.
-fn aufs_contributors(chain: &Chain, path: &[u8]) -> Result<Contributors> {
-    let mut at = Vec::new();
-    let mut now = chain.root();
-    for name in path.split(|c| *c == b'/').filter(|p| !p.is_empty()) {
-        now = aufs_step(chain, &chain.open(&now, &at)?, name)?;
-        at = join(&at, name);
-    }
-    Ok(now)
-}
-
-fn aufs_step(chain: &Chain, dirs: &[(u16, Dir)], name: &[u8]) -> Result<Contributors> {
+/// The branches that aufs merged in a directory of one that `dirs` are merged in.
+fn aufs_step(chain: &Chain, dirs: &Dirs, name: &[u8]) -> Result<Contributors> {
     let mut out = Contributors::new();
     let mut last_opaque = None;
     for (i, dir) in dirs {

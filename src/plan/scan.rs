@@ -4,7 +4,7 @@
 //! which are cut at [`LIST`], not with the files.
 
 use crate::disk::here::Here;
-use crate::disk::{Dir, FileType, Meta, join};
+use crate::disk::{Dir, FileType, Meta, join, parts};
 use crate::error::{Error, Result};
 use crate::layer::branch::{self, Internal, Name};
 use crate::layer::walk::walk;
@@ -472,7 +472,7 @@ pub fn hash_of(directory: u64, name: &[u8]) -> u64 {
 
 /// Represents a whole path.
 pub fn hash_of_path(path: &[u8]) -> u64 {
-    path.split(|c| *c == b'/').filter(|p| !p.is_empty()).fold(0, hash_of)
+    parts(path).fold(0, hash_of)
 }
 
 /// A directory is never linked, so the new store has another one: its attributes have to be the same.

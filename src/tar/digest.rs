@@ -11,14 +11,13 @@
 //! Docker opens `join(root, name)` in the mounted view and so follows symlinks, with ROOT's own host behind absolute ones. Here they are
 //! followed inside the view, in directories on the way only, and never out of it.
 
-use crate::disk::{Dir, FileType, split};
+use crate::disk::{Dir, FileType, parts, split};
 use crate::error::{Error, Result};
 use crate::layer::branch::{self, Format};
-use crate::layer::view::{Chain, Contributors};
+use crate::layer::view::{Chain, Contributors, Dirs};
 use crate::tar::split::{self, MAX_UNPACKED, Payloads, Reader, Reassembled};
 use rustix::io::Errno;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
 
@@ -108,10 +107,10 @@ impl<'c> ViewFiles<'c> {
 
     /// Finds a directory of the view, symlinks on the way followed: the branches merged there, and its path without symlinks.
     fn resolve(&self, directory: &[u8]) -> Result<Option<(Contributors, Vec<u8>)>> {
-        let mut todo: VecDeque<Vec<u8>> = parts(directory).collect();
+        let mut todo: Vec<Vec<u8>> = parts(directory).rev().map(<[u8]>::to_vec).collect();
         let mut at: Vec<(Contributors, Vec<u8>)> = vec![(self.chain.root(), Vec::new())];
         let mut links = 0;
-        while let Some(name) = todo.pop_front() {
+        while let Some(name) = todo.pop() {
             let Some((from, path)) = at.last() else { return Ok(None) };
             if name == b".." {
                 // above the root is the root
@@ -135,15 +134,13 @@ impl<'c> ViewFiles<'c> {
             if target.starts_with(b"/") {
                 at.truncate(1);
             }
-            for part in parts(&target).collect::<Vec<_>>().into_iter().rev() {
-                todo.push_front(part);
-            }
+            todo.extend(parts(&target).rev().map(<[u8]>::to_vec));
         }
         Ok(at.pop())
     }
 
     /// The target of a symlink of the view.
-    fn link(&self, dirs: &[(u16, Dir)], name: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn link(&self, dirs: &Dirs, name: &[u8]) -> Result<Option<Vec<u8>>> {
         for (i, dir) in dirs {
             let format = self.chain.branch(*i)?.format;
             match dir.try_stat(name) {
@@ -156,11 +153,6 @@ impl<'c> ViewFiles<'c> {
         }
         Ok(None)
     }
-}
-
-/// The components of a path that mean something.
-fn parts(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
-    path.split(|c| *c == b'/').filter(|p| !p.is_empty() && *p != b".").map(<[u8]>::to_vec)
 }
 
 fn is_deletion(dir: &Dir, format: Format, name: &[u8]) -> bool {

@@ -16,16 +16,14 @@
 
 use crate::disk::attrs::{XattrScope, Xattrs};
 use crate::disk::join;
+use crate::disk::same::same_bytes;
 use crate::disk::{Dir, FileType, Meta};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::layer::branch::{self, Format, OPQ, WH};
-use crate::layer::view::{self, Chain, Contributors};
+use crate::layer::view::{Chain, Contributors, Dirs};
 use crate::tar::writer::{Entry, Node, TarWriter};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write, empty};
-
-/// Bytes compared at once.
-const BUFFER: usize = 64 * 1024;
 
 /// What container root is on the host: owners in a tar are those that the container saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,10 +117,7 @@ pub fn append<W: Write, P: Write>(
     form: Form,
     tar: &mut TarWriter<W, P>,
 ) -> Result<Counts> {
-    let stacked = below.is_some_and(|b| {
-        let upper = view.branches.len().checked_sub(b.branches.len());
-        upper == Some(1) && view.branches.iter().skip(1).zip(&b.branches).all(|(a, b)| a.id == b.id)
-    });
+    let stacked = below.is_some_and(|b| view.is_one_on(b));
     let mut walk = Walk {
         view,
         below,
@@ -158,9 +153,6 @@ struct Waiting {
     meta: Meta,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
-
-/// The same directory of some branches, nearest first.
-type Dirs = [(u16, Dir)];
 
 struct Walk<'a, W: Write, P: Write> {
     view: &'a Chain,
@@ -201,7 +193,9 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
         }
         for (name, node) in names {
             let old = was.get(&name).filter(|old| old.kind == node.kind);
-            if old.is_some_and(|old| self.same_branches(&node, old)) {
+            if let (Some(old), Some(below)) = (old, self.below)
+                && self.view.same_layers(&node.from, below, &old.from)
+            {
                 continue;
             }
             if node.kind == FileType::Directory {
@@ -229,14 +223,6 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             }
             _ => Ok(false),
         }
-    }
-
-    /// Nothing can differ between two stacks where they merge the same branches.
-    fn same_branches(&self, node: &view::Node, old: &view::Node) -> bool {
-        let Some(below) = self.below else { return false };
-        let id = |chain: &Chain, i: u16| chain.branch(i).map(|b| b.id.clone()).ok();
-        node.from.len() == old.from.len()
-            && node.from.iter().zip(&old.from).all(|(a, b)| id(self.view, *a) == id(below, *b))
     }
 
     /// The directory's own entry: at once if it is a change itself, else once something in it is.
@@ -273,10 +259,7 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
     fn marker(&mut self, directory: &[u8], name: &[u8]) -> Result<()> {
         self.settle()?;
         self.counts.entries += 1;
-        let path = join(directory, name);
-        let node = Node::File { size: 0 };
-        let entry = Entry { name: &path, node, mode: 0o444, uid: 0, gid: 0, mtime: (0, 0), xattrs: &[] };
-        self.tar.append(&entry, &mut empty())
+        self.tar.append(&Entry::marker(&join(directory, name)), &mut empty())
     }
 
     fn file(&mut self, branch: u16, dir: &Dir, name: &[u8], path: &[u8]) -> Result<()> {
@@ -294,23 +277,16 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             }
             self.leaders.insert((branch, m.ino), path.to_vec());
         }
-        let target;
-        let node = match m.kind {
-            FileType::RegularFile => {
+        let target = if m.kind == FileType::Symlink { dir.read_link(name)? } else { Vec::new() };
+        match Node::of(&m, &target).filter(|_| !m.is_dir()) {
+            Some(node @ Node::File { size }) => {
                 let mut content = dir.open_file(name)?;
-                self.counts.payload += m.size;
-                return self.put(path, &m, Node::File { size: m.size }, &xattrs, &mut content);
+                self.counts.payload += size;
+                self.put(path, &m, node, &xattrs, &mut content)
             }
-            FileType::Symlink => {
-                target = dir.read_link(name)?;
-                Node::Symlink { target: &target }
-            }
-            FileType::CharacterDevice => Node::CharDevice { rdev: m.rdev },
-            FileType::BlockDevice => Node::BlockDevice { rdev: m.rdev },
-            FileType::Fifo => Node::Fifo,
-            _ => return Err(Error::corrupt(format!("{} changed while it was read", dir.show(name)))),
-        };
-        self.put(path, &m, node, &xattrs, &mut empty())
+            Some(node) => self.put(path, &m, node, &xattrs, &mut empty()),
+            None => Err(Error::corrupt(format!("{} changed while it was read", dir.show(name)))),
+        }
     }
 
     fn put(
@@ -350,27 +326,9 @@ fn same_file(a: &Dir, b: &Dir, name: &[u8]) -> Result<bool> {
         return Ok(false);
     }
     match m.kind {
-        FileType::RegularFile => same_content(a, b, name),
+        FileType::RegularFile => same_bytes(a.open_file(name)?, b.open_file(name)?, || a.show(name), |_| {}),
         FileType::Symlink => Ok(a.read_link(name)? == b.read_link(name)?),
         _ => Ok(true),
-    }
-}
-
-fn same_content(a: &Dir, b: &Dir, name: &[u8]) -> Result<bool> {
-    let (mut f, mut g) = (a.open_file(name)?, b.open_file(name)?);
-    let (mut x, mut y) = (vec![0; BUFFER], vec![0; BUFFER]);
-    loop {
-        crate::stop::check()?;
-        let n = f.read(&mut x).on(|| format!("read {}", a.show(name)))?;
-        if n == 0 {
-            return Ok(g.read(&mut y[..1]).on(|| format!("read {}", b.show(name)))? == 0);
-        }
-        match g.read_exact(&mut y[..n]) {
-            Ok(()) if x[..n] == y[..n] => {}
-            Ok(()) => return Ok(false),
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(e) => return Err(Error::io(format!("read {}", b.show(name)), e)),
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Docker's records: `image/<driver>` and the containers' configurations, with modes and owners, and nothing besides.
 
-use super::compare::same_bytes;
 use super::seen::Seen;
 use super::{By, Case, Difference};
+use crate::disk::same::same_bytes;
 use crate::disk::{Dir, FileType, join};
 use crate::docker::json;
 use crate::error::{Error, Result};

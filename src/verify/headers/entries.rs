@@ -3,14 +3,14 @@
 use super::index::{Index, Mark};
 use super::{Found, Layer, Stored};
 use crate::disk::attrs::OVERLAY_PREFIX;
-use crate::disk::{Dir, FileType, Meta, join, split};
+use crate::disk::{Dir, FileType, Meta, join, parts, split};
 use crate::error::{Error, Result};
 use crate::layer::view::Chain;
 use crate::tar::split::{Header, Kind, clean};
 use crate::tar::viewtar::plain_capability;
 use crate::text;
 use rustix::io::Errno;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 /// Starts the name of a marker, in every OCI layer.
 const WHITEOUT: &[u8] = b".wh.";
@@ -359,11 +359,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn follow(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
-        let parts = |p: &[u8]| -> Vec<Vec<u8>> {
-            p.split(|c| *c == b'/').filter(|p| !p.is_empty() && *p != b".").map(<[u8]>::to_vec).collect()
-        };
-        let (mut todo, mut at, mut links): (VecDeque<_>, Vec<u8>, _) = (parts(path).into(), Vec::new(), 0);
-        while let Some(part) = todo.pop_front() {
+        let mut todo: Vec<Vec<u8>> = parts(path).rev().map(<[u8]>::to_vec).collect();
+        let (mut at, mut links) = (Vec::new(), 0);
+        while let Some(part) = todo.pop() {
             if part == b".." {
                 at = split(&at).0.to_vec();
                 continue;
@@ -378,7 +376,7 @@ impl<'a> Cursor<'a> {
                     if target.starts_with(b"/") {
                         at.clear();
                     }
-                    parts(&target).into_iter().rev().for_each(|p| todo.push_front(p));
+                    todo.extend(parts(&target).rev().map(<[u8]>::to_vec));
                 }
                 _ => at = join(&at, &part),
             }
@@ -387,15 +385,12 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Directories that are merged in a view, with the branches that they are of.
-pub type Merged = Vec<(u16, Dir)>;
-
 /// What the layers below show.
 pub struct Below<'a> {
     /// The layer and all below.
     pub chain: &'a Chain,
     /// The directories merged in the last path asked for, the layer's own left out.
-    pub last: Option<(Vec<u8>, Merged)>,
+    pub last: Option<(Vec<u8>, Vec<(u16, Dir)>)>,
 }
 
 impl Below<'_> {

@@ -3,12 +3,12 @@
 use super::entries::{Known, OPAQUE_LOST, WHITEOUT_LOST, internal};
 use super::index::Mark;
 use super::{Found, Layer, Stored};
+use crate::disk::same::same_bytes;
 use crate::disk::{Dir, FileType, Meta, join};
 use crate::error::Result;
 use crate::layer::branch::{self, Format, Slice};
 use crate::layer::view::Chain;
 use crate::layer::walk::walk;
-use crate::verify::compare::same_bytes;
 use std::collections::HashMap;
 
 const EXTRA: &str = "only in the store: the layer's tar doesn't have it";
