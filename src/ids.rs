@@ -251,6 +251,11 @@ impl<'de> Deserialize<'de> for ContainerId {
     }
 }
 
+/// The id that a file's name or its content is, if it is one.
+pub fn named<T>(bytes: &[u8], parse: impl Fn(&str) -> Result<T>) -> Option<T> {
+    parse(std::str::from_utf8(bytes).ok()?).ok()
+}
+
 /// 64 lower-case hex digits: what Docker accepts as an id.
 pub fn is_hex64(s: &str) -> bool {
     s.len() == 64 && s.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))

@@ -108,6 +108,13 @@ pub struct Image {
     pub held_by: Option<Cause>,
 }
 
+impl Image {
+    /// One without a name and without layers, and nothing wrong with it.
+    pub fn bare(id: ImageId) -> Image {
+        Image { id, old_id: None, tags: vec![], digests: vec![], layers: vec![], broken: None, held_by: None }
+    }
+}
+
 /// A damaged object that holds others back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cause {
@@ -258,6 +265,13 @@ pub struct MetaFile {
     pub image: Option<ImageId>,
     /// Belongs to this container.
     pub container: Option<ContainerId>,
+}
+
+impl MetaFile {
+    /// One that belongs to nothing in particular.
+    pub fn new(path: String, content: Content) -> MetaFile {
+        MetaFile { path, content, layer: None, image: None, container: None }
+    }
 }
 
 /// Everything that was read.

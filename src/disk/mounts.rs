@@ -123,7 +123,7 @@ fn inside(m: &Mount, all: &[Mount], root: &Path, ours: Option<&(String, PathBuf)
 }
 
 /// The directory of the file system that a path below the mount is.
-fn within(m: &Mount, path: &Path) -> Option<PathBuf> {
+pub(super) fn within(m: &Mount, path: &Path) -> Option<PathBuf> {
     path.strip_prefix(&m.point).ok().map(|rest| m.root.join(rest))
 }
 

@@ -36,8 +36,7 @@ fn shown_within(all: &[Mount], dir: &Path, root: &Path) -> bool {
 /// The file system that holds a path, and its path in there.
 fn place<'a>(all: &'a [Mount], path: &Path) -> Option<(&'a str, PathBuf)> {
     let mount = holding(all, path)?;
-    let below = path.strip_prefix(&mount.point).ok()?;
-    Some((&mount.device, mount.root.join(below)))
+    Some((&mount.device, mounts::within(mount, path)?))
 }
 
 #[cfg(test)]

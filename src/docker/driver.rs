@@ -233,7 +233,7 @@ pub fn shape(role: Role, lowers: &[LayerId]) -> Shape<'_> {
     match lowers {
         _ if role == Role::Image => Shape::Root,
         [] => Shape::Root,
-        [init, image, ..] if init.as_str().ends_with("-init") => Shape::Upper(2, image),
+        [init, image, ..] if init.is_init() => Shape::Upper(2, image),
         // an init layer; a container without one; a container without an image, whose init layer has a root/
         [below, ..] => Shape::Upper(1, below),
     }

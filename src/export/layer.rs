@@ -99,24 +99,18 @@ impl<'s> Layers<'s> {
         if let Some(why) = &found.broken {
             return Err(Error::corrupt(why.clone()));
         }
-        let source = match (self.splits.get(id), found.diff) {
+        let layer = |diff, bytes, source| {
+            let (id, instead_of, left_out) = (id.clone(), None, LeftOut::default());
+            Layer { id, diff, bytes, instead_of, left_out, source }
+        };
+        let mut layer = match (self.splits.get(id), found.diff) {
             (Some(Content::Same(path)), Some(diff)) => {
                 let bytes = digest::length(self.root.open_file(path)?)?;
-                let source = Source::TarSplit(path.clone());
-                return Ok(Layer {
-                    id: id.clone(),
-                    diff,
-                    bytes,
-                    instead_of: None,
-                    left_out: LeftOut::default(),
-                    source,
-                });
+                return Ok(layer(diff, bytes, Source::TarSplit(path.clone())));
             }
-            (Some(Content::TarSplitOf(_)), _) => Source::Branch,
-            _ => Source::Added,
+            (Some(Content::TarSplitOf(_)), _) => layer(EMPTY, 0, Source::Branch),
+            _ => layer(EMPTY, 0, Source::Added),
         };
-        let mut layer =
-            Layer { id: id.clone(), diff: EMPTY, bytes: 0, instead_of: None, left_out: LeftOut::default(), source };
         let mut counted = DiffIdWriter::new(Counted(0));
         layer.left_out = self.make(&layer, &mut counted)?;
         let (counted, diff) = counted.finish();
@@ -168,12 +162,8 @@ impl<'s> Layers<'s> {
                     None => None,
                 };
                 let mut tar = TarWriter::new(out);
-                let counts = viewtar::append(
-                    &chain,
-                    below.as_ref(),
-                    Form { owners: self.owners, link_attributes: false },
-                    &mut tar,
-                )?;
+                let form = Form { owners: self.owners, link_attributes: false };
+                let counts = viewtar::append(&chain, below.as_ref(), form, &mut tar)?;
                 tar.finish()?;
                 Ok(LeftOut { sockets: counts.sockets, bare_links: counts.bare_links })
             }

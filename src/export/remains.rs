@@ -11,9 +11,9 @@ use crate::disk::Dir;
 use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Kind, Result};
-use crate::ids::{ChainId, DiffId, ImageId, LayerId};
+use crate::ids::{ChainId, ImageId, LayerId};
 use crate::layer::view::Chain;
-use crate::store::content::{SMALL, text_of};
+use crate::store::content::{SMALL, diff_ids, text_of};
 use crate::store::{Container, Generation, Image, Store, aufs, driver, native};
 use crate::tar::viewtar::Shift;
 use rustix::io::Errno;
@@ -76,7 +76,7 @@ impl Remains {
     /// The stack below the topmost layer: what a container was made from.
     pub fn below(&self, root: &Dir, store: &Store) -> Chain {
         let Some((_, lowers)) = self.layers.split_first() else { return Chain { branches: Vec::new() } };
-        let role = if lowers.first().is_some_and(is_init) { Role::Init } else { Role::Image };
+        let role = if lowers.first().is_some_and(LayerId::is_init) { Role::Init } else { Role::Image };
         driver::rest(root, store.written_by, &store.layers, role, lowers).chain
     }
 
@@ -84,10 +84,6 @@ impl Remains {
     pub fn has_own(&self) -> bool {
         self.chain.branches.first().is_some_and(|b| b.id.as_ref() == self.layers.first())
     }
-}
-
-fn is_init(id: &LayerId) -> bool {
-    id.as_str().ends_with("-init")
 }
 
 fn opened(
@@ -102,7 +98,7 @@ fn opened(
     missing.extend(rest.missing.into_iter().map(|(id, e)| {
         let what = match layers.first() == Some(&id) && role == Role::Container {
             true => format!("the writable layer {}", id.short()),
-            false if is_init(&id) => format!("the init layer {}", id.short()),
+            false if id.is_init() => format!("the init layer {}", id.short()),
             false => format!("image layer {}", id.short()),
         };
         let gone = e.errno() == Some(Errno::NOENT);
@@ -206,25 +202,10 @@ fn of_image(root: &Dir, store: &Store, image: &Image, missing: &mut Vec<Missing>
     }
 }
 
-#[derive(Deserialize)]
-struct Config {
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Vec<String>,
-}
-
 /// By the digests in an image's configuration: each names its record in layerdb, whatever is wrong with the others.
 fn by_config(root: &Dir, by: WrittenBy, image: ImageId, missing: &mut Vec<Missing>) -> Vec<LayerId> {
     let path = format!("image/{by}/imagedb/content/sha256/{}", image.hex());
-    let Ok(bytes) = root.read(path, json::LIMIT) else { return Vec::new() };
-    let Ok(config) = serde_json::from_slice::<Config>(&bytes) else { return Vec::new() };
-    let Ok(diffs) = config.rootfs.diff_ids.iter().map(|d| DiffId::parse(d)).collect::<Result<Vec<_>>>() else {
-        return Vec::new();
-    };
+    let Ok(diffs) = root.read(path, json::LIMIT).and_then(|bytes| diff_ids(&bytes)) else { return Vec::new() };
     ChainId::stack(&diffs).into_iter().rev().filter_map(|chain| recorded(root, by, chain, missing)).collect()
 }
 

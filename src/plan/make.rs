@@ -157,21 +157,17 @@ fn add_containers(store: &Store, findings: &mut Vec<Finding>) {
     }
     let listed = crate::text::few(names.iter().take(5).cloned(), names.len());
     let what = format!("{} ({listed})", crate::text::plural(names.len(), "container"));
+    let fix = "before you stop Docker, save what you need with docker commit and docker save; load it afterwards with docker load";
     let effect = "docker ps and docker images don't show them after the migration. They aren't deleted";
     match findings.iter_mut().find(|f| f.id == "T10") {
         Some(f) => {
             f.message.push_str(&format!(", and {what}"));
-            f.fix = Some(
-                "before you stop Docker, save what you need with docker commit and docker save; load it afterwards with docker load"
-                    .to_owned(),
-            );
-            f.effect = Some(effect.to_owned());
+            (f.fix, f.effect) = (Some(fix.to_owned()), Some(effect.to_owned()));
         }
-        None => findings.push(
-            Finding::new("T10", "containers/", format!("Docker has {what} in containerd's store"))
-                .fix("before you stop Docker, save what you need with docker commit and docker save; load it afterwards with docker load")
-                .effect(effect),
-        ),
+        None => {
+            let what = format!("Docker has {what} in containerd's store");
+            findings.push(Finding::new("T10", "containers/", what).fix(fix).effect(effect));
+        }
     }
 }
 

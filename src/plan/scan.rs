@@ -46,6 +46,11 @@ impl Paths {
         self.shorten(2 * LIST);
     }
 
+    fn sort(&mut self) {
+        self.first.sort_unstable();
+        self.shorten(LIST);
+    }
+
     /// Keeps the first [`LIST`] by name if there are more than so many: the same ones in whatever order they came.
     fn shorten(&mut self, limit: usize) {
         if self.first.len() > limit {
@@ -395,7 +400,7 @@ impl<'a> DirCount<'a> {
 }
 
 impl Facts {
-    fn add(&mut self, f: Facts) {
+    fn add(&mut self, mut f: Facts) {
         self.files += f.files;
         self.inodes += f.inodes;
         self.directories += f.directories;
@@ -411,27 +416,17 @@ impl Facts {
         self.opaque_root |= f.opaque_root;
         self.state = self.state.wrapping_add(f.state);
         self.changed = self.changed.wrapping_add(f.changed);
-        let lists = [
-            (&mut self.opaque, f.opaque),
-            (&mut self.overlay_xattrs, f.overlay_xattrs),
-            (&mut self.device_zero, f.device_zero),
-            (&mut self.long_names, f.long_names),
-            (&mut self.beside, f.beside),
-            (&mut self.odd_whiteouts, f.odd_whiteouts),
-            (&mut self.fixed, f.fixed),
-            (&mut self.covers, f.covers),
-        ];
-        for (mine, new) in lists {
-            mine.append(new);
+        for (mine, new) in self.lists().into_iter().zip(f.lists()) {
+            mine.append(std::mem::take(new));
         }
         for (kind, list) in f.internal {
             self.internal.entry(kind).or_default().append(list);
         }
     }
 
-    /// Sorts the lists: directories are read in any order.
-    pub fn sort(&mut self) {
-        let lists = [
+    /// Those of a fixed number.
+    fn lists(&mut self) -> [&mut Paths; 8] {
+        [
             &mut self.opaque,
             &mut self.overlay_xattrs,
             &mut self.device_zero,
@@ -440,11 +435,13 @@ impl Facts {
             &mut self.odd_whiteouts,
             &mut self.fixed,
             &mut self.covers,
-        ];
-        for list in lists.into_iter().chain(self.internal.values_mut()) {
-            list.first.sort_unstable();
-            list.shorten(LIST);
-        }
+        ]
+    }
+
+    /// Sorts the lists: directories are read in any order.
+    pub fn sort(&mut self) {
+        self.lists().into_iter().for_each(Paths::sort);
+        self.internal.values_mut().for_each(Paths::sort);
     }
 }
 

@@ -82,7 +82,7 @@ pub fn moves(root: &Dir, store: &Store, plan: &Plan, existing: State) -> Result<
     Ok(out)
 }
 
-/// The old store.
+/// The old store. One of the older generation can have every part.
 pub fn old_parts(generation: Generation) -> &'static [&'static str] {
     match generation {
         Generation::Content => &["aufs", "image/aufs"],

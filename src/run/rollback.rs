@@ -10,9 +10,10 @@ use crate::docker::driver::Target;
 use crate::error::{Error, Kind, Result};
 use crate::plan::existing;
 use crate::plan::merge::Merge;
-use crate::plan::switch::{NEW, OLD, STATE};
+use crate::plan::switch::{NEW, OLD, STATE, old_parts};
 use crate::plan::{Move, Why};
 use crate::progress::Progress;
+use crate::store::Generation;
 use crate::text::now;
 use std::collections::{BTreeSet, HashSet};
 
@@ -87,8 +88,8 @@ pub fn rollback(
 }
 
 /// Is a part of an old store in `.unaufs/old`?
-fn parked(state: &Dir) -> Result<bool> {
-    for part in OF_AUFS {
+pub fn parked(state: &Dir) -> Result<bool> {
+    for part in old_parts(Generation::Graph) {
         if state.has(format!("old/{part}"))? {
             return Ok(true);
         }
@@ -203,9 +204,6 @@ fn leave_as_was(root: &Dir, course: &Course, merge: &Merge, out: &mut Undone) ->
     Ok(())
 }
 
-/// The parts of an aufs store.
-const OF_AUFS: [&str; 4] = ["aufs", "image/aufs", "graph", "repositories-aufs"];
-
 /// Moves something that is where an old object belongs to the same path in the stage.
 fn set_aside(root: &Dir, path: &str) -> Result<()> {
     let to = format!("{NEW}/{path}");
@@ -269,7 +267,7 @@ fn put_back(root: &Dir, course: &Course, m: &Move, out: &mut Undone) -> Result<(
     }
     let from = guard::behind(&m.from);
     if root.has(&from)? {
-        if OF_AUFS.contains(&m.from.as_str()) {
+        if old_parts(Generation::Graph).contains(&m.from.as_str()) {
             // another aufs store, of a backup or of an old Docker: it isn't this run's to delete
             out.aside.push(guard::set_aside(root, &from, &m.from)?);
         } else {

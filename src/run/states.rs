@@ -5,7 +5,7 @@ use super::journal::{Run, State};
 use super::{cleanup, rollback};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
-use crate::plan::switch::{OLD, STATE};
+use crate::plan::switch::STATE;
 use crate::store::Generation;
 use crate::verify::Verdict;
 use rustix::io::Errno;
@@ -113,14 +113,7 @@ impl Standing {
             if let (Some(State::Cleaned), Some(old)) = (out.state, state.open_opt("old")?) {
                 out.rest |= !old.list()?.is_empty();
             }
-            out.parked = match root.open_opt(OLD)? {
-                Some(old) => ["aufs", "graph", "image/aufs", "repositories-aufs"]
-                    .iter()
-                    .map(|p| old.has(p))
-                    .collect::<Result<Vec<_>>>()?
-                    .contains(&true),
-                None => false,
-            };
+            out.parked = rollback::parked(&state)?;
         }
         Ok(out)
     }

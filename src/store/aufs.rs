@@ -11,7 +11,7 @@ use super::stack::Listed;
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
-use crate::ids::LayerId;
+use crate::ids::{LayerId, named};
 
 /// Docker stacks at most 127; a list of thousands is nonsense.
 const LAYERS_LIMIT: u64 = 1 << 20;
@@ -25,7 +25,7 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
     }
     if let Some(layers) = root.open_opt("aufs/layers")? {
         for (name, kind) in layers.list()? {
-            let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| LayerId::parse(s).ok()) else {
+            let Some(id) = named(&name, LayerId::parse) else {
                 findings.push(strange("aufs/layers", &name));
                 continue;
             };
@@ -106,7 +106,7 @@ fn read_diff(
         findings.push(removing("aufs/diff", name));
         return Ok(());
     }
-    let Some(id) = std::str::from_utf8(name).ok().and_then(|s| LayerId::parse(s).ok()) else {
+    let Some(id) = named(name, LayerId::parse) else {
         findings.push(strange("aufs/diff", name));
         return Ok(());
     };

@@ -16,7 +16,7 @@ use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::json;
 use crate::error::{Error, Result};
-use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
+use crate::ids::{ChainId, ContainerId, ImageId, LayerId, named};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Files of a container's directory that a Docker may rewrite: each gets a new file, and the old one is kept for the way back.
@@ -50,7 +50,7 @@ impl Reader<'_> {
     pub fn each(&mut self, mut one: impl FnMut(&mut Self, &Dir, &ContainerId) -> Result<Container>) -> Result<()> {
         let Some(dir) = self.root.open_opt("containers")? else { return Ok(()) };
         for (name, kind) in dir.list()? {
-            let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
+            let id = named(&name, ContainerId::parse);
             let (Some(id), FileType::Directory) = (id, kind) else {
                 let what = format!("containers/{}", crate::text::bytes(&name));
                 self.findings.push(Finding::new("C01", what, "it isn't a Docker container"));
@@ -132,7 +132,7 @@ impl Reader<'_> {
         let Some(what) = by.list() else { return Ok(known.to_vec()) };
         // a directory that the metadata don't know
         let stranger = |id: &LayerId| self.driver.diffs.contains_key(id) && !self.store.layers.contains_key(id);
-        let stack = stack::choose(listed, Some(known), stands_for, stranger)
+        let stack = stack::choose(listed, known, stands_for, stranger)
             .map_err(|why| Error::corrupt(format!("{what}/{}: {why}", layer.short())))?;
         match &stack {
             Stack::Same(_) => {}
@@ -192,7 +192,7 @@ impl Reader<'_> {
         let by = self.driver.written_by;
         let Some(dir) = self.root.open_opt(format!("image/{by}/layerdb/mounts"))? else { return Ok(()) };
         for (name, _) in dir.list()? {
-            let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
+            let id = named(&name, ContainerId::parse);
             if id.as_ref().is_some_and(|id| self.store.containers.contains_key(id)) {
                 continue;
             }
@@ -217,7 +217,7 @@ impl Reader<'_> {
 /// A file of a container's record in `layerdb/mounts`.
 pub fn of_mount(id: &ContainerId, file: &str, content: Content) -> MetaFile {
     let path = format!("layerdb/mounts/{id}/{file}");
-    MetaFile { path, content, layer: None, image: None, container: Some(id.clone()) }
+    MetaFile { container: Some(id.clone()), ..MetaFile::new(path, content) }
 }
 
 /// The writable layer that a container's record names, if nothing else of it can be used.
@@ -409,7 +409,7 @@ fn damaged_below(store: &Store, lowers: &[LayerId]) -> Option<Cause> {
 /// containers on the other directories (PEERS M7).
 fn adopt(driver: &Driver, store: &mut Store, lowers: &[LayerId]) {
     for (i, id) in lowers.iter().enumerate() {
-        if store.layers.contains_key(id) || id.as_str().ends_with("-init") || !driver.diffs.contains_key(id) {
+        if store.layers.contains_key(id) || id.is_init() || !driver.diffs.contains_key(id) {
             continue;
         }
         let layer = Layer::bare(id.clone(), Role::Image, lowers[i + 1..].to_vec(), driver.moved_to(id));

@@ -19,7 +19,7 @@ use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::{gojson, json};
 use crate::error::{Error, Result};
-use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
+use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256, named};
 use serde::Deserialize;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -107,13 +107,8 @@ fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Ve
                 _ => None,
             };
             let same = || Content::Same(format!("image/{by}/{base}/{}/{f}", chain.hex()));
-            store.metadata.push(MetaFile {
-                path: format!("{base}/{}/{f}", chain.hex()),
-                content: text.map_or_else(same, Content::Text),
-                layer: Some(layer.id.clone()),
-                image: None,
-                container: None,
-            });
+            let file = MetaFile::new(format!("{base}/{}/{f}", chain.hex()), text.map_or_else(same, Content::Text));
+            store.metadata.push(MetaFile { layer: Some(layer.id.clone()), ..file });
         }
         // two chains with one cache-id: Docker would never write that; both would share one directory
         if let Some(other) = store.layers.insert(layer.id.clone(), layer) {
@@ -145,7 +140,7 @@ fn read_entries(
     let stacks = LazyCell::new(|| stacks(root, by));
     let Some(dir) = root.open_opt(format!("image/{by}/{RECORDS}"))? else { return Ok(entries) };
     for (name, _) in dir.list()? {
-        let Some(chain) = std::str::from_utf8(&name).ok().and_then(|s| ChainId::from_hex(s).ok()) else {
+        let Some(chain) = named(&name, ChainId::from_hex) else {
             let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
             let record = format!("{RECORDS}/{}", crate::text::bytes(&name));
             findings.push(Finding::new(id, record, "it isn't a Docker layer"));
@@ -232,9 +227,9 @@ fn stacks(root: &Dir, by: WrittenBy) -> HashMap<ChainId, Link> {
     let dir = root.open_opt(format!("image/{by}/imagedb/content/sha256")).ok().flatten();
     for (dir, name) in dir.iter().flat_map(|d| d.list().unwrap_or_default().into_iter().map(move |(name, _)| (d, name)))
     {
-        let id = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok());
+        let id = named(&name, ImageId::from_hex);
         // one that can't be read is named where the images are
-        let diffs = id.and_then(|id| diff_ids(&dir.read(&name, json::LIMIT).ok()?, id).ok()).unwrap_or_default();
+        let diffs = id.and_then(|id| layers_of(&dir.read(&name, json::LIMIT).ok()?, id).ok()).unwrap_or_default();
         let mut below = None;
         for (chain, diff) in ChainId::stack(&diffs).into_iter().zip(diffs) {
             out.insert(chain, (diff, below));
@@ -361,14 +356,13 @@ fn read_images(
     let Some(dir) = root.open_opt(format!("image/{by}/imagedb/content/sha256"))? else { return Ok(()) };
     for (name, _) in dir.list()? {
         let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
-        let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| ImageId::from_hex(s).ok()) else {
+        let Some(id) = named(&name, ImageId::from_hex) else {
             let shown = crate::text::bytes(&name);
             findings.push(Finding::new("D07", format!("imagedb/{shown}"), "it isn't a Docker image"));
             continue;
         };
-        let mut image =
-            Image { id, old_id: None, tags: vec![], digests: vec![], layers: vec![], broken: None, held_by: None };
-        match dir.read(&name, json::LIMIT).and_then(|bytes| diff_ids(&bytes, id)) {
+        let mut image = Image::bare(id);
+        match dir.read(&name, json::LIMIT).and_then(|bytes| layers_of(&bytes, id)) {
             Ok(diffs) => take_layers(&mut image, &diffs, chains, store),
             Err(e) => image.broken = Some(e.chain()),
         }
@@ -392,7 +386,7 @@ fn read_images(
 }
 
 fn image_file(path: String, from: String, id: ImageId) -> MetaFile {
-    MetaFile { path, content: Content::Same(from), layer: None, image: Some(id), container: None }
+    MetaFile { image: Some(id), ..MetaFile::new(path, Content::Same(from)) }
 }
 
 /// Finds an image's layers, or the lowest of them that is damaged.
@@ -413,11 +407,16 @@ fn take_layers(image: &mut Image, diffs: &[DiffId], chains: &Chains, store: &Sto
     }
 }
 
-/// The digests of an image's layers, base first, from its config.
-fn diff_ids(config: &[u8], id: ImageId) -> Result<Vec<DiffId>> {
+/// The digests of the layers of an image, base first, from its config.
+fn layers_of(config: &[u8], id: ImageId) -> Result<Vec<DiffId>> {
     if Sha256::of(config) != id.0 {
         return Err(Error::corrupt("its config doesn't have the digest that is its ID"));
     }
+    diff_ids(config)
+}
+
+/// The same, whatever image the config is of.
+pub fn diff_ids(config: &[u8]) -> Result<Vec<DiffId>> {
     let parsed: Config =
         serde_json::from_slice(config).map_err(|e| Error::corrupt("its config can't be read").with_source(e))?;
     let rootfs = parsed.rootfs.ok_or_else(|| Error::corrupt("its config has no rootfs"))?;
@@ -530,13 +529,10 @@ fn read_distribution(root: &Dir, by: WrittenBy, store: &mut Store) -> Result<()>
             let path = format!("{path}/{name}");
             match kind {
                 FileType::Directory => todo.push(path),
-                FileType::RegularFile if !name.starts_with(".tmp-") => store.metadata.push(MetaFile {
-                    content: Content::Same(format!("image/{by}/{path}")),
-                    path,
-                    layer: None,
-                    image: None,
-                    container: None,
-                }),
+                FileType::RegularFile if !name.starts_with(".tmp-") => {
+                    let content = Content::Same(format!("image/{by}/{path}"));
+                    store.metadata.push(MetaFile::new(path, content));
+                }
                 _ => {}
             }
         }

@@ -19,7 +19,7 @@ use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Target, WrittenBy};
 use crate::error::{Error, Kind, Result};
-use crate::ids::LayerId;
+use crate::ids::{LayerId, named};
 use std::collections::BTreeMap;
 
 /// A list of at most 128 short names.
@@ -61,7 +61,7 @@ fn read_dirs(root: &Dir, driver: Target) -> Result<Driver> {
     let Some(home) = root.open_opt(driver.home())? else { return Ok(out) };
     let names = if driver == Target::Overlay2 { link_names(&home)? } else { BTreeMap::new() };
     for (name, kind) in home.list()? {
-        let Some(id) = std::str::from_utf8(&name).ok().and_then(|s| LayerId::parse(s).ok()) else { continue };
+        let Some(id) = named(&name, LayerId::parse) else { continue };
         if kind != FileType::Directory || (driver == Target::Overlay2 && name == b"l") {
             continue;
         }
@@ -100,7 +100,7 @@ fn link_names(home: &Dir) -> Result<BTreeMap<Vec<u8>, LayerId>> {
         }
         let target = l.read_link(&name)?;
         let id = target.strip_prefix(b"../").and_then(|t| t.strip_suffix(b"/diff"));
-        if let Some(id) = id.and_then(|id| std::str::from_utf8(id).ok()).and_then(|id| LayerId::parse(id).ok()) {
+        if let Some(id) = id.and_then(|id| named(id, LayerId::parse)) {
             out.insert(name, id);
         }
     }

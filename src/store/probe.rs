@@ -114,7 +114,7 @@ mod tests {
             ("distribution/x", "bad", None),
         ] {
             let content = Content::Same(from.to_owned());
-            store.metadata.push(MetaFile { path: path.to_owned(), content, layer, image: None, container: None });
+            store.metadata.push(MetaFile { layer, ..MetaFile::new(path.to_owned(), content) });
         }
         let findings = unreadable(&root, &mut store).expect("probe");
         assert_eq!(findings.len(), 2, "{findings:?}");

@@ -43,25 +43,20 @@ impl Stack {
     }
 }
 
-/// Settles it. `known` is what the metadata say, if they say anything; `stands_for` gives the layer that the metadata have for another
-/// directory, and `stranger` says whether a layer is a directory that they don't know.
+/// Settles it. `known` is what the metadata say; `stands_for` gives the layer that the metadata have for another directory, and `stranger`
+/// says whether a layer is a directory that they don't know.
 pub fn choose(
     listed: Option<&Listed>,
-    known: Option<&[LayerId]>,
+    known: &[LayerId],
     stands_for: impl Fn(&LayerId) -> LayerId,
     stranger: impl Fn(&LayerId) -> bool,
 ) -> Result<Stack, String> {
-    let (ids, tail) = match (listed, known) {
-        (Some(Listed::Bad(why)), None) => return Err(why.clone()),
-        (Some(Listed::Cut(..)), None) => return Err("the list is cut, and there is no other source".to_owned()),
-        (None, None) => return Err("the list is missing, and there is no other source".to_owned()),
-        (Some(Listed::Whole(ids)), None) => return Ok(Stack::Listed(ids.clone())),
-        (None, Some(known)) => return Ok(Stack::Repaired("missing".to_owned(), known.to_vec())),
-        (Some(Listed::Bad(why)), Some(_)) => return Err(why.clone()),
-        (Some(Listed::Whole(ids)), Some(_)) => (ids, None),
-        (Some(Listed::Cut(ids, tail)), Some(_)) => (ids, Some(tail)),
+    let (ids, tail) = match listed {
+        None => return Ok(Stack::Repaired("missing".to_owned(), known.to_vec())),
+        Some(Listed::Bad(why)) => return Err(why.clone()),
+        Some(Listed::Whole(ids)) => (ids, None),
+        Some(Listed::Cut(ids, tail)) => (ids, Some(tail)),
     };
-    let known = known.unwrap_or_default();
     let as_known = |(listed, known): (&LayerId, &LayerId)| listed == known || stands_for(listed) == *known;
     if tail.is_none() && ids.len() == known.len() {
         return match ids.iter().zip(known).all(as_known) {
@@ -96,11 +91,10 @@ mod tests {
         s.chars().map(id).collect()
     }
 
-    fn got(listed: Option<Listed>, known: Option<&str>) -> Result<Stack, String> {
-        let known = known.map(ids);
+    fn got(listed: Option<Listed>, known: &str) -> Result<Stack, String> {
         // e is a second directory of what the metadata call a; f is one that they don't know
         let stands_for = |l: &LayerId| if *l == id('e') { id('a') } else { l.clone() };
-        choose(listed.as_ref(), known.as_deref(), stands_for, |l| *l == id('f'))
+        choose(listed.as_ref(), &ids(known), stands_for, |l| *l == id('f'))
     }
 
     #[test]
@@ -108,28 +102,25 @@ mod tests {
         let whole = |s: &str| Some(Listed::Whole(ids(s)));
         let cut = |s: &str, tail: &str| Some(Listed::Cut(ids(s), tail.to_owned()));
         let repaired = |why: &str, s: &str| Ok(Stack::Repaired(why.to_owned(), ids(s)));
-        assert_eq!(got(whole("abc"), Some("abc")), Ok(Stack::Same(ids("abc"))));
-        assert_eq!(got(whole(""), Some("")), Ok(Stack::Same(vec![])));
-        assert_eq!(got(whole(""), Some("abc")), repaired("empty", "abc"));
-        assert_eq!(got(whole("ab"), Some("abc")), repaired("cut: it names 2 of 3 layers", "abc"));
-        assert_eq!(got(whole("eb"), Some("abc")), repaired("cut: it names 2 of 3 layers", "ebc"));
-        assert_eq!(got(cut("a", "bbb"), Some("abc")), repaired("cut: it names 1 of 3 layers", "abc"));
-        assert_eq!(got(cut("", "aaa"), Some("abc")), repaired("cut: it names 0 of 3 layers", "abc"));
-        assert_eq!(got(cut("abc", ""), Some("abc")), repaired("cut: it names 3 of 3 layers", "abc"));
-        assert_eq!(got(None, Some("abc")), repaired("missing", "abc"));
-        assert_eq!(got(whole("ebc"), Some("abc")), Ok(Stack::Listed(ids("ebc"))));
-        assert_eq!(got(whole("afc"), Some("abc")), Ok(Stack::Listed(ids("afc"))));
-        assert_eq!(got(whole("abc"), None), Ok(Stack::Listed(ids("abc"))));
+        assert_eq!(got(whole("abc"), "abc"), Ok(Stack::Same(ids("abc"))));
+        assert_eq!(got(whole(""), ""), Ok(Stack::Same(vec![])));
+        assert_eq!(got(whole(""), "abc"), repaired("empty", "abc"));
+        assert_eq!(got(whole("ab"), "abc"), repaired("cut: it names 2 of 3 layers", "abc"));
+        assert_eq!(got(whole("eb"), "abc"), repaired("cut: it names 2 of 3 layers", "ebc"));
+        assert_eq!(got(cut("a", "bbb"), "abc"), repaired("cut: it names 1 of 3 layers", "abc"));
+        assert_eq!(got(cut("", "aaa"), "abc"), repaired("cut: it names 0 of 3 layers", "abc"));
+        assert_eq!(got(cut("abc", ""), "abc"), repaired("cut: it names 3 of 3 layers", "abc"));
+        assert_eq!(got(None, "abc"), repaired("missing", "abc"));
+        assert_eq!(got(whole("ebc"), "abc"), Ok(Stack::Listed(ids("ebc"))));
+        assert_eq!(got(whole("afc"), "abc"), Ok(Stack::Listed(ids("afc"))));
         for (listed, known) in [
-            (whole("acb"), Some("abc")),
-            (whole("b"), Some("abc")),
-            (whole("abcd"), Some("abc")),
-            (whole("a"), Some("")),
-            (cut("a", "ccc"), Some("abc")),
-            (cut("abc", "d"), Some("abc")),
-            (cut("a", "bb"), None),
-            (None, None),
-            (Some(Listed::Bad("it isn't text".to_owned())), Some("abc")),
+            (whole("acb"), "abc"),
+            (whole("b"), "abc"),
+            (whole("abcd"), "abc"),
+            (whole("a"), ""),
+            (cut("a", "ccc"), "abc"),
+            (cut("abc", "d"), "abc"),
+            (Some(Listed::Bad("it isn't text".to_owned())), "abc"),
         ] {
             assert!(got(listed.clone(), known).is_err(), "{listed:?} {known:?}");
         }

@@ -14,7 +14,7 @@ use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::error::Result;
-use crate::ids::{ChainId, LayerId};
+use crate::ids::{ChainId, LayerId, named};
 use crate::layer::view::Chain;
 use crate::progress::Progress;
 use crate::store::content::SMALL;
@@ -199,8 +199,8 @@ impl Alone<'_> {
             return Ok(out);
         }
         let text = self.base.read(&at, SMALL)?;
-        let is = std::str::from_utf8(&text).ok().and_then(|t| LayerId::parse(t).ok());
-        let wanted = out.iter_mut().find(|l| !l.as_str().ends_with("-init"));
+        let is = named(&text, LayerId::parse);
+        let wanted = out.iter_mut().find(|l| !l.is_init());
         let (Some(is), Some(wanted)) = (is, wanted) else { return Ok(out) };
         if is != *wanted && self.base.has(target.tree(&is))? {
             let parent = self.store.layers.get(wanted).and_then(Layer::parent);
@@ -218,7 +218,7 @@ impl Alone<'_> {
         let Some(own) = c.layer.as_ref().and_then(|l| self.store.layers.get(l)) else { return Ok(()) };
         let path = format!("image/{}/layerdb/mounts/{}/parent", self.store.written_by, c.id);
         let Some(text) = self.base.read_opt(path, SMALL)? else { return Ok(()) };
-        let parent = std::str::from_utf8(&text).ok().and_then(|t| ChainId::parse(t.trim()).ok());
+        let parent = named(text.trim_ascii(), ChainId::parse);
         let top = self.store.layers.values().find(|l| l.chain.is_some() && l.chain == parent);
         let Some(top) = top else { return Ok(()) };
         let wanted: Vec<&LayerId> = c.init.iter().chain([&top.id]).chain(&top.lowers).collect();

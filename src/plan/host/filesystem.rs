@@ -17,7 +17,7 @@ pub const EXT: u64 = 0xef53;
 /// See [`EXT`].
 pub const XFS: u64 = 0x5846_5342;
 /// See [`EXT`].
-pub const BTRFS: u64 = 0x9123_683e;
+pub const BTRFS: u64 = crate::disk::ioctl::MAGIC;
 
 /// Under these overlayfs has no place for its upper directory, or Docker refuses (FORMATS 11.23).
 const NOT_UNDER_OVERLAY: [(u64, &str); 5] = [
@@ -135,11 +135,7 @@ fn tells_types(dir: &Dir) -> Result<bool> {
 }
 
 fn mount_options(path: &Path, all: &[Mount], to: Target, out: &mut Vec<Finding>) {
-    // later lines cover earlier ones at the same point
-    let mine = all.iter().filter(|m| path.starts_with(&m.point));
-    let Some(m) = mine.enumerate().max_by_key(|(i, m)| (m.point.components().count(), *i)).map(|(_, m)| m) else {
-        return;
-    };
+    let Some(m) = mounts::holding(all, path) else { return };
     let has = |names: &[&str]| m.options.split(',').chain(m.super_options.split(',')).any(|o| names.contains(&o));
     let point = crate::text::path(&m.point);
     if has(&["ro"]) {

@@ -13,7 +13,7 @@ use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::json;
 use crate::error::{Error, Result};
-use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
+use crate::ids::{ChainId, ContainerId, ImageId, LayerId, named};
 use crate::store::boot::{self, CONFIG, HOST_CONFIG, OLD_CONFIG};
 use crate::store::containers::{self, Reader};
 use crate::store::{Container, Content, DRIVER, Store};
@@ -24,8 +24,7 @@ pub fn left_to_convert(root: &Dir) -> Result<bool> {
     let Some(dir) = root.open_opt("containers")? else { return Ok(false) };
     for (name, kind) in dir.list()? {
         if kind == FileType::Directory {
-            let id = std::str::from_utf8(&name).ok().and_then(|s| ContainerId::parse(s).ok());
-            if let Some(id) = id
+            if let Some(id) = named(&name, ContainerId::parse)
                 && config_file(&dir.open(&name)?, &id)? == OLD_CONFIG
             {
                 return Ok(true);

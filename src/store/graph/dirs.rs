@@ -14,7 +14,7 @@ use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::gojson;
 use crate::error::Result;
-use crate::ids::{ImageId, Sha256};
+use crate::ids::{ImageId, Sha256, named};
 use crate::store::content::{SMALL, Salvaged, salvage, text_of};
 use crate::store::driver::Driver;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub struct GraphDir {
 pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, Result<GraphDir, String>>> {
     let mut out = BTreeMap::new();
     for (name, kind) in graph.list()? {
-        let id = std::str::from_utf8(&name).ok().and_then(|s| V1Id::parse(s).ok());
+        let id = named(&name, V1Id::parse);
         let (Some(id), FileType::Directory) = (id, kind) else {
             // Docker's own workshop: what it was adding or removing when it was stopped
             let unfinished = name == b"_tmp";

@@ -11,7 +11,7 @@ use crate::disk::Dir;
 use crate::docker::driver::Role;
 use crate::docker::json;
 use crate::error::Result;
-use crate::ids::{ImageId, LayerId, Sha256};
+use crate::ids::{ImageId, LayerId, Sha256, named};
 use crate::store::content::{self, Chains};
 use crate::store::driver::Driver;
 use crate::store::stack::Listed;
@@ -47,8 +47,7 @@ impl Images {
 pub fn left_to_convert(root: &Dir) -> Result<bool> {
     let Some(graph) = root.open_opt("graph")? else { return Ok(false) };
     let done = dirs::converted(root, &mut Vec::new());
-    let ids = graph.list()?.into_iter().filter_map(|(name, _)| V1Id::parse(std::str::from_utf8(&name).ok()?).ok());
-    Ok(ids.into_iter().any(|id| !done.contains_key(&id)))
+    Ok(graph.list()?.iter().filter_map(|(name, _)| named(name, V1Id::parse)).any(|id| !done.contains_key(&id)))
 }
 
 fn config_path(image: &ImageId) -> String {
@@ -241,12 +240,9 @@ impl Import<'_> {
         if let Some(parent) = made.parent_chain {
             files.push(("parent", Content::Text(parent.to_string())));
         }
-        self.store.metadata.extend(files.into_iter().map(|(name, content)| MetaFile {
-            path: format!("layerdb/sha256/{}/{name}", chain.hex()),
-            content,
-            layer: Some(layer_id.clone()),
-            image: None,
-            container: None,
+        self.store.metadata.extend(files.into_iter().map(|(name, content)| {
+            let path = format!("layerdb/sha256/{}/{name}", chain.hex());
+            MetaFile { layer: Some(layer_id.clone()), ..MetaFile::new(path, content) }
         }));
         let moved_to = self.driver.moved_to(&layer_id);
         let new = Layer {
@@ -289,8 +285,7 @@ impl Import<'_> {
             let top = made.chain.and_then(|c| self.chains.get(&c)).and_then(|l| self.store.layers.get(l));
             let layers = top.map(|t| t.lowers.iter().rev().chain([&t.id]).cloned().collect()).unwrap_or_default();
             let old_id = Some(id.to_string());
-            let image =
-                Image { id: made.id, old_id, tags: vec![], digests: vec![], layers, broken: None, held_by: None };
+            let image = Image { old_id, layers, ..Image::bare(made.id) };
             self.store.images.insert(made.id, image);
             self.store.metadata.push(image_file(&made.id, "content", "", config.clone()));
             made.parent.and_then(|parent| parents.insert(made.id, parent));
@@ -331,8 +326,7 @@ impl Import<'_> {
         if let Some(placeholder) = placeholder(id) {
             let old_id = Some(id.to_string());
             let held_by = self.images.damaged.get(id).cloned();
-            let (tags, digests, layers, broken) = (vec![], vec![], vec![], Some(why));
-            let image = Image { id: placeholder, old_id, tags, digests, layers, broken, held_by };
+            let image = Image { old_id, broken: Some(why), held_by, ..Image::bare(placeholder) };
             self.store.images.insert(placeholder, image);
         }
     }
@@ -396,27 +390,14 @@ impl Import<'_> {
     fn add_blobs(&mut self, blobs: Blobs) {
         let have: BTreeSet<String> = self.store.metadata.iter().map(|f| f.path.clone()).collect();
         let new = blobs.files().filter(|(path, _)| !have.contains(path));
-        let files: Vec<MetaFile> = new
-            .map(|(path, text)| MetaFile {
-                path,
-                content: Content::Text(text),
-                layer: None,
-                image: None,
-                container: None,
-            })
-            .collect();
+        let files: Vec<MetaFile> = new.map(|(path, text)| MetaFile::new(path, Content::Text(text))).collect();
         self.store.metadata.extend(files);
     }
 }
 
 fn image_file(id: &ImageId, kind: &str, name: &str, text: String) -> MetaFile {
-    MetaFile {
-        path: format!("imagedb/{kind}/sha256/{}{name}", id.hex()),
-        content: Content::Text(text),
-        layer: None,
-        image: Some(*id),
-        container: None,
-    }
+    let path = format!("imagedb/{kind}/sha256/{}{name}", id.hex());
+    MetaFile { image: Some(*id), ..MetaFile::new(path, Content::Text(text)) }
 }
 
 /// The key in [`Store::images`] of an image that cannot be converted.

@@ -23,7 +23,7 @@ const RAW_SINCE: [i64; 3] = [1, 8, 3];
 const DROPPED: [&str; 6] = ["id", "parent", "Size", "parent_id", "layer_id", "throwaway"];
 
 /// A parsed `json`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct V1Image<'a> {
     raw: BTreeMap<String, Raw<'a>>,
     id: String,
@@ -41,7 +41,7 @@ pub struct V1Image<'a> {
 }
 
 /// One entry of the `history` of an image config: what made one layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     created: Created,
     author: String,
@@ -54,13 +54,7 @@ pub struct History {
 impl History {
     /// Reads an entry of an image config.
     pub fn read(entry: Raw<'_>) -> Result<History> {
-        let mut out = History {
-            created: Created::default(),
-            author: String::new(),
-            created_by: String::new(),
-            comment: String::new(),
-            empty_layer: false,
-        };
+        let mut out = History::default();
         for (key, value) in entry.members()?.unwrap_or_default() {
             match key.as_str() {
                 "created" => out.created = value.string()?.map_or(Ok(Created::default()), |s| Created::parse(&s))?,
@@ -91,21 +85,7 @@ impl<'a> V1Image<'a> {
     /// Reads it as Docker did: a field of another type than the struct's is an error.
     pub fn read(json: &'a [u8]) -> Result<V1Image<'a>> {
         let raw = parse(json)?;
-        let mut image = V1Image {
-            raw: raw.map()?,
-            id: String::new(),
-            parent: String::new(),
-            parent_id: String::new(),
-            comment: String::new(),
-            created: Created::default(),
-            container: String::new(),
-            container_config: ContainerConfig::default(),
-            docker_version: String::new(),
-            author: String::new(),
-            config: None,
-            architecture: String::new(),
-            os: String::new(),
-        };
+        let mut image = V1Image { raw: raw.map()?, ..V1Image::default() };
         for (key, value) in raw.members()?.unwrap_or_default() {
             image.decode_member(&key, value).map_err(|e| e.on(&key))?;
         }
