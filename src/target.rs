@@ -35,10 +35,10 @@ impl Target {
 
     /// Builds one layer below `at`. `chain` is the layer and all below it in the old store. Of a layer that the existing target store keeps
     /// nothing is used but its name: what is based on it is built from the old store alone.
-    pub fn build(self, at: &Dir, style: &Style, layer: &PlanLayer, below: &Below<'_>, chain: &Chain) -> Result<Tally> {
+    pub fn build(self, at: &Dir, layer: &PlanLayer, below: &Below<'_>, chain: &Chain) -> Result<Tally> {
         match self {
-            Target::Overlay2 => overlay2::build(at, style, layer, &below.links, chain),
-            Target::Overlay => overlay::build(at, style, layer, &below.theirs, chain),
+            Target::Overlay2 => overlay2::build(at, layer, below, chain),
+            Target::Overlay => overlay::build(at, layer, below, chain),
             Target::Vfs => vfs::build(at, layer, &below.theirs, chain),
             Target::Btrfs => btrfs::build(at, layer, &below.theirs, chain),
         }
@@ -48,9 +48,7 @@ impl Target {
     pub fn discard(self, at: &Dir, layer: &PlanLayer) -> Result<()> {
         match self {
             Target::Overlay2 => overlay2::discard(at, layer),
-            Target::Overlay => overlay::discard(at, layer),
-            Target::Vfs => vfs::discard(at, layer),
-            Target::Btrfs => btrfs::discard(at, layer),
+            _ => at.open(self.home())?.remove_tree(layer.id.as_str().as_bytes()),
         }
     }
 
@@ -89,16 +87,25 @@ impl Target {
     }
 }
 
-/// Makes the driver's own directories with the mode and owner of the style.
-fn ensure_dirs(at: &Dir, style: &Style, paths: &[&str]) -> Result<()> {
-    for path in paths {
+/// Makes the driver's own directories, each with this mode, where they are missing.
+fn ensure_dirs(at: &Dir, style: &Style, dirs: &[(&str, u32)]) -> Result<()> {
+    for (path, mode) in dirs {
         if !at.has(path)? {
             let (parent, name) = at.parent_of(path.as_bytes())?;
-            parent.mkdir(name, style.top)?;
-            parent.set_owner(name, style.owner.0, style.owner.1)?;
+            make_dir(&parent, name, *mode, style.owner)?;
         }
     }
     Ok(())
+}
+
+fn make_dir(at: &Dir, name: impl AsRef<[u8]>, mode: u32, (uid, gid): (u32, u32)) -> Result<()> {
+    at.mkdir(&name, mode)?;
+    at.set_owner(name.as_ref(), uid, gid)
+}
+
+/// overlay and overlay2: what overlayfs needs next to a layer that has others below it.
+fn make_mount_dirs(layer: &Dir, style: &Style) -> Result<()> {
+    ["work", "merged"].iter().try_for_each(|name| make_dir(layer, name, 0o700, style.root))
 }
 
 /// The layer's parent, if it is built too: on one that the existing target store keeps nothing is built.
@@ -109,9 +116,11 @@ fn parent<'l>(layer: &'l PlanLayer, theirs: &Ids<'_>) -> Option<&'l LayerId> {
 /// overlay2's short names of all layers.
 pub type Links<'a> = HashMap<&'a str, &'a str>;
 
-/// What a layer needs to know of those below it.
+/// What a layer needs to know of those below it, and of all of them.
 #[derive(Debug)]
 pub struct Below<'a> {
+    /// Modes and owners of their directories.
+    pub style: Style,
     /// overlay2's short names.
     pub links: Links<'a>,
     /// Those that the existing target store keeps.
@@ -123,6 +132,6 @@ impl<'a> Below<'a> {
     pub fn of(plan: &'a Plan) -> Below<'a> {
         let kept = plan.kept().iter().map(|k| (k.id.as_str(), k.link.as_str()));
         let links = plan.layers.iter().map(|l| (l.id.as_str(), l.link.as_str())).chain(kept).collect();
-        Below { links, theirs: plan.kept().iter().map(|k| (&k.id, &k.theirs)).collect() }
+        Below { style: plan.style, links, theirs: plan.kept().iter().map(|k| (&k.id, &k.theirs)).collect() }
     }
 }

@@ -185,7 +185,7 @@ impl Migration<'_> {
         }
         progress.phase("layers", todo.len() as u64);
         let mut failed = BTreeMap::new();
-        let mut batch = Batch { layers: Vec::new(), since: Instant::now() };
+        let mut batch = Batch::of("layer");
         let mut site = Site { old, new, plan, sources: plan.sources(), below: Below::of(plan), lost: BTreeSet::new() };
         let mut built = Ok(());
         for level in levels(to, &todo) {
@@ -195,7 +195,7 @@ impl Migration<'_> {
                     Ok(sums) => {
                         outcome.tally.add(sums);
                         outcome.built += 1;
-                        batch.layers.push((layer.id.to_string(), serde_json::json!(sums).to_string()));
+                        batch.add(layer.id.to_string(), serde_json::json!(sums).to_string());
                         progress.step(&layer.id.short());
                     }
                     // out of descriptors or memory says nothing about the layer
@@ -205,7 +205,7 @@ impl Migration<'_> {
                     }
                     Err(e) => return Err(e.on(format!("layer {}", layer.id.short()))),
                 }
-                if batch.since.elapsed() > BATCH_TIME { batch.mark(journal, run, new) } else { Ok(()) }
+                batch.mark_after(BATCH_TIME, journal, run, new)
             });
             if built.is_err() {
                 break;
@@ -235,17 +235,33 @@ fn levels<'a>(to: Target, todo: &[&'a PlanLayer]) -> Vec<Vec<&'a PlanLayer>> {
 /// Layers that are built are marked done together, those of so much time: each mark costs a sync of the file system.
 const BATCH_TIME: Duration = Duration::from_secs(10);
 
-/// Layers that are built and not marked done yet.
-struct Batch {
-    layers: Vec<(String, String)>,
+/// Units that are made and not marked done yet.
+pub(super) struct Batch {
+    kind: &'static str,
+    units: Vec<(String, String)>,
     since: Instant,
 }
 
 impl Batch {
-    fn mark(&mut self, journal: &mut Journal, run: i64, new: &Dir) -> Result<()> {
-        if !self.layers.is_empty() {
+    pub(super) fn of(kind: &'static str) -> Batch {
+        Batch { kind, units: Vec::new(), since: Instant::now() }
+    }
+
+    /// Adds one, with what was noted of it.
+    pub(super) fn add(&mut self, name: String, tally: String) {
+        self.units.push((name, tally));
+    }
+
+    /// Marks them if the last mark was so long ago.
+    pub(super) fn mark_after(&mut self, time: Duration, journal: &mut Journal, run: i64, new: &Dir) -> Result<()> {
+        if self.since.elapsed() > time { self.mark(journal, run, new) } else { Ok(()) }
+    }
+
+    /// Marks them.
+    pub(super) fn mark(&mut self, journal: &mut Journal, run: i64, new: &Dir) -> Result<()> {
+        if !self.units.is_empty() {
             new.sync_fs()?;
-            journal.finish(run, "layer", &std::mem::take(&mut self.layers))?;
+            journal.finish(run, self.kind, &std::mem::take(&mut self.units))?;
         }
         self.since = Instant::now();
         Ok(())
@@ -298,7 +314,7 @@ impl Site<'_> {
             return Err(Error::corrupt(format!("the layer {} below it was left out", l.short())));
         }
         let chain = layer.old_stack(self.old, &self.sources)?;
-        let tally = self.plan.options.to.build(self.new, &self.plan.style, layer, &self.below, &chain)?;
+        let tally = self.plan.options.to.build(self.new, layer, &self.below, &chain)?;
         Ok(Sums::of(&tally))
     }
 }

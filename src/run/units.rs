@@ -4,7 +4,7 @@
 //! it. Should the old one have changed when a run continues, it is copied again.
 
 use super::Locked;
-use super::stage::Sums;
+use super::stage::{Batch, Sums};
 use crate::disk::attrs::XattrScope;
 use crate::disk::copy::{Ability, Original, Transfer, copy_object};
 use crate::disk::{Dir, split};
@@ -15,7 +15,7 @@ use crate::plan::{Mode, Plan};
 use crate::progress::Progress;
 use crate::target::file::{FileWriter, Tally};
 use crate::target::flat;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The journal's kind of these units.
 pub const KIND: &str = "carried";
@@ -47,24 +47,17 @@ pub(super) fn bring(
     let order: &[Transfer] =
         if plan.options.mode == Mode::Copy { &[Transfer::Copy] } else { &[Transfer::Clone, Transfer::Copy] };
     let ability = Ability::starting(order.contains(&Transfer::Clone));
-    let (mut sums, mut batch, mut since) = (Sums::default(), Vec::new(), Instant::now());
+    let (mut sums, mut batch) = (Sums::default(), Batch::of(KIND));
     for (c, name) in todo.iter().zip(names) {
         crate::stop::check()?;
         let state = count(&at.old, &c.path, &c.leave)?.state;
         let made = copy(&at.old, new, c, order, &ability).map_err(|e| e.on(name.clone()))?;
         sums.add(made);
         progress.step(&name);
-        batch.push((name, format!("{state:016x} {}", serde_json::json!(made))));
-        if since.elapsed() > BATCH_TIME {
-            new.sync_fs()?;
-            at.journal.finish(run, KIND, &std::mem::take(&mut batch))?;
-            since = Instant::now();
-        }
+        batch.add(name, format!("{state:016x} {}", serde_json::json!(made)));
+        batch.mark_after(BATCH_TIME, &mut at.journal, run, new)?;
     }
-    if !batch.is_empty() {
-        new.sync_fs()?;
-        at.journal.finish(run, KIND, &batch)?;
-    }
+    batch.mark(&mut at.journal, run, new)?;
     Ok(Some(sums))
 }
 

@@ -17,7 +17,7 @@ use crate::disk::{Dir, FileType};
 use crate::error::{IoContext, Result};
 use crate::layer::branch::{self, Format};
 use crate::layer::walk::walk;
-use crate::target::file::FileWriter;
+use crate::target::file::{FileWriter, NewDir};
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,7 +72,7 @@ impl Writer<'_> {
             if !at.fresh {
                 to.remove_tree(name)?;
             }
-            self.files.put(0, from, name, to, &at.path)
+            self.files.put((0, from), name, NewDir { dir: to, path: &at.path })
         })?;
         self.files.finish_dir(from, to, false)?;
         directories.into_iter().for_each(|(name, fresh)| descend(name, fresh));

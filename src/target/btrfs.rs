@@ -25,7 +25,7 @@ pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
         return Err(Error::new(Kind::Unsupported, format!("{} isn't on a btrfs file system", at.show(b"")))
             .hint("Use --target DIR with DIR on a btrfs file system, or choose another driver with --to"));
     }
-    super::ensure_dirs(at, style, &["btrfs", HOME])
+    super::ensure_dirs(at, style, &[("btrfs", style.top), (HOME, style.top)])
 }
 
 pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
@@ -44,10 +44,6 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain
         flat::write(chain, &files, &flat::Leave::new())?;
     }
     Ok(files.tally)
-}
-
-pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
-    at.open(HOME)?.remove_tree(layer.id.as_str().as_bytes())
 }
 
 pub(super) fn sound(at: &Dir, id: &LayerId) -> Result<Vec<String>> {

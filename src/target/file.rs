@@ -79,6 +79,15 @@ enum Linked {
     Full(u64),
 }
 
+/// A directory of the new tree.
+#[derive(Clone, Copy)]
+pub struct NewDir<'a> {
+    /// It.
+    pub dir: &'a Dir,
+    /// Below the tree's root.
+    pub path: &'a [u8],
+}
+
 /// Puts files into the tree below `root`.
 #[derive(Debug)]
 pub struct FileWriter {
@@ -132,10 +141,10 @@ impl FileWriter {
         self.scope
     }
 
-    /// Puts the file `name` of `from`, a directory of branch `branch`, into `to`, which is the directory `path` below the root.
-    pub fn put(&self, branch: u16, from: &Dir, name: &[u8], to: &Dir, path: &[u8]) -> Result<()> {
+    /// Puts the file `name` of `from`, a directory of branch `branch`, into `to`.
+    pub fn put(&self, (branch, from): (u16, &Dir), name: &[u8], to: NewDir<'_>) -> Result<()> {
         let of_parent = self.over_parent && branch > 0;
-        let full = match self.link(of_parent, from, name, to)? {
+        let full = match self.link(of_parent, from, name, to.dir)? {
             Linked::Yes => return Ok(()),
             Linked::Full(ino) => Some(ino),
             Linked::No => None,
@@ -143,7 +152,7 @@ impl FileWriter {
         let m = from.stat(name)?;
         let ability = if of_parent { &self.parent_ability } else { &self.ability };
         let original = Original { dir: from, name, meta: &m, ability, moved: None };
-        if m.nlink > 1 { self.put_grouped(branch, &original, to, path, full) } else { self.copy(&original, to, name) }
+        if m.nlink > 1 { self.put_grouped(branch, &original, to, full) } else { self.copy(&original, to.dir, name) }
     }
 
     /// Links the inode, if the plan allows it and the file system can.
@@ -177,14 +186,8 @@ impl FileWriter {
 
     /// A file with several names: the first is copied, the others are linked to it. The lock is held in the meantime, so that two directories
     /// that hold names of one inode cannot both be the first. `full` is the inode that had no link left for this name.
-    fn put_grouped(
-        &self,
-        branch: u16,
-        original: &Original<'_>,
-        to: &Dir,
-        path: &[u8],
-        full: Option<u64>,
-    ) -> Result<()> {
+    fn put_grouped(&self, branch: u16, original: &Original<'_>, to: NewDir<'_>, full: Option<u64>) -> Result<()> {
+        let NewDir { dir: to, path } = to;
         let (name, ino) = (original.name, original.meta.ino);
         let mut groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(leader) = groups.leaders.get(&(branch, ino)) {

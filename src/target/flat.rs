@@ -12,9 +12,9 @@ use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::layer::branch::{Branch, Format, Slice};
-use crate::layer::view::{Chain, Contributors, Node};
+use crate::layer::view::{Chain, Contributors, Dirs, Node};
 use crate::layer::walk::walk;
-use crate::target::file::FileWriter;
+use crate::target::file::{FileWriter, NewDir};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 
@@ -55,7 +55,7 @@ impl Writer<'_> {
         let mut subs = Vec::new();
         for slice in Slice::of(self.chain.count_if_large(&dirs)?) {
             let names = self.chain.merge_slice(&dirs, path.is_empty(), slice)?.names;
-            self.names(path, &dirs, names, &to, &mut subs)?;
+            self.names(&dirs, names, NewDir { dir: &to, path }, &mut subs)?;
         }
         self.files.finish_dir(top, &to, false)?;
         for (name, from) in subs {
@@ -67,12 +67,12 @@ impl Writer<'_> {
     /// Makes what is merged in one directory; `subs` are the directories in it that are to be filled.
     fn names(
         &self,
-        path: &[u8],
-        dirs: &[(u16, Dir)],
+        dirs: &Dirs,
         names: BTreeMap<Vec<u8>, Node>,
-        to: &Dir,
+        new: NewDir<'_>,
         subs: &mut Vec<(Vec<u8>, Contributors)>,
     ) -> Result<()> {
+        let NewDir { dir: to, path } = new;
         let left = |name: &[u8]| !self.leave.is_empty() && self.leave.contains(&join(path, name));
         for (name, node) in names {
             if node.kind == FileType::Directory {
@@ -96,7 +96,7 @@ impl Writer<'_> {
                 && node.kind == FileType::CharacterDevice
                 && dir.stat(&name)?.is_overlay_whiteout();
             if !zero {
-                self.files.put(branch, dir, &name, to, path)?;
+                self.files.put((branch, dir), &name, new)?;
             }
         }
         Ok(())

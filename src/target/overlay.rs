@@ -12,7 +12,7 @@
 //! names the image layer. Docker copies the init layer's `upper` when it makes the container; what the container has changed since then is on
 //! top of it. An image layer that the existing target store keeps has another id there, which is what `lower-id` then names.
 
-use super::{flat, overlay_diff};
+use super::{Below, flat, make_dir, make_mount_dirs, overlay_diff};
 use crate::disk::Dir;
 use crate::docker::driver::stack::Ids;
 use crate::docker::driver::{Role, Shape, Style, Target, shape};
@@ -23,14 +23,13 @@ use crate::plan::PlanLayer;
 use crate::target::file::{FileWriter, Tally};
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
-    super::ensure_dirs(at, style, &["overlay"])
+    super::ensure_dirs(at, style, &[("overlay", style.top)])
 }
 
-pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
-    let home = at.open("overlay")?;
-    let name = layer.id.as_str();
-    home.mkdir(name, style.layer)?;
-    home.set_owner(name.as_bytes(), style.owner.0, style.owner.1)?;
+pub(super) fn build(at: &Dir, layer: &PlanLayer, below: &Below<'_>, chain: &Chain) -> Result<Tally> {
+    let Below { style, theirs, .. } = below;
+    let (home, name) = (at.open("overlay")?, layer.id.as_str());
+    make_dir(&home, name, style.layer, style.owner)?;
     let dir = home.open(name)?;
     // every attribute that overlayfs would obey is looked for: the facts of the layers below are not at hand
     let files = |root: Dir| FileWriter::new(root, &layer.transfer, Target::Overlay.xattr_scope(), true);
@@ -49,17 +48,10 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, theirs: &Ids<'_>
             // 0666 less the umask until 19.03.14, 0600 since: told by the mode of the driver's directory (FORMATS 3)
             let lower = theirs.get(lower).unwrap_or(&lower);
             dir.write_new("lower-id", lower.as_str().as_bytes(), if style.top == 0o700 { 0o644 } else { 0o600 })?;
-            for sub in ["work", "merged"] {
-                dir.mkdir(sub, 0o700)?;
-                dir.set_owner(sub.as_bytes(), style.root.0, style.root.1)?;
-            }
+            make_mount_dirs(&dir, style)?;
             Ok(files.tally)
         }
     }
-}
-
-pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
-    at.open("overlay")?.remove_tree(layer.id.as_str().as_bytes())
 }
 
 pub(super) fn check(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>) -> Result<Vec<String>> {

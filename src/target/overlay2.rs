@@ -13,7 +13,7 @@
 //! `merged/` is made by Docker itself at mount time only since 17.12, `committed` is read since 19.03.3: a layer with both, and the
 //! rest, works with every Docker from 1.12 on.
 
-use super::{Links, overlay_diff};
+use super::{Below, Links, make_dir, make_mount_dirs, overlay_diff};
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, Style, Target};
 use crate::error::{Error, Result};
@@ -23,18 +23,11 @@ use crate::plan::PlanLayer;
 use crate::target::file::{FileWriter, Tally};
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
-    for (path, mode) in [("overlay2", style.top), ("overlay2/l", style.links)] {
-        if !at.has(path)? {
-            let (parent, name) = at.parent_of(path.as_bytes())?;
-            parent.mkdir(name, mode)?;
-            parent.set_owner(name, style.owner.0, style.owner.1)?;
-        }
-    }
-    Ok(())
+    super::ensure_dirs(at, style, &[("overlay2", style.top), ("overlay2/l", style.links)])
 }
 
-pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>, chain: &Chain) -> Result<Tally> {
-    let dir = frame(at, style, layer, links)?;
+pub(super) fn build(at: &Dir, layer: &PlanLayer, below: &Below<'_>, chain: &Chain) -> Result<Tally> {
+    let dir = frame(at, layer, below)?;
     dir.mkdir("diff", 0o755)?;
     let scope = Target::Overlay2.xattr_scope();
     let files = FileWriter::new(dir.open("diff")?, &layer.transfer, scope, layer.facts.overlay_xattrs.count > 0);
@@ -43,19 +36,14 @@ pub(super) fn build(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_
 }
 
 /// Makes everything of a layer but its `diff`.
-fn frame(at: &Dir, style: &Style, layer: &PlanLayer, links: &Links<'_>) -> Result<Dir> {
-    let home = at.open("overlay2")?;
-    let name = layer.id.as_str();
-    home.mkdir(name, style.layer)?;
-    home.set_owner(name.as_bytes(), style.owner.0, style.owner.1)?;
+fn frame(at: &Dir, layer: &PlanLayer, Below { style, links, .. }: &Below<'_>) -> Result<Dir> {
+    let (home, name) = (at.open("overlay2")?, layer.id.as_str());
+    make_dir(&home, name, style.layer, style.owner)?;
     let dir = home.open(name)?;
     dir.write_new("link", layer.link.as_bytes(), 0o644)?;
     if let Some(lower) = lower_of(layer, links)? {
         dir.write_new("lower", lower.as_bytes(), 0o644)?;
-        for sub in ["work", "merged"] {
-            dir.mkdir(sub, 0o700)?;
-            dir.set_owner(sub.as_bytes(), style.root.0, style.root.1)?;
-        }
+        make_mount_dirs(&dir, style)?;
     }
     if layer.has_child {
         dir.write_new("committed", b"", 0o600)?;

@@ -22,9 +22,9 @@ use crate::disk::join;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, IoContext, Result};
 use crate::layer::branch::{self, Format, Markers, Slice};
-use crate::layer::view::{Chain, Contributors};
+use crate::layer::view::{Chain, Contributors, Dirs};
 use crate::layer::walk::walk;
-use crate::target::file::FileWriter;
+use crate::target::file::{FileWriter, NewDir};
 use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -81,8 +81,12 @@ struct Sub {
     closed: bool,
 }
 
-/// The same directory of some of the upper branches, nearest first.
-type Dirs = [(u16, Dir)];
+/// A directory of the upper branches, the new one, and what is known of it.
+struct At<'a> {
+    dirs: &'a Dirs,
+    to: &'a Arc<Dir>,
+    point: &'a MergePoint,
+}
 
 struct Writer<'a> {
     chain: &'a Chain,
@@ -105,7 +109,7 @@ pub fn write(chain: &Chain, upper: u16, files: &FileWriter, all_hide: bool) -> R
     walk((dirs, to, root, MergePoint::root(chain, upper)), |(dirs, to, sub, point), hand_on| {
         let (dirs, to) = open_sub(&dirs, &to, &sub)?;
         let (dirs, to, point) = (Arc::new(dirs), Arc::new(to), Arc::new(point));
-        writer.directory(&dirs, &to, &point, |sub| {
+        writer.directory(&At { dirs: &dirs, to: &to, point: &point }, |sub| {
             let point = MergePoint::sub(&point, &sub.name, sub.closed);
             hand_on((dirs.clone(), to.clone(), sub, point));
         })
@@ -121,16 +125,25 @@ fn open_sub(dirs: &Dirs, to: &Dir, sub: &Sub) -> Result<(Vec<(u16, Dir)>, Dir)> 
 }
 
 impl Writer<'_> {
-    fn directory(&self, dirs: &Dirs, to: &Arc<Dir>, point: &MergePoint, descend: impl FnMut(Sub)) -> Result<()> {
+    fn directory(&self, at: &At<'_>, descend: impl FnMut(Sub)) -> Result<()> {
+        let At { dirs, to, point } = *at;
         let at_root = point.path.is_empty();
         let mut zero = Vec::new();
+        let mut file = |from: (u16, &Dir), name: &[u8], kind| {
+            // a device 0:0 as data would be a deletion here: it cannot be kept (FORMATS 11.11)
+            if kind == FileType::CharacterDevice && from.1.stat(name)?.is_overlay_whiteout() {
+                zero.push(name.to_vec());
+                return Ok(());
+            }
+            self.files.put(from, name, NewDir { dir: to, path: &point.path })
+        };
         let mut directories = Vec::new();
         let marks = match dirs {
             // the usual case: listed once, streamed
             [(i, dir)] => {
                 let marks = branch::list(dir, Format::Aufs, at_root, Slice::WHOLE, |name, kind, _| {
                     if kind != FileType::Directory {
-                        return self.file((*i, dir), name, kind, to, point, &mut zero);
+                        return file((*i, dir), name, kind);
                     }
                     self.mkdir(to, name)?;
                     directories.push(Sub { name: name.to_vec(), from: vec![*i], closed: false });
@@ -144,7 +157,7 @@ impl Writer<'_> {
             _ => {
                 for (name, node) in self.chain.merge_open(dirs, at_root)?.names {
                     if node.kind != FileType::Directory {
-                        self.file(node.holder(dirs)?, &name, node.kind, to, point, &mut zero)?;
+                        file(node.holder(dirs)?, &name, node.kind)?;
                         continue;
                     }
                     self.mkdir(to, &name)?;
@@ -157,7 +170,7 @@ impl Writer<'_> {
         if opaque {
             point.close();
         } else {
-            self.whiteouts(dirs, to, point, &marks, &zero)?;
+            self.whiteouts(at, &marks, &zero)?;
         }
         let (_, top) = dirs.first().ok_or_else(|| Error::corrupt("a directory that isn't in any layer"))?;
         self.files.finish_dir(top, to, opaque)?;
@@ -170,32 +183,9 @@ impl Writer<'_> {
         to.mkdir_unfinished(name)
     }
 
-    fn file(
-        &self,
-        (branch, from): (u16, &Dir),
-        name: &[u8],
-        kind: FileType,
-        to: &Dir,
-        point: &MergePoint,
-        zero: &mut Vec<Vec<u8>>,
-    ) -> Result<()> {
-        // a device 0:0 as data would be a deletion here: it cannot be kept (FORMATS 11.11)
-        if kind == FileType::CharacterDevice && from.stat(name)?.is_overlay_whiteout() {
-            zero.push(name.to_vec());
-            return Ok(());
-        }
-        self.files.put(branch, from, name, to, &point.path)
-    }
-
     /// Makes the whiteouts of a directory that is not opaque; in an opaque one they would be ghosts (FORMATS 11.4).
-    fn whiteouts(
-        &self,
-        dirs: &Dirs,
-        to: &Arc<Dir>,
-        point: &MergePoint,
-        marks: &Markers,
-        zero: &[Vec<u8>],
-    ) -> Result<()> {
+    fn whiteouts(&self, at: &At<'_>, marks: &Markers, zero: &[Vec<u8>]) -> Result<()> {
+        let At { dirs, to, point } = *at;
         if marks.whiteouts.is_empty() && zero.is_empty() {
             return Ok(());
         }

@@ -18,7 +18,7 @@ use crate::plan::PlanLayer;
 use crate::target::file::{FileWriter, Tally};
 
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
-    super::ensure_dirs(at, style, &["vfs", "vfs/dir"])
+    super::ensure_dirs(at, style, &[("vfs", style.top), ("vfs/dir", style.top)])
 }
 
 pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain) -> Result<Tally> {
@@ -29,10 +29,6 @@ pub(super) fn build(at: &Dir, layer: &PlanLayer, theirs: &Ids<'_>, chain: &Chain
     let files = FileWriter::new(root, &layer.transfer, Target::Vfs.xattr_scope(), false).over_parent(parent.is_some());
     flat::write_over(chain, parent, &files)?;
     Ok(files.tally)
-}
-
-pub(super) fn discard(at: &Dir, layer: &PlanLayer) -> Result<()> {
-    at.open("vfs/dir")?.remove_tree(layer.id.as_str().as_bytes())
 }
 
 /// There is nothing next to the tree that could be wrong.
