@@ -123,7 +123,7 @@ impl Compare<'_> {
         }
         let all: BTreeSet<&Vec<u8>> = names.keys().chain(old.keys()).collect();
         for name in all {
-            self.name(path, name, (names.get(name), &dirs), (old.get(name), &old_dirs), &mut out)?;
+            out.extend(self.name(path, name, (names.get(name), &dirs), (old.get(name), &old_dirs))?);
         }
         Ok(out)
     }
@@ -134,25 +134,19 @@ impl Compare<'_> {
         name: &[u8],
         (node, dirs): (Option<&Node>, &Dirs),
         (old, old_dirs): (Option<&Node>, &Dirs),
-        out: &mut Vec<Step>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Step>> {
         let path = join(directory, name);
-        let Some(node) = node else {
-            out.push(found(How::Deleted, path, None));
-            return Ok(());
-        };
+        let Some(node) = node else { return Ok(vec![found(How::Deleted, path, None)]) };
         let is_dir = node.kind == FileType::Directory;
         if is_dir && let Some(old) = old.filter(|old| old.kind == node.kind) {
-            if !self.view.same_layers(&node.from, self.below, &old.from) {
-                out.push(Step::Enter(DirPair { path, from: node.from.clone(), below: Some(old.from.clone()) }));
-            }
-            return Ok(());
+            let pair = DirPair { path, from: node.from.clone(), below: Some(old.from.clone()) };
+            let same = self.view.same_layers(&node.from, self.below, &old.from);
+            return Ok(if same { Vec::new() } else { vec![Step::Enter(pair)] });
         }
         let how = if old.is_some() { How::Changed } else { How::Added };
         if is_dir {
-            out.push(found(how, path.clone(), None));
-            out.push(Step::Enter(DirPair { path, from: node.from.clone(), below: None }));
-            return Ok(());
+            let added = found(how, path.clone(), None);
+            return Ok(vec![added, Step::Enter(DirPair { path, from: node.from.clone(), below: None })]);
         }
         let (branch, dir) = node.holder(dirs)?;
         if let Some(old) = old.filter(|old| old.kind == node.kind) {
@@ -161,12 +155,11 @@ impl Compare<'_> {
                 false => same_file(&dir.stat(name)?, &old.holder(old_dirs)?.1.stat(name)?),
             };
             if same {
-                return Ok(());
+                return Ok(Vec::new());
             }
         }
         let m = dir.stat(name)?;
-        out.push(found(how, path, m.is_file().then_some(m.size)));
-        Ok(())
+        Ok(vec![found(how, path, m.is_file().then_some(m.size))])
     }
 
     fn attributes_differ(&self, dirs: &Dirs, old: &Dirs) -> Result<bool> {

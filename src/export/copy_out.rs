@@ -195,7 +195,7 @@ impl Walk<'_> {
             let (directory, base) = crate::disk::split(&place.path);
             let dirs = self.chain.open(&place.from, directory)?;
             let Some((branch, dir)) = dirs.first() else { return Err(Error::corrupt("a file that no layer holds")) };
-            return self.file(*branch, dir, base, &place.path, name);
+            return self.file((*branch, dir), base, &place.path, name);
         }
         let mut todo = vec![Step::Enter { path: place.path.clone(), from: place.from.clone(), name: name.to_vec() }];
         while let Some(step) = todo.pop() {
@@ -249,7 +249,7 @@ impl Walk<'_> {
                 todo.push(Step::Enter { path, from: node.from, name });
                 continue;
             }
-            let done = node.holder(&dirs).and_then(|(branch, dir)| self.file(branch, dir, &child, &path, &name));
+            let done = node.holder(&dirs).and_then(|held| self.file(held, &child, &path, &name));
             if let Err(e) = done {
                 self.note(&path, e)?;
             }
@@ -263,7 +263,7 @@ impl Walk<'_> {
         Ok(Object { dir, name, meta, xattrs })
     }
 
-    fn file(&mut self, branch: u16, dir: &Dir, base: &[u8], path: &[u8], name: &[u8]) -> Result<()> {
+    fn file(&mut self, (branch, dir): (u16, &Dir), base: &[u8], path: &[u8], name: &[u8]) -> Result<()> {
         let meta = dir.stat(base)?;
         let object = self.object(branch, dir, base, meta)?;
         let first = self.leaders.get(&(branch, meta.ino)).filter(|_| meta.nlink > 1).cloned();

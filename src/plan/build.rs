@@ -73,16 +73,6 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
     if let Some(e) = &mut new_root {
         e.keep_containers(|id| containers.iter().any(|c| c.id.as_str() == id));
     }
-    let summary = Summary {
-        images: images.len(),
-        tags: images.iter().map(|i| i.tags.len() + i.digests.len()).sum(),
-        layers: layers.len(),
-        containers: containers.len(),
-        volumes: found.volumes,
-        bytes: layers.iter().map(|l| l.facts.bytes).sum(),
-        writable_bytes: layers.iter().filter(|l| l.role.writable()).map(|l| l.facts.bytes).sum(),
-        files: layers.iter().map(|l| l.facts.files + l.facts.directories).sum(),
-    };
     let a = found.existing.top.as_ref().unwrap_or(&found.host.aufs);
     let parents = layers.iter().filter_map(|l| l.lowers.first().cloned()).collect();
     let left_behind = left_behind(found, &wanted, &decided, options.to);
@@ -95,7 +85,7 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         root: RootFacts { path: found.host.path.clone(), fs: found.host.fs.clone(), room: found.host.room },
         generation: store.generation,
         options: options.clone(),
-        summary,
+        summary: summary(found, &images, &layers, &containers),
         checks,
         estimates: Vec::new(),
         damage: damage::group(store, &left_behind),
@@ -112,6 +102,19 @@ pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
         images,
         layers,
         containers,
+    }
+}
+
+fn summary(found: &Found<'_>, images: &[PlanImage], layers: &[PlanLayer], containers: &[PlanContainer]) -> Summary {
+    Summary {
+        images: images.len(),
+        tags: images.iter().map(|i| i.tags.len() + i.digests.len()).sum(),
+        layers: layers.len(),
+        containers: containers.len(),
+        volumes: found.volumes,
+        bytes: layers.iter().map(|l| l.facts.bytes).sum(),
+        writable_bytes: layers.iter().filter(|l| l.role.writable()).map(|l| l.facts.bytes).sum(),
+        files: layers.iter().map(|l| l.facts.files + l.facts.directories).sum(),
     }
 }
 

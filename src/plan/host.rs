@@ -98,27 +98,36 @@ impl Machine {
     }
 }
 
+/// Where the checks of the host look, and what they have found.
+struct Look<'a> {
+    root: &'a Dir,
+    options: &'a Options,
+    machine: &'a Machine,
+    out: Vec<Finding>,
+    /// Checks that could not be made here.
+    unseen: Vec<&'static str>,
+}
+
 /// Looks at everything; writes nothing.
 pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
-    let (path, to) = (root.label(), options.to);
-    let mut out = Vec::new();
-    let mut unseen = Vec::new();
+    let path = root.label();
+    let mut look = Look { root, options, machine, out: Vec::new(), unseen: Vec::new() };
     let running = process::docker_on_machine(root, machine)?;
     if let Some(who) = &running {
-        out.push(Finding::new("H01", "dockerd", who.clone()));
+        look.out.push(Finding::new("H01", "dockerd", who.clone()));
     }
-    mounted(path, machine, &mut out)?;
-    rights::check(machine, &mut out);
-    kernel(to, machine, &mut out);
+    mounted(path, machine, &mut look.out)?;
+    rights::check(machine, &mut look.out);
+    kernel(options.to, machine, &mut look.out);
     let new = options.target.as_ref().map(|dir| Destination::look(Path::new(dir))).transpose()?;
     if let Some(new) = &new {
-        new.check(root, &mut out)?;
+        new.check(root, &mut look.out)?;
     } else {
-        unseen.extend(crate::checks::ELSEWHERE);
+        look.unseen.extend(crate::checks::ELSEWHERE);
     }
     let place = new.as_ref().map_or(root, Destination::nearest);
-    filesystem::check(root, place, options, machine, &mut out, &mut unseen)?;
-    let version = docker_config::check(root, options, machine, &mut out, &mut unseen)?;
+    filesystem::check(&mut look, place)?;
+    let version = docker_config::check(&mut look)?;
     let meta = root.meta()?;
     let fs_of = |p: &Path| mounts::of(p).map(|m| m.map(|m| m.fstype).unwrap_or_default());
     Ok(Host {
@@ -137,8 +146,8 @@ pub fn look(root: &Dir, options: &Options, machine: &Machine) -> Result<Host> {
             driver: "aufs".to_owned(),
             wrote: String::new(),
         },
-        findings: out,
-        unseen,
+        findings: look.out,
+        unseen: look.unseen,
     })
 }
 

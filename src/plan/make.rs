@@ -95,22 +95,7 @@ pub fn make_on(
             .hint("Run `unaufs inspect` to see the names"));
     }
     findings.extend(store::probe::unreadable(root, &mut store)?);
-    let new_root = match &options.target {
-        Some(dir) => {
-            let place = Destination::look(std::path::Path::new(dir))?;
-            findings.extend(repoint::apply(root, &mut store, &place.path)?);
-            let (new_root, more) = new_root::look(root, &store, &place)?;
-            findings.extend(more);
-            Some(new_root)
-        }
-        None => {
-            // what is no directory is told by H08, with everything else; into a mount point one cannot look
-            if matches!(root.try_open(options.to.name().as_bytes()), Err(rustix::io::Errno::XDEV)) {
-                store::attached(root, options.to.name())?;
-            }
-            None
-        }
-    };
+    let new_root = elsewhere(root, options, &mut store, &mut findings)?;
     let began = std::time::Instant::now();
     // the host is looked at in the meantime: to start a dockerd and ask its version takes longer than to count a small store
     let (counted, took, host) = std::thread::scope(|s| {
@@ -146,6 +131,27 @@ pub fn make_on(
     plan.fingerprint = fingerprint(&plan, &found);
     add_costs(&mut plan, &found);
     Ok(plan)
+}
+
+/// The new root, where it is not the old one: then the configurations of containers name it too.
+fn elsewhere(
+    root: &Dir,
+    options: &Options,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<new_root::NewRoot>> {
+    let Some(dir) = &options.target else {
+        // what is no directory is told by H08, with everything else; into a mount point one cannot look
+        if matches!(root.try_open(options.to.name().as_bytes()), Err(rustix::io::Errno::XDEV)) {
+            store::attached(root, options.to.name())?;
+        }
+        return Ok(None);
+    };
+    let place = Destination::look(std::path::Path::new(dir))?;
+    findings.extend(repoint::apply(root, store, &place.path)?);
+    let (new_root, more) = new_root::look(root, store, &place)?;
+    findings.extend(more);
+    Ok(Some(new_root))
 }
 
 /// Adds the containers that a Docker 29 made in containerd's store to what is said of its images.

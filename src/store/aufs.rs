@@ -21,7 +21,7 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
     let mut out = Driver::default();
     let diff = root.open("aufs/diff")?;
     for (name, kind) in diff.list()? {
-        read_diff(root, &diff, &name, kind, &mut out, findings)?;
+        out.diffs.extend(read_diff(root, &diff, &name, kind, findings)?);
     }
     if let Some(layers) = root.open_opt("aufs/layers")? {
         for (name, kind) in layers.list()? {
@@ -94,42 +94,30 @@ pub fn strays(mnt: &Dir) -> Result<Vec<Stray>> {
     Ok(out)
 }
 
+/// The layer whose directory a name is, if it is one.
 fn read_diff(
     root: &Dir,
     diff: &Dir,
     name: &[u8],
     kind: FileType,
-    out: &mut Driver,
     findings: &mut Vec<Finding>,
-) -> Result<()> {
-    if name.ends_with(b"-removing") {
-        findings.push(removing("aufs/diff", name));
-        return Ok(());
-    }
-    let Some(id) = named(name, LayerId::parse) else {
-        findings.push(strange("aufs/diff", name));
-        return Ok(());
-    };
-    match kind {
-        FileType::Directory => {
-            out.diffs.insert(id, Diff::Here);
-        }
-        FileType::Symlink => match moved(root, &id, &diff.read_link(name)?)? {
-            Some(rel) => {
-                out.diffs.insert(id, Diff::Moved(rel));
+) -> Result<Option<(LayerId, Diff)>> {
+    let id = named(name, LayerId::parse);
+    let finding = match (id, kind) {
+        _ if name.ends_with(b"-removing") => removing("aufs/diff", name),
+        (Some(id), FileType::Directory) => return Ok(Some((id, Diff::Here))),
+        (Some(id), FileType::Symlink) => match moved(root, &id, &diff.read_link(name)?)? {
+            Some(rel) => return Ok(Some((id, Diff::Moved(rel)))),
+            None => {
+                let what = "its directory in aufs/diff is a symlink to another place";
+                Finding::new("D01", format!("layer {}", id.short()), what)
+                    .effect("unaufs doesn't follow the symlink; the layer counts as missing")
             }
-            None => findings.push(
-                Finding::new(
-                    "D01",
-                    format!("layer {}", id.short()),
-                    "its directory in aufs/diff is a symlink to another place",
-                )
-                .effect("unaufs doesn't follow the symlink; the layer counts as missing"),
-            ),
         },
-        _ => findings.push(strange("aufs/diff", name)),
-    }
-    Ok(())
+        _ => strange("aufs/diff", name),
+    };
+    findings.push(finding);
+    Ok(None)
 }
 
 /// The two places to which Docker up to 0.6 could link a layer that it could not rename: `graph/<id>/layer` and

@@ -147,8 +147,8 @@ struct DirToWalk {
     below: Option<Contributors>,
 }
 
-/// A directory on the way down that is in the tar only if something in it is.
-struct Waiting {
+/// What a name of the tar is.
+struct Object {
     path: Vec<u8>,
     meta: Meta,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
@@ -161,7 +161,8 @@ struct Walk<'a, W: Write, P: Write> {
     stacked: bool,
     form: Form,
     tar: &'a mut TarWriter<W, P>,
-    waiting: Vec<Waiting>,
+    /// Directories on the way down that are in the tar only if something in them is.
+    waiting: Vec<Object>,
     /// Inodes with several names: the first name. Bounded by the number of such inodes.
     leaders: HashMap<(u16, u64), Vec<u8>>,
     counts: Counts,
@@ -244,14 +245,14 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
                 same_attributes(&meta, &m) && found == kept(old.xattrs(b".")?, self.view.branch(*branch)?.format)
             }
         };
-        self.waiting.push(Waiting { path: directory.path.clone(), meta, xattrs: found });
+        self.waiting.push(Object { path: directory.path.clone(), meta, xattrs: found });
         if same { Ok(()) } else { self.settle() }
     }
 
     /// Writes the directories on the way down that are not in the tar yet.
     fn settle(&mut self) -> Result<()> {
         for w in std::mem::take(&mut self.waiting) {
-            self.put(&w.path, &w.meta, Node::Directory, &w.xattrs, &mut empty())?;
+            self.put(&w, Node::Directory, &mut empty())?;
         }
         Ok(())
     }
@@ -270,10 +271,11 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             self.counts.bare_links += 1;
             xattrs.clear();
         }
+        let object = Object { path: path.to_vec(), meta: m, xattrs };
         if m.nlink > 1 {
             if let Some(first) = self.leaders.get(&(branch, m.ino)).cloned() {
                 // with the attributes once more: Docker sets the owner of a link too, and that clears security.capability
-                return self.put(path, &m, Node::HardLink { first: &first }, &xattrs, &mut empty());
+                return self.put(&object, Node::HardLink { first: &first }, &mut empty());
             }
             self.leaders.insert((branch, m.ino), path.to_vec());
         }
@@ -282,26 +284,20 @@ impl<W: Write, P: Write> Walk<'_, W, P> {
             Some(node @ Node::File { size }) => {
                 let mut content = dir.open_file(name)?;
                 self.counts.payload += size;
-                self.put(path, &m, node, &xattrs, &mut content)
+                self.put(&object, node, &mut content)
             }
-            Some(node) => self.put(path, &m, node, &xattrs, &mut empty()),
+            Some(node) => self.put(&object, node, &mut empty()),
             None => Err(Error::corrupt(format!("{} changed while it was read", dir.show(name)))),
         }
     }
 
-    fn put(
-        &mut self,
-        name: &[u8],
-        m: &Meta,
-        node: Node<'_>,
-        xattrs: &[(Vec<u8>, Vec<u8>)],
-        content: &mut dyn Read,
-    ) -> Result<()> {
+    fn put(&mut self, Object { path, meta, xattrs }: &Object, node: Node<'_>, content: &mut dyn Read) -> Result<()> {
         self.counts.entries += 1;
-        let (uid, gid) = self.form.owners.owner(m);
+        let (uid, gid) = self.form.owners.owner(meta);
         let xattrs: Vec<_> =
             xattrs.iter().map(|(name, v)| (name.clone(), self.form.owners.attribute(name, v))).collect();
-        self.tar.append(&Entry { name, node, mode: m.mode, uid, gid, mtime: m.mtime, xattrs: &xattrs }, content)
+        let entry = Entry { name: path, node, mode: meta.mode, uid, gid, mtime: meta.mtime, xattrs: &xattrs };
+        self.tar.append(&entry, content)
     }
 }
 

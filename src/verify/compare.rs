@@ -234,7 +234,7 @@ impl<'a> Pair<'a> {
         let (Some((_, o)), Some((_, n))) = (odirs.first(), ndirs.first()) else {
             return Err(Error::corrupt("a directory that isn't in any layer"));
         };
-        self.attributes(path, (o, b"."), (n, b"."), &o.meta()?, &n.meta()?)?;
+        self.attributes(path, (o, b".", &o.meta()?), (n, b".", &n.meta()?))?;
         let count_if_large = self.old.count_if_large(&odirs)?.max(self.new.count_if_large(&ndirs)?);
         for slice in Slice::of(count_if_large) {
             let was = self.old.merge_slice(&odirs, path.is_empty(), slice)?;
@@ -331,7 +331,7 @@ impl<'a> Pair<'a> {
         if a.kind == FileType::Symlink && old.1.read_link(name)? != new.1.read_link(name)? {
             self.differ(path, "the symlink has another target");
         }
-        self.attributes(path, (old.1, name), (new.1, name), &a, &b)?;
+        self.attributes(path, (old.1, name, &a), (new.1, name, &b))?;
         if self.content && a.is_file() && a.size == b.size && self.own(path, old.0, new.0, &b)? {
             self.bytes(path, name, old.1, new.1)?;
         }
@@ -349,7 +349,8 @@ impl<'a> Pair<'a> {
         Ok(was.is_none_or(|was| (was.ino, was.ctime) != (is.ino, is.ctime)))
     }
 
-    fn attributes(&self, path: &[u8], old: (&Dir, &[u8]), new: (&Dir, &[u8]), a: &Meta, b: &Meta) -> Result<()> {
+    fn attributes(&self, path: &[u8], old: (&Dir, &[u8], &Meta), new: (&Dir, &[u8], &Meta)) -> Result<()> {
+        let (a, b) = (old.2, new.2);
         if a.mode != b.mode && a.kind != FileType::Symlink {
             self.differ(path, format!("mode {:04o}, was {:04o}", b.mode, a.mode));
         }

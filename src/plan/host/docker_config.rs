@@ -2,12 +2,11 @@
 
 mod beside;
 
-use super::{Machine, is_root_of};
+use super::{Look, Machine, is_root_of};
 use crate::checks::{Finding, Level};
 use crate::disk::{Dir, fault};
 use crate::docker::driver::Target;
 use crate::error::{Error, Kind, Result};
-use crate::plan::Options;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -80,13 +79,8 @@ const DRIVERS: [&str; 9] =
     ["aufs", "overlay", "overlay2", "vfs", "btrfs", "devicemapper", "zfs", "fuse-overlayfs", "overlayfs"];
 
 /// Checks all of it; gives the version of the Docker that is installed, if there is one.
-pub(super) fn check(
-    root: &Dir,
-    options: &Options,
-    machine: &Machine,
-    out: &mut Vec<Finding>,
-    unseen: &mut Vec<&'static str>,
-) -> Result<Option<String>> {
+pub(super) fn check(look: &mut Look<'_>) -> Result<Option<String>> {
+    let Look { root, options, machine, out, unseen } = look;
     let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
     let config = read(&file, machine.docker_config.is_some(), out);
     let lines = command_lines(machine);

@@ -1,6 +1,6 @@
 //! What the disk can hold, by statfs, the list of mounts and file attributes: nothing is written to find out.
 
-use super::Machine;
+use super::Look;
 use crate::checks::{Finding, Level};
 use crate::disk::mounts::{self, Mount};
 use crate::disk::{Dir, FileType, Meta};
@@ -44,14 +44,8 @@ pub fn most_names(magic: u64) -> Option<u64> {
     }
 }
 
-pub(super) fn check(
-    root: &Dir,
-    place: &Dir,
-    options: &Options,
-    machine: &Machine,
-    out: &mut Vec<Finding>,
-    unseen: &mut Vec<&'static str>,
-) -> Result<()> {
+pub(super) fn check(look: &mut Look<'_>, place: &Dir) -> Result<()> {
+    let Look { root, options, machine, out, unseen } = look;
     directories(root, options.to, out);
     let magic = mounts::room(place)?.magic;
     hosts(place, options, magic, out)?;

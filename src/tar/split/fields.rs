@@ -1,4 +1,4 @@
-//! Fields of tar headers as Go's reader takes them, whoever wrote them.
+//! Fields of tar headers, as Go takes those of any writer.
 
 use crate::error::{Error, Result};
 use crate::tar::writer::block::{self, BLOCK};

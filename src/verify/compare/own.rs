@@ -77,7 +77,7 @@ impl Pair<'_> {
         if !same {
             return self.merged(path, hand_on, |name| Some(sub(name)));
         }
-        self.attributes(path, (&o, b"."), (&n, b"."), &o.meta()?, &n.meta()?)?;
+        self.attributes(path, (&o, b".", &o.meta()?), (&n, b".", &n.meta()?))?;
         let (o, n) = ([(0, o)], [(0, n)]);
         self.names(path, (&o, &was.names), (&n, &is.names), &mut |name, _, _| {
             hand_on(Task { path: join(path, name), how: sub(name) });

@@ -169,7 +169,7 @@ impl<'a> Entries<'a> {
             return Ok(());
         };
         if header.kind == Kind::HardLink {
-            return self.hard_link(dir, name, path, &meta, header);
+            return self.hard_link(dir, name, &meta, header);
         }
         let what = self.unlike(dir, name, header, &meta)?;
         if meta.nlink > 1 && !meta.is_dir() {
@@ -184,7 +184,7 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    fn hard_link(&mut self, dir: &[u8], name: &[u8], path: Vec<u8>, meta: &Meta, header: &Header) -> Result<()> {
+    fn hard_link(&mut self, dir: &[u8], name: &[u8], meta: &Meta, header: &Header) -> Result<()> {
         let target = clean(&header.link);
         let (directory, base) = split(target.strip_prefix(b"/").unwrap_or(&target));
         let directory = self.other.locate(directory)?;
@@ -198,7 +198,7 @@ impl<'a> Entries<'a> {
             }
             _ => {
                 let what = format!("isn't a hard link of /{}, as in the layer's tar", text::bytes(&header.link));
-                self.found.add(path, what);
+                self.found.add(join(dir, name), what);
             }
         }
         Ok(())

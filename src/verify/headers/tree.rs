@@ -30,10 +30,10 @@ pub fn check(layer: &Layer<'_>, known: &Known, found: &Found) -> Result<()> {
     match &layer.stored {
         Stored::Literal => walk(Vec::new(), |path: Vec<u8>, hand_on| tree.literal(&path, hand_on)),
         Stored::Stacked(chain) => walk(Vec::new(), |path: Vec<u8>, hand_on| tree.stacked(&path, chain, hand_on)),
-        Stored::Whole { parent, overlay: _, content } => {
+        Stored::Whole { parent, .. } => {
             walk((Vec::new(), parent.is_some()), |(path, merged): (Vec<u8>, bool), hand_on| {
                 let parent = parent.filter(|_| merged).map(|p| p.open(&path)).transpose()?;
-                tree.whole(&path, parent.as_ref(), *content, hand_on)
+                tree.whole(&path, parent.as_ref(), hand_on)
             })
         }
     }
@@ -158,13 +158,7 @@ impl Tree<'_> {
     }
 
     /// `parent` is the same directory of the layer below, if its names show here.
-    fn whole(
-        &self,
-        path: &[u8],
-        parent: Option<&Dir>,
-        content: bool,
-        hand_on: &mut dyn FnMut((Vec<u8>, bool)),
-    ) -> Result<()> {
+    fn whole(&self, path: &[u8], parent: Option<&Dir>, hand_on: &mut dyn FnMut((Vec<u8>, bool))) -> Result<()> {
         let dir = self.layer.tree.open(path)?;
         let opaque = !path.is_empty() && self.has(Mark::Opaque, path);
         let count_if_large =
@@ -180,7 +174,7 @@ impl Tree<'_> {
                 match (self.own(&here), before, parent) {
                     (true, ..) => self.grouped(&here, *kind, *ino),
                     (false, Some(was), Some(parent)) => {
-                        self.inherited(&here, name, (&dir, *kind, *ino), (parent, *was), content)?;
+                        self.inherited(&here, name, (&dir, *kind, *ino), (parent, *was))?;
                     }
                     _ if opaque && was.contains_key(name) => {
                         uncovered = true;
@@ -220,8 +214,8 @@ impl Tree<'_> {
         name: &[u8],
         (dir, kind, ino): (&Dir, FileType, u64),
         (parent, was): (&Dir, (FileType, u64)),
-        content: bool,
     ) -> Result<()> {
+        let content = matches!(self.layer.stored, Stored::Whole { content: true, .. });
         let one_tree = dir.meta()?.dev == parent.meta()?.dev;
         if one_tree && (kind, ino) == was && kind != FileType::Directory {
             return Ok(());
