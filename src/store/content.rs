@@ -42,11 +42,11 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
 
 /// Reads `image/<driver>`. `image/aufs` may be there in a graph store too: begun by a Docker from 1.10 on.
 pub fn read_image_dir(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) -> Result<Chains> {
-    let chains = read_layers(root, driver, store, findings)?;
-    let by = driver.written_by;
-    read_images(root, by, &chains, store, findings)?;
-    read_repositories(root, by, store, findings)?;
-    read_distribution(root, by, store)?;
+    let mut import = Import { root, driver, store, findings };
+    let chains = import.layers()?;
+    import.images(&chains)?;
+    import.repositories()?;
+    import.distribution()?;
     Ok(chains)
 }
 
@@ -90,74 +90,232 @@ struct Entry {
 /// The driver's id of each chain.
 pub type Chains = HashMap<ChainId, LayerId>;
 
-fn read_layers(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) -> Result<Chains> {
-    let (base, by) = (RECORDS, driver.written_by);
-    let entries = read_entries(root, by, store, findings)?;
-    let tmp = root.open_opt(format!("image/{by}/layerdb/tmp"))?;
-    if tmp.is_some_and(|d| d.list().is_ok_and(|l| !l.is_empty())) {
-        findings.push(Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer"));
-    }
-    let chains: Chains = entries.iter().map(|(c, e)| (*c, e.cache_id.clone())).collect();
-    for (chain, entry) in &entries {
-        let layer = image_layer(*chain, &entries, store, driver, findings);
-        for f in &entry.files {
-            let text = match f.as_str() {
-                "diff" if entry.mended => Some(entry.diff.to_string()),
-                "parent" if entry.mended => entry.parent.map(|p| p.to_string()),
-                _ => None,
-            };
-            let same = || Content::Same(format!("image/{by}/{base}/{}/{f}", chain.hex()));
-            let file = MetaFile::new(format!("{base}/{}/{f}", chain.hex()), text.map_or_else(same, Content::Text));
-            store.metadata.push(MetaFile { layer: Some(layer.id.clone()), ..file });
-        }
-        // two chains with one cache-id: Docker would never write that; both would share one directory
-        if let Some(other) = store.layers.insert(layer.id.clone(), layer) {
-            findings.push(
-                Finding::new(
-                    "D10",
-                    format!("layer {}", other.id.short()),
-                    "two records in layerdb name this directory",
-                )
-                .effect("the second record is used"),
-            );
-        }
-    }
-    spread_damage(store);
-    Ok(chains)
-}
-
 /// Where layerdb has the records of image layers.
 const RECORDS: &str = "layerdb/sha256";
 
-/// Every record of an image layer; those that can't be read are named and noted in the store.
-fn read_entries(
-    root: &Dir,
-    by: WrittenBy,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<BTreeMap<ChainId, Entry>> {
-    let mut entries = BTreeMap::new();
-    let stacks = LazyCell::new(|| stacks(root, by));
-    let Some(dir) = root.open_opt(format!("image/{by}/{RECORDS}"))? else { return Ok(entries) };
-    for (name, _) in dir.list()? {
-        let Some(chain) = named(&name, ChainId::from_hex) else {
-            let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
-            let record = format!("{RECORDS}/{}", crate::text::bytes(&name));
-            findings.push(Finding::new(id, record, "it isn't a Docker layer"));
-            continue;
-        };
-        match read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks)) {
-            Ok(e) => {
-                entries.insert(chain, e);
+/// `image/<driver>` on its way into a store.
+struct Import<'a> {
+    root: &'a Dir,
+    driver: &'a Driver,
+    store: &'a mut Store,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Import<'_> {
+    fn layers(&mut self) -> Result<Chains> {
+        let (base, root, by) = (RECORDS, self.root, self.driver.written_by);
+        let entries = self.entries()?;
+        let tmp = root.open_opt(format!("image/{by}/layerdb/tmp"))?;
+        if tmp.is_some_and(|d| d.list().is_ok_and(|l| !l.is_empty())) {
+            self.findings.push(Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer"));
+        }
+        let chains: Chains = entries.iter().map(|(c, e)| (*c, e.cache_id.clone())).collect();
+        for (chain, entry) in &entries {
+            let layer = self.image_layer(*chain, &entries);
+            for f in &entry.files {
+                let text = match f.as_str() {
+                    "diff" if entry.mended => Some(entry.diff.to_string()),
+                    "parent" if entry.mended => entry.parent.map(|p| p.to_string()),
+                    _ => None,
+                };
+                let same = || Content::Same(format!("image/{by}/{base}/{}/{f}", chain.hex()));
+                let file = MetaFile::new(format!("{base}/{}/{f}", chain.hex()), text.map_or_else(same, Content::Text));
+                self.store.metadata.push(MetaFile { layer: Some(layer.id.clone()), ..file });
             }
-            Err(e) => {
-                let why = format!("its record in layerdb: {}", e.chain());
-                findings.push(Finding::new("D01", format!("layer {}", chain.short()), why.clone()));
-                store.bad_records.insert(chain, why);
+            // two chains with one cache-id: Docker would never write that; both would share one directory
+            if let Some(other) = self.store.layers.insert(layer.id.clone(), layer) {
+                self.findings.push(
+                    Finding::new(
+                        "D10",
+                        format!("layer {}", other.id.short()),
+                        "two records in layerdb name this directory",
+                    )
+                    .effect("the second record is used"),
+                );
             }
         }
+        spread_damage(self.store);
+        Ok(chains)
     }
-    Ok(entries)
+
+    /// Every record of an image layer; those that can't be read are named and noted in the self.store.
+    fn entries(&mut self) -> Result<BTreeMap<ChainId, Entry>> {
+        let (root, by) = (self.root, self.driver.written_by);
+        let mut entries = BTreeMap::new();
+        let stacks = LazyCell::new(|| stacks(root, by));
+        let Some(dir) = root.open_opt(format!("image/{by}/{RECORDS}"))? else { return Ok(entries) };
+        for (name, _) in dir.list()? {
+            let Some(chain) = named(&name, ChainId::from_hex) else {
+                let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
+                let record = format!("{RECORDS}/{}", crate::text::bytes(&name));
+                self.findings.push(Finding::new(id, record, "it isn't a Docker layer"));
+                continue;
+            };
+            match read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks)) {
+                Ok(e) => {
+                    entries.insert(chain, e);
+                }
+                Err(e) => {
+                    let why = format!("its record in layerdb: {}", e.chain());
+                    self.findings.push(Finding::new("D01", format!("layer {}", chain.short()), why.clone()));
+                    self.store.bad_records.insert(chain, why);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn image_layer(&mut self, chain: ChainId, entries: &BTreeMap<ChainId, Entry>) -> Layer {
+        let driver = self.driver;
+        let entry = &entries[&chain];
+        let id = entry.cache_id.clone();
+        let (lowers, mut broken, mut held_by) = match below(entry, entries) {
+            (lowers, None) => (lowers, None, None),
+            (lowers, Some(Ends::At(p))) => {
+                (lowers, Some(format!("its parent {} isn't in layerdb", p.short())), Some(self.store.bad_record(p)))
+            }
+            (lowers, Some(Ends::InACircle)) => (lowers, Some("its parents run in a circle".to_owned()), None),
+        };
+        let moved_to = match driver.diffs.get(&id) {
+            Some(Diff::Here) => None,
+            Some(Diff::Moved(rel)) => Some(rel.clone()),
+            None => {
+                let directory = driver.written_by.directory(&id);
+                let home = directory.rsplit_once('/').map_or("", |(home, _)| home);
+                broken = Some(format!("its directory in {home} is missing"));
+                held_by = None;
+                None
+            }
+        };
+        let subject = format!("layer {}", id.short());
+        if let Some(what) = driver.written_by.list() {
+            let differs = match driver.layers.get(&id) {
+                Some(Listed::Whole(list)) if *list == lowers => None,
+                Some(Listed::Whole(_) | Listed::Cut(..)) if broken.is_none() => {
+                    Some(format!("{what} and layerdb name different layers below it"))
+                }
+                Some(Listed::Bad(e)) => Some(format!("{what}: {e}")),
+                None if broken.is_none() => Some(format!("it has no list in {what}")),
+                _ => None,
+            };
+            if let Some(how) = differs {
+                self.findings.push(Finding::new("D08", subject.clone(), how));
+            }
+        }
+        let tar_split = entry.files.iter().any(|f| f == "tar-split.json.gz");
+        if let Some(why) = &broken {
+            self.findings.push(Finding::new("D01", subject, why.clone()));
+        } else if !tar_split {
+            self.findings.push(Finding::new("D02", subject, "it has no tar-split.json.gz"));
+        }
+        if entry.mended {
+            let what = "its diff or parent in layerdb can't be read; unaufs takes it from the images with this layer";
+            self.findings.push(Finding::new("D14", format!("layer {}", id.short()), what));
+        }
+        let (chain, diff) = (Some(chain), Some(entry.diff));
+        Layer { id, role: Role::Image, lowers, chain, diff, tar_split, moved_to, broken, held_by }
+    }
+
+    fn images(&mut self, chains: &Chains) -> Result<()> {
+        let (root, by) = (self.root, self.driver.written_by);
+        let Some(dir) = root.open_opt(format!("image/{by}/imagedb/content/sha256"))? else { return Ok(()) };
+        for (name, _) in dir.list()? {
+            let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
+            let Some(id) = named(&name, ImageId::from_hex) else {
+                let shown = crate::text::bytes(&name);
+                self.findings.push(Finding::new("D07", format!("imagedb/{shown}"), "it isn't a Docker image"));
+                continue;
+            };
+            let mut image = Image::bare(id);
+            match dir.read(&name, json::LIMIT).and_then(|bytes| layers_of(&bytes, id)) {
+                Ok(diffs) => take_layers(&mut image, &diffs, chains, self.store),
+                Err(e) => image.broken = Some(e.chain()),
+            }
+            if let Some(why) = &image.broken {
+                self.findings.push(Finding::new("D03", format!("image {}", id.short()), why.clone()));
+            }
+            self.store.metadata.push(image_file(path.clone(), format!("image/{by}/{path}"), id));
+            let meta = format!("imagedb/metadata/sha256/{}", id.hex());
+            if let Some(m) = root.open_opt(format!("image/{by}/{meta}"))? {
+                for (n, kind) in m.list()? {
+                    if let (FileType::RegularFile, Ok(n)) = (kind, String::from_utf8(n))
+                        && !n.starts_with('.')
+                    {
+                        self.store.metadata.push(image_file(
+                            format!("{meta}/{n}"),
+                            format!("image/{by}/{meta}/{n}"),
+                            id,
+                        ));
+                    }
+                }
+            }
+            self.store.images.insert(id, image);
+        }
+        Ok(())
+    }
+
+    fn repositories(&mut self) -> Result<()> {
+        let (root, by) = (self.root, self.driver.written_by);
+        let path = format!("image/{by}/repositories.json");
+        let text = match root.read_opt(path, json::LIMIT) {
+            Ok(None) => return Ok(()),
+            Ok(Some(text)) => text,
+            Err(e) => {
+                lose_tags("repositories.json", 0, e.chain(), self.store, self.findings);
+                return Ok(());
+            }
+        };
+        let Salvaged { read: parsed, lost } = salvage(&text, parse_repositories);
+        if let Some(why) = lost {
+            lose_tags("repositories.json", parsed.values().map(BTreeMap::len).sum(), why, self.store, self.findings);
+        }
+        for (repo, refs) in parsed {
+            let mut kept = Vec::new();
+            for (reference, id) in refs {
+                let Ok(id) = ImageId::parse(&id) else {
+                    let subject = format!("tag {}", crate::text::text(&reference));
+                    self.findings.push(Finding::new("D06", subject, "it doesn't point to an image ID"));
+                    continue;
+                };
+                match self.store.images.get_mut(&id) {
+                    Some(image) => {
+                        let list = if reference.contains('@') { &mut image.digests } else { &mut image.tags };
+                        list.push(reference.clone());
+                    }
+                    None => self.findings.push(Finding::new(
+                        "D06",
+                        format!("tag {}", crate::text::text(&reference)),
+                        format!("its image {} doesn't exist", id.short()),
+                    )),
+                }
+                kept.push((reference, id));
+            }
+            self.store.repositories.push((repo, kept));
+        }
+        Ok(())
+    }
+
+    /// A cache that spares pulls and pushes; driver-independent (FORMATS 7).
+    fn distribution(&mut self) -> Result<()> {
+        let (root, by) = (self.root, self.driver.written_by);
+        let mut todo = vec!["distribution".to_owned()];
+        while let Some(path) = todo.pop() {
+            let Some(dir) = root.open_opt(format!("image/{by}/{path}"))? else { continue };
+            for (name, kind) in dir.list()? {
+                let Ok(name) = String::from_utf8(name) else { continue };
+                let path = format!("{path}/{name}");
+                match kind {
+                    FileType::Directory => todo.push(path),
+                    FileType::RegularFile if !name.starts_with(".tmp-") => {
+                        let content = Content::Same(format!("image/{by}/{path}"));
+                        self.store.metadata.push(MetaFile::new(path, content));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The driver's id that a record of layerdb names; `dir` is `layerdb/sha256`.
@@ -245,62 +403,6 @@ pub fn text_of(bytes: &[u8]) -> Result<String> {
     Ok(s.trim().to_owned())
 }
 
-fn image_layer(
-    chain: ChainId,
-    entries: &BTreeMap<ChainId, Entry>,
-    store: &Store,
-    driver: &Driver,
-    findings: &mut Vec<Finding>,
-) -> Layer {
-    let entry = &entries[&chain];
-    let id = entry.cache_id.clone();
-    let (lowers, mut broken, mut held_by) = match below(entry, entries) {
-        (lowers, None) => (lowers, None, None),
-        (lowers, Some(Ends::At(p))) => {
-            (lowers, Some(format!("its parent {} isn't in layerdb", p.short())), Some(store.bad_record(p)))
-        }
-        (lowers, Some(Ends::InACircle)) => (lowers, Some("its parents run in a circle".to_owned()), None),
-    };
-    let moved_to = match driver.diffs.get(&id) {
-        Some(Diff::Here) => None,
-        Some(Diff::Moved(rel)) => Some(rel.clone()),
-        None => {
-            let directory = driver.written_by.directory(&id);
-            let home = directory.rsplit_once('/').map_or("", |(home, _)| home);
-            broken = Some(format!("its directory in {home} is missing"));
-            held_by = None;
-            None
-        }
-    };
-    let subject = format!("layer {}", id.short());
-    if let Some(what) = driver.written_by.list() {
-        let differs = match driver.layers.get(&id) {
-            Some(Listed::Whole(list)) if *list == lowers => None,
-            Some(Listed::Whole(_) | Listed::Cut(..)) if broken.is_none() => {
-                Some(format!("{what} and layerdb name different layers below it"))
-            }
-            Some(Listed::Bad(e)) => Some(format!("{what}: {e}")),
-            None if broken.is_none() => Some(format!("it has no list in {what}")),
-            _ => None,
-        };
-        if let Some(how) = differs {
-            findings.push(Finding::new("D08", subject.clone(), how));
-        }
-    }
-    let tar_split = entry.files.iter().any(|f| f == "tar-split.json.gz");
-    if let Some(why) = &broken {
-        findings.push(Finding::new("D01", subject, why.clone()));
-    } else if !tar_split {
-        findings.push(Finding::new("D02", subject, "it has no tar-split.json.gz"));
-    }
-    if entry.mended {
-        let what = "its diff or parent in layerdb can't be read; unaufs takes it from the images with this layer";
-        findings.push(Finding::new("D14", format!("layer {}", id.short()), what));
-    }
-    let (chain, diff) = (Some(chain), Some(entry.diff));
-    Layer { id, role: Role::Image, lowers, chain, diff, tar_split, moved_to, broken, held_by }
-}
-
 /// Why the layers below one can't be followed to the base.
 enum Ends {
     /// This record is missing.
@@ -344,45 +446,6 @@ struct Config {
 struct RootFs {
     #[serde(default)]
     diff_ids: Option<Vec<String>>,
-}
-
-fn read_images(
-    root: &Dir,
-    by: WrittenBy,
-    chains: &Chains,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let Some(dir) = root.open_opt(format!("image/{by}/imagedb/content/sha256"))? else { return Ok(()) };
-    for (name, _) in dir.list()? {
-        let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
-        let Some(id) = named(&name, ImageId::from_hex) else {
-            let shown = crate::text::bytes(&name);
-            findings.push(Finding::new("D07", format!("imagedb/{shown}"), "it isn't a Docker image"));
-            continue;
-        };
-        let mut image = Image::bare(id);
-        match dir.read(&name, json::LIMIT).and_then(|bytes| layers_of(&bytes, id)) {
-            Ok(diffs) => take_layers(&mut image, &diffs, chains, store),
-            Err(e) => image.broken = Some(e.chain()),
-        }
-        if let Some(why) = &image.broken {
-            findings.push(Finding::new("D03", format!("image {}", id.short()), why.clone()));
-        }
-        store.metadata.push(image_file(path.clone(), format!("image/{by}/{path}"), id));
-        let meta = format!("imagedb/metadata/sha256/{}", id.hex());
-        if let Some(m) = root.open_opt(format!("image/{by}/{meta}"))? {
-            for (n, kind) in m.list()? {
-                if let (FileType::RegularFile, Ok(n)) = (kind, String::from_utf8(n))
-                    && !n.starts_with('.')
-                {
-                    store.metadata.push(image_file(format!("{meta}/{n}"), format!("image/{by}/{meta}/{n}"), id));
-                }
-            }
-        }
-        store.images.insert(id, image);
-    }
-    Ok(())
 }
 
 fn image_file(path: String, from: String, id: ImageId) -> MetaFile {
@@ -477,67 +540,6 @@ pub fn lose_tags(file: &str, kept: usize, why: String, store: &mut Store, findin
     };
     findings.push(Finding::new("D10", file, why.clone()).effect(effect));
     store.lost.push(Lost { kind: "tags".to_owned(), id: file.to_owned(), reason: why, lost });
-}
-
-fn read_repositories(root: &Dir, by: WrittenBy, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
-    let path = format!("image/{by}/repositories.json");
-    let text = match root.read_opt(path, json::LIMIT) {
-        Ok(None) => return Ok(()),
-        Ok(Some(text)) => text,
-        Err(e) => {
-            lose_tags("repositories.json", 0, e.chain(), store, findings);
-            return Ok(());
-        }
-    };
-    let Salvaged { read: parsed, lost } = salvage(&text, parse_repositories);
-    if let Some(why) = lost {
-        lose_tags("repositories.json", parsed.values().map(BTreeMap::len).sum(), why, store, findings);
-    }
-    for (repo, refs) in parsed {
-        let mut kept = Vec::new();
-        for (reference, id) in refs {
-            let Ok(id) = ImageId::parse(&id) else {
-                let subject = format!("tag {}", crate::text::text(&reference));
-                findings.push(Finding::new("D06", subject, "it doesn't point to an image ID"));
-                continue;
-            };
-            match store.images.get_mut(&id) {
-                Some(image) => {
-                    let list = if reference.contains('@') { &mut image.digests } else { &mut image.tags };
-                    list.push(reference.clone());
-                }
-                None => findings.push(Finding::new(
-                    "D06",
-                    format!("tag {}", crate::text::text(&reference)),
-                    format!("its image {} doesn't exist", id.short()),
-                )),
-            }
-            kept.push((reference, id));
-        }
-        store.repositories.push((repo, kept));
-    }
-    Ok(())
-}
-
-/// A cache that spares pulls and pushes; driver-independent (FORMATS 7).
-fn read_distribution(root: &Dir, by: WrittenBy, store: &mut Store) -> Result<()> {
-    let mut todo = vec!["distribution".to_owned()];
-    while let Some(path) = todo.pop() {
-        let Some(dir) = root.open_opt(format!("image/{by}/{path}"))? else { continue };
-        for (name, kind) in dir.list()? {
-            let Ok(name) = String::from_utf8(name) else { continue };
-            let path = format!("{path}/{name}");
-            match kind {
-                FileType::Directory => todo.push(path),
-                FileType::RegularFile if !name.starts_with(".tmp-") => {
-                    let content = Content::Same(format!("image/{by}/{path}"));
-                    store.metadata.push(MetaFile::new(path, content));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Names the directories of the driver that nothing uses.
