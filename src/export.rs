@@ -162,8 +162,9 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     wanted.extend(containers.values().filter_map(|c| image::stack(store, c).ok()).flatten());
     let measured = image::measure(&layers, &wanted, progress);
     crate::stop::check()?;
-    let mut images = image::of_images(from, store, &chosen, &measured, &mut left_out)?;
-    images.extend(image::of_containers(from, store, &containers, &measured, &mut left_out)?);
+    let source = image::Source { root: from, store, measured: &measured };
+    let mut images = image::of_images(source, &chosen, &mut left_out)?;
+    images.extend(image::of_containers(source, &containers, &mut left_out)?);
     if images.is_empty() {
         return Err(match &left_out[..] {
             [] => Error::new(Kind::Failed, "there is nothing to export").hint("The store has no images"),

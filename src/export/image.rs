@@ -86,14 +86,20 @@ fn taken(measured: &BTreeMap<LayerId, Result<Layer>>, ids: &[LayerId]) -> Result
         .collect()
 }
 
+/// Where images are made of: the store, and its layers, measured.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// Represents the store's ROOT.
+    pub root: &'a Dir,
+    /// What is in it.
+    pub store: &'a Store,
+    /// The layers that are wanted.
+    pub measured: &'a BTreeMap<LayerId, Result<Layer>>,
+}
+
 /// An image of the store.
-pub fn of_image(
-    root: &Dir,
-    store: &Store,
-    id: ImageId,
-    tags: &BTreeSet<String>,
-    measured: &BTreeMap<LayerId, Result<Layer>>,
-) -> Result<Outgoing> {
+fn of_image(from: Source<'_>, id: ImageId, tags: &BTreeSet<String>) -> Result<Outgoing> {
+    let Source { root, store, measured } = from;
     let on = |e: Error| e.on(format!("image {} can't be exported", id.short()));
     let image = store.images.get(&id).ok_or_else(|| on(Error::corrupt("it isn't in the store")))?;
     if let Some(why) = &image.broken {
@@ -170,13 +176,8 @@ const OF_IMAGE: [&str; 14] = [
 const PLATFORM: [&str; 5] = ["architecture", "os", "os.features", "os.version", "variant"];
 
 /// A container as an image.
-pub fn of_container(
-    root: &Dir,
-    store: &Store,
-    c: &Container,
-    tag: String,
-    measured: &BTreeMap<LayerId, Result<Layer>>,
-) -> Result<Outgoing> {
+fn of_container(from: Source<'_>, c: &Container) -> Result<Outgoing> {
+    let Source { root, store, measured } = from;
     let on = |e: Error| e.on(format!("{} can't be exported", c.subject()));
     let layers = taken(measured, &stack(store, c)?).map_err(on)?;
     let found = c.files.iter().find(|f| f.name == "config.v2.json");
@@ -186,10 +187,11 @@ pub fn of_container(
     let mut notes = Vec::new();
     let image = image_of(text).map_err(on)?.filter(|id| store.images.contains_key(id));
     let of_image = image.map(|id| store.config(root, id)).transpose().map_err(on)?;
+    let of_layers = image.and_then(|id| store.images.get(&id)).map(|i| i.layers.len());
     if of_image.is_none() {
         notes.push(format!("{}: its image isn't in the store; unaufs uses this machine's architecture", c.subject()));
     }
-    let config = composed(c, text, of_image.as_deref(), image, store, &layers).map_err(on)?;
+    let config = composed(c, text, of_image.as_deref(), of_layers, &layers).map_err(on)?;
     let mounts = mount_points(text).map_err(on)?;
     if !mounts.is_empty() {
         notes.push(format!("{}: volumes aren't part of the image: {}", c.subject(), mounts.join(", ")));
@@ -197,7 +199,16 @@ pub fn of_container(
     notes.extend(layer::LeftOut::notes(layers.iter().map(|l| l.left_out)));
     let id = ImageId(Sha256::of(config.as_bytes()));
     let config = config.into_bytes();
-    Ok(Outgoing { id, config, tags: vec![tag], layers, parent: None, was: None, container: Some(c.id.clone()), notes })
+    Ok(Outgoing {
+        id,
+        config,
+        tags: vec![container_tag(store, c)],
+        layers,
+        parent: None,
+        was: None,
+        container: Some(c.id.clone()),
+        notes,
+    })
 }
 
 /// The image that a container's config names: for one of Docker up to 1.9 the new id, which is not in its old file.
@@ -207,12 +218,12 @@ fn image_of(container: &str) -> Result<Option<ImageId>> {
     Ok(named.and_then(|id| ImageId::parse(&id).ok()))
 }
 
+/// The config of a container as an image: `of_image` is that of its image, which has `of_layers` layers.
 fn composed(
     c: &Container,
     container: &str,
     of_image: Option<&[u8]>,
-    image: Option<ImageId>,
-    store: &Store,
+    of_layers: Option<usize>,
     layers: &[Layer],
 ) -> Result<String> {
     let top = json::top_level(container)?;
@@ -241,8 +252,7 @@ fn composed(
     let created = top.get("Created").or(from.get("created")).map_or("\"1970-01-01T00:00:00Z\"", |v| v.get());
     out.insert("created", created.to_owned());
     // an image whose layers are not those below the container has another story
-    let count = image.and_then(|id| store.images.get(&id)).map(|i| i.layers.len());
-    if count == layers.len().checked_sub(1) {
+    if of_layers == layers.len().checked_sub(1) {
         let before: Vec<&RawValue> = match from.get("history").filter(|h| h.get() != "null") {
             Some(raw) => serde_json::from_str(raw.get())
                 .map_err(|e| Error::corrupt("the history of its image").with_source(e))?,
@@ -311,16 +321,10 @@ fn stem(c: &Container) -> String {
 pub type LeftOut = Vec<(String, String)>;
 
 /// The images of the store that were asked for, and what of them is damaged.
-pub fn of_images(
-    root: &Dir,
-    store: &Store,
-    chosen: &Chosen,
-    measured: &BTreeMap<LayerId, Result<Layer>>,
-    left_out: &mut LeftOut,
-) -> Result<Vec<Outgoing>> {
+pub fn of_images(from: Source<'_>, chosen: &Chosen, left_out: &mut LeftOut) -> Result<Vec<Outgoing>> {
     let mut out = Vec::new();
     for (id, tags) in chosen {
-        match of_image(root, store, *id, tags, measured) {
+        match of_image(from, *id, tags) {
             Ok(image) => out.push(image),
             Err(e) if e.kind() == Kind::Failed => {
                 let name = tags.first().cloned().unwrap_or_else(|| id.short());
@@ -334,15 +338,13 @@ pub fn of_images(
 
 /// The containers that were asked for as images, and what of them is damaged.
 pub fn of_containers(
-    root: &Dir,
-    store: &Store,
+    from: Source<'_>,
     chosen: &BTreeMap<ContainerId, &Container>,
-    measured: &BTreeMap<LayerId, Result<Layer>>,
     left_out: &mut LeftOut,
 ) -> Result<Vec<Outgoing>> {
     let mut out = Vec::new();
     for c in chosen.values() {
-        match of_container(root, store, c, container_tag(store, c), measured) {
+        match of_container(from, c) {
             Ok(image) => out.push(image),
             Err(e) if e.kind() == Kind::Failed => left_out.push((c.subject(), e.chain())),
             Err(e) => return Err(e),

@@ -57,20 +57,19 @@ impl Remains {
             let why = c.broken.clone().unwrap_or_else(|| "nothing names its writable layer".to_owned());
             Error::new(Kind::Failed, format!("{} can't be read: {why}", c.subject()))
         })?;
-        let mut missing = Vec::new();
-        let lowers = below(root, store, c, &own, &record, &mut missing);
-        let mut layers = vec![own];
-        layers.extend(lowers);
-        let found = opened(root, store, c.subject(), Role::Container, layers, missing)?;
+        let mut search = Search { root, store, missing: Vec::new() };
+        let mut layers = search.below(c, &own, &record);
+        layers.insert(0, own);
+        let found = search.opened(c.subject(), Role::Container, layers)?;
         Ok(Remains { mounts: volumes::of(root, c), ..found })
     }
 
     /// What is left of an image.
     pub fn of_image(root: &Dir, store: &Store, image: &Image) -> Result<Remains> {
-        let mut missing = Vec::new();
-        let layers = of_image(root, store, image, &mut missing);
+        let mut search = Search { root, store, missing: Vec::new() };
+        let layers = search.of_image(image);
         let name = image.tags.first().map_or_else(String::new, |tag| format!(" ({})", crate::text::text(tag)));
-        opened(root, store, format!("image {}{name}", image.id.short()), Role::Image, layers, missing)
+        search.opened(format!("image {}{name}", image.id.short()), Role::Image, layers)
     }
 
     /// The stack below the topmost layer: what a container was made from.
@@ -86,31 +85,108 @@ impl Remains {
     }
 }
 
-fn opened(
-    root: &Dir,
-    store: &Store,
-    subject: String,
-    role: Role,
-    layers: Vec<LayerId>,
-    mut missing: Vec<Missing>,
-) -> Result<Remains> {
-    let rest = driver::rest(root, store.written_by, &store.layers, role, &layers);
-    missing.extend(rest.missing.into_iter().map(|(id, e)| {
-        let what = match layers.first() == Some(&id) && role == Role::Container {
-            true => format!("the writable layer {}", id.short()),
-            false if id.is_init() => format!("the init layer {}", id.short()),
-            false => format!("image layer {}", id.short()),
-        };
-        let gone = e.errno() == Some(Errno::NOENT);
-        let why = if gone { format!("{} is missing", store.written_by.directory(&id)) } else { e.chain() };
-        Missing { what, why }
-    }));
-    if rest.chain.branches.is_empty() {
-        let why: Vec<String> = missing.iter().map(|m| format!("{}: {}", m.what, m.why)).collect();
-        let why = if why.is_empty() { "it has no layers".to_owned() } else { why.join("; ") };
-        return Err(Error::new(Kind::Failed, format!("nothing is left of {subject}: {why}")));
+/// Looks for the layers of one container or image.
+struct Search<'a> {
+    root: &'a Dir,
+    store: &'a Store,
+    missing: Vec<Missing>,
+}
+
+impl Search<'_> {
+    /// The layers below a container's own, nearest first, from the first source that knows some.
+    fn below(&mut self, c: &Container, own: &LayerId, record: &Record) -> Vec<LayerId> {
+        let (root, store) = (self.root, self.store);
+        if let Some(layer) = store.layers.get(own).filter(|l| !l.lowers.is_empty()) {
+            return layer.lowers.clone();
+        }
+        let own_list = listed(root, store.written_by, own);
+        if !own_list.is_empty() {
+            return own_list;
+        }
+        let init = c.init.iter().chain(&record.init).next();
+        let init_list = init.map(|id| listed(root, store.written_by, id)).unwrap_or_default();
+        let image = if init_list.is_empty() { self.image_below(c, record) } else { init_list };
+        init.cloned().into_iter().chain(image).collect()
     }
-    Ok(Remains { subject, chain: rest.chain, layers, missing, owners: store.owners(root), mounts: Vec::new() })
+
+    /// The layers of a container's image, nearest first.
+    fn image_below(&mut self, c: &Container, record: &Record) -> Vec<LayerId> {
+        let mut layers = match ImageId::parse(&c.image).ok().map(|id| (id, self.store.images.get(&id))) {
+            Some((_, Some(image))) => self.of_image(image),
+            Some((id, None)) => self.by_config(id),
+            None => by_graph(self.root, &c.image),
+        };
+        if layers.is_empty() {
+            layers = self.by_parents(record.parent);
+        }
+        if layers.is_empty() && (record.parent.is_some() || !c.image.is_empty()) {
+            let why = "neither the driver nor Docker's metadata name them";
+            self.missing.push(Missing { what: "the layers of the image".to_owned(), why: why.to_owned() });
+        }
+        layers
+    }
+
+    /// An image's layers, nearest first.
+    fn of_image(&mut self, image: &Image) -> Vec<LayerId> {
+        match image.layers.is_empty() {
+            true => self.by_config(image.id),
+            false => image.layers.iter().rev().cloned().collect(),
+        }
+    }
+
+    /// By the digests in an image's configuration: each names its record in layerdb, whatever is wrong with the others.
+    fn by_config(&mut self, image: ImageId) -> Vec<LayerId> {
+        let path = format!("image/{}/imagedb/content/sha256/{}", self.store.written_by, image.hex());
+        let Ok(diffs) = self.root.read(path, json::LIMIT).and_then(|bytes| diff_ids(&bytes)) else { return Vec::new() };
+        ChainId::stack(&diffs).into_iter().rev().filter_map(|chain| self.recorded(chain)).collect()
+    }
+
+    /// From one record of layerdb to the next.
+    fn by_parents(&mut self, top: Option<ChainId>) -> Vec<LayerId> {
+        let by = self.store.written_by;
+        let (mut out, mut seen, mut at) = (Vec::new(), BTreeSet::new(), top);
+        // damaged records can name each other as parents
+        while let Some(chain) = at.take_if(|chain| seen.len() < MOST && seen.insert(*chain)) {
+            out.extend(self.recorded(chain));
+            let parent = small(self.root, &format!("image/{by}/layerdb/sha256/{}/parent", chain.hex()));
+            at = parent.and_then(|t| ChainId::parse(&t).ok());
+        }
+        out
+    }
+
+    /// The directory of a layer, by its record in layerdb.
+    fn recorded(&mut self, chain: ChainId) -> Option<LayerId> {
+        let by = self.store.written_by;
+        let path = format!("layerdb/sha256/{}/cache-id", chain.hex());
+        let id = small(self.root, &format!("image/{by}/{path}")).and_then(|text| LayerId::parse(&text).ok());
+        if id.is_none() {
+            let what = format!("the image layer with the chain id {}", chain.short());
+            self.missing.push(Missing { what, why: format!("image/{by}/{path} can't be read") });
+        }
+        id
+    }
+
+    /// Opens what is there of these layers.
+    fn opened(self, subject: String, role: Role, layers: Vec<LayerId>) -> Result<Remains> {
+        let Search { root, store, mut missing } = self;
+        let rest = driver::rest(root, store.written_by, &store.layers, role, &layers);
+        missing.extend(rest.missing.into_iter().map(|(id, e)| {
+            let what = match layers.first() == Some(&id) && role == Role::Container {
+                true => format!("the writable layer {}", id.short()),
+                false if id.is_init() => format!("the init layer {}", id.short()),
+                false => format!("image layer {}", id.short()),
+            };
+            let gone = e.errno() == Some(Errno::NOENT);
+            let why = if gone { format!("{} is missing", store.written_by.directory(&id)) } else { e.chain() };
+            Missing { what, why }
+        }));
+        if rest.chain.branches.is_empty() {
+            let why: Vec<String> = missing.iter().map(|m| format!("{}: {}", m.what, m.why)).collect();
+            let why = if why.is_empty() { "it has no layers".to_owned() } else { why.join("; ") };
+            return Err(Error::new(Kind::Failed, format!("nothing is left of {subject}: {why}")));
+        }
+        Ok(Remains { subject, chain: rest.chain, layers, missing, owners: store.owners(root), mounts: Vec::new() })
+    }
 }
 
 /// What `layerdb/mounts` says of a container, as far as it can be read.
@@ -144,28 +220,6 @@ fn small(root: &Dir, path: &str) -> Option<String> {
     text_of(&root.read(path, SMALL).ok()?).ok().filter(|text| !text.is_empty())
 }
 
-/// The layers below a container's own, nearest first, from the first source that knows some.
-fn below(
-    root: &Dir,
-    store: &Store,
-    c: &Container,
-    own: &LayerId,
-    record: &Record,
-    missing: &mut Vec<Missing>,
-) -> Vec<LayerId> {
-    if let Some(layer) = store.layers.get(own).filter(|l| !l.lowers.is_empty()) {
-        return layer.lowers.clone();
-    }
-    let own_list = listed(root, store.written_by, own);
-    if !own_list.is_empty() {
-        return own_list;
-    }
-    let init = c.init.iter().chain(&record.init).next();
-    let init_list = init.map(|id| listed(root, store.written_by, id)).unwrap_or_default();
-    let image = if init_list.is_empty() { image_below(root, store, c, record, missing) } else { init_list };
-    init.cloned().into_iter().chain(image).collect()
-}
-
 /// The driver's own list of the layers below one.
 fn listed(root: &Dir, by: WrittenBy, id: &LayerId) -> Vec<LayerId> {
     let list = match by {
@@ -175,61 +229,6 @@ fn listed(root: &Dir, by: WrittenBy, id: &LayerId) -> Vec<LayerId> {
     };
     // where it can't be read there are other sources
     list.unwrap_or_default()
-}
-
-/// The layers of a container's image, nearest first.
-fn image_below(root: &Dir, store: &Store, c: &Container, record: &Record, missing: &mut Vec<Missing>) -> Vec<LayerId> {
-    let mut layers = match ImageId::parse(&c.image).ok().map(|id| (id, store.images.get(&id))) {
-        Some((_, Some(image))) => of_image(root, store, image, missing),
-        Some((id, None)) => by_config(root, store.written_by, id, missing),
-        None => by_graph(root, &c.image),
-    };
-    if layers.is_empty() {
-        layers = by_parents(root, store.written_by, record.parent, missing);
-    }
-    if layers.is_empty() && (record.parent.is_some() || !c.image.is_empty()) {
-        let why = "neither the driver nor Docker's metadata name them";
-        missing.push(Missing { what: "the layers of the image".to_owned(), why: why.to_owned() });
-    }
-    layers
-}
-
-/// An image's layers, nearest first.
-fn of_image(root: &Dir, store: &Store, image: &Image, missing: &mut Vec<Missing>) -> Vec<LayerId> {
-    match image.layers.is_empty() {
-        true => by_config(root, store.written_by, image.id, missing),
-        false => image.layers.iter().rev().cloned().collect(),
-    }
-}
-
-/// By the digests in an image's configuration: each names its record in layerdb, whatever is wrong with the others.
-fn by_config(root: &Dir, by: WrittenBy, image: ImageId, missing: &mut Vec<Missing>) -> Vec<LayerId> {
-    let path = format!("image/{by}/imagedb/content/sha256/{}", image.hex());
-    let Ok(diffs) = root.read(path, json::LIMIT).and_then(|bytes| diff_ids(&bytes)) else { return Vec::new() };
-    ChainId::stack(&diffs).into_iter().rev().filter_map(|chain| recorded(root, by, chain, missing)).collect()
-}
-
-/// From one record of layerdb to the next.
-fn by_parents(root: &Dir, by: WrittenBy, top: Option<ChainId>, missing: &mut Vec<Missing>) -> Vec<LayerId> {
-    let (mut out, mut seen, mut at) = (Vec::new(), BTreeSet::new(), top);
-    // damaged records can name each other as parents
-    while let Some(chain) = at.take_if(|chain| seen.len() < MOST && seen.insert(*chain)) {
-        out.extend(recorded(root, by, chain, missing));
-        let parent = small(root, &format!("image/{by}/layerdb/sha256/{}/parent", chain.hex()));
-        at = parent.and_then(|t| ChainId::parse(&t).ok());
-    }
-    out
-}
-
-/// The directory of a layer, by its record in layerdb.
-fn recorded(root: &Dir, by: WrittenBy, chain: ChainId, missing: &mut Vec<Missing>) -> Option<LayerId> {
-    let path = format!("layerdb/sha256/{}/cache-id", chain.hex());
-    let id = small(root, &format!("image/{by}/{path}")).and_then(|text| LayerId::parse(&text).ok());
-    if id.is_none() {
-        let what = format!("the image layer with the chain id {}", chain.short());
-        missing.push(Missing { what, why: format!("image/{by}/{path} can't be read") });
-    }
-    id
 }
 
 /// No driver stacks more.
@@ -268,8 +267,9 @@ mod tests {
             std::fs::write(at.join("parent"), format!("sha256:{parent}")).expect("a file");
         }
         let top = ChainId::parse(&format!("sha256:{}", chains[0])).expect("a chain");
-        let mut missing = Vec::new();
-        assert!(by_parents(&root, WrittenBy::Aufs, Some(top), &mut missing).is_empty());
-        assert_eq!(missing.len(), 2, "each is named once");
+        let store = Store::empty(Generation::Content);
+        let mut search = Search { root: &root, store: &store, missing: Vec::new() };
+        assert!(search.by_parents(Some(top)).is_empty());
+        assert_eq!(search.missing.len(), 2, "each is named once");
     }
 }
