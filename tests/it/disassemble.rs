@@ -45,7 +45,7 @@ fn special(magic: &[u8; 8], kind: u8, body: &[u8]) -> Vec<u8> {
 
 fn record(key: &str, value: &[u8]) -> Vec<u8> {
     let bare = key.len() + value.len() + 3;
-    let len = (bare..).find(|len| bare + len.to_string().len() == *len).unwrap();
+    let len = (bare..).find(|len| bare + len.to_string().len() == *len).expect("a length");
     [format!("{len} {key}=").as_bytes(), value, b"\n"].concat()
 }
 

@@ -23,12 +23,11 @@ use std::collections::BTreeMap;
 pub fn left_to_convert(root: &Dir) -> Result<bool> {
     let Some(dir) = root.open_opt("containers")? else { return Ok(false) };
     for (name, kind) in dir.list()? {
-        if kind == FileType::Directory {
-            if let Some(id) = named(&name, ContainerId::parse)
-                && config_file(&dir.open(&name)?, &id)? == OLD_CONFIG
-            {
-                return Ok(true);
-            }
+        if kind == FileType::Directory
+            && let Some(id) = named(&name, ContainerId::parse)
+            && config_file(&dir.open(&name)?, &id)? == OLD_CONFIG
+        {
+            return Ok(true);
         }
     }
     Ok(false)

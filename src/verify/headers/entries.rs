@@ -385,12 +385,15 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A path, and the directories that are merged in it, with the branches that they are of.
+pub type Merged = (Vec<u8>, Vec<(u16, Dir)>);
+
 /// What the layers below show.
 pub struct Below<'a> {
     /// The layer and all below.
     pub chain: &'a Chain,
     /// The directories merged in the last path asked for, the layer's own left out.
-    pub last: Option<(Vec<u8>, Vec<(u16, Dir)>)>,
+    pub last: Option<Merged>,
 }
 
 impl Below<'_> {
