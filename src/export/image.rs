@@ -176,7 +176,7 @@ const OF_IMAGE: [&str; 14] = [
 const PLATFORM: [&str; 5] = ["architecture", "os", "os.features", "os.version", "variant"];
 
 /// A container as an image.
-fn of_container(from: Source<'_>, c: &Container) -> Result<Outgoing> {
+pub fn of_container(from: Source<'_>, c: &Container) -> Result<Outgoing> {
     let Source { root, store, measured } = from;
     let on = |e: Error| e.on(format!("{} can't be exported", c.subject()));
     let layers = taken(measured, &stack(store, c)?).map_err(on)?;

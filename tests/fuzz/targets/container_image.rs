@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use unaufs::disk::Dir;
-use unaufs::export::image::{container_tag, of_container, stack};
+use unaufs::export::image::{Source, container_tag, of_container, stack};
 use unaufs::export::layer::Layers;
 use unaufs::store::content;
 
@@ -41,7 +41,7 @@ fuzz_target!(|config: &[u8]| {
         let measured: BTreeMap<_, _> = ids.iter().map(|id| (id.clone(), layers.measure(id))).collect();
         let tag = container_tag(&store, c);
         assert!(tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"/:-".contains(&b)), "{tag:?}");
-        let Ok(made) = of_container(&root, &store, c, tag, &measured) else { continue };
+        let Ok(made) = of_container(Source { root: &root, store: &store, measured: &measured }, c) else { continue };
         let v: Value = serde_json::from_slice(&made.config).expect("JSON");
         for key in v.as_object().expect("an object").keys() {
             assert!(KEYS.contains(&key.as_str()), "{key:?} is in the image");
