@@ -26,7 +26,7 @@ pub mod sqlite;
 pub mod within;
 
 use crate::error::{Error, IoContext, Kind, Result};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;
@@ -357,8 +357,17 @@ impl Dir {
 
     /// Takes the exclusive lock of this directory. The kernel drops it with the process, so it is never stale.
     pub fn lock(&self) -> Result<File> {
+        self.flock(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Takes a lock that others may share, and that keeps out who wants it alone.
+    pub fn lock_shared(&self) -> Result<File> {
+        self.flock(FlockOperation::NonBlockingLockShared)
+    }
+
+    fn flock(&self, how: FlockOperation) -> Result<File> {
         let again = self.again()?;
-        match rustix::fs::flock(&again.fd, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(&again.fd, how) {
             Ok(()) => Ok(File::from(again.fd)),
             Err(Errno::WOULDBLOCK) => {
                 Err(Error::new(Kind::Busy, format!("another unaufs is working on {}", self.show(b"")))

@@ -61,6 +61,11 @@ impl Lock {
         Ok(Lock { _held: vec![lock] })
     }
 
+    /// Keeps every unaufs away that would change `root`, and lets others read it.
+    pub fn reading(root: &Dir) -> Result<Lock> {
+        Ok(Lock { _held: vec![root.lock_shared()?] })
+    }
+
     /// Takes the lock of a new root in another place too.
     pub fn and(mut self, place: &Dir, docker_may_run: bool) -> Result<Lock> {
         self._held.extend(Lock::take(place, docker_may_run)?._held);

@@ -36,6 +36,8 @@ pub struct Config {
     pub image: String,
     /// Marked as running?
     pub running: bool,
+    /// Docker has begun to remove it: `RemovalInProgress`, or `Dead` where it could not finish.
+    pub removing: bool,
     /// `NetworkSettings` is null or missing: dockerd 28 crashes on that, 20.10 does not.
     pub no_networks: bool,
 }
@@ -270,8 +272,14 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
             "networksettings" => out.no_networks = value.is_null(),
             "state" => {
                 for (key, value) in value.members()?.unwrap_or_default() {
-                    if json::is_field(&key, "Running") {
-                        set_bool(&mut out.running, value)?;
+                    match folded(&key).as_str() {
+                        "running" => set_bool(&mut out.running, value)?,
+                        "removalinprogress" | "dead" => {
+                            let mut is = false;
+                            set_bool(&mut is, value)?;
+                            out.removing |= is;
+                        }
+                        _ => {}
                     }
                 }
             }

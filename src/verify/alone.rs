@@ -29,6 +29,9 @@ use std::sync::atomic::Ordering;
 /// Findings that say that something of the store is damaged, whichever driver it is of.
 const DAMAGE: [&str; 9] = ["C01", "C04", "D01", "D03", "D06", "D08", "D10", "G01", "G04"];
 
+/// What a migration repairs, and Docker does not.
+const DAMAGE_FOR_DOCKER: &str = "D14";
+
 /// Checks the store of a driver. `base` represents ROOT.
 pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progress) -> Result<Report> {
     let (store, findings) = match driver {
@@ -36,7 +39,7 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
         WrittenBy::Living(target) => native::open(base, target)?,
     };
     let seen = Seen::default();
-    findings.iter().for_each(|f| finding(f, driver, &seen));
+    findings.iter().filter_map(|f| damage(f, driver)).for_each(|d| seen.note(d));
     let layers: Vec<&Layer> = store.layers.values().filter(|l| l.broken.is_none()).collect();
     let alone =
         Alone { base, store: &store, records: store.tar_splits(), owners: store.owners(base), level, seen: &seen };
@@ -59,11 +62,14 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
     Ok(Report { layers: layers.len() as u64, metadata: store.metadata.len() as u64, ..report })
 }
 
-fn finding(f: &Finding, driver: WrittenBy, seen: &Seen<'_>) {
-    // whether dockerd loads a container is asked of each one below
-    let asked = f.id == "C01" && driver != WrittenBy::Aufs;
-    if asked || !DAMAGE.contains(&f.id.as_str()) {
-        return;
+/// The damage that a finding of the reader is, if it is one.
+pub fn damage(f: &Finding, driver: WrittenBy) -> Option<Difference> {
+    let living = driver != WrittenBy::Aufs;
+    // whether dockerd loads a container is asked of each one
+    let asked = f.id == "C01" && living;
+    let docker_s = f.id == DAMAGE_FOR_DOCKER && living;
+    if asked || !docker_s && !DAMAGE.contains(&f.id.as_str()) {
+        return None;
     }
     let (kind, id) = match f.subject.kind.as_str() {
         "layer" => ("layer", &f.subject.id),
@@ -74,8 +80,10 @@ fn finding(f: &Finding, driver: WrittenBy, seen: &Seen<'_>) {
         _ => ("metadata", &f.subject.name),
     };
     let name = if id == &f.subject.name { String::new() } else { f.subject.name.clone() };
-    let d = Difference::new(kind, id.clone(), f.message.clone()).side(Side::Itself).by(By::Records);
-    seen.note(Difference { name, ..d });
+    // what unaufs does about it in a migration is of no use to Docker
+    let what = if docker_s { "Docker can't read its diff or parent in layerdb" } else { &f.message };
+    let d = Difference::new(kind, id.clone(), what).side(Side::Itself).by(By::Records);
+    Some(Difference { name, ..d })
 }
 
 struct Alone<'a> {
@@ -111,7 +119,9 @@ impl Alone<'_> {
             };
             records::loads(self.base, id, target.name())
                 .or_else(|e| self.seen.failed(d("Docker can't load it: "), e))?;
-            if let Some(c) = known.filter(|c| target == Target::Overlay2 && !c.foreign && c.broken.is_none()) {
+            let Some(c) = known.filter(|c| !c.foreign && c.broken.is_none()) else { continue };
+            records::whole(self.base, c, target).or_else(|e| self.seen.failed(d(""), e))?;
+            if target == Target::Overlay2 {
                 self.order(c, &d).or_else(|e| self.seen.failed(d(""), e))?;
             }
         }

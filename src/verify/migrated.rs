@@ -30,7 +30,7 @@ pub fn verify(case: &Case<'_>, level: Level, progress: &dyn Progress) -> Result<
         && since::docker_ran(case.new, switched)?
     {
         let since = Since::look(plan, case.new, switched)?;
-        since.gone(&seen)?;
+        since.check(&seen)?;
         seen.since = Some(since);
     }
     frame::check(case, &seen)?;

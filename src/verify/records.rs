@@ -4,15 +4,20 @@ use super::seen::Seen;
 use super::{By, Case, Difference};
 use crate::disk::same::same_bytes;
 use crate::disk::{Dir, FileType, join};
+use crate::docker::driver::Target;
 use crate::docker::json;
 use crate::error::{Error, Result};
-use crate::ids::ContainerId;
-use crate::plan::PlanFile;
-use crate::store::{Content, boot};
+use crate::ids::{ChainId, ContainerId};
+use crate::plan::{PlanContainer, PlanFile};
+use crate::store::content::{SMALL, text_of};
+use crate::store::{Container, Content, boot};
 use std::collections::BTreeSet;
 
 /// Said of what the plan does not know.
 pub const EXTRA: &str = "only in the new store";
+
+/// Said of a container that Docker would load without its settings.
+const NO_HOST_CONFIG: &str = "hostconfig.json is missing: Docker would forget how the container is run";
 
 /// No real file of metadata is longer.
 const LIMIT: u64 = 1 << 30;
@@ -34,14 +39,38 @@ pub fn check(case: &Case<'_>, seen: &Seen<'_>) -> Result<u64> {
             n += 1;
             file(case, &format!("{at}/{}", f.path), Difference::new("container", c.id.as_str(), ""), f, seen)?;
         }
-        if case.new.has(&at).unwrap_or(true)
-            && let Err(e) = loads(case.new, c.id.as_str(), case.plan.options.to.name())
-        {
-            let d = Difference::new("container", c.id.as_str(), "Docker can't load it: ").by(By::Records);
-            seen.failed(d, e)?;
+        if case.new.has(&at).unwrap_or(true) {
+            let d = |what: &str| Difference::new("container", c.id.as_str(), what).by(By::Records);
+            loads(case.new, c.id.as_str(), case.plan.options.to.name())
+                .or_else(|e| seen.failed(d("Docker can't load it: "), e))?;
+            if seen.since.is_some() {
+                same_image(case, c, seen).or_else(|e| seen.failed(d(""), e))?;
+            }
         }
     }
     Ok(n)
+}
+
+/// Docker writes a container's configuration again, but never with another image, nor without `hostconfig.json`.
+fn same_image(case: &Case<'_>, c: &PlanContainer, seen: &Seen<'_>) -> Result<()> {
+    let d = |what: String| Difference::new("container", c.id.as_str(), what).by(By::Records);
+    let dir = case.new.open(format!("containers/{}", c.id))?;
+    // one that Docker can't load is named for that, and of one that it removes anything may be gone
+    let Ok(is) = boot::config(&dir.read(boot::CONFIG, json::LIMIT)?, &c.id) else { return Ok(()) };
+    if is.removing {
+        return Ok(());
+    }
+    if !dir.has(boot::HOST_CONFIG)? {
+        seen.note(d(NO_HOST_CONFIG.to_owned()));
+    }
+    let Some(f) = c.files.iter().find(|f| f.path == boot::CONFIG) else { return Ok(()) };
+    let Some(planned) = f.content.bytes(case.old, case.plan.options.to.name(), LIMIT)? else { return Ok(()) };
+    let Ok(was) = boot::config(&planned, &c.id) else { return Ok(()) };
+    if was.image != is.image {
+        let (is, was) = (crate::text::text(&is.image), crate::text::text(&was.image));
+        seen.note(d(format!("config.v2.json names the image {is}, and the container was made from {was}")));
+    }
+    Ok(())
 }
 
 fn file(case: &Case<'_>, path: &str, d: Difference, f: &PlanFile, seen: &Seen<'_>) -> Result<()> {
@@ -114,6 +143,29 @@ fn directory(case: &Case<'_>, image: &str, below: &[u8], known: &BTreeSet<&[u8]>
     })?;
     drop(dir);
     below_it.iter().try_for_each(|d| directory(case, image, d, known, seen))
+}
+
+/// Are a container's records those that Docker itself writes? The reader makes up for what a crash has emptied; Docker does not.
+pub fn whole(root: &Dir, c: &Container, driver: Target) -> Result<()> {
+    let lost = |what: &str| Err(Error::corrupt(what));
+    let record = root.open(format!("image/{driver}/layerdb/mounts/{}", c.id))?;
+    let (init, parent) = (record.read_opt("init-id", SMALL)?, record.read_opt("parent", SMALL)?);
+    if let Some(parent) = &parent {
+        text_of(parent).and_then(|p| ChainId::parse(&p)).map_err(|e| e.on("its parent in layerdb/mounts"))?;
+    }
+    if init.is_none() && c.init.is_some() {
+        return lost("its record in layerdb/mounts doesn't name its init layer");
+    }
+    let has_layers = init.is_some() || parent.is_some();
+    if let Some(layer) = c.layer.as_ref().filter(|_| driver == Target::Overlay2 && has_layers)
+        && !root.has(format!("overlay2/{layer}/lower"))?
+    {
+        return lost("overlay2 has no list of the layers below it (lower)");
+    }
+    if !root.has(format!("containers/{}/{}", c.id, boot::HOST_CONFIG))? {
+        return lost(NO_HOST_CONFIG);
+    }
+    Ok(())
 }
 
 /// Would Docker load the container? The parts of its configuration without which dockerd leaves it out, or that would lead it to another

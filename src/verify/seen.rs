@@ -70,6 +70,11 @@ impl Seen<'_> {
         list.lock().unwrap_or_else(|e| e.into_inner()).add(d);
     }
 
+    /// Notes damage that is nobody's to make, whatever has run since.
+    pub fn damage(&self, d: Difference) {
+        self.damage.lock().unwrap_or_else(|e| e.into_inner()).add(d);
+    }
+
     /// Notes as many differences that are not listed.
     pub fn uncounted(&self, kind: &'static str, more: u64) {
         *self.damage.lock().unwrap_or_else(|e| e.into_inner()).counts.entry(kind).or_default() += more;

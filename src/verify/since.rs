@@ -1,11 +1,14 @@
 //! What Docker itself has changed since the switch, told apart from damage.
 //!
 //! ```text
-//! nobody changes                   layers of images: files, link, lower, l/; layerdb/sha256, imagedb/content
+//! nobody changes                   layers of images: files, link, lower, l/; layerdb/sha256, imagedb/content; of a container its record in
+//!                                  layerdb/mounts, and its image
 //! Docker changes while it works    writable layers (-init too), containers' configurations; repositories.json, distribution/,
-//!                                  imagedb/metadata/, layerdb/mounts/: if the time of change is later than the switch
+//!                                  imagedb/metadata/: if the time of change is later than the switch
 //! Docker takes away as a whole     an image with the layers that nothing else needs, a container with its own: records and trees
 //! ```
+//!
+//! Whatever it changes, Docker can read it afterwards: a record that it could not load is damage.
 //!
 //! The kernel raises an inode's time of change (ctime) with every write, chmod, chown, link and rename, and no program can set it. So
 //! what was changed before the switch was not changed by Docker. The time of the switch is itself such a time: that of `.unaufs/old`,
@@ -13,21 +16,24 @@
 //! wrong between the two, and only that, can mislead it.
 
 use super::seen::Seen;
-use super::{Difference, Side};
+use super::{By, Difference, Side, alone};
 use crate::disk::{Dir, split};
+use crate::docker::driver::WrittenBy;
+use crate::docker::json;
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::plan::switch::{OLD, STATE};
 use crate::plan::{Plan, PlanContainer, PlanImage};
-use crate::store::native;
+use crate::store::{boot, native};
 use crate::target::MERGED;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A time of change: seconds, nanoseconds.
 pub type Ctime = (i64, u32);
 
-/// Files below `image/<driver>` that Docker writes while it works.
-const LIVE: [&str; 4] = ["repositories.json", "distribution/", "imagedb/metadata/", "layerdb/mounts/"];
+/// What dockerd writes in ROOT each time it starts: `tmp` and, up to 20.10, `runtimes` are made again (`prepareTempDir` in daemon/daemon.go,
+/// `initRuntimes` in daemon/runtime_unix.go), and the network's store gets the bridge.
+const STARTED: [&str; 3] = ["tmp", "runtimes", "network/files/local-kv.db"];
 
 /// BuildKit's list of layers; their chain ids stand in it as text (FORMATS 9.1).
 const BUILD_CACHE: &str = "buildkit/snapshots.db";
@@ -48,10 +54,14 @@ pub fn reference(root: &Dir) -> Result<Option<Ctime>> {
     Ok(root.stat_opt(OLD)?.map(|m| m.ctime))
 }
 
-/// Has Docker run on `root` since? dockerd makes ROOT/tmp again each time it starts (`prepareTempDir` in daemon/daemon.go), and with it
-/// ROOT has a later time than the last rename of the switch.
+/// Has Docker run on `root` since? A later time of ROOT itself says only that somebody has made or removed something in it.
 pub fn docker_ran(root: &Dir, switched: Ctime) -> Result<bool> {
-    Ok(root.meta()?.mtime > switched)
+    for path in STARTED {
+        if root.stat_opt(path)?.is_some_and(|m| m.ctime > switched) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whose a difference is.
@@ -98,12 +108,35 @@ impl<'p> Since<'p> {
         }
     }
 
+    /// What Docker could not have done: it leaves records that it can read, and removes an image or a container as a whole.
+    pub fn check(&self, seen: &Seen<'_>) -> Result<()> {
+        let tags = "repositories.json";
+        let path = format!("image/{}/{tags}", self.plan.options.to);
+        if self.plan.metadata.iter().any(|f| f.path == tags) && !self.new.has(path)? {
+            seen.damage(Difference::new("metadata", tags, "the file is missing").by(By::Records));
+        }
+        for d in &self.live.unreadable {
+            seen.damage(d.clone());
+        }
+        for (id, what) in &self.live.half_gone {
+            seen.damage(Difference::new("container", *id, *what).side(Side::Itself).by(By::Records));
+        }
+        self.gone(seen)
+    }
+
     /// What is gone from the records is Docker's only if the layers are gone too.
-    pub fn gone(&self, seen: &Seen<'_>) -> Result<()> {
+    fn gone(&self, seen: &Seen<'_>) -> Result<()> {
         let chains: BTreeMap<&LayerId, ChainId> =
             self.plan.layers.iter().filter_map(|l| Some((&l.id, l.chain_id?))).collect();
         let mut cache = None;
         for image in self.plan.images.iter().filter(|i| self.live.removed_images.contains_key(&i.id.hex())) {
+            // Docker removes these first (`Delete` in image/fs.go)
+            let metadata = format!("image/{}/imagedb/metadata/sha256/{}", self.plan.options.to, image.id.hex());
+            if self.new.has(metadata)? {
+                let what = "gone from the records, but its metadata are still there";
+                seen.damage(Difference::new("image", image.id.hex(), what).side(Side::Itself));
+                continue;
+            }
             for l in self.left(image.layers.iter().filter(|l| !self.live.needed.contains(*l)))? {
                 let d = still_there("image", &image.id.hex(), l);
                 match chains.get(l).map_or(Ok(false), |chain| self.cached(&mut cache, chain)) {
@@ -144,6 +177,12 @@ impl<'p> Since<'p> {
     }
 }
 
+/// Has Docker begun to remove the container?
+fn is_removed(new: &Dir, c: &PlanContainer) -> bool {
+    let text = new.read(format!("containers/{}/{}", c.id, boot::CONFIG), json::LIMIT);
+    text.is_ok_and(|text| boot::config(&text, &c.id).is_ok_and(|config| config.removing))
+}
+
 fn still_there(kind: &'static str, id: &str, layer: &LayerId) -> Difference {
     let what = format!("gone from the records, but its layer {} is still there", layer.short());
     Difference::new(kind, id, what).side(Side::Itself)
@@ -151,8 +190,14 @@ fn still_there(kind: &'static str, id: &str, layer: &LayerId) -> Difference {
 
 /// What of the plan is still there.
 struct Remaining<'p> {
+    /// Records that Docker can't read.
+    unreadable: Vec<Difference>,
     /// Containers that are not there any more.
     removed_containers: BTreeSet<&'p str>,
+    /// Containers whose record in `layerdb/mounts` and directory are both there,
+    whole_containers: BTreeSet<&'p str>,
+    /// and those that lost one of them, although Docker isn't removing them.
+    half_gone: BTreeMap<&'p str, &'static str>,
     /// Images that are not there any more, by the name of their file in `imagedb/content`, with a tag that they had.
     removed_images: BTreeMap<String, String>,
     /// Layers that an image or a container needs that is there, one made since too.
@@ -167,10 +212,7 @@ impl<'p> Remaining<'p> {
     fn of(plan: &'p Plan, new: &Dir) -> Result<Remaining<'p>> {
         let image = format!("image/{}", plan.options.to);
         let image_there = |i: &PlanImage| new.has(format!("{image}/imagedb/content/sha256/{}", i.id.hex()));
-        let container_there = |c: &PlanContainer| -> Result<bool> {
-            Ok(new.has(format!("containers/{}", c.id))? || new.has(format!("{image}/layerdb/mounts/{}", c.id))?)
-        };
-        let (store, _) = native::open(new, plan.options.to)?;
+        let (store, findings) = native::open(new, plan.options.to)?;
         let mut needed: BTreeSet<LayerId> = store.images.values().flat_map(|i| i.layers.iter().cloned()).collect();
         for l in store.containers.values().flat_map(|c| c.layer.iter().chain(&c.init)) {
             needed.insert(l.clone());
@@ -185,18 +227,48 @@ impl<'p> Remaining<'p> {
             }
         }
         let lowers: BTreeMap<&LayerId, &Vec<LayerId>> = plan.layers.iter().map(|l| (&l.id, &l.lowers)).collect();
-        let mut removed_containers = BTreeSet::new();
+        let (mut removed_containers, mut whole_containers) = (BTreeSet::new(), BTreeSet::new());
+        let (mut half_gone, mut removing) = (BTreeMap::new(), BTreeSet::new());
         for c in &plan.containers {
-            if container_there(c)? {
-                let own = c.layer.iter().chain(&c.init);
-                needed.extend(own.flat_map(|l| lowers.get(l).into_iter().copied().flatten().chain([l])).cloned());
-            } else {
-                removed_containers.insert(c.id.as_str());
+            let id = c.id.as_str();
+            let there = (new.has(format!("containers/{id}"))?, new.has(format!("{image}/layerdb/mounts/{id}"))?);
+            if there == (false, false) {
+                removed_containers.insert(id);
+                continue;
             }
+            let own = c.layer.iter().chain(&c.init);
+            needed.extend(own.flat_map(|l| lowers.get(l).into_iter().copied().flatten().chain([l])).cloned());
+            let what = match there {
+                (true, true) => {
+                    whole_containers.insert(id);
+                    continue;
+                }
+                (true, false) if is_removed(new, c) => {
+                    removing.insert(id);
+                    continue;
+                }
+                (true, _) => "its record in layerdb/mounts is gone, but its directory is there",
+                (false, _) => "its directory in containers/ is gone, but its layer is there",
+            };
+            half_gone.insert(id, what);
         }
+        let unreadable = findings.iter().filter_map(|f| alone::damage(f, WrittenBy::Living(plan.options.to)));
+        // named above, or Docker is at it
+        let known = |d: &Difference| half_gone.keys().chain(&removing).any(|id| id.starts_with(&d.id));
+        // layers are compared one by one
+        let unreadable = unreadable.filter(|d| d.kind != "layer" && !(d.kind == "container" && known(d))).collect();
         let chains = plan.layers.iter().filter_map(|l| Some((l.chain_id?, &l.id))).collect();
         let writable = plan.layers.iter().filter(|l| l.role.writable()).map(|l| &l.id).collect();
-        Ok(Remaining { removed_containers, removed_images, needed, chains, writable })
+        Ok(Remaining {
+            unreadable,
+            removed_containers,
+            whole_containers,
+            half_gone,
+            removed_images,
+            needed,
+            chains,
+            writable,
+        })
     }
 
     /// Whose is it? `later`: it was changed after the switch.
@@ -204,6 +276,7 @@ impl<'p> Remaining<'p> {
         let removed = |d| Difference { what: "removed".to_owned(), path: Vec::new(), at: Vec::new(), ..d };
         let part = |prefix: &str| d.id.strip_prefix(prefix)?.split('/').next();
         match d.kind {
+            "container" if self.half_gone.contains_key(&d.id[..]) && !d.at.is_empty() => Whose::Part,
             "container" if self.removed_containers.contains(&d.id[..]) && !d.at.is_empty() => Whose::Docker(removed(d)),
             "layer" => match LayerId::parse(&d.id) {
                 Ok(l) if !self.needed.contains(&l) => Whose::Docker(removed(d)),
@@ -218,15 +291,18 @@ impl<'p> Remaining<'p> {
                 }
                 let chain = part("layerdb/sha256/").and_then(|hex| ChainId::from_hex(hex).ok());
                 let layer = chain.and_then(|c| self.chains.get(&c));
+                let container = part("layerdb/mounts/");
                 if layer.is_some_and(|l| !self.needed.contains(*l))
-                    || part("layerdb/mounts/").is_some_and(|id| self.removed_containers.contains(id))
+                    || container
+                        .is_some_and(|id| self.removed_containers.contains(id) || self.half_gone.contains_key(id))
                     || part("imagedb/metadata/sha256/").is_some_and(|hex| self.removed_images.contains_key(hex))
                 {
                     return Whose::Part;
                 }
                 // what the plan knows there nobody changes
-                let ours = layer.is_some() || d.id.starts_with("imagedb/content/") && d.what != super::records::EXTRA;
-                match later && (!ours || LIVE.iter().any(|l| d.id.starts_with(l))) {
+                let once = d.id.starts_with("imagedb/content/")
+                    || container.is_some_and(|id| self.whole_containers.contains(id));
+                match later && layer.is_none() && !(once && d.what != super::records::EXTRA) {
                     true => Whose::Docker(d),
                     false => Whose::Damage(d),
                 }
@@ -243,7 +319,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_later_time_of_the_root_tells_that_docker_has_started() {
+    fn what_dockerd_makes_again_tells_that_it_has_started() {
         let t = tempfile::tempdir().expect("temp dir");
         let root = Dir::open_named(t.path()).expect("open");
         assert_eq!(reference(&root).expect("asked"), None);
@@ -251,8 +327,10 @@ mod tests {
         mark(&root).expect("marked");
         let switched = reference(&root).expect("asked").expect("a time");
         assert!(!docker_ran(&root, switched).expect("asked"), "the switch itself");
-        let later = std::time::UNIX_EPOCH + std::time::Duration::from_secs(switched.0.unsigned_abs() + 1);
-        fs::File::open(t.path()).expect("open").set_times(fs::FileTimes::new().set_modified(later)).expect("times");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(t.path().join("note"), "").expect("written");
+        assert!(!docker_ran(&root, switched).expect("asked"), "an admin's own file");
+        fs::create_dir(t.path().join("tmp")).expect("mkdir");
         assert!(docker_ran(&root, switched).expect("asked"));
     }
 
@@ -262,7 +340,10 @@ mod tests {
         let (base, gone, own) = (id("base"), id("gone"), id("own"));
         let chain = |c: char| ChainId::from_hex(&c.to_string().repeat(64)).expect("hex");
         let live = Remaining {
+            unreadable: Vec::new(),
             removed_containers: BTreeSet::from(["c"]),
+            whole_containers: BTreeSet::from(["b"]),
+            half_gone: BTreeMap::from([("h", "gone")]),
             removed_images: BTreeMap::from([("e".repeat(64), "app:1".to_owned())]),
             needed: BTreeSet::from([base.clone(), own.clone()]),
             chains: BTreeMap::from([(chain('a'), &base), (chain('b'), &gone)]),
@@ -285,7 +366,10 @@ mod tests {
             ("container", "c", "container removed", "container removed"),
             ("metadata", "repositories.json", "metadata", "damage"),
             ("metadata", "distribution/diffid-by-digest/sha256/0", "metadata", "damage"),
-            ("metadata", "layerdb/mounts/b/mount-id", "metadata", "damage"),
+            ("container", "h", "part", "part"),
+            ("metadata", "layerdb/mounts/b/mount-id", "damage", "damage"),
+            ("metadata", "layerdb/mounts/h/mount-id", "part", "part"),
+            ("metadata", "layerdb/mounts/new/mount-id", "metadata", "damage"),
             ("metadata", "layerdb/mounts/c/mount-id", "part", "part"),
             ("metadata", &format!("layerdb/sha256/{a}/size"), "damage", "damage"),
             ("metadata", &format!("layerdb/sha256/{b}/size"), "part", "part"),

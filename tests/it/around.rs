@@ -137,3 +137,17 @@ fn a_result_that_cannot_be_noted_is_still_a_result() {
     let ran = ran.exits(0);
     assert!(ran.stdout.contains("CLEAN") && ran.stderr.contains("can't be noted"), "{}{}", ran.stdout, ran.stderr);
 }
+
+/// What a cleanup deletes in the meantime would be called damage.
+#[test]
+fn nothing_is_verified_while_another_unaufs_changes_it() {
+    let Some(store) = migrated() else { return };
+    let root = std::fs::File::open(&store.root).expect("open");
+    root.lock().expect("as a cleanup does");
+    store.unaufs(&["verify", "--quiet"]).exits(11);
+    root.unlock().expect("it has ended");
+    // others may look at the same time
+    root.lock_shared().expect("as another verify does");
+    store.unaufs(&["verify", "--quiet"]).exits(0);
+    store.unaufs(&["cleanup", "--yes", "--quiet"]).exits(11);
+}

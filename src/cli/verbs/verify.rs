@@ -8,10 +8,10 @@ use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::OLD;
 use crate::report;
-use crate::run;
 use crate::run::identity::Known;
 use crate::run::journal::{Run, State};
 use crate::run::states::{Answer, Command};
+use crate::run::{self, Lock};
 use crate::verify::{self, Outcome, Report, Subject};
 
 /// `unaufs verify`.
@@ -19,6 +19,8 @@ pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     let roots = Roots::of(g)?;
     let answer = roots.standing()?.answer(Command::Verify);
     let (old, root, known) = roots.made()?;
+    // a cleanup or a rollback would take away what is compared
+    let _lock = Lock::reading(&root)?;
     let report = match (answer, known) {
         (_, known) if a.driver.is_some() => check(g, a, &root, &known)?,
         (Answer::Refuse(e), _) => return Err(e),
