@@ -15,16 +15,13 @@ for a in "$@"; do
     *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
-# in a chroot / is no mount point, and what starts with mounts of its own (unshare --mount) fails: then from a bind mount of all of it
-if [ "$(id -u)" = 0 ] && ! unshare --mount true 2>/dev/null && [ -z "${UNAUFS_BOUND:-}" ]; then
-  all=$(mktemp -d) || exit 1
-  if mount --rbind / "$all" && mount --make-rprivate "$all"; then
-    UNAUFS_BOUND=yes chroot "$all" "$PWD/tests/run.sh" "$@"
-    rc=$?
-    umount -l "$all" && rmdir "$all"
-    exit $rc
-  fi
-  rmdir "$all"
+# In a chroot / is no mount point: programs with mounts of their own (unshare --mount) fail, and `docker exec` enters the root of the mount
+# namespace, which is the machine's. So the tests run in a mount namespace whose root is this one; /bin/sh is the machine's there
+if [ "$(id -u)" = 0 ] && ! unshare --mount true 2>/dev/null && [ -z "${UNAUFS_OWN_ROOT:-}" ]; then
+  export UNAUFS_OWN_ROOT=yes
+  exec unshare --mount --propagation unchanged nsenter --mount=/proc/self/ns/mnt --wd=/ /bin/sh -c '
+    here=$(pwd -P) && mount --make-rprivate / && mount --rbind "$here" "$here" && cd "$here" && pivot_root . . && umount -l . && cd / && exec "$@"
+  ' sh "$PWD/tests/run.sh" "$@"
 fi
 logs=$(mktemp -d) || exit 1
 disk=

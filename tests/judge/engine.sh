@@ -57,6 +57,11 @@ if [ "${ENGINE_STAGE:-}" != inside ]; then
     bash "$here/engine.sh" "$release" "$@"
 fi
 unset ENGINE_STAGE
+# in a chroot, even in one of a bind mount, the pivot below would leave the machine's root that of the namespace
+if [ "$(stat -c %d:%i /)" != "$(nsenter --mount=/proc/self/ns/mnt stat -c %d:%i /)" ]; then
+  echo "engine.sh: / is not the root of the mount namespace (a chroot?): docker exec would work on the machine's own files" >&2
+  exit 1
+fi
 ip link set lo up
 mount --bind "$root" "$root"
 mkdir -p "$root"/{dev,proc,sys,tmp,run,was}
