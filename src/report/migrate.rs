@@ -188,9 +188,13 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
         return line(out, "Undo", &format!("unaufs rollback{old}{target}"), "drop it; nothing is lost");
     }
     line(out, "Next", &format!("unaufs verify{root}"), "also check all contents (before Docker starts)");
-    if let Some(c) = p.checks.iter().find(|c| c.id == "T11" && c.level >= Level::Warn) {
+    let warns = |id: &str| p.checks.iter().find(|c| c.id == id && c.level >= Level::Warn);
+    if let Some(c) = warns("H07") {
+        label(out, "", &format!("First: {}: {}. {}", c.subject, c.message, c.fix.as_deref().unwrap_or_default()));
+    }
+    if let Some(c) = warns("T11") {
         label(out, "", &format!("First: {}. {}", c.message, c.fix.as_deref().unwrap_or_default()));
-    } else if let Some(pin) = s.driver.pin() {
+    } else if let Some(pin) = s.driver.pin().filter(|_| warns("T05").is_some()) {
         label(out, "", &format!("First set {pin} in daemon.json. Docker never chooses {} by itself.", s.driver));
         if s.driver == Target::Overlay {
             label(out, "", "Docker 24 and later don't know overlay.");

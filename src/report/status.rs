@@ -1,8 +1,10 @@
 //! Where things stand.
 
+use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::driver::Target;
 use crate::error::Result;
+use crate::plan::host::{Machine, docker_config};
 use crate::run::identity::Known;
 use crate::run::journal::State;
 use crate::run::states::Standing;
@@ -11,7 +13,7 @@ use crate::text;
 use crate::verify::{Verdict, since};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `unaufs.status/2`.
 #[derive(Debug, Serialize)]
@@ -69,19 +71,17 @@ struct Words<'a> {
     /// The old root, where it is another one.
     old: Option<String>,
     at: &'a Standing,
-    /// Directories of other drivers that Docker takes for stores.
-    others: Vec<&'static str>,
+    /// Why Docker wouldn't use the new store, once it is active.
+    obstacle: Option<Finding>,
 }
 
-/// Drivers next to whose store Docker does not start on another one by itself (FORMATS 9.2); vfs never counts.
-const COUNTED: [&str; 7] = ["aufs", "btrfs", "devicemapper", "fuse-overlayfs", "overlay", "overlay2", "zfs"];
-
-/// Those of them that are in the root with something in them.
-fn others(root: &Dir, to: &str) -> Vec<&'static str> {
-    let filled = |name: &str| {
-        root.open_opt(name).is_ok_and(|dir| dir.is_some_and(|d| d.list().is_ok_and(|names| !names.is_empty())))
+/// What keeps Docker from the store that is active in the root; nothing of a run that isn't over yet.
+fn obstacle(root: &Dir, to: &str, at: &Standing) -> Result<Option<Finding>> {
+    let Some(to) = Target::ALL.into_iter().find(|t| t.name() == to && at.state == Some(State::Switched)) else {
+        return Ok(None);
     };
-    COUNTED.into_iter().filter(|name| *name != to && filled(name)).collect()
+    let machine = Machine { at: PathBuf::from("/"), docker_config: None };
+    Ok(docker_config::obstacles(root, to, &machine)?.into_iter().next())
 }
 
 impl Status {
@@ -103,7 +103,7 @@ impl Status {
             root: text::path(root.label()),
             old: old.as_deref().map(text::text),
             at,
-            others: others(root, to),
+            obstacle: obstacle(root, to, at)?,
         };
         let may = at.docker_may_start();
         Ok(Status {
@@ -262,14 +262,15 @@ impl<'a> Words<'a> {
 
     /// Whether Docker may be started.
     fn after_switch(&self) -> String {
-        match self.at.verdict.as_ref().filter(|v| !v.clean) {
-            Some(_) => "unaufs verify found differences: look at them before you run unaufs cleanup.".to_owned(),
-            None if !self.others.is_empty() => format!(
-                "Docker may not start before \"storage-driver\": \"{}\" is set in daemon.json, since there is {}/ too.",
-                self.to,
-                self.others.join("/ and ")
-            ),
-            None => may_start(self.to),
+        match (self.at.verdict.as_ref().filter(|v| !v.clean), &self.obstacle) {
+            (Some(_), _) => "unaufs verify found differences: look at them before you run unaufs cleanup.".to_owned(),
+            (None, Some(f)) if f.id == "T05" => must_be_told(self.to),
+            (None, Some(f)) => {
+                let subject = if f.id == "H07" { format!("{}: ", f.subject) } else { String::new() };
+                let fix = f.fix.as_deref().map(|fix| format!(" To use it, {fix}.")).unwrap_or_default();
+                format!("Docker doesn't use the new store yet. {subject}{}.{fix}", f.message)
+            }
+            (None, None) => format!("Docker may be started; it runs on {}.", self.to),
         }
     }
 
@@ -365,14 +366,10 @@ impl<'a> Words<'a> {
     }
 }
 
-/// What Docker does with the new store, and what it must be told first.
-fn may_start(to: &str) -> String {
-    match Target::ALL.into_iter().find(|t| t.name() == to).and_then(Target::pin) {
-        Some(line) => {
-            format!("Docker runs on {to} only with this line in daemon.json, which it needs before it starts: {line}.")
-        }
-        None => format!("Docker may be started; it runs on {to}."),
-    }
+/// What Docker must be told before it starts.
+fn must_be_told(to: &str) -> String {
+    let line = Target::ALL.into_iter().find(|t| t.name() == to).and_then(Target::pin).unwrap_or_default();
+    format!("Docker runs on {to} only with this line in daemon.json, which it needs before it starts: {line}.")
 }
 
 /// A run of `--mode move`, which earlier versions had, that is not over.

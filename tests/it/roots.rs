@@ -600,4 +600,8 @@ fn docker_is_foretold_next_to_another_drivers_directory() {
     assert!(plan.contains("T11") && plan.contains("storage-driver"), "{plan}");
     let said = root.unaufs(&["migrate", "--yes", "--progress", "none"]).exits(0).stdout;
     assert!(said.contains("doesn't start here") && !said.contains("Docker will start on"), "{said}");
+    let status = || root.unaufs(&["status", "--json"]).exits(0).stdout;
+    assert!(status().contains("Docker 20.10 doesn't start here"), "{}", status());
+    fs::remove_dir_all(root.root.join("devicemapper")).expect("rm");
+    assert!(status().contains("Docker may be started; it runs on overlay2"), "{}", status());
 }

@@ -1,47 +1,20 @@
 //! What Docker will be told at its next start: `daemon.json`, its unit's command line, the version that is installed.
 
 mod beside;
+mod daemon_json;
+mod storage_opts;
 
 use super::{Look, Machine, is_root_of};
 use crate::checks::{Finding, Level};
 use crate::disk::{Dir, fault};
+use crate::docker::choice::{self, Choice, Home, Version};
 use crate::docker::driver::Target;
 use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The parts of `daemon.json` that matter here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DaemonJson {
-    /// The driver that it pins.
-    pub storage_driver: Option<String>,
-    /// `data-root`, before 17.05 `graph`.
-    pub data_root: Option<String>,
-    /// Containers go on when Docker stops.
-    pub live_restore: bool,
-    /// ROOT has a sub-root for a user namespace.
-    pub userns_remap: Option<String>,
-    /// Docker 23 and later then use containerd's store, not a storage driver's.
-    pub containerd_store: bool,
-}
-
-/// Reads `daemon.json`.
-pub fn parse(text: &[u8]) -> Result<DaemonJson> {
-    let v: serde_json::Value =
-        serde_json::from_slice(text).map_err(|e| Error::corrupt("it isn't JSON").with_source(e))?;
-    if !v.is_object() && !v.is_null() {
-        return Err(Error::corrupt("it is JSON, but isn't an object"));
-    }
-    let string = |name: &str| v.get(name).and_then(|s| s.as_str()).filter(|s| !s.is_empty()).map(str::to_owned);
-    let feature = v.get("features").and_then(|f| f.get("containerd-snapshotter"));
-    Ok(DaemonJson {
-        storage_driver: string("storage-driver"),
-        data_root: string("data-root").or_else(|| string("graph")),
-        live_restore: v.get("live-restore").and_then(|b| b.as_bool()).unwrap_or(false),
-        userns_remap: string("userns-remap"),
-        containerd_store: feature.and_then(|b| b.as_bool()).unwrap_or(false),
-    })
-}
+use daemon_json::parse_for;
+pub use daemon_json::{DaemonJson, parse};
 
 /// The value of the first of these flags on a command line: `--flag VALUE` or `--flag=VALUE`.
 pub fn flag(args: &[String], names: &[&str]) -> Option<String> {
@@ -78,49 +51,128 @@ const DROP_INS: [&str; 3] = [
 const DRIVERS: [&str; 9] =
     ["aufs", "overlay", "overlay2", "vfs", "btrfs", "devicemapper", "zfs", "fuse-overlayfs", "overlayfs"];
 
+/// What Docker is told.
+struct Told {
+    file: PathBuf,
+    config: DaemonJson,
+    lines: Vec<Line>,
+    /// It is the Docker on ROOT that is told so.
+    own: bool,
+}
+
+impl Told {
+    fn read(root: &Dir, machine: &Machine, version: Option<Version>, out: &mut Vec<Finding>) -> Told {
+        let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
+        let config = read(&file, machine.docker_config.is_some(), version, out);
+        let lines = command_lines(machine);
+        let own = concerns(root, machine, &config, &lines);
+        Told { file, config, lines, own }
+    }
+}
+
 /// Checks all of it; gives the version of the Docker that is installed, if there is one.
 pub(super) fn check(look: &mut Look<'_>) -> Result<Option<String>> {
     let Look { root, options, machine, out, unseen } = look;
-    let file = machine.docker_config.clone().unwrap_or_else(|| machine.file("etc/docker/daemon.json"));
-    let config = read(&file, machine.docker_config.is_some(), out);
-    let lines = command_lines(machine);
-    let (mut named, own) = (Pins::default(), concerns(root, machine, &config, &lines));
-    if own {
-        named = pins(&config, &file, &lines, options.to, out);
-        if config.live_restore {
-            out.push(
-                Finding::new("H12", crate::text::path(&file), "containers keep running when Docker stops")
-                    .fix("stop the containers first: docker stop $(docker ps -q), then stop Docker")
-                    .effect("running containers keep the old store mounted"),
-            );
-        }
-        remap(root, &config, out)?;
-    }
-    if let Some(line) = options.to.pin().filter(|_| !named.target) {
-        let (to, file) = (options.to, crate::text::path(&file));
-        let effect = match to {
-            Target::Overlay => "Docker starts with another driver and an empty store; Docker 24 and later don't start",
-            _ => "Docker starts with another driver and an empty store",
-        };
+    let version = installed(machine);
+    let known = version.as_deref().map(number);
+    let told = Told::read(root, machine, known, out);
+    driver(root, &told, (options.to, known), &beside::will_be_there(root, options)?, out)?;
+    if told.own && told.config.live_restore {
         out.push(
-            Finding::new("T05", file.clone(), format!("Docker never chooses {to} by itself"))
-                .fix(format!("add this line to {file} before Docker starts: {line}"))
-                .effect(effect),
+            Finding::new("H12", crate::text::path(&told.file), "containers keep running when Docker stops")
+                .fix("stop the containers first: docker stop $(docker ps -q), then stop Docker")
+                .effect("running containers keep the old store mounted"),
         );
     }
     swarm(root, out)?;
-    containerd(root, machine, own, out);
-    let version = installed(machine);
-    if !named.any {
-        beside::check(root, options, version.as_deref().map(number), out)?;
-    }
+    containerd(root, machine, told.own, out);
     fits(version.as_deref(), options.to, out, unseen);
     Ok(version)
 }
 
+/// Why Docker wouldn't use the store of this driver, which is active in ROOT, if it started now.
+pub fn obstacles(root: &Dir, to: Target, machine: &Machine) -> Result<Vec<Finding>> {
+    let mut out = Vec::new();
+    let version = installed(machine);
+    let known = version.as_deref().map(number);
+    let told = Told::read(root, machine, known, &mut out);
+    driver(root, &told, (to, known), &beside::is_there(root, to)?, &mut out)?;
+    fits(version.as_deref(), to, &mut out, &mut Vec::new());
+    out.retain(|f| f.level >= Level::Warn);
+    Ok(out)
+}
+
+/// With which driver Docker starts: by what names one and by the directories that are there.
+fn driver(
+    root: &Dir,
+    told: &Told,
+    (to, version): (Target, Option<Version>),
+    there: &[(&'static str, Home)],
+    out: &mut Vec<Finding>,
+) -> Result<()> {
+    let mut named = Pins::default();
+    if told.own {
+        named = pins(told, to, version, out);
+        storage_opts::check(told, root, (to, version), out)?;
+        if told.config.graph && version.is_some_and(|v| v >= (23, 0)) {
+            out.push(
+                Finding::new(
+                    "H07",
+                    crate::text::path(&told.file),
+                    "it sets graph, which Docker 23 and later don't know",
+                )
+                .level(Level::Warn)
+                .fix("write data-root instead of graph there")
+                .effect("Docker doesn't start with this file"),
+            );
+        }
+        remap(root, &told.config, out)?;
+    }
+    if !named.target
+        && let Some(line) = to.pin()
+    {
+        unpinned(&told.file, (to, &line), version.filter(|_| !named.any), there, out);
+    } else if !named.any {
+        beside::check(root, to, version, there, out);
+    }
+    Ok(())
+}
+
+/// The target is one that a Docker of today has to be told.
+fn unpinned(
+    file: &Path,
+    (to, line): (Target, &str),
+    version: Option<Version>,
+    there: &[(&'static str, Home)],
+    out: &mut Vec<Finding>,
+) {
+    let file = crate::text::path(file);
+    let fix = format!("add this line to {file} before Docker starts: {line}");
+    if version.is_some_and(|v| choice::unnamed(v, there) == Choice::Starts(to.name().to_owned())) {
+        out.push(
+            Finding::new("T05", file, format!("Docker 23 and later don't choose {to} by themselves"))
+                .level(Level::Info)
+                .fix(fix)
+                .effect("the installed Docker starts with the new store anyway"),
+        );
+        return;
+    }
+    let others = there.iter().any(|(name, home)| *name != to.name() && *home == Home::Filled);
+    let effect = match others {
+        true => "Docker doesn't use the new store",
+        false => "Docker starts with another driver and an empty store",
+    };
+    let gone = if to == Target::Overlay { "; Docker 24 and later don't start" } else { "" };
+    out.push(
+        Finding::new("T05", file, format!("Docker never chooses {to} by itself"))
+            .fix(fix)
+            .effect(format!("{effect}{gone}")),
+    );
+}
+
 /// Docker's configuration; the default where the file is missing or can't be used. That is named, unless it is the usual file that is missing.
-fn read(file: &Path, named: bool, out: &mut Vec<Finding>) -> DaemonJson {
-    let (what, fix, effect) = match Machine::small(file).map(|text| parse(&text)) {
+fn read(file: &Path, named: bool, version: Option<Version>, out: &mut Vec<Finding>) -> DaemonJson {
+    let (what, fix, effect) = match Machine::small(file).map(|text| parse_for(version, &text)) {
         Ok(Ok(config)) => return config,
         // the usual case
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !named => return DaemonJson::default(),
@@ -213,10 +265,11 @@ struct Pins {
 }
 
 /// Looks at what names a driver.
-fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut Vec<Finding>) -> Pins {
+fn pins(told: &Told, to: Target, version: Option<Version>, out: &mut Vec<Finding>) -> Pins {
     let mut named = Pins::default();
+    let (file, config) = (told.file.as_path(), &told.config);
     let in_json = config.storage_driver.iter().map(|d| (file, d.clone(), true));
-    let in_lines = lines.iter().filter_map(|(p, w)| Some((p.as_path(), pinned_by(w)?, false)));
+    let in_lines = told.lines.iter().filter_map(|(p, w)| Some((p.as_path(), pinned_by(w)?, false)));
     for (place, driver, json) in in_json.chain(in_lines) {
         named.any = true;
         if driver == to.name() {
@@ -228,21 +281,29 @@ fn pins(config: &DaemonJson, file: &Path, lines: &[Line], to: Target, out: &mut 
             false => "remove the option, then systemctl daemon-reload".to_owned(),
         };
         let effect = match driver.as_str() {
-            "aufs" => "Docker 24 and later don't start; an older Docker starts with an empty aufs store",
+            "aufs" => {
+                "Docker doesn't start without aufs in the kernel, and Docker 24 and later never start; with it, an older Docker starts with an empty aufs store"
+            }
             _ => "Docker doesn't use the new store",
         };
         let what = format!("it sets the storage driver {}", crate::text::text(&driver));
         out.push(Finding::new("H07", crate::text::path(place), what).fix(fix).effect(effect));
     }
     if config.containerd_store {
-        out.push(
-            Finding::new("H07", crate::text::path(file), "it turns on containerd-snapshotter")
-                .fix("remove the feature \"containerd-snapshotter\"")
-                .effect("Docker uses containerd's store instead of the new store"),
-        );
+        let finding = Finding::new("H07", crate::text::path(file), "it turns on containerd-snapshotter")
+            .fix("remove the feature \"containerd-snapshotter\"");
+        out.push(match version.is_some_and(|v| v < CONTAINERD) {
+            true => finding
+                .level(Level::Info)
+                .effect("the installed Docker ignores it; Docker 23 and later use containerd's store"),
+            false => finding.effect("Docker uses containerd's store instead of the new store"),
+        });
     }
     named
 }
+
+/// The first version with containerd's store for images.
+const CONTAINERD: Version = (23, 0);
 
 fn remap(root: &Dir, config: &DaemonJson, out: &mut Vec<Finding>) -> Result<()> {
     let label = root.label();
@@ -360,19 +421,43 @@ fn too_new_or_old(version: &str, to: Target) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// What dockerd 20.10.24 and 28.5.2 did with each (tests/judge/foretold.py).
     #[test]
-    fn daemon_json() {
-        let c = parse(
-            br#"{"storage-driver":"aufs","graph":"/d","live-restore":true,"features":{"containerd-snapshotter":true}}"#,
-        )
-        .expect("JSON");
-        assert_eq!(c.storage_driver.as_deref(), Some("aufs"));
-        assert_eq!(c.data_root.as_deref(), Some("/d"));
-        assert!(c.live_restore && c.containerd_store);
-        assert_eq!(parse(b"{}").expect("JSON"), DaemonJson::default());
-        assert_eq!(parse(br#"{"storage-driver":7,"live-restore":"yes"}"#).expect("JSON"), DaemonJson::default());
-        for bad in ["{,}", "[]", "\"overlay2\"", "", "7"] {
-            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+    fn what_keeps_docker_from_the_new_store() {
+        const OLD: Version = (20, 10);
+        const NEW: Version = (28, 5);
+        const NONE: &[&str] = &[];
+        let t = tempfile::tempdir().expect("temp dir");
+        let root = Dir::open_named(t.path()).expect("open");
+        for (config, to, others, old, new) in [
+            ("{}", Target::Overlay2, NONE, "", ""),
+            ("{}", Target::Overlay2, &["devicemapper"], "T11 Warn", ""),
+            ("{}", Target::Overlay2, &["btrfs"], "T11 Warn", "T11 Warn"),
+            (r#"{"storage-driver":"overlay2"}"#, Target::Overlay2, &["btrfs"], "", ""),
+            (r#"{"storage-driver":"aufs"}"#, Target::Overlay2, NONE, "H07 Block", "H07 Block"),
+            (r#"{"storage-opts":["dm.fs=xfs"]}"#, Target::Overlay2, NONE, "H07 Block", "H07 Block"),
+            (r#"{"storage-opts":["overlay2.override_kernel_check=1"]}"#, Target::Overlay2, NONE, "", "H07 Block"),
+            (r#"{"features":{"containerd-snapshotter":true}}"#, Target::Overlay2, NONE, "H07 Info", "H07 Block"),
+            (r#"{"graph":"/d"}"#, Target::Overlay2, NONE, "", "H07 Warn"),
+            ("{}", Target::Vfs, NONE, "T05 Warn", "T05 Warn"),
+            (r#"{"storage-driver":"vfs"}"#, Target::Vfs, NONE, "", ""),
+            ("{}", Target::Overlay, NONE, "T05 Info", "T05 Warn"),
+            ("{}", Target::Overlay, &["overlay2"], "T05 Warn", "T05 Warn"),
+        ] {
+            let there: Vec<_> = others.iter().chain([&to.name()]).map(|name| (*name, Home::Filled)).collect();
+            for (version, want) in [(OLD, old), (NEW, new)] {
+                let config = parse_for(Some(version), config.as_bytes()).expect("JSON");
+                let told = Told { file: "daemon.json".into(), config, lines: Vec::new(), own: true };
+                let mut found = Vec::new();
+                driver(&root, &told, (to, Some(version)), &there, &mut found).expect("looked at");
+                // a note that only an older Docker wouldn't start says nothing of this one
+                let found: Vec<String> = found
+                    .iter()
+                    .filter(|f| f.id != "T11" || f.level > Level::Info)
+                    .map(|f| format!("{} {:?}", f.id, f.level))
+                    .collect();
+                assert_eq!(found.join(", "), want, "{:?} {to} {others:?} {version:?}", told.config);
+            }
         }
     }
 

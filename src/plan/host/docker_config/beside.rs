@@ -7,26 +7,26 @@ use crate::docker::driver::Target;
 use crate::error::Result;
 use crate::plan::Options;
 
-/// Foretells what dockerd does on the root that comes of the plan: the installed one, or all, if none is known.
-pub(super) fn check(root: &Dir, options: &Options, installed: Option<Version>, out: &mut Vec<Finding>) -> Result<()> {
-    let to = options.to;
-    // no Docker picks these two by itself: T05
-    if matches!(to, Target::Vfs | Target::Overlay) {
-        return Ok(());
-    }
-    let there = will_be_there(root, options)?;
-    let works = |v: Version| choice::unnamed(v, &there) == Choice::Starts(to.name().to_owned());
+/// Foretells what dockerd does on a root with these directories: the installed one, or all, if none is known.
+pub(super) fn check(
+    root: &Dir,
+    to: Target,
+    installed: Option<Version>,
+    there: &[(&'static str, Home)],
+    out: &mut Vec<Finding>,
+) {
+    let works = |v: Version| choice::unnamed(v, there) == Choice::Starts(to.name().to_owned());
     // an older one than the installed is not asked; before 17.12 an empty directory counts too
     let since = installed.unwrap_or((17, 12));
     let bad: Vec<Version> = choice::turns().filter(|v| *v >= since && !works(*v)).collect();
     let now = installed.filter(|v| *v >= (1, 12) && !works(*v));
     if bad.is_empty() && now.is_none() {
-        return Ok(());
+        return;
     }
     let (fix, path) = (format!("set \"storage-driver\": \"{to}\" in daemon.json"), crate::text::path(root.label()));
     let others: Vec<&str> = there.iter().map(|(n, _)| *n).filter(|n| *n != to.name()).collect();
     let which = now.or_else(|| bad.first().copied());
-    let said = which.map(|v| said(v, &choice::unnamed(v, &there))).unwrap_or_default();
+    let said = which.map(|v| said(v, &choice::unnamed(v, there))).unwrap_or_default();
     let level = match installed {
         Some(_) if now.is_none() => Level::Info,
         _ => Level::Warn,
@@ -41,7 +41,6 @@ pub(super) fn check(root: &Dir, options: &Options, installed: Option<Version>, o
         _ => "Docker doesn't use the new store until daemon.json names it".to_owned(),
     };
     out.push(Finding::new("T11", subject, said).level(level).fix(fix).effect(effect));
-    Ok(())
 }
 
 fn said(version: Version, choice: &Choice) -> String {
@@ -53,8 +52,10 @@ fn said(version: Version, choice: &Choice) -> String {
     };
     match choice {
         Choice::Several(all) => {
+            // Debian's 28.5 has no zfs, and doesn't look for its directory
+            let built = if all.len() == 2 && all.iter().any(|d| d == "zfs") { " if it is built with zfs" } else { "" };
             let all = all.join(", ");
-            format!("{docker} doesn't start here: it finds directories of several drivers ({all})")
+            format!("{docker} doesn't start here{built}: it finds directories of several drivers ({all})")
         }
         Choice::Unnamed(driver) => {
             format!("{docker} doesn't start here: {driver} is deprecated and must be set in daemon.json")
@@ -65,17 +66,19 @@ fn said(version: Version, choice: &Choice) -> String {
 }
 
 /// The drivers' directories as they are after the switch.
-fn will_be_there(root: &Dir, options: &Options) -> Result<Vec<(&'static str, Home)>> {
-    let mut out = Vec::new();
-    for name in choice::LOOKED_FOR {
-        let home = match name {
-            _ if name == options.to.name() => Some(Home::Filled),
-            "aufs" => None,
-            // nothing of them goes to a new root
-            _ if options.target.is_some() => None,
-            _ => home(root, name)?,
-        };
-        out.extend(home.map(|home| (name, home)));
+pub(super) fn will_be_there(root: &Dir, options: &Options) -> Result<Vec<(&'static str, Home)>> {
+    match options.target {
+        // nothing of the others goes to a new root
+        Some(_) => Ok(vec![(options.to.name(), Home::Filled)]),
+        None => Ok(is_there(root, options.to)?.into_iter().filter(|(name, _)| *name != "aufs").collect()),
+    }
+}
+
+/// The drivers' directories that are there now; the target's counts as filled.
+pub(super) fn is_there(root: &Dir, to: Target) -> Result<Vec<(&'static str, Home)>> {
+    let mut out = vec![(to.name(), Home::Filled)];
+    for name in choice::LOOKED_FOR.into_iter().filter(|name| *name != to.name()) {
+        out.extend(home(root, name)?.map(|home| (name, home)));
     }
     Ok(out)
 }
@@ -86,7 +89,9 @@ fn home(root: &Dir, name: &str) -> Result<Option<Home>> {
         FileType::Directory => {
             root.try_open(name.as_bytes()).ok().map(|d| d.list()).transpose()?.is_some_and(|l| l.is_empty())
         }
-        // dockerd can't list it, and takes it for one that is not empty
+        // dockerd follows it; one that leads nowhere doesn't count
+        FileType::Symlink if std::fs::metadata(root.label().join(name)).is_err() => return Ok(None),
+        // dockerd can't list a file, and takes it for a directory that is not empty
         _ => false,
     };
     Ok(Some(if empty { Home::Empty } else { Home::Filled }))
