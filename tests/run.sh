@@ -192,6 +192,8 @@ if [ $long = no ]; then
     'every store to every target in every mode, each judged by a Docker (tests/all_stores.sh)'
     'roots of a living Docker for all four drivers (tests/native_roots.sh)'
     'every store on every Docker of Debian (tests/engines.sh)'
+    'what a plan foretells of Docker, on odd roots and with odd settings, on every Docker of Debian (tests/foretold.sh)'
+    'exports of a user namespace, of 125 layers and of a broken container, loaded by two Dockers and podman (tests/exports.sh)'
     'the packages in a Debian without Rust, and under a live systemd (tests/package/run.sh, boot.sh)'
     'the Ansible collection, as Galaxy and its linter see it (tests/fleet/lint.sh)'
     'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
@@ -205,6 +207,8 @@ else
   step 'every store, every target, every mode' tests/all_stores.sh
   step 'roots of a living Docker' tests/native_roots.sh
   step 'every store on every Docker' tests/engines.sh
+  step 'what a plan foretells of Docker' tests/foretold.sh
+  step 'exports of odd roots' tests/exports.sh
   step 'systemd unit' unit
   step 'Ansible on real dockerds' tests/fleet/run.sh
   step 'Ansible, as Galaxy and its linter see it' tests/fleet/lint.sh

@@ -25,6 +25,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DOCKERD = "/usr/sbin/dockerd"
+HOME = "/var/lib/docker"
 DOCKER = "/usr/bin/docker"
 KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p", stat.S_IFSOCK: "s"}
 FIELDS = "type mode uid gid size mtime rdev links first target sha256 attributes".split()
@@ -211,20 +212,26 @@ def views(root, driver, truth, part=lambda fields: fields):
 # --- a real Docker --------------------------------------------------------------------------------------------------------------
 
 
-class Docker:
-    """A dockerd of its own on ROOT while the `with` lasts. Only vfs has to be named: every Docker finds the others by their folder, once
-    that is there."""
+class NoAnswer(Exception):
+    """dockerd ended instead of starting; the text is the end of its log."""
 
-    def __init__(self, root, driver, named=False):
+
+class Docker:
+    """A dockerd of its own on ROOT while the `with` lasts, with `config` as its daemon.json. Only vfs has to be named: every Docker finds the
+    others by their folder, once that is there."""
+
+    def __init__(self, root, driver, named=False, config="{}"):
         self.root, self.driver, self.run = os.path.abspath(root), driver, tempfile.mkdtemp(prefix="uj.", dir="/tmp")
-        self.named = named or driver == "vfs"
+        self.named, self.config = named or driver == "vfs", config
 
     def __enter__(self):
         with open(self.run + "/daemon.json", "w") as f:
-            f.write("{}")
+            f.write(self.config)
         self.group = "unaufs-" + os.path.basename(self.run)
         socket = "unix://%s/s" % self.run
-        args = [DOCKERD, "--config-file", self.run + "/daemon.json", "--data-root", self.root, "--exec-root", self.run + "/x", "-H", socket]
+        args = [DOCKERD, "--config-file", self.run + "/daemon.json", "--exec-root", self.run + "/x", "-H", socket]
+        # a file may name it too, and Docker takes it from one place only
+        args += ["--data-root", self.root] if self.root != HOME else []
         args += ["--pidfile", self.run + "/pid", "--iptables=false", "--ip6tables=false", "--cgroup-parent", "/" + self.group, "-l", "warn"]
         args += ["--storage-driver", self.driver] if self.named else []
         env = dict(os.environ, PATH=HERE + ":" + os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), DOCKER_CONFIG=self.run + "/cli")
@@ -239,7 +246,7 @@ class Docker:
             time.sleep(0.1)
         tail = open(self.run + "/log").read()[-1500:]
         self.__exit__()
-        sys.exit("dockerd does not answer:\n" + tail)
+        raise NoAnswer("dockerd does not answer:\n" + tail)
 
     def __exit__(self, *_):
         if self.daemon.poll() is None:
@@ -456,7 +463,10 @@ def call(verbs, doc):
     if verb is None or len(sys.argv) != 2 + wants:
         sys.exit(doc)
     private_namespaces()
-    verb(*sys.argv[2:])
+    try:
+        verb(*sys.argv[2:])
+    except NoAnswer as e:
+        sys.exit(str(e))
     if differences:
         print("%d differences" % differences)
         sys.exit(1)
