@@ -137,7 +137,7 @@ def at_home(source, config=None, btrfs=False):
         os.mkdir(place)
         if btrfs:
             subprocess.run(["truncate", "-s", "1G", t + "/disk"], check=True)
-            subprocess.run(["mkfs.btrfs", "-q", t + "/disk"], check=True)
+            subprocess.run(["mkfs.btrfs", "-q", t + "/disk"], check=True, stdout=subprocess.DEVNULL)
             subprocess.run(["mount", "-o", "loop", t + "/disk", place], check=True)
         subprocess.run(["cp", "-a", source, place + "/root"], check=True)
         subprocess.run(["mount", "--bind", place + "/root", HOME], check=True)
