@@ -190,7 +190,7 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
     line(out, "Next", &format!("unaufs verify{root}"), "also check all contents (before Docker starts)");
     let warns = |id: &str| p.checks.iter().find(|c| c.id == id && c.level >= Level::Warn);
     if let Some(c) = warns("H07") {
-        label(out, "", &format!("First: {}: {}. {}", c.subject, c.message, c.fix.as_deref().unwrap_or_default()));
+        label(out, "", &format!("First fix {}: {}.", c.subject, c.message.trim_end_matches(" (allowed)")));
     }
     if let Some(c) = warns("T11") {
         label(out, "", &format!("First: {}. {}", c.message, c.fix.as_deref().unwrap_or_default()));
