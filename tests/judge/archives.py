@@ -27,8 +27,8 @@ import tempfile
 from judge import Docker, FIELDS, View, differs, entries, escaped, recorded
 import judge
 
-# what Docker makes anew in each container that it creates
-INIT = {"/.dockerenv", "/dev", "/dev/console", "/dev/pts", "/dev/shm", "/etc", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf", "/proc", "/sys", "/"}
+# what Docker makes anew in each container that it creates; .dockerinit was its own program, up to 1.9
+INIT = {"/.dockerenv", "/.dockerinit", "/dev", "/dev/console", "/dev/pts", "/dev/shm", "/etc", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf", "/proc", "/sys", "/"}
 
 
 def run(*args, ok=True, env=None, timeout=120):
@@ -164,9 +164,13 @@ def docker(root, truth_folder, archive, keep, wanted):
     print("%d images, %d containers, %d names in images" % (len(have) - len(made), len(made), names))
 
 
+def tag_of(name):
+    return re.sub("[^a-z0-9]", "-", name.lower())
+
+
 def container_trees(truth, made, driver):
     """Those of the loaded images that were containers, each with the container's own view."""
-    by_name = {c["name"].lower(): c for c in truth.of["containers"]}
+    by_name = {tag_of(c["name"]): c for c in truth.of["containers"]}
     for image in made:
         names = {re.sub(r"^.*unaufs/|:latest$", "", t) for t in image["RepoTags"] or []} & by_name.keys()
         for want in (by_name[n] for n in names):
@@ -189,7 +193,7 @@ def loaded_layer(root, diffids):
 
 
 def containers(d, truth, made, wanted):
-    by_name = {c["name"].lower(): c for c in truth.of["containers"] if wanted and not c.get("optional")}
+    by_name = {tag_of(c["name"]): c for c in truth.of["containers"] if wanted and not c.get("optional")}
     missing = by_name.keys() - {t.removeprefix("unaufs/").removesuffix(":latest") for i in made.values() for t in i["RepoTags"]}
     if missing:
         differs("not in the archive: the containers", *sorted(missing))
