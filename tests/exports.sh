@@ -10,6 +10,7 @@
 # As root on Debian, with network for the first run. UNAUFS names the program.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export UNAUFS_LONG=1
 judge=$PWD/tests/judge
 unaufs=$(realpath "${UNAUFS:-target/debug/unaufs}")
 work=$(mktemp -d "$(realpath "${TMPDIR:-/var/tmp}")/unaufs-exports.XXXXXX")
