@@ -18,6 +18,7 @@ pub mod host;
 pub mod length;
 pub mod make;
 pub mod merge;
+pub mod names;
 pub mod new_root;
 pub mod quirks;
 pub mod renames;

@@ -26,7 +26,7 @@ pub mod records;
 pub mod seen;
 pub mod since;
 
-use crate::disk::Dir;
+use crate::disk::{Dir, FileType};
 use crate::docker::driver::WrittenBy;
 use crate::error::Result;
 use crate::ids::LayerId;
@@ -313,5 +313,19 @@ fn short(id: &str) -> String {
     match LayerId::parse(id) {
         Ok(layer) if id.len() >= 64 => layer.short(),
         _ => crate::text::text(id),
+    }
+}
+
+/// A kind of file, as people call it.
+fn kind(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "regular file",
+        FileType::Directory => "directory",
+        FileType::Symlink => "symlink",
+        FileType::CharacterDevice => "character device",
+        FileType::BlockDevice => "block device",
+        FileType::Fifo => "named pipe",
+        FileType::Socket => "socket",
+        FileType::Unknown => "file of an unknown kind",
     }
 }

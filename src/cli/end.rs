@@ -272,9 +272,14 @@ pub fn place(g: &super::args::Global) {
     let _ = PLACE.set(place);
 }
 
+/// ` --root DIR --target DIR` as this command got them.
+pub fn given_place() -> &'static str {
+    PLACE.get().map_or("", String::as_str)
+}
+
 /// A hint whose commands can be pasted: they get the root of this command.
 fn placed(hint: &str) -> String {
-    let place = PLACE.get().map_or("", String::as_str);
+    let place = given_place();
     let mut out = hint.to_owned();
     if place.is_empty() || hint.contains("--root") {
         return out;

@@ -4,13 +4,13 @@ use super::page::{Look, Page, Style};
 use crate::checks::{Check, Level, TABLE, allowable};
 use serde_json::{Value, json};
 
-/// The level as people read it.
-pub fn level(level: Level) -> &'static str {
+/// A level as people read it, on every screen and page. Lines of a plan begin with `BLOCK`, `!`, `i` and `ok`.
+pub fn word(level: Level) -> &'static str {
     match level {
         Level::Ok => "passed",
         Level::Info => "note",
         Level::Warn => "warning",
-        Level::Block => "blocks",
+        Level::Block => "blocker",
     }
 }
 
@@ -18,9 +18,8 @@ pub fn level(level: Level) -> &'static str {
 pub fn text(c: &Check, look: Look) -> String {
     let mut out = Page::new(look);
     let level = match (c.level, allowable(c.id)) {
-        (Level::Block, true) => format!("   blocks migrate, unless you give --allow {}", c.id),
-        (Level::Block, false) => "   blocks migrate".to_owned(),
-        (other, _) => format!("   {}", level(other)),
+        (Level::Block, true) => format!("   blocker (--allow {} makes it a warning)", c.id),
+        (other, _) => format!("   {}", word(other)),
     };
     out.flow(4, &[(Style::Bold, c.id), (Style::Bold, c.title), (Style::Dim, &level)]);
     out.blank();
@@ -32,7 +31,7 @@ pub fn text(c: &Check, look: Look) -> String {
 pub fn all(look: Look) -> String {
     let mut out = Page::new(look);
     for c in TABLE {
-        out.flow(14, &[(Style::of(c.level), &format!("{:<4} {:<8}", c.id, level(c.level))), (Style::Plain, c.title)]);
+        out.flow(14, &[(Style::of(c.level), &format!("{:<4} {:<8}", c.id, word(c.level))), (Style::Plain, c.title)]);
     }
     out.blank();
     out.flow(0, &[(Style::Plain, "Details: unaufs explain ID")]);

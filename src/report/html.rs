@@ -6,15 +6,17 @@
 mod icicle;
 
 use super::plan::{Group, docker, groups, kinds, mode, next, seconds};
-use crate::checks::Level;
+use super::explain::word;
+use super::subject;
+use crate::checks::{Finding, Level};
 use crate::docker::driver::Role;
 use crate::error::{Error, Kind, Result};
+use crate::plan::names::Names;
 use crate::plan::new_root::{NewRoot, Stays};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
 use crate::text;
 use askama::Template;
-use icicle::{Icicle, LayerBox, names, users};
-use std::collections::HashMap;
+use icicle::{Icicle, LayerBox, users};
 
 /// What a run adds to the plan's page.
 #[derive(Clone, Debug)]
@@ -86,7 +88,9 @@ struct Tile {
 
 struct Problem {
     id: String,
-    level: &'static str,
+    /// Its level, for people and for the style sheet.
+    word: &'static str,
+    class: &'static str,
     subject: String,
     message: String,
     fix: String,
@@ -154,9 +158,10 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     let chosen = p.estimates.iter().find(|e| e.chosen);
     let (class, verdict) = verdict(p, record, &groups);
     let problem = |level: Level| groups.iter().filter(move |g| g.first.level == level);
-    let told: Vec<Problem> =
-        problem(Level::Block).chain(problem(Level::Warn)).map(|g| of_id(p, &g.first.id, g.first.level)).collect();
-    let info = problem(Level::Info).map(|g| of_id(p, &g.first.id, g.first.level)).collect();
+    let (names, is_record) = (Names::of_plan(p), record.is_some());
+    let of = |g: &Group<'_>| is_told(g.first, is_record).then(|| of_id(p, &names, g.first, is_record));
+    let told: Vec<Problem> = problem(Level::Block).chain(problem(Level::Warn)).filter_map(of).collect();
+    let info = problem(Level::Info).filter_map(of).collect();
     let fine = problem(Level::Ok)
         .map(|g| format!("{} {}", g.first.id, crate::checks::explain(&g.first.id).map_or("", |c| c.title)))
         .collect();
@@ -323,29 +328,45 @@ fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
     ]
 }
 
-fn of_id(p: &Plan, id: &str, level: Level) -> Problem {
+/// Checks of the host as it was before a migration: a record doesn't repeat their advice.
+const BEFORE: [&str; 16] = [
+    "H01", "H02", "H03", "H04", "H05", "H06", "H08", "H09", "H10", "H11", "H12", "H13", "H15", "H19", "T08", "T09",
+];
+
+/// Checks whose fix is for the time after a migration.
+const AFTER: [&str; 9] = ["D13", "H07", "H14", "H17", "H18", "T05", "T11", "N03", "N06"];
+
+/// Does a page say something about this check? After a migration only about what it did, and about what is left to do.
+fn is_told(f: &Finding, is_record: bool) -> bool {
+    !(is_record && BEFORE.contains(&f.id.as_str()))
+}
+
+fn of_id(p: &Plan, names: &Names, group: &Finding, is_record: bool) -> Problem {
     const MORE: usize = 50;
-    let mut all = p.checks.iter().filter(|c| c.id == id && c.level == level);
-    let check = crate::checks::explain(id);
+    let (id, level) = (&group.id, group.level);
+    let mut all = p.checks.iter().filter(|c| c.id == *id && c.level == level);
+    let check = crate::checks::explain(id).filter(|_| !is_record);
     let first = all.next();
-    let rest: Vec<String> = all.map(|c| format!("{}: {}", c.subject, c.message)).collect();
+    let rest: Vec<String> = all.map(|c| format!("{}: {}", subject(c, names), c.message)).collect();
     let text = |s: Option<&String>| s.map(|s| text::text(s)).unwrap_or_default();
+    let fix = first.and_then(|f| f.fix.as_ref()).filter(|_| !is_record || AFTER.contains(&id.as_str()));
     Problem {
-        id: id.to_owned(),
-        level: match level {
+        id: id.clone(),
+        word: word(level),
+        class: match level {
             Level::Block => "block",
             Level::Warn => "warn",
             Level::Info => "info",
             Level::Ok => "ok",
         },
-        subject: first.map(|f| text::text(&f.subject.to_string())).unwrap_or_default(),
+        subject: first.map(|f| text::sentence(subject(f, names))).unwrap_or_default(),
         message: first.map(|f| text::text(&f.message)).unwrap_or_default(),
-        fix: text(first.and_then(|f| f.fix.as_ref())),
+        fix: text(fix),
         effect: text(first.and_then(|f| f.effect.as_ref())),
         explain: check.map_or("", |c| c.explain),
         left_out: rest.len().saturating_sub(MORE),
         more_count: text::count(rest.len() as u64),
-        more: rest.into_iter().take(MORE).map(|s| text::text(&s)).collect(),
+        more: rest.into_iter().take(MORE).map(text::sentence).collect(),
     }
 }
 
@@ -433,10 +454,8 @@ fn containers(p: &Plan) -> (Vec<[String; 4]>, Vec<[String; 4]>, usize) {
     const LISTED: usize = 200;
     let mut all: Vec<_> = p.containers.iter().collect();
     all.sort_by(|a, b| b.running.cmp(&a.running).then_with(|| b.bytes.cmp(&a.bytes)).then_with(|| a.name.cmp(&b.name)));
-    let names: HashMap<String, &PlanImage> = p.images.iter().map(|i| (i.id.to_string(), i)).collect();
     let mut rows = all.iter().take(SHOWN + LISTED).map(|c| {
-        let tag = names.get(&c.image).and_then(|i| i.tags.first());
-        let image = tag.map_or_else(|| super::short(&text::text(&c.image)).to_owned(), |t| text::text(t));
+        let image = super::plan::image_name(p, &c.image);
         let state = if c.running { "marked as running" } else { "stopped" };
         [text::text(&c.name), image, state.to_owned(), text::size(c.bytes)]
     });
@@ -446,12 +465,12 @@ fn containers(p: &Plan) -> (Vec<[String; 4]>, Vec<[String; 4]>, usize) {
 
 fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {
     const LISTED: usize = 200;
-    let (users, names) = (users(p), names(p));
+    let (users, names) = (users(p), Names::of_plan(p));
     let mut all: Vec<&PlanLayer> = p.layers.iter().collect();
     all.sort_by(|a, b| b.facts.bytes.cmp(&a.facts.bytes).then_with(|| a.id.cmp(&b.id)));
     let row = |l: &&PlanLayer| LayerRow {
         id: l.id.short().to_owned(),
-        name: names.get(&l.id).cloned().unwrap_or_default(),
+        name: names.get(l.id.as_str()).map(text::text).unwrap_or_default(),
         parent: l.lowers.first().map(|p| p.short().to_owned()).unwrap_or_default(),
         role: match l.role {
             Role::Image => "image",

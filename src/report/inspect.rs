@@ -3,11 +3,12 @@
 mod read;
 mod tree;
 
-use super::page::{Look, Page, Style};
+use super::page::{Look, Page, Row, Style};
 use crate::checks::{Finding, Level};
 use crate::disk::Dir;
 use crate::docker::driver::Role;
 use crate::error::Result;
+use crate::plan::names::Names;
 use crate::store::{self, Generation, Store};
 use crate::text;
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub struct Inspection {
     problems: Vec<Finding>,
     /// Of all layers that could be read.
     bytes: u64,
+    #[serde(skip)]
+    names: Names,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,8 +48,6 @@ struct Image {
     old_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<String>,
-    #[serde(skip)]
-    top: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,6 +112,7 @@ impl Inspection {
             orphans: store.orphans.clone(),
             problems,
             bytes: sizes.values().sum(),
+            names: Names::of_store(store),
         })
     }
 
@@ -157,9 +159,10 @@ impl Inspection {
             let old = old.map(|o| format!("   old ID {}", super::short(o))).unwrap_or_default();
             let created = i.created.as_deref().and_then(|c| c.get(..10)).unwrap_or("unknown");
             let size = format!("{}{old}", size(i.bytes));
-            ([name, super::short(&i.id).to_owned(), size, created.to_owned()], &i.broken)
+            let cells = vec![name, super::short(&i.id).to_owned(), size, created.to_owned()];
+            Row { cells, remark: damage(&i.broken) }
         });
-        table(["NAME", "ID", "SIZE", "CREATED"], &rows.collect::<Vec<_>>(), out);
+        out.rows(&["NAME", "ID", "SIZE", "CREATED"], &rows.collect::<Vec<_>>());
         more(all.len(), fold, out);
     }
 
@@ -171,9 +174,10 @@ impl Inspection {
                 "" | "aufs" => c.status.clone(),
                 other => format!("{} ({})", c.status, text::text(other)),
             };
-            ([text::text(name), self.image_name(&c.image), status, size(c.bytes)], &c.broken)
+            let cells = vec![text::text(name), self.image_name(&c.image), status, size(c.bytes)];
+            Row { cells, remark: damage(&c.broken) }
         });
-        table(["NAME", "IMAGE", "STATUS", "SIZE"], &rows.collect::<Vec<_>>(), out);
+        out.rows(&["NAME", "IMAGE", "STATUS", "SIZE"], &rows.collect::<Vec<_>>());
         more(self.containers.len(), fold, out);
     }
 
@@ -194,7 +198,7 @@ impl Inspection {
         let mut all: Vec<&Finding> = self.problems.iter().collect();
         all.sort_by_key(|p| std::cmp::Reverse(p.level));
         for p in all.iter().take(fold) {
-            let line = format!("  {}  {}: {}", p.id, p.subject, text::text(&p.message));
+            let line = format!("  {}  {}: {}", p.id, super::subject(p, &self.names), p.message);
             out.flow(7, &[(Style::of(p.level), &line)]);
         }
         more(all.len(), fold, out);
@@ -212,7 +216,6 @@ impl Image {
             created,
             old_id: i.old_id.clone(),
             broken: i.broken.clone(),
-            top: i.layers.last().map(|l| l.to_string()),
         }
     }
 
@@ -242,23 +245,6 @@ fn size(bytes: Option<u64>) -> String {
 
 fn damage(why: &Option<String>) -> String {
     why.as_ref().map(|w| format!("  DAMAGED: {}", text::text(w))).unwrap_or_default()
-}
-
-/// Columns as wide as their widest entry; a name that leaves no space for the others wraps.
-fn table(head: [&str; 4], rows: &[([String; 4], &Option<String>)], out: &mut Page) {
-    if rows.is_empty() {
-        return;
-    }
-    let head = head.map(str::to_owned);
-    let all = || std::iter::once(&head).chain(rows.iter().map(|(r, _)| r));
-    let width = |n: usize| all().map(|r| r[n].chars().count()).max().unwrap_or(0);
-    let (second, third) = (width(1), width(2));
-    let first = width(0).min(out.width().saturating_sub(second + third + width(3) + 8).max(12));
-    let line = |r: &[String; 4]| format!("  {:<first$}  {:<second$}  {:<third$}  {}", r[0], r[1], r[2], r[3]);
-    out.flow(4, &[(Style::Dim, &line(&head))]);
-    for (row, why) in rows {
-        out.flow(4, &[(Style::Plain, line(row).trim_end()), (Style::Warn, &damage(why))]);
-    }
 }
 
 fn more(all: usize, shown: usize, out: &mut Page) {

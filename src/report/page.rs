@@ -58,6 +58,22 @@ impl Style {
     }
 }
 
+/// A row of a table.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    /// What is in its columns.
+    pub cells: Vec<String>,
+    /// What is wrong, behind the last column.
+    pub remark: String,
+}
+
+impl Row {
+    /// One with nothing wrong.
+    pub fn of(cells: impl IntoIterator<Item = String>) -> Row {
+        Row { cells: cells.into_iter().collect(), remark: String::new() }
+    }
+}
+
 /// A text in the making.
 #[derive(Debug)]
 pub struct Page {
@@ -135,6 +151,44 @@ impl Page {
         };
         self.put(style, cut.trim_end());
         self.out.push('\n');
+    }
+
+    /// A list with a title and how many rows it has; nothing if it is empty. Columns are as wide as their widest entry; a first column that
+    /// leaves no space for the others and the last one wrap.
+    pub fn table(&mut self, title: &str, head: &[&str], rows: &[Row]) {
+        if rows.is_empty() {
+            return;
+        }
+        self.blank();
+        self.flow(0, &[(Style::Bold, &format!("{title} ({})", crate::text::count(rows.len() as u64)))]);
+        self.rows(head, rows);
+    }
+
+    /// The rows of a table.
+    pub fn rows(&mut self, head: &[&str], rows: &[Row]) {
+        let head = Row::of(head.iter().map(|h| (*h).to_owned()));
+        let all = || std::iter::once(&head).chain(rows);
+        let columns = rows.iter().map(|r| r.cells.len()).max().unwrap_or(0);
+        let width = |n: usize| all().filter_map(|r| r.cells.get(n)).map(|c| c.chars().count()).max().unwrap_or(0);
+        let mut widths: Vec<usize> = (0..columns).map(width).collect();
+        // the last column may be as wide as it likes: there lines wrap
+        let others: usize = widths.iter().skip(1).rev().skip(1).map(|w| w + 2).sum();
+        let last = widths.last().copied().unwrap_or(0).min(24) + 2;
+        if let Some(first) = widths.first_mut() {
+            *first = (*first).min(self.look.width.saturating_sub(others + last + 2).max(12));
+        }
+        let hang = widths.iter().rev().skip(1).map(|w| w + 2).sum::<usize>() + 2;
+        let hang = if columns > 1 && hang + 24 <= self.look.width { hang } else { 4 };
+        let line = |r: &Row| {
+            let cells = r.cells.iter().zip(&widths).map(|(cell, width)| format!("  {cell:<width$}"));
+            cells.collect::<String>().trim_end().to_owned()
+        };
+        if !head.cells.is_empty() && !rows.is_empty() {
+            self.flow(hang, &[(Style::Dim, &line(&head))]);
+        }
+        for row in rows {
+            self.flow(hang, &[(Style::Plain, &line(row)), (Style::Warn, &row.remark)]);
+        }
     }
 
     fn put(&mut self, style: Style, text: &str) {

@@ -1,14 +1,15 @@
-//! The plan for people: one screen, or everything and a line for each object.
+//! The plan for people: one screen, or the same with nothing folded and a line for each object.
 
 use super::page::{Look, Page, Style};
 use crate::checks::{Finding, Level};
 use crate::plan::new_root::NewRoot;
-use crate::plan::{Estimate, Mode, Options, Plan, PlanImage, PlanLayer};
+use crate::plan::{Estimate, Mode, Options, Plan, PlanLayer};
 use crate::run::journal::State;
 use crate::text;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+mod objects;
 mod screen;
 
 pub use screen::{Screen, text as on_screen};
@@ -16,11 +17,6 @@ pub use screen::{Screen, text as on_screen};
 /// One screen.
 pub fn text(p: &Plan, look: Look) -> String {
     on_screen(p, &Screen::of(look))
-}
-
-/// The same with nothing cut, and a line for each object.
-pub fn whole(p: &Plan, look: Look) -> String {
-    format!("{}\n{}", on_screen(p, &Screen { all: true, ..Screen::of(look) }), objects(p))
 }
 
 /// What becomes of the volumes.
@@ -149,42 +145,13 @@ fn after(free: u64, new: u64) -> String {
     if new <= free { text::size(free - new) } else { format!("-{}", text::size(new - free)) }
 }
 
-/// The largest images; the bar is unique (#) and shared (=) bytes.
-fn largest(p: &Plan, limit: usize, out: &mut Page) {
-    const BAR: u64 = 20;
-    let mut images: Vec<_> = p.images.iter().collect();
-    let nameless = |i: &PlanImage| i.tags.is_empty() && i.digests.is_empty();
-    images.sort_by(|a, b| {
-        b.bytes_total.cmp(&a.bytes_total).then_with(|| nameless(a).cmp(&nameless(b))).then_with(|| a.id.cmp(&b.id))
-    });
-    let Some(most) = images.first().map(|i| i.bytes_total.max(1)).filter(|_| limit > 0) else { return };
-    let width = out.width().saturating_sub(62).clamp(18, 40);
-    out.row(
-        Style::Bold,
-        &format!("{:<width$} {:>11} {:>11} {:>11}   # unique  = shared", "LARGEST", "total", "unique", "shared"),
-    );
-    for i in images.iter().take(limit) {
-        let part = |b: u64| usize::try_from((u128::from(b) * u128::from(BAR)).div_ceil(u128::from(most))).unwrap_or(0);
-        let (unique, shared) = (part(i.bytes_unique), part(i.bytes_shared));
-        let name = i.tags.first().map_or_else(|| super::short(&i.id.to_string()).to_owned(), |t| text::text(t));
-        let row = format!(
-            "  {:<w$} {:>11} {:>11} {:>11}   {}{}",
-            fitted(&name, width - 2),
-            text::size(i.bytes_total),
-            text::size(i.bytes_unique),
-            text::size(i.bytes_shared),
-            "#".repeat(unique),
-            "=".repeat(shared.min(20usize.saturating_sub(unique))),
-            w = width - 2
-        );
-        out.row(Style::Plain, &row);
+/// What people call an image: its first tag, as `docker images` lists it, else its digest, else its id.
+pub fn image_name(p: &Plan, id: &str) -> String {
+    let image = p.images.iter().find(|i| i.id.to_string() == id || i.old_id.as_deref() == Some(id));
+    match image.and_then(|i| i.tags.first().or(i.digests.first())) {
+        Some(name) => text::text(name),
+        None => text::text(super::short(id)),
     }
-}
-
-/// The end of a name says more than its beginning.
-fn fitted(name: &str, width: usize) -> String {
-    let n = name.chars().count();
-    if n <= width { name.to_owned() } else { format!("…{}", name.chars().skip(n - width + 1).collect::<String>()) }
 }
 
 /// `--root` where it is needed.
@@ -280,66 +247,6 @@ pub fn seconds(e: &Estimate) -> String {
         (min, max) if min < 3600 => format!("{} min-{} h", min / 60, max.div_ceil(3600)),
         (min, max) => format!("{}-{} h", min / 3600, max.div_ceil(3600)),
     }
-}
-
-/// `KIND ID NAME DETAILS` of each object that the page only counts, for grep.
-fn objects(p: &Plan) -> String {
-    let mut out = String::new();
-    for i in &p.images {
-        let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
-        let old = i.old_id.as_ref().map(|o| format!(" was {o}")).unwrap_or_default();
-        item(
-            &mut out,
-            format!(
-                "image {} {} bytes={} unique={}{old}",
-                i.id,
-                text::text(&names.join(",")),
-                i.bytes_total,
-                i.bytes_unique
-            ),
-        );
-    }
-    for l in &p.layers {
-        let f = &l.facts;
-        let role = serde_json::json!(l.role);
-        item(
-            &mut out,
-            format!(
-                "layer {} {} files={} directories={} bytes={} whiteouts={} opaque={}",
-                l.id,
-                role.as_str().unwrap_or(""),
-                f.files,
-                f.directories,
-                f.bytes,
-                f.whiteouts,
-                f.opaque.count
-            ),
-        );
-    }
-    for c in &p.containers {
-        item(&mut out, format!("container {} {} bytes={}", c.id, text::text(&c.name), c.bytes));
-    }
-    for c in p.new_root.iter().flat_map(|e| &e.units) {
-        let s = &c.size;
-        let _ = writeln!(out, "copied {} files={} directories={} bytes={}", c.name(), s.files, s.directories, s.bytes);
-    }
-    for s in p.new_root.iter().flat_map(|e| &e.stays) {
-        let _ = writeln!(out, "stays in the old root: {}: {}", text::bytes(&s.name), s.reason);
-    }
-    for q in &p.quirks {
-        let reason = if q.id == "L07" { "listed by aufs, lookup fails" } else { "shown by aufs only" };
-        item(&mut out, format!("quirk {} {} {reason}: {}", q.id, q.layer, text::bytes(&q.path)));
-    }
-    for m in &p.switch {
-        item(&mut out, format!("rename {} -> {}", m.from, m.to));
-    }
-    out
-}
-
-/// One line, whatever the names of others in it are.
-fn item(out: &mut String, line: String) {
-    out.push_str(&text::sentence(line));
-    out.push('\n');
 }
 
 /// The plan as one JSON document: what was saved, and what readers would otherwise have to work out of it.

@@ -1,5 +1,6 @@
 //! Where things stand.
 
+use super::Next;
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::driver::Target;
@@ -45,13 +46,6 @@ pub struct Status {
     /// What a rollback costs now, for people.
     #[serde(skip)]
     undo: Option<String>,
-}
-
-/// A command, ready to be pasted.
-#[derive(Debug, Serialize)]
-struct Next {
-    command: String,
-    why: &'static str,
 }
 
 #[derive(Debug, Serialize)]

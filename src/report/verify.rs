@@ -1,8 +1,8 @@
-//! What a verification found.
+//! What a verification found: the verdict, what it rests on, what differs, what to do.
 
-use super::SHOWN;
+use super::{Next, SHOWN};
 use crate::text;
-use crate::verify::{By, Difference, Level, Outcome, Report, Unchecked, Unprovable};
+use crate::verify::{By, Difference, Level, Outcome, Report, Side, Unchecked, Unprovable};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -17,82 +17,213 @@ pub struct Document<'a> {
     /// What was found.
     #[serde(flatten)]
     pub report: &'a Report,
+    /// What to do where no command helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<&'static str>,
+    /// Commands to type.
+    pub next: Vec<Next>,
 }
 
-impl Document<'_> {
+/// Where a migration was when its store was verified: what to do depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The new store is built but not active.
+    BeforeSwitch,
+    /// The new store is active, and the old one is still there.
+    AfterSwitch,
+    /// Only this store is there: it was migrated and cleaned up, or Docker made it.
+    Alone,
+    /// It is an aufs store, which can be migrated.
+    Aufs,
+    /// It is the old store, which a migration has set aside.
+    Parked,
+}
+
+/// Where texts begin, behind the labels.
+const LABEL: usize = 9;
+
+fn label(out: &mut String, name: &str, text: &str) {
+    let _ = writeln!(out, "{name:<LABEL$}{text}");
+}
+
+impl<'a> Document<'a> {
+    /// Of a report. `place`: ` --root DIR` and the like, for the commands.
+    pub fn of(report: &'a Report, level: Level, when: When, place: &str) -> Document<'a> {
+        let next = |command: &str, why: &'static str| Next { command: format!("unaufs {command}{place}"), why };
+        let docker = || Next {
+            command: "systemctl start docker".to_owned(),
+            why: "then look at your containers: docker ps -a",
+        };
+        let inherited = inherited(report);
+        let mut advice = None;
+        let next = match (report.outcome(), when) {
+            (Outcome::Unchecked, _) => vec![next("verify", "again, after you removed the cause")],
+            (Outcome::Clean, When::BeforeSwitch) => vec![next("migrate", "switch over")],
+            (Outcome::Clean, When::AfterSwitch) if report.docker_ran => {
+                vec![next("cleanup", "when your containers work: delete the old store")]
+            }
+            (Outcome::Clean, When::AfterSwitch) => match level {
+                Level::Fast => vec![next("verify", "also check all contents"), docker()],
+                Level::Full => vec![docker(), next("cleanup", "days later: delete the old store")],
+            },
+            (Outcome::Clean, When::Aufs) => vec![next("plan", "see what a migration would do")],
+            (Outcome::Clean, When::Alone) | (_, When::Parked) => Vec::new(),
+            (Outcome::Damaged, When::BeforeSwitch | When::AfterSwitch) if inherited => {
+                advice = Some(
+                    "The old store has the same damage, so a rollback doesn't repair it. Pull or build the damaged images again.",
+                );
+                Vec::new()
+            }
+            (Outcome::Damaged, When::BeforeSwitch) => vec![
+                next("rollback", "drop the new store; the old store is unchanged"),
+                next("migrate", "then build the new store again"),
+            ],
+            (Outcome::Damaged, When::AfterSwitch) => vec![
+                next("rollback", "stop Docker first; put the old store back"),
+                next("migrate", "then build the new store again"),
+            ],
+            (Outcome::Damaged, When::Alone) => {
+                advice = Some(
+                    "There is no old store to go back to. Pull or build the damaged images again. Restore container data from a backup.",
+                );
+                Vec::new()
+            }
+            (Outcome::Damaged, When::Aufs) => {
+                vec![next("plan", "see which images and containers can still be migrated")]
+            }
+        };
+        Document { schema: "unaufs.verify/1", level, report, advice, next }
+    }
+
     /// For people.
     pub fn text(&self) -> String {
-        let mut out = self.counts();
-        let unprovable = &self.report.unprovable;
-        if !unprovable.is_empty() {
-            let _ = writeln!(out, "Can't be proved ({}):", text::plural(unprovable.len(), "layer"));
-            let line = |u: &Unprovable| format!("layer {}: {}", super::short(&u.layer), u.reason);
-            super::first(&mut out, unprovable.iter().map(line), " (--json has all)");
+        let mut out = String::new();
+        self.verdict(&mut out);
+        self.rests_on(&mut out);
+        self.unproved(&mut out);
+        self.changes(&mut out);
+        if let Some(advice) = self.advice {
+            label(&mut out, "Next", advice);
         }
-        let unchecked = &self.report.unchecked;
-        if !unchecked.is_empty() {
-            let _ = writeln!(out, "Could not be checked ({}):", text::count(unchecked.len() as u64));
-            let line = |u: &Unchecked| format!("{}: {}", u.object, u.reason);
-            super::first(&mut out, unchecked.iter().map(line), " (--json has all)");
+        for (n, next) in self.next.iter().enumerate() {
+            label(&mut out, if n == 0 { "Next" } else { "" }, &format!("{:<28}  {}", next.command, next.why));
         }
-        self.differences(&mut out);
         out
     }
 
-    fn counts(&self) -> String {
-        let r = self.report;
-        let digests = format!(
-            "{} layers match their tar headers, {} digests rebuilt from {}",
-            text::count(r.headers.saturating_sub(unfit(r))),
-            text::count(r.digests),
-            text::size(r.digested_bytes)
-        );
-        let level = self.level.name();
-        match r.against_old {
-            true => format!(
-                "{} compared with the old store ({level})   {} layers, {} views, {} names, {} of content, {} metadata files, {digests}\n",
-                r.driver,
-                text::count(r.layers),
-                text::count(r.views),
-                text::count(r.names),
-                text::size(r.bytes),
-                text::count(r.metadata),
+    fn verdict(&self, out: &mut String) {
+        let (r, driver) = (self.report, self.report.driver);
+        match (r.outcome(), r.against_old) {
+            (Outcome::Unchecked, _) => {
+                out.push_str("NO VERDICT  Something couldn't be checked. This doesn't mean that the store is damaged.\n");
+            }
+            (Outcome::Clean, true) if r.changed_since.is_empty() => {
+                label(out, "CLEAN", &format!("The {driver} store matches the old store."));
+            }
+            (Outcome::Clean, true) => label(
+                out,
+                "CLEAN",
+                &format!("Everything in the {driver} store that Docker hasn't changed since matches the old store."),
             ),
-            false => format!(
-                "{} checked by itself ({level})   {} layers, {} metadata files, {digests}\n",
-                r.driver,
-                text::count(r.layers),
-                text::count(r.metadata),
-            ),
+            (Outcome::Clean, false) => {
+                label(out, "CLEAN", &format!("The {driver} store matches its own records and tar headers."));
+            }
+            (Outcome::Damaged, _) => {}
+        }
+        let lines = merged(&r.differences);
+        if r.total() > 0 {
+            let is_cut = r.differences.len() as u64 != r.total();
+            let many = if is_cut { r.total() as usize } else { lines.len() };
+            let many = text::plural(many, "difference");
+            let what = match r.against_old {
+                true if inherited(r) => format!("The {driver} store and the old store have the same damage ({many}):"),
+                true => format!("The {driver} store has {many} from the old store:"),
+                false => format!("The {driver} store has {many} from its own records:"),
+            };
+            label(out, "DAMAGED", &what);
+            listed(out, &lines);
+            cut(out, &r.differences, &r.counts);
+        }
+        if !r.unchecked.is_empty() {
+            let _ = writeln!(out, "Could not be checked ({}):", text::count(r.unchecked.len() as u64));
+            let line = |u: &Unchecked| format!("{}: {}", u.object, u.reason);
+            super::first(out, r.unchecked.iter().map(line), " (--json has all)");
         }
     }
 
-    fn differences(&self, out: &mut String) {
+    /// What was compared, and what was proved without the old store. What wasn't done isn't mentioned.
+    fn rests_on(&self, out: &mut String) {
         let r = self.report;
-        listed(out, &r.differences);
-        cut(out, &r.differences, &r.counts);
-        let _ = match (r.total(), r.against_old) {
-            _ if r.outcome() == Outcome::Unchecked => {
-                writeln!(out, "NO VERDICT  Something could not be checked. That says nothing about the store.")
+        let layers = match r.views {
+            n if n > 0 && n < r.layers && r.against_old => {
+                format!("the top layers ({} of {})", text::count(n), text::count(r.layers))
             }
-            (0, true) if r.changed_since.is_empty() => {
-                writeln!(out, "CLEAN  The new store holds what the old store holds.")
-            }
-            (0, true) => writeln!(out, "CLEAN  Image layers are identical to the old store."),
-            (0, false) => writeln!(out, "CLEAN  The store matches its own records and tar headers."),
-            (n, _) => writeln!(out, "DAMAGED  {}", text::plural(n as usize, "difference")),
+            _ => text::plural(r.layers as usize, "layer"),
         };
+        let mut parts = vec![layers];
+        for (n, noun) in [(r.names, "name"), (r.metadata, "metadata file")] {
+            if n > 0 {
+                parts.push(text::plural(n as usize, noun));
+            }
+        }
+        if r.bytes > 0 {
+            parts.push(format!("{} of file contents", text::size(r.bytes)));
+        }
+        label(out, if r.against_old { "Compared" } else { "Checked" }, &format!("{}.", and(&parts)));
+        let mut proofs = Vec::new();
+        let fit = r.headers.saturating_sub(unfit(r));
+        if fit > 0 {
+            proofs.push(format!("{} by their tar headers", text::count(fit)));
+        }
+        if r.digests > 0 {
+            proofs.push(format!("{} by their digests ({})", text::count(r.digests), text::size(r.digested_bytes)));
+        }
+        if !proofs.is_empty() {
+            label(out, "Proved", &format!("Image layers: {}.", and(&proofs)));
+        }
+        if self.level == Level::Fast {
+            label(out, "", "The contents of image layers were not read: unaufs verify, without --level fast, reads them.");
+        }
+    }
+
+    /// Layers that can't be proved by themselves, by reason.
+    fn unproved(&self, out: &mut String) {
+        let mut by_reason: BTreeMap<&str, Vec<&Unprovable>> = BTreeMap::new();
+        for u in &self.report.unprovable {
+            by_reason.entry(&u.reason).or_default().push(u);
+        }
+        for (reason, layers) in by_reason {
+            let ids = layers.iter().take(3).map(|u| super::short(&u.layer).to_owned());
+            let (many, ids) = (text::plural(layers.len(), "layer"), text::few(ids, layers.len()));
+            label(out, "", &format!("{many} can't be proved: {reason} ({ids})."));
+        }
+    }
+
+    /// What Docker itself changed.
+    fn changes(&self, out: &mut String) {
+        let r = self.report;
         if r.changed_since.is_empty() {
             return;
         }
-        let _ = writeln!(
-            out,
-            "\nDocker ran on the new store since the switch. These changes are Docker's own, not damage:"
-        );
-        listed(out, &r.changed_since);
-        cut(out, &r.changed_since, &r.changes);
         let all: u64 = r.changes.values().sum();
-        let _ = writeln!(out, "{} since the switch", text::plural(all as usize, "change"));
+        let many = text::plural(all as usize, "change");
+        label(out, "Docker", &format!("ran on the new store since the switch. It made {many}, which are not damage:"));
+        listed(out, &merged(&r.changed_since));
+        cut(out, &r.changed_since, &r.changes);
+    }
+}
+
+/// Is all damage in the old store too?
+fn inherited(r: &Report) -> bool {
+    let in_old = |d: &Difference| matches!(d.side, Side::Both | Side::Old);
+    r.total() > 0 && r.total() == r.differences.len() as u64 && r.differences.iter().all(in_old)
+}
+
+/// `a, b and c`.
+fn and(parts: &[String]) -> String {
+    match parts {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => parts.join(""),
     }
 }
 
@@ -112,16 +243,90 @@ fn cut(out: &mut String, listed: &[Difference], counts: &BTreeMap<&'static str, 
 }
 
 /// At most [`SHOWN`] of each object are printed; JSON has all.
-fn listed(out: &mut String, all: &[Difference]) {
+fn listed(out: &mut String, all: &[Line<'_>]) {
     let mut shown = 0;
     let mut last = "";
-    for d in all {
-        shown = if d.id == last { shown + 1 } else { 1 };
-        last = &d.id;
+    for line in all {
+        let id = &line.first.id;
+        shown = if id == last { shown + 1 } else { 1 };
+        last = id;
         if shown <= SHOWN {
-            let _ = writeln!(out, "  {d}");
+            let _ = writeln!(out, "  {}", line.text());
         } else if shown == SHOWN + 1 {
-            let _ = writeln!(out, "  … more of {}: --json has all", super::short(&d.id));
+            let _ = writeln!(out, "  … more of {}: --json has all", super::short(id));
         }
+    }
+}
+
+/// What differs at one path: several proofs may have found the same.
+struct Line<'a> {
+    first: &'a Difference,
+    others: Vec<&'a Difference>,
+}
+
+impl Line<'_> {
+    fn text(&self) -> String {
+        let whats: Vec<&str> = std::iter::once(self.first).chain(self.others.iter().copied()).map(what).collect();
+        Difference { what: whats.join("; "), ..self.first.clone() }.to_string()
+    }
+}
+
+/// One line for each path of an object.
+fn merged(all: &[Difference]) -> Vec<Line<'_>> {
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    let mut at: BTreeMap<(&str, &str, &[u8]), usize> = BTreeMap::new();
+    for d in all {
+        let key = (d.kind, d.id.as_str(), d.path.as_slice());
+        // the path of what concerns a whole object is empty: there each is a finding of its own
+        let known = at.get(&key).and_then(|n| lines.get_mut(*n)).filter(|_| !d.path.is_empty() || d.kind == "layer");
+        match known {
+            Some(line) => line.add(d),
+            None => {
+                at.insert(key, lines.len());
+                lines.push(Line { first: d, others: Vec::new() });
+            }
+        }
+    }
+    lines
+}
+
+impl<'a> Line<'a> {
+    /// One more finding at the same path, unless it says what is known. Of two that say the same, the one that knows which store is right
+    /// says more.
+    fn add(&mut self, d: &'a Difference) {
+        let mut all: Vec<&'a Difference> = std::iter::once(self.first).chain(self.others.drain(..)).collect();
+        match all.iter_mut().find(|known| aspect(known) == aspect(d)) {
+            Some(known) if known.side == Side::Between => *known = d,
+            Some(_) => {}
+            None => all.push(d),
+        }
+        // what isn't there has no other faults
+        if let Some(missing) = all.iter().copied().find(|d| aspect(d) == "missing") {
+            all = vec![missing];
+        }
+        all.sort_by_key(|d| d.side == Side::Between);
+        let mut all = all.into_iter();
+        self.first = all.next().unwrap_or(d);
+        self.others = all.collect();
+    }
+}
+
+fn what(d: &Difference) -> &str {
+    d.what.strip_prefix("changed since the layer was made: ").unwrap_or(&d.what)
+}
+
+/// What of a file differs, whichever proof says so.
+fn aspect(d: &Difference) -> &str {
+    let what = what(d);
+    let what = what.strip_prefix("it is ").unwrap_or(what);
+    if what.starts_with("missing") {
+        return "missing";
+    }
+    match what.split([' ', ',', ':']).next().unwrap_or_default() {
+        "only" => "extra",
+        "its" | "content" => what,
+        "is" => "type",
+        "xattr" => what.split_inclusive(' ').nth(1).unwrap_or(what).trim_end(),
+        first => first,
     }
 }

@@ -246,7 +246,10 @@ pub fn networks(c: &Container) -> Option<(String, String)> {
 /// Notes that a container stays behind, since its layers do.
 pub fn stays(c: &mut Container, why: &Error, findings: &mut Vec<Finding>) {
     c.broken = Some(why.chain());
-    findings.push(Finding::new("C04", c.subject(), why.chain()));
+    let finding = Finding::new("C04", c.subject(), why.chain());
+    // what would be repaired isn't, of a container that isn't migrated
+    findings.retain(|f| f.id != "C05" || f.subject != finding.subject);
+    findings.push(finding);
 }
 
 /// Lists the files that get a new one: each that Docker may write into, with `changes` and with what no Docker of today fills in. `file` is

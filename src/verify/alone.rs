@@ -16,13 +16,14 @@ use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId, named};
 use crate::layer::view::Chain;
+use crate::plan::names::Names;
 use crate::progress::Progress;
 use crate::store::content::SMALL;
 use crate::store::driver::chain;
 use crate::store::{Container, Content, Layer, Store, native};
 use crate::tar::split::beside;
 use crate::tar::viewtar::Shift;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::atomic::Ordering;
 
@@ -54,9 +55,9 @@ pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progre
         alone.containers(target)?;
     }
     alone.layers(&layers, progress)?;
-    let names = names(&store);
+    let names = Names::of_store(&store);
     let report = seen.report(driver.name(), |d| match d.kind {
-        "layer" => names.get(super::short(&d.id).as_str()).cloned().unwrap_or_default(),
+        "layer" => names.get(&d.id).unwrap_or_default().to_owned(),
         _ => d.name.clone(),
     });
     Ok(Report { layers: layers.len() as u64, metadata: store.metadata.len() as u64, ..report })
@@ -264,19 +265,4 @@ impl Alone<'_> {
         }
         Ok(())
     }
-}
-
-/// Who uses a layer, by the short form of its id: findings have no other.
-fn names(store: &Store) -> HashMap<String, String> {
-    let mut out = HashMap::new();
-    for c in store.containers.values() {
-        out.extend(c.layer.iter().chain(&c.init).map(|l| (l.short(), format!("container {}", c.name))));
-    }
-    for i in store.images.values() {
-        let name = i.tags.first().cloned().unwrap_or_else(|| i.id.short());
-        for l in i.layers.iter().rev() {
-            out.entry(l.short()).or_insert_with(|| format!("image {name}"));
-        }
-    }
-    out
 }

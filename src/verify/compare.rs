@@ -273,7 +273,7 @@ impl<'a> Pair<'a> {
                 None if self.cannot_hold(odirs, onode, name)? => {}
                 None => self.differ(&here, "missing in the new store"),
                 Some(nnode) if nnode.kind != onode.kind => {
-                    self.differ(&here, format!("is a {:?}, was a {:?}", nnode.kind, onode.kind));
+                    self.differ(&here, format!("is a {}, was a {}", super::kind(nnode.kind), super::kind(onode.kind)));
                 }
                 // the layer itself has no such name: the view of the layer below showed the same
                 Some(nnode) if self.rests_below(onode, nnode) => {}

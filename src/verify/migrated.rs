@@ -10,6 +10,7 @@ use crate::docker::driver::{Role, Target};
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::layer::view::Chain;
+use crate::plan::names::Names;
 use crate::plan::stack::Part;
 use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
@@ -42,8 +43,13 @@ pub fn verify(case: &Case<'_>, level: Level, progress: &dyn Progress) -> Result<
     if all && case.switched.is_none() {
         units(case, level, &seen, progress)?;
     }
-    let names = names(plan);
-    let report = seen.report(plan.options.to.name(), |d| names.get(d.id.as_str()).cloned().unwrap_or_default());
+    let names = Names::of_plan(plan);
+    let containers: HashMap<&str, &str> = plan.containers.iter().map(|c| (c.id.as_str(), c.name.as_str())).collect();
+    let name = |d: &Difference| match d.kind {
+        "layer" => names.get(&d.id).unwrap_or_default().to_owned(),
+        _ => containers.get(d.id.as_str()).copied().unwrap_or_default().to_owned(),
+    };
+    let report = seen.report(plan.options.to.name(), name);
     Ok(Report { against_old: true, layers: layers.len() as u64, views, metadata, ..report })
 }
 
@@ -281,20 +287,4 @@ fn units(case: &Case<'_>, level: Level, seen: &Seen<'_>, progress: &dyn Progress
 /// The directories above a path.
 fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(path), |p| Some(crate::disk::split(p).0)).skip(1).take_while(|p| !p.is_empty())
-}
-
-/// Who uses what: the first tag of an image for its layers, the name of a container for its own and for its files.
-fn names(plan: &Plan) -> HashMap<&str, String> {
-    let mut out = HashMap::new();
-    for c in &plan.containers {
-        out.insert(c.id.as_str(), c.name.clone());
-        out.extend(c.layer.iter().chain(&c.init).map(|l| (l.as_str(), format!("container {}", c.name))));
-    }
-    for i in &plan.images {
-        let name = i.tags.first().cloned().unwrap_or_else(|| i.id.short());
-        for l in i.layers.iter().rev() {
-            out.entry(l.as_str()).or_insert_with(|| format!("image {name}"));
-        }
-    }
-    out
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::LayerId;
 use crate::progress::Progress;
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -161,7 +161,18 @@ pub fn each<T: Sync>(
     progress: &dyn Progress,
     work: impl Fn(&T) -> Result<()> + Sync,
 ) -> Result<()> {
-    progress.phase("verify", todo.len() as u64);
+    // a layer may be several pieces of work: people count layers
+    let mut left: HashMap<&LayerId, usize> = HashMap::new();
+    todo.iter().for_each(|one| *left.entry(id(one)).or_default() += 1);
+    progress.phase("verify", left.len() as u64);
+    let left = Mutex::new(left);
+    let done = |id: &LayerId| {
+        let mut left = left.lock().unwrap_or_else(|e| e.into_inner());
+        left.get_mut(id).is_some_and(|n| {
+            *n -= 1;
+            *n == 0
+        })
+    };
     let next = AtomicUsize::new(0);
     let stopped: Mutex<Option<Error>> = Mutex::new(None);
     std::thread::scope(|s| {
@@ -176,7 +187,9 @@ pub fn each<T: Sync>(
                         stopped.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
                         break;
                     }
-                    progress.step(&id(one).short());
+                    if done(id(one)) {
+                        progress.step(&id(one).short());
+                    }
                 }
             });
         }

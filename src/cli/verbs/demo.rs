@@ -56,8 +56,8 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let (old, proved, switched) = (root.open(OLD)?, BTreeSet::new(), crate::verify::since::reference(&root)?);
     let case = Case { plan: &plan, old: &old, new: &root, part: Part::All, proved: &proved, switched };
     let proof = crate::verify::judge(&Subject::Migrated(case), Level::Full, &Hidden)?;
-    let doc = verify::Document { schema: "unaufs.verify/1", level: Level::Full, report: &proof };
-    guide.show("$ unaufs verify", &fitted(g, &doc.text(), 2))?;
+    let doc = verify::Document::of(&proof, Level::Full, verify::When::Alone, "");
+    guide.show("$ unaufs verify", &fitted(g, &doc.text(), 9))?;
 
     let doc = compare(&root, &plan, (before, sample), why, &proof)?;
     if guide.quiet {

@@ -102,11 +102,9 @@ fn show(g: &Global, plan: &Plan, outputs: Outputs, shown: &Shown<'_>) -> Done {
     }
     if g.for_programs() {
         say_json(&report::plan::document(plan)?)?;
-    } else if g.verbose > 0 {
-        say(&report::plan::whole(plan, screen::look(g)))?;
     } else {
-        let usual = report::plan::Screen::of(screen::look(g));
-        say(&report::plan::on_screen(plan, &report::plan::Screen { targets, saved: saved.as_deref(), ..usual }))?;
+        let (usual, all) = (report::plan::Screen::of(screen::look(g)), g.verbose > 0);
+        say(&report::plan::on_screen(plan, &report::plan::Screen { targets, all, saved: saved.as_deref(), ..usual }))?;
     }
     Ok(match (checks::plan_is_blocked(&plan.checks), shown.detailed) {
         (true, _) => Ending::Code(Kind::Blocked),

@@ -2,12 +2,12 @@
 
 use super::{Roots, fitted, journal, needed, tell, the_store};
 use crate::cli::args::{Global, VerifyArgs};
-use crate::cli::{Done, Ending, screen};
+use crate::cli::{Done, Ending, end, screen};
 use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::OLD;
-use crate::report;
+use crate::report::verify::{Document, When};
 use crate::run::identity::Known;
 use crate::run::journal::{Run, State};
 use crate::run::states::{Answer, Command};
@@ -17,18 +17,22 @@ use crate::verify::{self, Outcome, Report, Subject};
 /// `unaufs verify`.
 pub fn verify(g: &Global, a: &VerifyArgs) -> Done {
     let roots = Roots::of(g)?;
-    let answer = roots.standing()?.answer(Command::Verify);
+    let standing = roots.standing()?;
+    let answer = standing.answer(Command::Verify);
     let (old, root, known) = roots.made()?;
     // a cleanup or a rollback would take away what is compared
     let _lock = Lock::reading(&root)?;
-    let report = match (answer, known) {
-        (_, known) if a.driver.is_some() => check(g, a, &root, &known)?,
-        (Answer::Refuse(e), _) => return Err(e),
-        (Answer::Compare, Known::Run(run)) => compare(g, a, old, &root, &run)?,
+    let (report, when) = match (answer, known) {
+        (Answer::Refuse(e), _) if a.driver.is_none() => return Err(e),
+        (Answer::Compare, Known::Run(run)) if a.driver.is_none() => {
+            let switched = run.state == State::Switched;
+            let when = if switched { When::AfterSwitch } else { When::BeforeSwitch };
+            (compare(g, a, old, &root, &run)?, when)
+        }
         (_, known) => check(g, a, &root, &known)?,
     };
-    let doc = report::verify::Document { schema: "unaufs.verify/1", level: a.level, report: &report };
-    tell(g, &doc, || fitted(g, &doc.text(), 2))?;
+    let doc = Document::of(&report, a.level, when, end::given_place());
+    tell(g, &doc, || fitted(g, &doc.text(), 9))?;
     Ok(match report.outcome() {
         Outcome::Clean => Ending::Fine,
         Outcome::Damaged => Ending::Code(Kind::Difference),
@@ -46,7 +50,7 @@ fn compare(g: &Global, a: &VerifyArgs, old: Option<Dir>, root: &Dir, run: &Run) 
 }
 
 /// One store by itself.
-fn check(g: &Global, a: &VerifyArgs, root: &Dir, known: &Known) -> Result<Report> {
+fn check(g: &Global, a: &VerifyArgs, root: &Dir, known: &Known) -> Result<(Report, When)> {
     let driver = match a.driver {
         Some(driver) => driver,
         None => only_driver(root, known)?,
@@ -54,7 +58,13 @@ fn check(g: &Global, a: &VerifyArgs, root: &Dir, known: &Known) -> Result<Report
     // after the switch the old store is parked
     let parked = driver == WrittenBy::Aufs && !root.has("aufs")? && root.has(OLD)?;
     let base = if parked { root.open(OLD)? } else { root.again()? };
-    verify::judge(&Subject::Alone(&base, driver), a.level, &*screen::progress(g))
+    let report = verify::judge(&Subject::Alone(&base, driver), a.level, &*screen::progress(g))?;
+    let when = match driver {
+        WrittenBy::Aufs if parked => When::Parked,
+        WrittenBy::Aufs => When::Aufs,
+        WrittenBy::Living(_) => When::Alone,
+    };
+    Ok((report, when))
 }
 
 /// The driver that the user means without saying so.

@@ -5,6 +5,7 @@
 
 use crate::docker::driver::Role;
 use crate::ids::LayerId;
+use crate::plan::names::Names;
 use crate::plan::{Plan, PlanLayer};
 use crate::text;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -51,34 +52,12 @@ pub fn users(p: &Plan) -> HashMap<&LayerId, usize> {
     out
 }
 
-/// What people call each layer: the image whose last layer it is, its container, or an image that it is part of.
-pub fn names(p: &Plan) -> HashMap<&LayerId, String> {
-    let mut out: HashMap<&LayerId, String> = HashMap::new();
-    let tagged = || p.images.iter().filter_map(|i| Some((i, text::text(i.tags.first().or(i.digests.first())?))));
-    for (image, name) in tagged() {
-        if let Some(top) = image.layers.last() {
-            out.entry(top).or_insert(name);
-        }
-    }
-    for (image, name) in tagged() {
-        for layer in &image.layers {
-            out.entry(layer).or_insert_with(|| format!("part of {name}"));
-        }
-    }
-    for c in &p.containers {
-        for layer in [&c.layer, &c.init].into_iter().flatten() {
-            out.insert(layer, format!("container {}", text::text(&c.name)));
-        }
-    }
-    out
-}
-
 /// The layers, and how wide each is.
 struct Tree<'a> {
     children: BTreeMap<Option<&'a LayerId>, Vec<&'a PlanLayer>>,
     width: HashMap<&'a LayerId, u64>,
     users: HashMap<&'a LayerId, usize>,
-    names: HashMap<&'a LayerId, String>,
+    names: Names,
     fold: bool,
 }
 
@@ -98,7 +77,7 @@ impl<'a> Tree<'a> {
                 *width.entry(parent).or_default() += mine;
             }
         }
-        let mut tree = Tree { children, width, users: users(p), names: names(p), fold: p.layers.len() > LARGE };
+        let mut tree = Tree { children, width, users: users(p), names: Names::of_plan(p), fold: p.layers.len() > LARGE };
         let width = &tree.width;
         for row in tree.children.values_mut() {
             row.sort_by(|a, b| width.get(&b.id).cmp(&width.get(&a.id)).then_with(|| a.id.cmp(&b.id)));
@@ -142,7 +121,7 @@ impl<'a> Tree<'a> {
         let bytes = text::size(run.iter().map(|l| l.facts.bytes).sum());
         let (first, last) = (layer.id.short(), run.last().unwrap_or(&layer).id.short());
         let images = text::plural(self.users.get(&layer.id).copied().unwrap_or(0), "image");
-        let name = self.names.get(&layer.id).cloned();
+        let name = self.names.get(layer.id.as_str()).map(text::text);
         let (label, title) = match (run.len(), name) {
             (1, Some(name)) => (name.clone(), format!("{name} (layer {first}): {bytes}, in {images}")),
             (1, None) => (first.clone(), format!("layer {first}: {bytes}, in {images}")),

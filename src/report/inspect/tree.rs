@@ -12,7 +12,7 @@ use crate::docker::driver::Role;
 use crate::report::page::{Page, Style};
 use crate::report::short;
 use crate::text;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Columns of lines left of a layer; deeper ones are drawn in the last of them.
 const DEEPEST: usize = 24;
@@ -34,7 +34,6 @@ pub fn draw(inspection: &Inspection, fold: usize, out: &mut Page) {
         let parent = l.parent.as_deref().filter(|p| known.contains(p)).unwrap_or("");
         children.entry(parent).or_default().push(l);
     }
-    let names = names(inspection);
     let roots = children.get("").into_iter().flatten().rev();
     let mut todo: Vec<Branch<'_>> =
         roots.map(|layer| Branch { layer, lines: String::new(), joint: "", is_root: true }).collect();
@@ -42,7 +41,8 @@ pub fn draw(inspection: &Inspection, fold: usize, out: &mut Page) {
     while let Some(branch) = todo.pop().filter(|_| shown < fold) {
         shown += 1;
         let layer = branch.layer;
-        let name = match (names.get(layer.id.as_str()), layer.role) {
+        let name = match (inspection.names.get(&layer.id).map(text::text), layer.role) {
+            (Some(name), Role::Init) => format!("  {name} (init layer)"),
             (Some(name), _) => format!("  {name}"),
             (None, Role::Init) => "  (init layer)".to_owned(),
             (None, _) => String::new(),
@@ -77,23 +77,6 @@ impl Branch<'_> {
     }
 }
 
-/// What people call a layer: the images whose last layer it is, or its container.
-fn names(inspection: &Inspection) -> HashMap<&str, String> {
-    let mut out: HashMap<&str, String> = HashMap::new();
-    for image in &inspection.images {
-        if let (Some(top), Some(name)) = (image.top.as_deref(), image.name()) {
-            let name = text::text(name);
-            out.entry(top).and_modify(|all| all.push_str(&format!(", {name}"))).or_insert(name);
-        }
-    }
-    for c in &inspection.containers {
-        if let Some(layer) = c.layer.as_deref() {
-            out.insert(layer, format!("container {}", text::text(&c.name)));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +105,7 @@ mod tests {
             orphans: Vec::new(),
             problems: Vec::new(),
             bytes: 0,
+            names: Default::default(),
         };
         let mut page = Page::new(Look { width: 80, colour: false });
         draw(&inspection, 200, &mut page);

@@ -1,9 +1,12 @@
 //! The plan on a terminal: the answer first, then what it costs, how to undo it, what to check and what to type.
 
-use super::{docker, more, next, plural_of, quoted, root_option};
+use super::{Group, docker, more, next, plural_of, quoted, root_option};
 use crate::checks::{Finding, Level, explain, plan_is_blocked};
+use crate::plan::names::Names;
 use crate::plan::{Estimate, Mode, Plan};
+use crate::report::explain::word;
 use crate::report::page::{Look, Page, Style, command_lines};
+use crate::report::subject;
 use crate::text;
 
 /// Where texts begin, behind the labels.
@@ -55,7 +58,7 @@ pub fn text(p: &Plan, screen: &Screen<'_>) -> String {
         super::space(p, usize::MAX, &mut out);
     }
     if screen.all {
-        super::largest(p, usize::MAX, &mut out);
+        super::objects::lists(p, &mut out);
     }
     if screen.next {
         out.blank();
@@ -197,59 +200,69 @@ fn checks(p: &Plan, all: bool, out: &mut Page) {
     let groups = super::groups(&p.checks);
     let n = |l: Level| super::kinds(&groups, l);
     let mut counts = vec![format!("{} passed", n(Level::Ok))];
-    for (level, noun) in [(Level::Block, "blocker"), (Level::Warn, "warning")] {
+    for level in [Level::Block, Level::Warn] {
         if n(level) > 0 {
-            counts.push(text::plural(n(level), noun));
+            counts.push(text::plural(n(level), word(level)));
         }
     }
     label(out, Style::Bold, "CHECKS", &[(Style::Plain, &counts.join(", "))]);
-    for g in groups.iter().filter(|g| g.first.level >= Level::Warn) {
-        finding(p, g.first, g.count, out);
+    let names = Names::of_plan(p);
+    for g in groups.iter().filter(|g| g.first.level >= if all { Level::Info } else { Level::Warn }) {
+        findings(p, g, all, &names, out);
     }
-    let notes: Vec<_> = groups.iter().filter(|g| g.first.level == Level::Info).collect();
+    let titles = |level: Level| {
+        let of = groups.iter().filter(move |g| g.first.level == level);
+        of.filter_map(|g| explain(&g.first.id)).map(|c| (c.id, c.title))
+    };
+    let notes = n(Level::Info);
     if all {
-        for f in p.checks.iter().filter(|f| f.level == Level::Info) {
-            let line = format!("{}: {}", named(p, f), f.message);
-            out.flow(LABEL, &[(Style::Plain, &format!("  i {:<5}{line}", f.id))]);
-        }
-    } else if !notes.is_empty() {
-        let titles: Vec<&str> = notes.iter().filter_map(|g| explain(&g.first.id)).map(|c| c.title).take(2).collect();
-        let rest = if notes.len() > titles.len() { ", …" } else { "" };
-        let line = format!("{}: {}{rest} (-v shows all)", text::plural(notes.len(), "note"), titles.join(", "));
+        let fine: Vec<String> = titles(Level::Ok).map(|(id, title)| format!("{title} ({id})")).collect();
+        let line = format!("  ok     not found here: {}", fine.join(", "));
+        out.flow(LABEL, &[(Style::Plain, &line)]);
+    } else if notes > 0 {
+        let first: Vec<&str> = titles(Level::Info).map(|(_, title)| title).take(2).collect();
+        let rest = if notes > first.len() { ", …" } else { "" };
+        let line = format!("{}: {}{rest} (-v shows all)", text::plural(notes, word(Level::Info)), first.join(", "));
         out.flow(LABEL, &[(Style::Plain, &format!("  i      {line}"))]);
     }
 }
 
-fn finding(p: &Plan, f: &Finding, count: usize, out: &mut Page) {
-    let mark = if f.level == Level::Block { "BLOCK" } else { "  !" };
-    let others = if count > 1 { format!(" (and {} more)", text::count(count as u64 - 1)) } else { String::new() };
-    let what = format!("{}: {}{others}", named(p, f), f.message);
-    let head = format!("{mark} {:<4}", f.id);
-    out.flow(LABEL, &[(Style::of(f.level), &head), (Style::Plain, &what)]);
-    let advice: String = match (&f.fix, &f.effect) {
+/// The first finding of a group, or all of them; then what to do, where that isn't the same as for the one before.
+fn findings(p: &Plan, g: &Group<'_>, all: bool, names: &Names, out: &mut Page) {
+    let (id, level) = (&g.first.id, g.first.level);
+    let mark = match level {
+        Level::Block => "BLOCK",
+        Level::Warn => "  !",
+        Level::Info | Level::Ok => "  i",
+    };
+    let of = p.checks.iter().filter(|f| f.id == *id && f.level == level);
+    let (others, of) = match (all, g.count) {
+        (false, n) if n > 1 => (format!(" (and {} more)", text::count(n as u64 - 1)), of.take(1)),
+        _ => (String::new(), of.take(g.count)),
+    };
+    let mut of = of.peekable();
+    while let Some(f) = of.next() {
+        let mut what = format!("{}: {}", subject(f, names), f.message);
+        let alike = |next: &&Finding| (&next.subject, &next.fix, &next.effect) == (&f.subject, &f.fix, &f.effect);
+        while let Some(next) = of.next_if(alike) {
+            what.push_str(&format!("; {}", next.message));
+        }
+        what.push_str(&others);
+        out.flow(LABEL, &[(Style::of(level), &format!("{mark} {id:<4}")), (Style::Plain, &what)]);
+        let is_last = of.peek().is_none_or(|next| (&next.fix, &next.effect) != (&f.fix, &f.effect));
+        if level >= Level::Warn && is_last {
+            advice(f, out);
+        }
+    }
+}
+
+fn advice(f: &Finding, out: &mut Page) {
+    let advice = match (&f.fix, &f.effect) {
         (Some(fix), _) => format!("Fix: {fix}"),
         (None, Some(effect)) => format!("Effect: {effect}"),
         (None, None) => return,
     };
     label(out, Style::Plain, "", &[(Style::Dim, &advice)]);
-}
-
-/// The object of a finding; a layer with the container or the image that people know.
-fn named(p: &Plan, f: &Finding) -> String {
-    let subject = f.subject.to_string();
-    if f.subject.kind != "layer" || !f.subject.name.is_empty() {
-        return subject;
-    }
-    let is = |id: &crate::ids::LayerId| id.as_str().starts_with(f.subject.id.as_str());
-    let container = p.containers.iter().find(|c| [&c.layer, &c.init].into_iter().flatten().any(is));
-    let image = || p.images.iter().filter(|i| !i.tags.is_empty()).find(|i| i.layers.iter().any(is));
-    match container
-        .map(|c| format!("container {}", text::text(&c.name)))
-        .or_else(|| image().map(|i| text::text(&i.tags[0])))
-    {
-        Some(name) => format!("{subject} ({name})"),
-        None => subject,
-    }
 }
 
 /// A command to be pasted.
@@ -277,16 +290,20 @@ fn commands(p: &Plan, screen: &Screen<'_>, out: &mut Page) {
             *last = format!("unaufs migrate{} {}", root_option(&p.root.path), quoted(file));
         }
     }
-    let width = steps.iter().map(|s| s.chars().count()).max().unwrap_or(0);
-    for (n, step) in steps.iter().enumerate() {
-        let remark = match step {
-            s if s.contains(" --out ") => "save this plan",
-            s if s.starts_with("systemctl stop") => "stop Docker",
-            _ => "do it",
-        };
-        let fits = LABEL + width + 3 + remark.len() <= out.width();
-        let line = if fits { format!("{step:<width$}   {remark}") } else { step.clone() };
-        command(out, if n == 0 { "Next" } else { "" }, &line);
+    let remark = |step: &str| match step {
+        s if s.contains(" --out ") => "save this plan",
+        s if s.starts_with("systemctl stop") => "stop Docker",
+        _ => "do it",
+    };
+    let fits = |step: &str| LABEL + step.chars().count() + 3 + remark(step).len() <= out.width();
+    let width = steps.iter().filter(|s| fits(s)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let room = LABEL + width + 3 + "save this plan".len() <= out.width();
+    let lines: Vec<String> = steps
+        .iter()
+        .map(|s| if room && fits(s) { format!("{s:<width$}   {}", remark(s)) } else { s.clone() })
+        .collect();
+    for (n, line) in lines.iter().enumerate() {
+        command(out, if n == 0 { "Next" } else { "" }, line);
     }
     let first = p.checks.iter().find(|f| f.level >= Level::Warn).map(|f| format!("   unaufs explain {}", f.id));
     let targets = if screen.targets { "" } else { "--targets compares drivers   " };

@@ -215,7 +215,7 @@ impl<'a> Entries<'a> {
             Kind::Fifo => (FileType::Fifo, "a named pipe"),
         };
         if meta.kind != kind {
-            return Ok(Some(format!("is a {:?}, the layer's tar has {wanted}", meta.kind)));
+            return Ok(Some(format!("is a {}, the layer's tar has {wanted}", crate::verify::kind(meta.kind))));
         }
         let mut out = Vec::new();
         if kind == FileType::RegularFile && meta.size != header.size {

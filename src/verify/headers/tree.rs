@@ -243,7 +243,7 @@ impl Tree<'_> {
 /// How two files differ that should be the same.
 fn changed(is: &Meta, was: &Meta) -> Option<String> {
     if is.kind != was.kind {
-        return Some(format!("is a {:?}, a {:?}", is.kind, was.kind));
+        return Some(format!("is a {}, a {}", crate::verify::kind(is.kind), crate::verify::kind(was.kind)));
     }
     if is.mode != was.mode && is.kind != FileType::Symlink {
         return Some(format!("mode {:04o}, {:04o}", is.mode, was.mode));
