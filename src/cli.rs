@@ -9,10 +9,12 @@ pub mod pages;
 pub mod prompt;
 pub mod saved;
 pub mod screen;
+pub mod usage;
 pub mod verbs;
 
 use crate::error::{Error, Kind, Result};
 use args::{Args, ColorWhen, ReportVerb, Verb};
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use end::Form;
 use std::ffi::OsString;
@@ -53,15 +55,22 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// The command line; or the exit code, where clap has said all there is to say.
 fn parsed(argv: &[OsString], form: Form) -> Result<std::result::Result<Args, u8>> {
-    let read = pages::command().try_get_matches_from(argv).and_then(|m| Ok((Args::from_arg_matches(&m)?, m)));
+    let program = pages::command();
+    let read = program.clone().try_get_matches_from(argv).and_then(|m| Ok((Args::from_arg_matches(&m)?, m)));
     let (mut args, matches) = match read {
         Ok(read) => read,
         Err(e) => {
-            if let Some(e) = end::of_clap(&e) {
+            // who types nothing wants to see what there is
+            let is_overview = e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && form == Form::Text;
+            if let Some(e) = usage::error(&e, argv, &program).filter(|_| !is_overview) {
                 return Err(e);
             }
             // the exit code says the same to those whose pipe is closed
-            let _ = e.print();
+            let _ = match e.kind() {
+                // the name of a command has no version of its own
+                ErrorKind::DisplayVersion => writeln!(std::io::stdout(), "unaufs {}", env!("CARGO_PKG_VERSION")),
+                _ => e.print(),
+            };
             return Ok(Err(if e.use_stderr() { Kind::Usage.exit_code() } else { 0 }));
         }
     };

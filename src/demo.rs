@@ -13,7 +13,7 @@ use crate::disk::Dir;
 use crate::disk::join;
 use crate::error::{IoContext, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256};
-use crate::layer::branch::{Format, Internal};
+use crate::layer::branch::Format;
 use crate::layer::view::{Chain, Contributors};
 use crate::plan::PlanLayer;
 use crate::tar::branchtar;
@@ -265,14 +265,13 @@ pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
             let before = String::from_utf8_lossy(&join(&path, name)).into_owned();
             out.push(Row { layer, before, after, means });
         };
-        for (name, kind) in &found.internal {
-            let means = if *kind == Internal::Base { "aufs's own file" } else { "aufs's own directory" };
-            note(name, "-".to_owned(), means);
+        for (name, _) in &found.internal {
+            note(name, "-".to_owned(), "aufs's own");
         }
         if found.opaque {
             let at = String::from_utf8_lossy(&path).into_owned();
             let after = if overlay { format!("{at}/  opaque") } else { "-".to_owned() };
-            note(crate::layer::branch::OPQ, after, "hides all below it");
+            note(crate::layer::branch::OPQ, after, "replaced");
         }
         for hidden in &found.whiteouts {
             let here = join(&path, hidden);
@@ -280,8 +279,9 @@ pub fn marks(layer: &'static str, old: &Dir, new: &Chain) -> Result<Vec<Row>> {
             let device = overlay && top.dir()?.stat_opt(&here)?.is_some_and(|m| m.is_overlay_whiteout());
             let (after, means) = match device {
                 true => (format!("{}  device 0:0", String::from_utf8_lossy(&here)), "deleted"),
-                false if overlay => ("-".to_owned(), "deleted, yet nothing below has it"),
-                false => ("-".to_owned(), "deleted: not in the new tree"),
+                // no layer below has the name
+                false if overlay => ("-".to_owned(), "not needed"),
+                false => ("-".to_owned(), "deleted"),
             };
             note(&name, after, means);
         }

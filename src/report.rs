@@ -18,6 +18,7 @@ pub mod status;
 pub mod verify;
 
 use crate::checks::Finding;
+use crate::plan::Plan;
 use crate::plan::names::Names;
 use crate::text;
 
@@ -58,5 +59,22 @@ pub fn subject(f: &Finding, names: &Names) -> String {
     match names.get(id).filter(|_| s.kind == "layer") {
         Some(name) => format!("layer {id} ({})", text::text(name)),
         None => s.to_string(),
+    }
+}
+
+/// What isn't migrated: `1 container stays`, `2 images and 1 container stay`. `counts`: what is damaged; else what was excluded by an option or
+/// belongs to another driver.
+pub fn stays_behind(p: &Plan, counts: bool) -> Option<String> {
+    let all = || p.left_behind.iter().filter(|l| l.counts == counts);
+    let known = ["image", "container", "tag", "layer"].map(|kind| (kind, all().filter(|l| l.kind == kind).count()));
+    // layers and tags go with their images and containers
+    let main: Vec<_> = known.iter().take(2).filter(|(_, n)| *n > 0).collect();
+    let told: Vec<_> = if main.is_empty() { known.iter().filter(|(_, n)| *n > 0).collect() } else { main };
+    let total: usize = told.iter().map(|(_, n)| n).sum();
+    let parts: Vec<String> = told.iter().map(|(kind, n)| text::plural(*n, kind)).collect();
+    match (all().count(), parts.is_empty()) {
+        (0, _) => None,
+        (n, true) => Some(format!("{} {}", text::plural(n, "file"), if n == 1 { "stays" } else { "stay" })),
+        (_, false) => Some(format!("{} {}", parts.join(" and "), if total == 1 { "stays" } else { "stay" })),
     }
 }

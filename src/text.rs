@@ -121,6 +121,12 @@ pub fn few(first: impl IntoIterator<Item = String>, all: usize) -> String {
     }
 }
 
+/// With a capital letter at the beginning.
+pub fn capital(s: &str) -> String {
+    let mut letters = s.chars();
+    letters.next().map(|c| c.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
 /// Seconds as people say them: `2 seconds`, `5 minutes`, `2 hours`; rounded up.
 pub fn duration(seconds: u64) -> String {
     match seconds {

@@ -64,7 +64,7 @@ pub struct Global {
     #[arg(long, global = true, env = "UNAUFS_LOG", value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Number of threads [default: number of cores]
-    #[arg(long, short = 'j', global = true, env = "UNAUFS_JOBS", value_name = "N")]
+    #[arg(long, short = 'j', global = true, env = "UNAUFS_JOBS", value_name = "N", value_parser = jobs)]
     pub jobs: Option<NonZeroU8>,
 }
 
@@ -300,11 +300,15 @@ fn name(mode: Mode) -> String {
     mode.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
 }
 
+fn jobs(n: &str) -> Result<NonZeroU8, String> {
+    n.parse().map_err(|_| "use a number from 1 to 255".to_owned())
+}
+
 fn allowable(id: &str) -> Result<String, String> {
     match crate::checks::allowable(id) {
         true => Ok(id.to_ascii_uppercase()),
         false => {
-            Err("no such check, or --allow can't disable this check. List all checks with: unaufs explain".to_owned())
+            Err("use the ID of a check that --allow can disable. List all checks with: unaufs explain".to_owned())
         }
     }
 }

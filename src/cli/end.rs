@@ -12,7 +12,6 @@
 use super::args::ColorWhen;
 use super::{Done, Ending, log};
 use crate::error::{Error, Kind, Result};
-use clap::error::ErrorKind;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::ffi::OsString;
@@ -261,7 +260,8 @@ static PLACE: OnceLock<String> = OnceLock::new();
 
 /// Notes where this command works, for the commands that are advised.
 pub fn place(g: &super::args::Global) {
-    let quoted = |p: &std::path::Path| crate::report::plan::quoted(&crate::text::path(p));
+    let absolute = |p: &std::path::Path| std::path::absolute(p).unwrap_or_else(|_| p.to_owned());
+    let quoted = |p: &std::path::Path| crate::report::plan::quoted(&crate::text::path(&absolute(p)));
     let mut place = String::new();
     if g.root.as_os_str() != super::args::DEFAULT_ROOT {
         place = format!(" --root {}", quoted(&g.root));
@@ -288,25 +288,6 @@ fn placed(hint: &str) -> String {
         out = out.replace(&format!("unaufs {verb}"), &format!("unaufs {verb}{place}"));
     }
     out
-}
-
-/// What clap has to say. Help and versions are text and no error; `None` then.
-pub fn of_clap(e: &clap::Error) -> Option<Error> {
-    if !e.use_stderr() || Form::now() == Form::Text {
-        return None;
-    }
-    let said = e.render().to_string();
-    let mut parts = said.split("\n\n").map(|p| p.trim().replace('\n', " "));
-    let first = parts.next().unwrap_or_default();
-    let message = match e.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => "a command is missing",
-        _ => first.strip_prefix("error: ").unwrap_or(&first),
-    };
-    let tip = parts.find_map(|p| p.strip_prefix("tip: ").map(str::to_owned));
-    Some(
-        Error::new(Kind::Usage, message)
-            .hint(tip.unwrap_or_else(|| "unaufs --help lists commands and options".to_owned())),
-    )
 }
 
 #[cfg(test)]

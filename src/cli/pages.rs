@@ -215,13 +215,13 @@ const TARGET: &str = "With --target DIR, unaufs builds a complete new data root 
      `unaufs rollback --root DIR` deletes or keeps the new root and doesn't change ROOT.";
 
 const FRONT_EXAMPLES: &[(&str, &str)] = &[
-    ("unaufs plan --out nas.plan", "check first; Docker can be running"),
+    ("unaufs plan --out nas.plan", "check; Docker can be running"),
     ("systemctl stop docker.socket docker.service", "stop Docker"),
     ("unaufs migrate nas.plan", "show the plan, ask, do it"),
     ("unaufs verify", "compare all contents too"),
     ("systemctl start docker", "look at your containers"),
     ("unaufs rollback", "put the old store back, or"),
-    ("unaufs cleanup", "days later, delete the old store"),
+    ("unaufs cleanup", "later: delete the old store"),
 ];
 
 /// Below the options of each command.
@@ -314,6 +314,10 @@ pub fn command() -> Command {
     });
     // only now do the commands have the global options
     all.build();
+    let all = each("", all, &|_, c| match c.get_name() {
+        "help" => c.about("Show the help of a command"),
+        _ => c,
+    });
     each("", all, &|verb, c| if verb.is_empty() { c } else { c.mut_args(hide_global) })
 }
 

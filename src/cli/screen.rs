@@ -6,6 +6,7 @@ use crate::progress::Progress;
 use crate::report::page::Look;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -140,24 +141,35 @@ impl Bars {
     }
 }
 
-/// What is going on, for people; the names of phases are for programs. Of a migration they are numbered.
+/// The phase, for people; the names of phases are for programs. Phases of a migration are numbered.
 fn title(phase: &str) -> String {
     let (number, title) = match phase {
-        "scan" => ("1/4", "Reading layers"),
-        "layers" => ("2/4", "Building layers"),
-        "metadata" => ("2/4", "Writing metadata"),
-        "other files" => ("2/4", "Copying other files"),
-        "verify" => ("3/4", "Verifying layers"),
-        "verify other files" => ("3/4", "Verifying other files"),
-        "switch" => ("4/4", "Switching"),
-        "rollback" => ("", "Putting the old store back"),
-        other => ("", other),
+        "scan" => (1, "Reading layers"),
+        "layers" => (2, "Building layers"),
+        "metadata" => (2, "Writing metadata"),
+        "other files" => (2, "Copying other files"),
+        "verify" => (3, "Verifying layers"),
+        "verify other files" => (3, "Verifying other files"),
+        "switch" => (4, "Switching"),
+        "rollback" => (0, "Putting the old store back"),
+        "measure" => (0, "Measuring layers"),
+        "export" => (0, "Writing the archive"),
+        "compress" => (0, "Compressing layers"),
+        "copy" => (0, "Copying files"),
+        other => (0, other),
     };
-    match NUMBERED.get() {
-        Some(()) if !number.is_empty() => format!("[{number}] {title}"),
-        _ => title.to_owned(),
+    if number == 0 || NUMBERED.get().is_none() {
+        return title.to_owned();
+    }
+    // the old store is read a second time before the switch: the numbers don't go back
+    match REACHED.fetch_max(number, Ordering::Relaxed) {
+        before if before <= number => format!("[{number}/4] {title}"),
+        before => format!("[{before}/4] {title} again"),
     }
 }
+
+/// The highest number of a phase so far.
+static REACHED: AtomicU8 = AtomicU8::new(0);
 
 /// Set by the one command that goes through all phases.
 static NUMBERED: OnceLock<()> = OnceLock::new();
@@ -277,7 +289,7 @@ impl Lines {
         let text = match (unit, steps) {
             (Unit::Bytes, 0) => title(name),
             (Unit::Bytes, n) => format!("{}: {}", title(name), crate::text::size(n)),
-            (Unit::Steps, n) => format!("{}: {n}", title(name)),
+            (Unit::Steps, n) => format!("{}: {}", title(name), crate::text::count(n)),
         };
         self.say("status", &text, &n);
     }
@@ -291,7 +303,7 @@ impl Lines {
             return;
         }
         n.said = Instant::now();
-        let shown = |v: u64| if n.unit == Unit::Bytes { crate::text::size(v) } else { v.to_string() };
+        let shown = |v: u64| if n.unit == Unit::Bytes { crate::text::size(v) } else { crate::text::count(v) };
         let mut text = format!("{}: {}", title(&n.phase), shown(n.done));
         if n.steps > 0 {
             let left = n.began.elapsed().as_secs_f64() / n.done as f64 * n.steps.saturating_sub(n.done) as f64;

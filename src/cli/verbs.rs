@@ -14,6 +14,7 @@ use super::{end, saved::load};
 use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
+use crate::plan::new_root::Destination;
 use crate::plan::switch::STATE;
 use crate::run::Lock;
 use crate::run::identity::{self, Known};
@@ -62,7 +63,7 @@ impl Roots {
         let given = root(g)?;
         if let Some(target) = &g.target {
             target.to_str().ok_or_else(|| Error::new(Kind::Usage, "--target: the path isn't UTF-8"))?;
-            let new = if target.exists() { Some(Dir::open_named(target)?) } else { None };
+            let new = if target.exists() { Some(Destination::open(target)?) } else { None };
             let known = new.as_ref().map_or(Ok(Known::Nothing), identity::look)?;
             if let Known::Run(run) = &known {
                 belongs(&given, run)?;

@@ -36,7 +36,7 @@ impl Document {
     /// The marks and the container's view, before and after.
     pub fn text(&self, look: Look) -> String {
         let mut page = Page::new(look);
-        heading(&mut page, "BEFORE AND AFTER: how each layer writes down what is gone");
+        heading(&mut page, "HOW THE LAYERS RECORD DELETED FILES, before and after (-: nothing)");
         let old = self.marks.iter().map(|r| r.before.len()).max().unwrap_or(0).max(9);
         let new = self.marks.iter().map(|r| r.after.len()).max().unwrap_or(0).max(10);
         page.row(Style::Dim, &format!("  {:<5} {:<old$}  {:<new$}  meaning", "layer", "aufs/diff", self.driver.home()));
@@ -50,8 +50,8 @@ impl Document {
         let leaves: Vec<&str> = leaves.copied().collect();
         page.flow(2, &[(Style::Plain, &format!("  {}", leaves.join("  ")))]);
         let verdict = match self.before == self.after {
-            true => format!("  {} names before, {} after: the same", self.before.len(), self.after.len()),
-            false => format!("  {} names before, {} after: DIFFERENT", self.before.len(), self.after.len()),
+            true => format!("  The same {} names before and after", self.before.len()),
+            false => format!("  DIFFERENT: {} names before, {} after", self.before.len(), self.after.len()),
         };
         page.row(if self.good() { Style::Good } else { Style::Bad }, &verdict);
         page.finish()

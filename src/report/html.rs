@@ -5,7 +5,7 @@
 
 mod icicle;
 
-use super::plan::{Group, docker, groups, kinds, mode, next, seconds};
+use super::plan::{Group, docker, groups, kinds, mode, next, seconds, took};
 use super::explain::word;
 use super::subject;
 use crate::checks::{Finding, Level};
@@ -138,10 +138,9 @@ struct LayerRow {
 struct RecordRows {
     started: String,
     verified: Option<String>,
-    throughput: String,
+    throughput: Option<String>,
     steps: Vec<Step>,
     compared: Vec<[String; 3]>,
-    layers: String,
 }
 
 struct Step {
@@ -201,7 +200,11 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         images_left_out,
         store_total: text::size(p.summary.bytes),
         boxes,
-        boxes_left_out: (boxes_left_out > 0).then(|| text::count(boxes_left_out as u64)),
+        boxes_left_out: match boxes_left_out {
+            0 => None,
+            1 => Some("1 small layer is".to_owned()),
+            n => Some(format!("{} small layers are", text::count(n as u64))),
+        },
         height,
         layers,
         layers_left_out,
@@ -230,16 +233,19 @@ fn stay(l: &LeftBehind) -> [String; 4] {
 /// What is in the store, in a sentence.
 fn found(p: &Plan) -> String {
     let s = &p.summary;
+    let volumes = match (s.volumes, &p.new_root) {
+        (0, _) => String::new(),
+        (n, Some(_)) => format!(" {}, copied to the new root.", text::plural(n, "volume")),
+        (n, None) => format!(" {}, left in place.", text::plural(n, "volume")),
+    };
     format!(
-        "{} ({}), {}, {}, {} files; {}; {}, {}.",
+        "{} ({}) in {} with {} files ({}). {}.{volumes}",
         text::plural(s.images, "image"),
         text::plural(s.tags, "tag"),
         text::plural(s.layers, "layer"),
-        text::size(s.bytes),
         text::count(s.files),
+        text::size(s.bytes),
         text::plural(s.containers, "container"),
-        text::plural(s.volumes, "volume"),
-        super::plan::volumes(p)
     )
 }
 
@@ -270,10 +276,14 @@ fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static
                 Some(e) => {
                     format!("Migrated to {} in {}. The old root isn't changed.", p.options.to, text::text(&e.path))
                 }
-                None if p.options.to.picked_by_docker() => {
-                    format!("Migrated to {}. Docker will use it.", p.options.to)
+                None => {
+                    let stays = super::stays_behind(p, true).map(|s| format!("; {s} in the old store"));
+                    let docker = match p.options.to.picked_by_docker() {
+                        true => "Docker uses the new store when it starts.",
+                        false => "Set the driver in daemon.json before you start Docker.",
+                    };
+                    format!("Migrated to {}{}. {docker}", p.options.to, stays.unwrap_or_default())
                 }
-                None => format!("Migrated to {}. Set it in daemon.json before you start Docker.", p.options.to),
             },
             "building" => "The migration isn't finished: run unaufs migrate to continue.".to_owned(),
             "rolled back" | "rolled_back" => "The migration was rolled back.".to_owned(),
@@ -285,18 +295,12 @@ fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static
     if crate::checks::plan_is_blocked(&p.checks) {
         return ("bad", format!("Blocked by {}.", text::plural(blocks, "check")));
     }
-    match (blocks, p.left_behind.iter().filter(|l| l.counts).count()) {
-        (0, 0) if warns == 0 => ("good", "Ready. All images and containers will be migrated.".to_owned()),
-        (0, 0) => {
+    match (blocks, super::stays_behind(p, true)) {
+        (0, None) if warns == 0 => ("good", "Ready. All images and containers will be migrated.".to_owned()),
+        (0, None) => {
             ("good", format!("Ready. All images and containers will be migrated; {}.", text::plural(warns, "warning")))
         }
-        (0, n) => (
-            "warn",
-            format!(
-                "Partly: {} in the old store.",
-                if n == 1 { "1 object stays".to_owned() } else { format!("{} objects stay", text::count(n as u64)) }
-            ),
-        ),
+        (0, Some(what)) => ("warn", format!("Partly: {what} in the old store.")),
         _ => ("warn", "Ready as soon as Docker is stopped.".to_owned()),
     }
 }
@@ -307,7 +311,7 @@ fn tiles(chosen: Option<&Estimate>, groups: &[Group<'_>]) -> Vec<Tile> {
     let good = |b: bool| if b { "good" } else { "bad" };
     vec![
         Tile { name: "Fits", value: if fits { "yes" } else { "no" }.to_owned(), class: good(fits) },
-        Tile { name: "Time", value: chosen.map(seconds).unwrap_or_default(), class: "" },
+        Tile { name: "Time", value: chosen.map(took).unwrap_or_default(), class: "" },
         Tile { name: "Space", value: chosen.map(|e| text::size(e.new_bytes)).unwrap_or_default(), class: "" },
         Tile { name: "Blockers", value: blocks.to_string(), class: good(blocks == 0) },
         Tile { name: "Undo", value: "until cleanup".to_owned(), class: "good" },
@@ -344,10 +348,15 @@ fn is_told(f: &Finding, is_record: bool) -> bool {
 fn of_id(p: &Plan, names: &Names, group: &Finding, is_record: bool) -> Problem {
     const MORE: usize = 50;
     let (id, level) = (&group.id, group.level);
-    let mut all = p.checks.iter().filter(|c| c.id == *id && c.level == level);
+    let all: Vec<&Finding> = p.checks.iter().filter(|c| c.id == *id && c.level == level).collect();
     let check = crate::checks::explain(id).filter(|_| !is_record);
-    let first = all.next();
-    let rest: Vec<String> = all.map(|c| format!("{}: {}", subject(c, names), c.message)).collect();
+    // several findings of one object are one line
+    let mut lines = all.chunk_by(|a, b| a.subject == b.subject);
+    let said = |of: &[&Finding]| of.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; ");
+    let of = lines.next().unwrap_or_default();
+    let first = of.first().copied();
+    let rest: Vec<String> =
+        lines.filter_map(|l| Some(format!("{}: {}", subject(l.first()?, names), said(l)))).collect();
     let text = |s: Option<&String>| s.map(|s| text::text(s)).unwrap_or_default();
     let fix = first.and_then(|f| f.fix.as_ref()).filter(|_| !is_record || AFTER.contains(&id.as_str()));
     Problem {
@@ -360,7 +369,7 @@ fn of_id(p: &Plan, names: &Names, group: &Finding, is_record: bool) -> Problem {
             Level::Ok => "ok",
         },
         subject: first.map(|f| text::sentence(subject(f, names))).unwrap_or_default(),
-        message: first.map(|f| text::text(&f.message)).unwrap_or_default(),
+        message: text::sentence(said(of)),
         fix: text(fix),
         effect: text(first.and_then(|f| f.effect.as_ref())),
         explain: check.map_or("", |c| c.explain),
@@ -484,6 +493,16 @@ fn layer_rows(p: &Plan) -> (Vec<LayerRow>, usize) {
     (all.iter().take(LISTED).map(row).collect(), all.len().saturating_sub(LISTED))
 }
 
+/// A state that was reached, for people.
+fn reached(state: &str) -> String {
+    match state {
+        "built" => "new store built".to_owned(),
+        "switching" => "switch begun".to_owned(),
+        "switched" => "switch done".to_owned(),
+        other => text::text(other),
+    }
+}
+
 fn rows(p: &Plan, r: &Record) -> RecordRows {
     let second = |s: &str| s.parse::<jiff::Timestamp>().map(|t| t.as_second()).unwrap_or(0);
     let begin = second(&r.started);
@@ -498,7 +517,7 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
             let span = |a: i64, b: i64| u64::try_from(b.saturating_sub(a)).unwrap_or(0);
             let step = Step {
                 at: text::text(when),
-                name: text::text(what),
+                name: reached(what),
                 took: format!("{} s", span(at, now)),
                 x: percent(span(begin, at), whole),
                 width: percent(span(at, now), whole),
@@ -514,19 +533,17 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
     let done = |name: &str, n: u64| [name.to_owned(), String::new(), text::count(n)];
     let names = sums.linked + sums.cloned + sums.copied;
     table.push(["files".to_owned(), text::count(planned), text::count(names)]);
-    table.push(done("hard-linked", sums.linked));
-    table.push(done("with shared extents", sums.cloned));
-    table.push(done("copied", sums.copied));
+    let ways = [("hard-linked", sums.linked), ("with shared data", sums.cloned), ("copied", sums.copied)];
+    table.extend(ways.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| done(name, n)));
     let rate = |n: u64| n.checked_div(whole).unwrap_or(n);
     RecordRows {
         started: text::text(&r.started),
         verified: r.verified.as_deref().map(text::text),
-        layers: text::plural(p.layers.len(), "layer"),
-        throughput: format!(
-            "{} files and {} per second, including verification",
-            text::count(rate(names)),
-            text::size(rate(sums.bytes))
-        ),
+        // of a few seconds a rate says nothing
+        throughput: (whole >= 10).then(|| {
+            let (files, bytes) = (text::count(rate(names)), text::size(rate(sums.bytes)));
+            format!("{files} files and {bytes} per second, including verification")
+        }),
         compared: table,
         steps,
     }

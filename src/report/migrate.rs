@@ -55,19 +55,20 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
         label(&mut out, "", &what);
     }
     next(&mut out, s, p);
-    stays(&mut out, s);
+    stays(&mut out, s, p);
     out
 }
 
 /// The first line: what is done, how long it took, how much it takes.
 fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
-    let counts =
-        format!("{} and {}", text::plural(p.summary.images, "image"), text::plural(p.summary.containers, "container"));
     let took = s.compared.map_or(String::new(), |c| {
         let bytes = c.done.new_bytes.map_or(String::new(), |b| format!(", {}", text::size(b)));
         let time = if c.done.seconds == 0 { "under a second".to_owned() } else { text::duration(c.done.seconds) };
         format!(" ({time}{bytes})")
     });
+    let all =
+        format!("{} and {}", text::plural(p.summary.images, "image"), text::plural(p.summary.containers, "container"));
+    let counts = if s.left_behind.is_empty() { all } else { super::plan::moved(p) };
     let partly = s.left_behind.iter().any(|l| l.counts) || !s.failed.is_empty() || s.outcome.differences() > 0;
     match s.outcome.state {
         State::Switched => {
@@ -128,7 +129,7 @@ fn verified(out: &mut String, s: &Summary<'_>) {
         }
         (true, _) => "the new store equals the old one, which has damage.".to_owned(),
         // an earlier call found it
-        (false, Some(v)) => format!("{}. unaufs verify lists them.", v.text()),
+        (false, Some(v)) => format!("{}. unaufs verify lists the differences.", v.text()),
         (false, None) => "not yet: run unaufs verify.".to_owned(),
     };
     label(out, "Verified", &text);
@@ -146,7 +147,7 @@ fn verified(out: &mut String, s: &Summary<'_>) {
 fn left_out(out: &mut String, p: &Plan) {
     for (id, one, several) in [
         ("L03", "device file was", "device files were"),
-        ("L04", "attribute of overlayfs was", "attributes of overlayfs were"),
+        ("L04", "overlayfs attribute was", "overlayfs attributes were"),
         ("L06", "path that only aufs showed was", "paths that only aufs showed were"),
     ] {
         let n = p.checks.iter().filter(|c| c.id == id && c.level > Level::Ok).count();
@@ -158,18 +159,16 @@ fn left_out(out: &mut String, p: &Plan) {
     }
 }
 
-fn stays(out: &mut String, s: &Summary<'_>) {
-    let others = s.left_behind.iter().filter(|l| !l.counts).count();
-    let counted = s.left_behind.len() - others;
+fn stays(out: &mut String, s: &Summary<'_>, p: &Plan) {
+    let counted = s.left_behind.iter().filter(|l| l.counts).count();
     if counted > 0 {
         let _ = writeln!(out, "NOT MIGRATED ({}). The old store is unchanged:", text::count(counted as u64));
         for d in s.damage {
             let _ = writeln!(out, "  {}", d.sentence());
         }
     }
-    if others > 0 {
-        let what = format!("{} excluded by an option, or another driver's.", text::count(others as u64));
-        label(out, "", &what);
+    if let Some(stays) = super::stays_behind(p, false) {
+        label(out, "", &format!("{stays}, excluded by an option or of another driver."));
     }
 }
 
@@ -190,19 +189,19 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
     line(out, "Next", &format!("unaufs verify{root}"), "also check all contents (before Docker starts)");
     let warns = |id: &str| p.checks.iter().find(|c| c.id == id && c.level >= Level::Warn);
     if let Some(c) = warns("H07") {
-        label(out, "", &format!("First fix {}: {}.", c.subject, c.message.trim_end_matches(" (allowed)")));
+        label(out, "", &format!("Before you start Docker, fix {}: {}.", c.subject, c.message.trim_end_matches(" (allowed)")));
     }
     if let Some(c) = warns("T11") {
-        label(out, "", &format!("First: {}. {}", c.message, c.fix.as_deref().unwrap_or_default()));
+        label(out, "", &format!("Before you start Docker: {}. {}", c.message, c.fix.as_deref().unwrap_or_default()));
     } else if let Some(pin) = s.driver.pin().filter(|_| warns("T05").is_some()) {
-        label(out, "", &format!("First set {pin} in daemon.json. Docker never chooses {} by itself.", s.driver));
+        label(out, "", &format!("Before you start Docker, set {pin} in daemon.json. Docker never chooses {} by itself.", s.driver));
         if s.driver == Target::Overlay {
             label(out, "", "Docker 24 and later don't know overlay.");
         }
     }
     if p.new_root.is_some() {
         let n03 = p.checks.iter().find(|c| c.id == "N03").and_then(|c| c.fix.as_deref());
-        label(out, "", &format!("First: {}", n03.unwrap_or("set \"data-root\" in daemon.json")));
+        label(out, "", &text::capital(n03.unwrap_or("before you start Docker, set \"data-root\" in daemon.json")));
     }
     line(out, "", "systemctl start docker", "then look at your containers: docker ps -a");
     let until = if p.new_root.is_some() {

@@ -219,16 +219,20 @@ pub fn wrapped(text: &str, width: usize, hang: usize) -> String {
         let mut rest = line.to_owned();
         while rest.chars().count() > width {
             let body = rest.get(hang..).unwrap_or_default().trim_end();
+            if body.starts_with(' ') {
+                break;
+            }
             let Some(at) = body.find("  ").map(|at| at + hang) else { break };
             let (head, tail) = rest.split_at(at);
             fold(head, width, hang, &mut out);
-            rest = format!("{:hang$}{}", "", tail.trim_start());
+            rest = format!("{:hang$}  {}", "", tail.trim_start());
         }
         fold(&rest, width, hang, &mut out);
     }
     out
 }
 
+/// A remark on a line of its own stands further in than the commands.
 fn fold(line: &str, width: usize, hang: usize, out: &mut String) {
     if line.chars().count() <= width {
         out.push_str(line);
@@ -251,7 +255,13 @@ fn fold(line: &str, width: usize, hang: usize, out: &mut String) {
 
 /// Is it something to be pasted?
 fn is_command(text: &str) -> bool {
-    ["unaufs ", "sudo unaufs ", "systemctl ", "umount ", "chattr "].iter().any(|c| text.starts_with(c))
+    const OURS: [&str; 6] = ["cleanup", "migrate", "plan", "rollback", "status", "verify"];
+    let (first, rest) = text.strip_prefix("sudo ").unwrap_or(text).split_once(' ').unwrap_or_default();
+    match first {
+        // a sentence may begin with the name too
+        "unaufs" => rest.split(' ').next().is_some_and(|verb| OURS.contains(&verb)),
+        other => ["systemctl", "umount", "chattr"].contains(&other),
+    }
 }
 
 /// A command in lines of so many columns. Each but the last ends with a backslash, so that all of them can be pasted together. What is quoted
@@ -317,7 +327,7 @@ mod tests {
     #[test]
     fn a_remark_goes_to_a_line_of_its_own_where_it_does_not_fit() {
         let text = format!("Next     unaufs verify --root {}  look", "/x".repeat(12));
-        let want = format!("Next     unaufs verify --root {}\n         look\n", "/x".repeat(12));
+        let want = format!("Next     unaufs verify --root {}\n           look\n", "/x".repeat(12));
         assert_eq!(wrapped(&text, 56, 9), want);
         assert_eq!(wrapped(&text, 80, 9), format!("{text}\n"));
         let long = wrapped(&format!("DONE     {}", "word ".repeat(30)), 60, 9);
@@ -336,7 +346,7 @@ mod tests {
         assert_eq!(plain.join(" "), command);
         assert!(lines.iter().any(|l| l.contains("'image=a b'")), "{lines:?}");
         let shown = wrapped(&format!("Next     {command}  do it"), 60, 9);
-        assert!(shown.contains(" \\\n") && shown.ends_with("         do it\n"), "{shown}");
+        assert!(shown.contains(" \\\n") && shown.ends_with("           do it\n"), "{shown}");
         assert_eq!(command_lines("unaufs status", 80), ["unaufs status"]);
     }
 

@@ -12,16 +12,11 @@ use std::fmt::Write;
 mod objects;
 mod screen;
 
-pub use screen::{Screen, text as on_screen};
+pub use screen::{Screen, moved, text as on_screen};
 
 /// One screen.
 pub fn text(p: &Plan, look: Look) -> String {
     on_screen(p, &Screen::of(look))
-}
-
-/// What becomes of the volumes.
-pub(super) fn volumes(p: &Plan) -> &'static str {
-    if p.new_root.is_some() { "copied" } else { "untouched" }
 }
 
 /// Where the new root is, and what is copied to it.
@@ -236,6 +231,14 @@ pub fn quoted(s: &str) -> String {
 /// A mode's name.
 pub fn mode(m: Mode) -> &'static str {
     m.name()
+}
+
+/// How long it takes at most, in words.
+pub fn took(e: &Estimate) -> String {
+    match e.seconds_max {
+        0..=5 => "under 5 seconds".to_owned(),
+        n => format!("about {}", text::duration(n)),
+    }
 }
 
 /// From, to.

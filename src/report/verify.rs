@@ -137,8 +137,8 @@ impl<'a> Document<'a> {
             let many = text::plural(many, "difference");
             let what = match r.against_old {
                 true if inherited(r) => format!("The {driver} store and the old store have the same damage ({many}):"),
-                true => format!("The {driver} store has {many} from the old store:"),
-                false => format!("The {driver} store has {many} from its own records:"),
+                true => format!("{many} between the {driver} store and the old store:"),
+                false => format!("{many} between the {driver} store and its own records:"),
             };
             label(out, "DAMAGED", &what);
             listed(out, &lines);
@@ -170,19 +170,23 @@ impl<'a> Document<'a> {
             parts.push(format!("{} of file contents", text::size(r.bytes)));
         }
         label(out, if r.against_old { "Compared" } else { "Checked" }, &format!("{}.", and(&parts)));
-        let mut proofs = Vec::new();
-        let fit = r.headers.saturating_sub(unfit(r));
-        if fit > 0 {
-            proofs.push(format!("{} by their tar headers", text::count(fit)));
-        }
-        if r.digests > 0 {
-            proofs.push(format!("{} by their digests ({})", text::count(r.digests), text::size(r.digested_bytes)));
-        }
-        if !proofs.is_empty() {
-            label(out, "Proved", &format!("Image layers: {}.", and(&proofs)));
+        let (fit, digests) = (r.headers.saturating_sub(unfit(r)), r.digests);
+        let many = |n: u64| text::plural(n as usize, "image layer");
+        let bytes = text::size(r.digested_bytes);
+        match (fit, digests) {
+            (0, 0) => {}
+            (n, 0) => label(out, "Proved", &format!("{} match their tar headers.", many(n))),
+            (0, n) => label(out, "Proved", &format!("{} match their digests ({bytes}).", many(n))),
+            (a, b) if a == b => {
+                label(out, "Proved", &format!("{} match their tar headers and digests ({bytes}).", many(a)));
+            }
+            (a, b) => {
+                let what = format!("{} match their tar headers, {} the digests ({bytes}).", many(a), text::count(b));
+                label(out, "Proved", &what);
+            }
         }
         if self.level == Level::Fast {
-            label(out, "", "The contents of image layers were not read: unaufs verify, without --level fast, reads them.");
+            label(out, "", "The contents of image layers were not read (level fast).");
         }
     }
 

@@ -140,14 +140,8 @@ impl Verdict {
 
     /// In one line.
     pub fn text(&self) -> String {
-        let what = match self.clean {
-            true => "no difference".to_owned(),
-            false => {
-                let many = usize::try_from(self.total()).unwrap_or(usize::MAX);
-                crate::text::plural(many, "difference")
-            }
-        };
-        format!("{} {}: {what}", self.level.name(), self.time)
+        let what = if self.clean { "no difference" } else { "damaged" };
+        format!("{what} ({}, level {})", self.time, self.level.name())
     }
 }
 

@@ -157,7 +157,7 @@ impl Alone<'_> {
     fn one(&self, layer: &Layer, large: bool) -> Result<()> {
         let stack = chain(self.base, self.store.written_by, &self.store.layers, layer)?;
         match self.headers(&layer.id, &stack, layer.parent()) {
-            Ok(None) => self.seen.unprovable(layer.id.as_str(), "it has no tar-split.json.gz"),
+            Ok(None) => self.seen.unprovable(layer.id.as_str(), "no tar-split.json.gz"),
             Ok(Some(faults)) => {
                 self.seen.headers.fetch_add(1, Ordering::Relaxed);
                 self.seen.names.fetch_add(faults.names, Ordering::Relaxed);
@@ -173,7 +173,7 @@ impl Alone<'_> {
             return Ok(());
         }
         let Some(diff) = layer.diff else {
-            self.seen.unprovable(layer.id.as_str(), "no image uses it, so Docker never recorded its digest");
+            self.seen.unprovable(layer.id.as_str(), "used by no image, so Docker recorded no digest");
             return Ok(());
         };
         let new = digest::LayerTree { chain: &stack, tar_split: &|| self.tar_split(&layer.id) };

@@ -57,7 +57,7 @@ pub fn check(layer: &Layer<'_>, seen: &Seen<'_>) -> Result<()> {
         _ => Side::Both,
     };
     match &new {
-        Ok(None) => seen.unprovable(id, "it has no tar-split.json.gz"),
+        Ok(None) => seen.unprovable(id, "no tar-split.json.gz"),
         Ok(Some(proof)) if right(&new) => seen.proved(proof.bytes),
         Ok(Some(proof)) => wrong_digest(layer, proof, old.as_ref(), side, seen),
         Err(e) => note(layer, b"", format!("its digest can't be rebuilt: {}", e.chain()), side, seen),

@@ -134,7 +134,7 @@ impl<'a> Pair<'a> {
         // the files were read a moment ago: the digest finds them in memory
         if full && layer.role == Role::Image && (self.all || !self.made_here(layer)) {
             let Some(diff) = layer.diff_id else {
-                self.seen.unprovable(layer.id.as_str(), "no image uses it, so Docker never recorded its digest");
+                self.seen.unprovable(layer.id.as_str(), "used by no image, so Docker recorded no digest");
                 return Ok(());
             };
             let (record, old_record) = (|| self.tar_split(layer, self.all), || self.tar_split(layer, false));
@@ -166,11 +166,11 @@ impl<'a> Pair<'a> {
     fn headers(&self, layer: &PlanLayer) -> Result<()> {
         let id = layer.id.as_str();
         let Some(record) = self.record(layer) else {
-            self.seen.unprovable(id, "it has no tar-split.json.gz");
+            self.seen.unprovable(id, "no tar-split.json.gz");
             return Ok(());
         };
         if matches!(record.content, Content::TarSplitOf(_)) {
-            self.seen.unprovable(id, "Docker didn't record its tar headers; compared with the old store only");
+            self.seen.unprovable(id, "Docker didn't record the tar headers; compared with the old store only");
             return Ok(());
         }
         let to = self.plan.options.to;
@@ -178,7 +178,7 @@ impl<'a> Pair<'a> {
             // what Docker unpacked there need not be what is below this layer in the old store
             self.seen.unprovable(
                 id,
-                "it is based on a layer that was in the new store before: compared with the old store only",
+                "based on a layer that was in the new store before; compared with the old store only",
             );
             return Ok(());
         }

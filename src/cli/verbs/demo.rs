@@ -15,6 +15,7 @@ use crate::plan::{Mode, Options, Plan, make};
 use crate::progress::Hidden;
 use crate::report::demo::{Document, heading};
 use crate::report::page::{Look, Page};
+use crate::report::plan::Screen;
 use crate::report::{self, verify};
 use crate::run::identity::Known;
 use crate::run::{self, How, Lock, Locked};
@@ -35,7 +36,9 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
     let (mut plan, why) = choose(&root, a.to)?;
     let guide = Guide { quiet: g.for_programs(), look: screen::look(g) };
     guide.opening(&root, &plan, why.as_deref())?;
-    guide.show("$ unaufs plan", &report::plan::text(&plan, guide.look))?;
+    // the directory is gone before anybody can type what comes next
+    let shown = Screen { next: false, ..Screen::of(guide.look) };
+    guide.show("$ unaufs plan", &report::plan::on_screen(&plan, &shown))?;
     let sources = plan.sources();
     let before = demo::shown(&demo::step(&plan, &sample.container)?.old_stack(&root, &sources)?)?;
 
@@ -64,7 +67,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         say_json(&doc)?;
     } else {
         say(&doc.text(guide.look))?;
-        say("\nThe temporary directory is deleted. On a real host, start with: unaufs plan")?;
+        say("\nThe demo deletes its temporary directory now. On a real host, start with: unaufs plan")?;
     }
     Ok(if doc.good() { Ending::Fine } else { Ending::Code(Kind::Difference) })
 }
@@ -82,7 +85,7 @@ fn choose(root: &Dir, to: Option<Target>) -> Result<(Plan, Option<String>)> {
         return Ok((plan, None));
     }
     let block = plan.checks.iter().find(|c| c.level == crate::checks::Level::Block);
-    let why = block.map(|c| format!("{}: {}", c.id, c.message)).unwrap_or_default();
+    let why = block.map(|c| format!("{}, {}: {}", c.id, c.subject, c.message)).unwrap_or_default();
     if to.is_some_and(|t| t != Target::Vfs) {
         return Err(Error::new(Kind::Blocked, why).hint("Try: unaufs demo --to vfs (works without root)"));
     }
@@ -131,15 +134,12 @@ impl Guide {
         let mut page = Page::new(self.look);
         let plain = crate::report::page::Style::Plain;
         let at = crate::text::path(root.label());
+        let because = why.map(|why| format!(", because overlay2 isn't possible here ({why})")).unwrap_or_default();
         let text = format!(
-            "A small store as Docker 20.10 with the aufs driver leaves it, in {at}: two images that share a layer, and a stopped container \"shop\" with data in its writable layer. The demo migrates it to {}.",
+            "A Docker data root with the aufs driver, made in {at}: two images that share a layer, and a stopped container \"shop\" with data in its writable layer. The demo migrates it to {}{because}. It changes nothing outside this temporary directory.",
             plan.options.to
         );
         page.flow(0, &[(plain, &text)]);
-        if let Some(why) = why {
-            let text = format!("overlay2 isn't possible here ({why}).");
-            page.flow(0, &[(plain, &text)]);
-        }
         say(&page.finish())
     }
 

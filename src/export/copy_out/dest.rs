@@ -116,6 +116,11 @@ fn choose(asked: &Asked, place: &Place, request: &Request) -> Result<(Dir, Vec<u
 }
 
 impl Dest<'_> {
+    /// The path of what is made, by the name of the first of it.
+    pub fn shown(&self, name: &[u8]) -> String {
+        if name.is_empty() { text::path(self.base.label()) } else { self.base.show(name) }
+    }
+
     /// What becomes of owner and mode.
     fn settled(&self, m: &Meta) -> Meta {
         let container = self.shift.owner(m);

@@ -22,7 +22,7 @@ impl Destination {
     /// Looks. The directory itself may be missing, the one that holds it may not.
     pub fn look(named: &Path) -> Result<Destination> {
         let named = std::path::absolute(named).on(|| format!("find {}", named.display()))?;
-        let dir = if named.exists() { Some(Dir::open_named(&named)?) } else { None };
+        let dir = if named.exists() { Some(Destination::open(&named)?) } else { None };
         let path = dir.as_ref().map_or(named, |d| d.label().to_owned());
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::new(Kind::Usage, "/ can't be Docker's data root")
@@ -35,6 +35,16 @@ impl Destination {
         })?;
         let path = parent.label().join(name);
         Ok(Destination { path, dir, parent })
+    }
+
+    /// Opens one that is there.
+    pub fn open(named: &Path) -> Result<Dir> {
+        if !named.is_dir() {
+            return Err(Error::new(Kind::Usage, format!("{} isn't a directory", crate::text::path(named)))
+                .hint("Use --target with a directory that is empty or doesn't exist")
+                .loss("Nothing was changed."));
+        }
+        Dir::open_named(named)
     }
 
     /// It, or the directory in which it will be made: on the same file system.
@@ -129,6 +139,7 @@ mod tests {
             assert_eq!(blocks(root, dir), want, "{root} to {dir}");
         }
         assert_eq!(Destination::look(&at("a/b")).expect_err("no parent").kind(), Kind::Usage);
+        assert_eq!(Destination::look(Path::new("/dev/null")).expect_err("no directory").kind(), Kind::Usage);
         assert_eq!(Destination::look(Path::new("/")).expect_err("/").kind(), Kind::Usage);
     }
 }

@@ -1,6 +1,6 @@
 //! The plan on a terminal: the answer first, then what it costs, how to undo it, what to check and what to type.
 
-use super::{Group, docker, more, next, plural_of, quoted, root_option};
+use super::{Group, docker, more, next, quoted, root_option};
 use crate::checks::{Finding, Level, explain, plan_is_blocked};
 use crate::plan::names::Names;
 use crate::plan::{Estimate, Mode, Plan};
@@ -93,38 +93,32 @@ fn head(p: &Plan, out: &mut Page) {
     }
     for line in &lines {
         match line.strip_prefix(TITLE) {
-            Some(rest) => out.flow(LABEL, &[(Style::Bold, TITLE), (Style::Plain, rest)]),
+            // the space between the two spans is one of those in it
+            Some(rest) => out.flow(LABEL, &[(Style::Bold, TITLE), (Style::Plain, rest.get(1..).unwrap_or_default())]),
             None => out.flow(LABEL, &[(Style::Plain, line)]),
         }
     }
     out.flow(LABEL, &[(Style::Dim, &format!("         {}", docker(p)))]);
 }
 
-/// Images and containers of the store: those that move, and all. Another driver's containers are not the store's.
-fn found(p: &Plan) -> [(usize, usize); 2] {
-    let stays = |kind: &str| {
-        let own = |l: &&crate::plan::LeftBehind| l.kind == kind && !l.is_foreign();
-        p.left_behind.iter().filter(own).count()
+/// `11 of 30 images and 8 of 13 containers`: those that move, and all of the store. Another driver's containers are not the store's.
+pub fn moved(p: &Plan) -> String {
+    let of = |kind: &str, moved: usize| {
+        let stays = p.left_behind.iter().filter(|l| l.kind == kind && !l.is_foreign()).count();
+        format!("{} of {}", text::count(moved as u64), text::plural(moved + stays, kind))
     };
-    [
-        (p.summary.images, p.summary.images + stays("image")),
-        (p.summary.containers, p.summary.containers + stays("container")),
-    ]
+    format!("{} and {}", of("image", p.summary.images), of("container", p.summary.containers))
 }
 
 fn answer(p: &Plan, limit: usize, out: &mut Page) {
-    let [(images, all_images), (containers, all_containers)] = found(p);
     let (style, word) = match (plan_is_blocked(&p.checks), p.partial()) {
         (true, _) => (Style::Bad, "BLOCKED"),
         (false, true) => (Style::Warn, "PARTLY"),
         (false, false) => (Style::Good, "READY"),
     };
     let moves = format!(
-        "{} of {} and {} of {} will move to {}{}.",
-        text::count(images as u64),
-        text::plural(all_images, "image"),
-        text::count(containers as u64),
-        text::plural(all_containers, "container"),
+        "{} will move to {}{}.",
+        moved(p),
         p.options.to,
         match (word, p.docker.running) {
             ("BLOCKED", _) => " once the problems marked BLOCK are fixed",
@@ -144,10 +138,8 @@ fn answer(p: &Plan, limit: usize, out: &mut Page) {
         label(out, Style::Plain, "", &[(Style::Warn, &d.sentence())]);
     }
     more(p.damage.len(), limit, out);
-    let excluded = p.left_behind.iter().filter(|l| !l.counts).count();
-    if excluded > 0 {
-        let what =
-            format!("{} excluded by an option, or another driver's.", plural_of(excluded, "object is", "objects are"));
+    if let Some(stays) = crate::report::stays_behind(p, false) {
+        let what = format!("{stays}, excluded by an option or of another driver.");
         label(out, Style::Plain, "", &[(Style::Plain, &what)]);
     }
     if limit == usize::MAX {
@@ -175,10 +167,7 @@ fn cost(p: &Plan, e: &Estimate, out: &mut Page) {
         _ => String::new(),
     };
     label(out, Style::Bold, "Space", &[(Style::Plain, &space), (Style::Bad, &why)]);
-    let time = match e.seconds_max {
-        0..=5 => "under 5 seconds".to_owned(),
-        n => format!("about {}", text::duration(n)),
-    };
+    let time = super::took(e);
     let stopped = if p.docker.running { "; Docker must be stopped first" } else { "; Docker must be stopped" };
     label(out, Style::Bold, "Time", &[(Style::Plain, &format!("{time}{stopped}"))]);
 }

@@ -38,7 +38,8 @@ fn strings(v: &Value) -> u64 {
 
 fn shown(plan: &Plan) {
     let look = report::page::Look { colour: false, width: 80 };
-    for page in [report::plan::text(plan, look), report::plan::whole(plan, look)] {
+    let all = report::plan::Screen { all: true, ..report::plan::Screen::of(look) };
+    for page in [report::plan::text(plan, look), report::plan::on_screen(plan, &all)] {
         let obeyed = |c: &char| c.is_control() && *c != '\n' || ('\u{202a}'..='\u{202e}').contains(c);
         let bad = page.chars().find(obeyed);
         assert!(bad.is_none(), "{bad:?} in {page:?}");
