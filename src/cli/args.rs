@@ -307,9 +307,7 @@ fn jobs(n: &str) -> Result<NonZeroU8, String> {
 fn allowable(id: &str) -> Result<String, String> {
     match crate::checks::allowable(id) {
         true => Ok(id.to_ascii_uppercase()),
-        false => {
-            Err("use the ID of a check that --allow can disable. List all checks with: unaufs explain".to_owned())
-        }
+        false => Err("use the ID of a check that --allow can disable (unaufs explain lists all checks)".to_owned()),
     }
 }
 

@@ -164,7 +164,8 @@ fn title(phase: &str) -> String {
     // the old store is read a second time before the switch: the numbers don't go back
     match REACHED.fetch_max(number, Ordering::Relaxed) {
         before if before <= number => format!("[{number}/4] {title}"),
-        before => format!("[{before}/4] {title} again"),
+        before if phase == "scan" => format!("[{before}/4] Looking for changes in the old store"),
+        before => format!("[{before}/4] {title}"),
     }
 }
 

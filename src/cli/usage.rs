@@ -61,15 +61,13 @@ fn value(e: &clap::Error, lists: String) -> (String, String) {
     let (option, typed) = (first(e, ContextKind::InvalidArg), first(e, ContextKind::InvalidValue));
     let option = option.split([' ', '=']).next().unwrap_or_default();
     let known = all(e, ContextKind::ValidValue);
-    let hint = match (std::error::Error::source(e), known.as_slice()) {
-        (_, [_, ..]) => format!("Use one of: {}", known.join(", ")),
-        (Some(why), []) => crate::text::capital(&why.to_string()),
-        (None, []) => lists,
+    let hint = if known.is_empty() { lists } else { format!("Use one of: {}", known.join(", ")) };
+    let what = match (typed.as_str(), std::error::Error::source(e)) {
+        ("", _) => format!("{} needs a value", plain(option)),
+        (_, Some(why)) => format!("{} can't be '{typed}': {why}", plain(option)),
+        (_, None) => format!("{} can't be '{typed}'", plain(option)),
     };
-    match typed.as_str() {
-        "" => (format!("{} needs a value", plain(option)), hint),
-        _ => (format!("{} can't be '{typed}'", plain(option)), hint),
-    }
+    (what, hint)
 }
 
 /// The command that was typed, as far as it is one: `unaufs report merge`.
@@ -125,8 +123,16 @@ mod tests {
             ("plan --roo x", "unaufs plan has no option --roo", "Did you mean --root?"),
             ("plan more", "one word too many: 'more'", "List the options with: unaufs plan --help"),
             ("plan --to zfs", "--to can't be 'zfs'", "Use one of: overlay2, overlay, vfs, btrfs"),
-            ("plan --only x", "--only can't be 'x'", "Use image=GLOB or container=GLOB"),
-            ("plan --jobs 0", "--jobs can't be '0'", "Use a number from 1 to 255"),
+            (
+                "plan --only x",
+                "--only can't be 'x': use image=GLOB or container=GLOB",
+                "List the options with: unaufs plan --help",
+            ),
+            (
+                "plan --jobs 0",
+                "--jobs can't be '0': use a number from 1 to 255",
+                "List the options with: unaufs plan --help",
+            ),
             ("export", "--output FILE is missing", "Examples: unaufs export --help"),
             ("export -o", "--output needs a value", "List the options with: unaufs export --help"),
             ("cp", "NAME:PATH and DEST are missing", "Examples: unaufs cp --help"),
@@ -135,7 +141,8 @@ mod tests {
             ("report", "a subcommand is missing", "List all commands with: unaufs report --help"),
             ("plan --to vfs --to btrfs", "--to DRIVER was given twice", "List the options with: unaufs plan --help"),
         ] {
-            let argv: Vec<OsString> = std::iter::once("unaufs").chain(line.split_whitespace()).map(Into::into).collect();
+            let argv: Vec<OsString> =
+                std::iter::once("unaufs").chain(line.split_whitespace()).map(Into::into).collect();
             let program = crate::cli::pages::command();
             let e = program.clone().try_get_matches_from(&argv).expect_err(line);
             let got = error(&e, &argv, &program).expect("an error");

@@ -79,8 +79,7 @@ mod tests {
         ];
         let names = Names::new(images, [(&ids[3], "web")].into_iter());
         let got: Vec<Option<&str>> = ids.iter().map(|l| names.get(l.as_str())).collect();
-        let wanted =
-            [Some("base:1"), Some("part of zoo/first:1"), Some("zoo/first:1"), Some("container web"), None];
+        let wanted = [Some("base:1"), Some("part of zoo/first:1"), Some("zoo/first:1"), Some("container web"), None];
         assert_eq!(got, wanted);
         assert_eq!(names.get("aaaaaaaaaaaa"), Some("base:1"), "by the short id");
     }

@@ -17,8 +17,8 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
             text::size(frees)
         );
         for d in &s.old {
-            let names = text::plural(usize::try_from(d.names).unwrap_or(usize::MAX), "name");
-            let _ = writeln!(out, "  {}  {names}, {}", text::text(&d.path), text::size(d.bytes));
+            let (names, bytes) = (text::count(d.names), text::size(d.bytes));
+            let _ = writeln!(out, "  {}  {bytes} in {names} files and directories", text::text(&d.path));
         }
     }
     if !s.strays.is_empty() {
@@ -56,12 +56,16 @@ pub fn names(all: &[Deletion]) -> String {
 /// Afterwards.
 pub fn done(s: &Survey, c: &Cleaned) -> String {
     let mut out = match s.old.is_empty() {
-        true => "DONE     There was nothing to do: the old store was deleted before.\n".to_owned(),
+        true => "DONE     The old store was deleted before.\n".to_owned(),
         false if c.left_count > 0 => {
             let left = text::plural(usize::try_from(c.left_count).unwrap_or(usize::MAX), "path");
             format!("PARTLY   The old store is deleted except {left}. This freed {}.\n", text::size(c.freed))
         }
-        false => format!("DONE     The old store is deleted. This freed {}.\n", text::size(c.freed)),
+        // others may write to the file system: what was deleted says more than the space that is free now
+        false => {
+            let frees = s.old.iter().map(|d| d.frees).sum();
+            format!("DONE     The old store is deleted. This freed about {}.\n", text::size(frees))
+        }
     };
     for l in &c.left {
         let _ = writeln!(out, "         {}", text::text(l));

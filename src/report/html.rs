@@ -5,8 +5,8 @@
 
 mod icicle;
 
-use super::plan::{Group, docker, groups, kinds, mode, next, seconds, took};
 use super::explain::word;
+use super::plan::{Group, docker, groups, kinds, mode, next, seconds, took};
 use super::subject;
 use crate::checks::{Finding, Level};
 use crate::docker::driver::Role;
@@ -333,9 +333,8 @@ fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
 }
 
 /// Checks of the host as it was before a migration: a record doesn't repeat their advice.
-const BEFORE: [&str; 16] = [
-    "H01", "H02", "H03", "H04", "H05", "H06", "H08", "H09", "H10", "H11", "H12", "H13", "H15", "H19", "T08", "T09",
-];
+const BEFORE: [&str; 16] =
+    ["H01", "H02", "H03", "H04", "H05", "H06", "H08", "H09", "H10", "H11", "H12", "H13", "H15", "H19", "T08", "T09"];
 
 /// Checks whose fix is for the time after a migration.
 const AFTER: [&str; 9] = ["D13", "H07", "H14", "H17", "H18", "T05", "T11", "N03", "N06"];

@@ -232,7 +232,7 @@ pub fn wrapped(text: &str, width: usize, hang: usize) -> String {
     out
 }
 
-/// A remark on a line of its own stands further in than the commands.
+/// A line, or the lines that it needs.
 fn fold(line: &str, width: usize, hang: usize, out: &mut String) {
     if line.chars().count() <= width {
         out.push_str(line);

@@ -50,10 +50,8 @@ impl<'a> Document<'a> {
     /// Of a report. `place`: ` --root DIR` and the like, for the commands.
     pub fn of(report: &'a Report, level: Level, when: When, place: &str) -> Document<'a> {
         let next = |command: &str, why: &'static str| Next { command: format!("unaufs {command}{place}"), why };
-        let docker = || Next {
-            command: "systemctl start docker".to_owned(),
-            why: "then look at your containers: docker ps -a",
-        };
+        let docker =
+            || Next { command: "systemctl start docker".to_owned(), why: "then look at your containers: docker ps -a" };
         let inherited = inherited(report);
         let mut advice = None;
         let next = match (report.outcome(), when) {
@@ -115,16 +113,14 @@ impl<'a> Document<'a> {
         let (r, driver) = (self.report, self.report.driver);
         match (r.outcome(), r.against_old) {
             (Outcome::Unchecked, _) => {
-                out.push_str("NO VERDICT  Something couldn't be checked. This doesn't mean that the store is damaged.\n");
+                out.push_str(
+                    "NO VERDICT  Something couldn't be checked. This doesn't mean that the store is damaged.\n",
+                );
             }
             (Outcome::Clean, true) if r.changed_since.is_empty() => {
                 label(out, "CLEAN", &format!("The {driver} store matches the old store."));
             }
-            (Outcome::Clean, true) => label(
-                out,
-                "CLEAN",
-                &format!("Everything in the {driver} store that Docker hasn't changed since matches the old store."),
-            ),
+            (Outcome::Clean, true) => label(out, "CLEAN", "Image layers are identical to the old store."),
             (Outcome::Clean, false) => {
                 label(out, "CLEAN", &format!("The {driver} store matches its own records and tar headers."));
             }
@@ -211,7 +207,7 @@ impl<'a> Document<'a> {
         }
         let all: u64 = r.changes.values().sum();
         let many = text::plural(all as usize, "change");
-        label(out, "Docker", &format!("ran on the new store since the switch. It made {many}, which are not damage:"));
+        let _ = writeln!(out, "Docker made {many} since the switch. These are Docker's own, not damage:");
         listed(out, &merged(&r.changed_since));
         cut(out, &r.changed_since, &r.changes);
     }
@@ -270,7 +266,8 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn text(&self) -> String {
-        let whats: Vec<&str> = std::iter::once(self.first).chain(self.others.iter().copied()).map(what).collect();
+        let all = std::iter::once(self.first).chain(self.others.iter().copied());
+        let whats: Vec<&str> = all.map(|d| d.what.as_str()).collect();
         Difference { what: whats.join("; "), ..self.first.clone() }.to_string()
     }
 }
@@ -300,12 +297,13 @@ impl<'a> Line<'a> {
     fn add(&mut self, d: &'a Difference) {
         let mut all: Vec<&'a Difference> = std::iter::once(self.first).chain(self.others.drain(..)).collect();
         match all.iter_mut().find(|known| aspect(known) == aspect(d)) {
-            Some(known) if known.side == Side::Between => *known = d,
+            Some(known) if known.side == Side::Between || d.by == By::Headers => *known = d,
             Some(_) => {}
             None => all.push(d),
         }
         // what isn't there has no other faults
-        if let Some(missing) = all.iter().copied().find(|d| aspect(d) == "missing") {
+        let missing = |d: &&Difference| aspect(d) == "missing";
+        if let Some(missing) = all.iter().copied().find(missing) {
             all = vec![missing];
         }
         all.sort_by_key(|d| d.side == Side::Between);
@@ -315,20 +313,17 @@ impl<'a> Line<'a> {
     }
 }
 
-fn what(d: &Difference) -> &str {
-    d.what.strip_prefix("changed since the layer was made: ").unwrap_or(&d.what)
-}
-
 /// What of a file differs, whichever proof says so.
 fn aspect(d: &Difference) -> &str {
-    let what = what(d);
+    let what = d.what.strip_prefix("changed since the layer was made: ").unwrap_or(&d.what);
     let what = what.strip_prefix("it is ").unwrap_or(what);
     if what.starts_with("missing") {
         return "missing";
     }
     match what.split([' ', ',', ':']).next().unwrap_or_default() {
         "only" => "extra",
-        "its" | "content" => what,
+        "its" if what.starts_with("its content") => "content",
+        "its" => what,
         "is" => "type",
         "xattr" => what.split_inclusive(' ').nth(1).unwrap_or(what).trim_end(),
         first => first,

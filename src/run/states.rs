@@ -219,7 +219,11 @@ impl Standing {
                 "a switch was interrupted, and its journal is lost",
                 "`unaufs rollback` puts the old store back without it",
             ),
-            _ => refuse(Kind::Failed, "the switch was interrupted", "unaufs migrate, or unaufs rollback"),
+            _ => refuse(
+                Kind::Failed,
+                "the switch was interrupted",
+                "`unaufs migrate` finishes it; `unaufs rollback` puts the old store back",
+            ),
         }
     }
 

@@ -176,10 +176,8 @@ impl<'a> Pair<'a> {
         let to = self.plan.options.to;
         if !to.stacks() && layer.lowers.first().is_some_and(|p| self.theirs.place(p).is_some()) {
             // what Docker unpacked there need not be what is below this layer in the old store
-            self.seen.unprovable(
-                id,
-                "based on a layer that was in the new store before; compared with the old store only",
-            );
+            self.seen
+                .unprovable(id, "based on a layer that was in the new store before; compared with the old store only");
             return Ok(());
         }
         let (uid, gid) = self.plan.style.root;

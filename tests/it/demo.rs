@@ -52,7 +52,7 @@ fn whoever_runs_it_sees_the_same_container_before_and_after() {
             "$ unaufs migrate",
             "$ unaufs verify",
             "Verified directory trees, owners, modes, sizes and container data match.",
-            "23 names before, 23 after: the same",
+            "The same 23 names before and after",
         ] {
             assert!(shown.contains(line), "{line} is missing:\n{shown}");
         }

@@ -85,7 +85,7 @@ fn the_page_of_a_real_store() {
     store.unaufs(&["plan", "--html", file.to_str().expect("text"), "--progress", "none"]);
     let html = as_at_home(&store, &file);
     looks_right("plan", &html, &SECTIONS);
-    assert!(html.contains("volumes, untouched"));
+    assert!(html.contains("volumes, left in place"));
     let new = store.beside.join("new");
     let args = ["plan", "--target", new.to_str().expect("text"), "--progress", "none"];
     store.unaufs(&[&args[..], &["--html", file.to_str().expect("text")]].concat());

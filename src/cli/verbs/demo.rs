@@ -134,9 +134,9 @@ impl Guide {
         let mut page = Page::new(self.look);
         let plain = crate::report::page::Style::Plain;
         let at = crate::text::path(root.label());
-        let because = why.map(|why| format!(", because overlay2 isn't possible here ({why})")).unwrap_or_default();
+        let because = why.map(|why| format!(" overlay2 isn't possible here ({why}).")).unwrap_or_default();
         let text = format!(
-            "A Docker data root with the aufs driver, made in {at}: two images that share a layer, and a stopped container \"shop\" with data in its writable layer. The demo migrates it to {}{because}. It changes nothing outside this temporary directory.",
+            "A Docker data root with the aufs driver, made in {at}: two images that share a layer, and a stopped container \"shop\" with data in its writable layer. The demo migrates it to {}. It changes nothing outside this temporary directory.{because}",
             plan.options.to
         );
         page.flow(0, &[(plain, &text)]);

@@ -147,7 +147,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.for_programs() || g.quiet) {
         let shown = report::plan::Screen { next: false, ..report::plan::Screen::of(screen::look(g)) };
-        say(&report::plan::on_screen(&plan, &shown))?;
+        say(&format!("{}\n", report::plan::on_screen(&plan, &shown)))?;
     }
     if saved.is_none() {
         confirm(a.yes, "Migrate now?")?;

@@ -47,7 +47,7 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
             back::drop_state(Locked::open(old, root, lock, &known)?, made, &[])?;
             match names.is_empty() {
                 true => nothing_to_do(g, SCHEMA, "no migration is under way or active"),
-                false => done(g, SCHEMA, &format!("deleted {}", names.join(", "))),
+                false => done(g, SCHEMA, &format!("DONE     Deleted {}.", names.join(", "))),
             }
         }
         _ => {

@@ -77,7 +77,8 @@ impl<'a> Tree<'a> {
                 *width.entry(parent).or_default() += mine;
             }
         }
-        let mut tree = Tree { children, width, users: users(p), names: Names::of_plan(p), fold: p.layers.len() > LARGE };
+        let mut tree =
+            Tree { children, width, users: users(p), names: Names::of_plan(p), fold: p.layers.len() > LARGE };
         let width = &tree.width;
         for row in tree.children.values_mut() {
             row.sort_by(|a, b| width.get(&b.id).cmp(&width.get(&a.id)).then_with(|| a.id.cmp(&b.id)));

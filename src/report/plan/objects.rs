@@ -4,7 +4,6 @@ use crate::docker::driver::Role;
 use crate::plan::names::Names;
 use crate::plan::{Plan, PlanImage, PlanLayer};
 use crate::report::page::{Page, Row};
-use crate::report::short;
 use crate::text;
 
 /// Images, containers, layers; with `--target` what is copied and what is not; the paths that look different afterwards.
@@ -72,8 +71,8 @@ fn quirks(p: &Plan, out: &mut Page) {
     let names = Names::of_plan(p);
     let rows = p.quirks.iter().map(|q| {
         let reason = if q.id == "L07" { "listed by aufs, lookup fails" } else { "shown by aufs only" };
-        let layer = names.get(q.layer.as_str()).map_or_else(|| short(q.layer.as_str()).to_owned(), text::text);
-        Row::of([format!("{layer}: {reason}: {}", text::bytes(&q.path))])
+        let name = names.get(q.layer.as_str()).map(|name| format!(" ({})", text::text(name))).unwrap_or_default();
+        Row::of([format!("layer {}{name}: {reason}: {}", q.layer.short(), text::bytes(&q.path))])
     });
     out.table("PATHS THAT AUFS SHOWS DIFFERENTLY", &[], &rows.collect::<Vec<_>>());
 }

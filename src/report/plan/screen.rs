@@ -82,7 +82,7 @@ fn head(p: &Plan, out: &mut Page) {
         if p.docker.running { "Docker is running" } else { "Docker is stopped" }.to_owned(),
     ];
     // broken between the parts only, where they don't fit
-    let mut lines = vec![TITLE.to_owned()];
+    let mut lines = vec![format!("{TITLE} ")];
     for part in parts {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 3 + part.chars().count() <= out.width() => {
@@ -93,7 +93,7 @@ fn head(p: &Plan, out: &mut Page) {
     }
     for line in &lines {
         match line.strip_prefix(TITLE) {
-            // the space between the two spans is one of those in it
+            // a flow puts one of these spaces between the two
             Some(rest) => out.flow(LABEL, &[(Style::Bold, TITLE), (Style::Plain, rest.get(1..).unwrap_or_default())]),
             None => out.flow(LABEL, &[(Style::Plain, line)]),
         }

@@ -82,14 +82,18 @@ fn a_line_for_each_object() {
     let store = real::small().unpack();
     let lines = store.unaufs(&["plan", "-v"]).stdout;
     let doc: Value = serde_json::from_str(&store.unaufs(&["plan", "--json", "-q"]).stdout).expect("JSON");
-    for (list, word) in [
-        ("images", "image "),
-        ("layers", "layer "),
-        ("containers", "container "),
-        ("switch", "rename "),
-        ("quirks", "quirk "),
+    for (list, title) in [
+        ("images", "IMAGES"),
+        ("layers", "LAYERS"),
+        ("containers", "CONTAINERS"),
+        ("quirks", "PATHS THAT AUFS SHOWS DIFFERENTLY"),
     ] {
-        let n = lines.lines().filter(|l| l.starts_with(word)).count();
-        assert_eq!(Some(n), doc[list].as_array().map(Vec::len), "{list}");
+        let n = doc[list].as_array().map_or(0, Vec::len);
+        let table = lines.split_once(&format!("\n{title} ({})\n", unaufs::text::count(n as u64)));
+        let rows = table.unwrap_or_else(|| panic!("{title} of {n} in {lines}")).1;
+        let rows = rows.lines().take_while(|l| !l.is_empty()).filter(|l| l.starts_with("  ") && !l.starts_with("   "));
+        // the head is a row too
+        let head = usize::from(list != "quirks");
+        assert_eq!(rows.count(), n + head, "{list}");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use unaufs::docker::driver::Target;
 use unaufs::plan::{Mode, Plan};
 use unaufs::report::page::Look;
-use unaufs::report::plan::{document, text, whole};
+use unaufs::report::plan::{Screen, document, on_screen, text};
 
 fn steady(packed: &real::Packed) -> Plan {
     let said = packed.unpack().unaufs(&["plan", "--json", "-q"]).stdout;
@@ -82,8 +82,10 @@ fn of_real_stores() {
         let mut doc = document(&p).expect("JSON");
         cut(&mut doc);
         insta::assert_snapshot!(format!("{}-json", packed.name), serde_json::to_string_pretty(&doc).expect("JSON"));
-        assert!(whole(&p, Look::default()).lines().count() >= text(&p, Look::default()).lines().count());
-        assert!(whole(&p, Look::default()).lines().all(|l| !l.contains('\u{1b}')));
+        let look = Look { width: 80, colour: false };
+        let whole = on_screen(&p, &Screen { all: true, ..Screen::of(look) });
+        assert!(whole.lines().count() >= text(&p, look).lines().count());
+        assert!(whole.lines().all(|l| !l.contains('\u{1b}') && l.chars().count() <= 80), "{whole}");
     }
 }
 
