@@ -167,7 +167,7 @@ pub fn bare_tag(tag: &str) -> &str {
 
 fn describe(image: &Image) -> String {
     match image.tags.first().or(image.digests.first()) {
-        Some(name) => format!("{} ({name})", image.id.short()),
+        Some(name) => format!("{name} ({})", image.id.short()),
         None => image.id.short(),
     }
 }
@@ -179,7 +179,8 @@ fn unknown(what: &str, name: &str, all: impl Iterator<Item = String>) -> Error {
     all.sort_by_key(|candidate| {
         let candidate = candidate.to_lowercase();
         let alike = candidate.contains(&stem) || stem.contains(candidate.split([' ', ':']).next().unwrap_or("?"));
-        (!alike, candidate)
+        // people know names
+        (!alike, !candidate.contains(" ("), candidate)
     });
     let hint = match all.is_empty() {
         true => format!("The store has no {what}"),

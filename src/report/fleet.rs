@@ -1,5 +1,6 @@
 //! Many hosts on one page: `unaufs report merge *.json --html fleet.html`.
 
+use super::page::{Look, Page, Row};
 use super::plan::{groups, mode, seconds};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
@@ -35,13 +36,16 @@ struct Host {
     store_bytes: u64,
     new_bytes: u64,
     stays_behind: usize,
+    /// The answer, as a plan gives it.
+    #[serde(skip)]
+    word: &'static str,
     #[serde(skip)]
     serious: Vec<(String, Level)>,
 }
 
 #[derive(Template)]
 #[template(path = "fleet.html", config = ".askama.toml")]
-struct Page<'a> {
+struct Html<'a> {
     title: String,
     hosts: &'a [Host],
     blocked: usize,
@@ -77,26 +81,27 @@ impl Fleet {
     }
 
     /// For people.
-    pub fn text(&self) -> String {
-        let mut out = format!(
+    pub fn text(&self, look: Look) -> String {
+        let out = format!(
             "{}: {} blocked, {} with warnings, {} ready\n",
             text::plural(self.hosts.len(), "host"),
             self.blocked,
             self.warned,
             self.ready
         );
-        for h in &self.hosts {
-            out.push_str(&format!(
-                "  {:<8} {:<20} {:<14} {:>10} {:>10}  {}\n",
-                h.verdict, h.host, h.target, h.needs, h.time, h.checks
-            ));
-        }
-        out
+        let row = |h: &Host| {
+            let cells = [h.word, &h.host, &h.target, &h.needs, &h.time, &h.checks, &h.root];
+            Row::of(cells.map(str::to_owned))
+        };
+        let rows: Vec<Row> = self.hosts.iter().map(row).collect();
+        let mut page = Page::new(look);
+        page.rows(&["PLAN", "HOST", "TARGET", "SPACE", "TIME", "CHECKS", "ROOT"], &rows);
+        out + &page.finish()
     }
 
     /// The page.
     pub fn html(&self) -> Result<String> {
-        let page = Page {
+        let page = Html {
             title: "unaufs: hosts".to_owned(),
             hosts: &self.hosts,
             blocked: self.blocked,
@@ -147,13 +152,18 @@ impl Host {
         let groups = groups(&p.checks);
         let serious = || groups.iter().filter(|g| g.first.level >= Level::Warn);
         let told: Vec<String> = serious()
-            .map(|g| if g.count > 1 { format!("{} ×{}", g.first.id, g.count) } else { g.first.id.clone() })
+            .map(|g| if g.count > 1 { format!("{} ({})", g.first.id, g.count) } else { g.first.id.clone() })
             .collect();
         Host {
             host: text::text(&p.host.name),
             root: text::text(&p.root.path),
             class,
             verdict,
+            word: match class {
+                "bad" => "BLOCKED",
+                _ if p.partial() => "PARTLY",
+                _ => "READY",
+            },
             target: format!("{} {}", p.options.to, chosen.map_or("", |e| mode(e.mode))),
             images: p.summary.images,
             containers: p.summary.containers,

@@ -44,7 +44,7 @@ pub fn docker(p: &Plan) -> String {
     }
 }
 
-/// The ids that images of a Docker up to 1.9 get, for each one with a name.
+/// The IDs that images of a Docker up to 1.9 get, for each one with a name.
 fn new_ids(p: &Plan, limit: usize, out: &mut Page) {
     let named = p.images.iter().filter(|i| !(i.tags.is_empty() && i.digests.is_empty()));
     let changed: Vec<_> = named.filter_map(|i| i.old_id.as_ref().map(|old| (old, i))).collect();
@@ -52,9 +52,9 @@ fn new_ids(p: &Plan, limit: usize, out: &mut Page) {
         return;
     }
     let title =
-        format!("{} get the ids that Docker 1.10 gives them; tags stay", plural_of(changed.len(), "image", "images"));
+        format!("{} get the IDs that Docker 1.10 gives them; tags stay", plural_of(changed.len(), "image", "images"));
     let all = if limit == 0 { "(-v lists them)" } else { "" };
-    out.flow(9, &[(Style::Bold, "New ids "), (Style::Plain, &title), (Style::Plain, all)]);
+    out.flow(9, &[(Style::Bold, "New IDs "), (Style::Plain, &title), (Style::Plain, all)]);
     for (old, i) in changed.iter().take(limit) {
         let names: Vec<&str> = i.tags.iter().chain(&i.digests).map(String::as_str).collect();
         let id = i.id.to_string();

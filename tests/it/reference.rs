@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use unaufs::checks::{Level, TABLE, allowable};
 use unaufs::cli::pages::{EXIT_CODES, PAGES, command};
+use unaufs::report::explain::word;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
 
@@ -42,7 +43,7 @@ const DOCUMENTS: &[(&str, &str, &str)] = &[
     (
         "unaufs.verify",
         "verify",
-        "`level`, the counts of the work, `differences`, `unchecked` (exit code 1), `changes` that Docker made since the switch",
+        "`level`, the counts of the work, `differences`, `unchecked` (exit code 1), `changes` that Docker made since the switch, `next`",
     ),
 ];
 
@@ -77,13 +78,12 @@ fn commands(out: &mut String) {
 fn checks(out: &mut String) {
     out.push_str("\n## Checks\n\n`unaufs explain ID` prints the same text.\n");
     for c in TABLE {
-        let level = match (c.level, allowable(c.id)) {
-            (Level::Ok, _) => "passed",
-            (Level::Info, _) => "note",
-            (Level::Warn, _) => "warning",
-            (Level::Block, true) => "blocks; --allow is possible",
-            (Level::Block, false) => "blocks; --allow isn't possible",
+        let how = match (c.level, allowable(c.id)) {
+            (Level::Block, true) => "; --allow is possible",
+            (Level::Block, false) => "; --allow isn't possible",
+            _ => "",
         };
+        let level = format!("{}{how}", word(c.level));
         let _ = writeln!(out, "\n### {}: {}\n\n*{level}.* {}", c.id, c.title, c.explain);
     }
 }

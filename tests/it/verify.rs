@@ -469,7 +469,7 @@ fn a_store_by_itself() {
         // what cannot be proved is named, and is no difference
         fs::remove_file(m.record(MIDDLE[0], "tar-split.json.gz")).expect("removed");
         let said = m.store.unaufs(&["verify", "-q"]).exits(0).stdout;
-        let named = format!("Can't be proved (1 layer):\n  layer {}", MIDDLE[0]);
+        let named = format!("1 layer can't be proved: no tar-split.json.gz ({}", MIDDLE[0]);
         assert!(said.contains(&named) && said.contains("it has no tar-split.json.gz"), "{said}");
 
         flip(&m.file(SINGLE, "b/2"));

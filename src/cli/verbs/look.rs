@@ -121,7 +121,7 @@ pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done
     if let Some(page) = page {
         page.write(fleet.html().map(String::into_bytes));
     }
-    tell(g, &fleet, || fleet.text())?;
+    tell(g, &fleet, || fleet.text(screen::look(g)))?;
     Ok(Ending::Fine)
 }
 

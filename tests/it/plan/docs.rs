@@ -11,7 +11,7 @@ fn table() -> String {
     let mut rows: Vec<_> = TABLE.iter().collect();
     rows.sort_by_key(|c| c.id);
     let line = |c: &&unaufs::checks::Check| {
-        format!("| {} | {} | {} |\n", c.id, format!("{:?}", c.level).to_lowercase(), c.title)
+        format!("| {} | {} | {} |\n", c.id, unaufs::report::explain::word(c.level), c.title)
     };
     "| id | usual level | what it is about |\n|---|---|---|\n".to_owned() + &rows.iter().map(line).collect::<String>()
 }
