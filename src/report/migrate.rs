@@ -9,6 +9,7 @@ use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
 use crate::text;
+use crate::verify::{Difference, Side};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -86,7 +87,10 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
         ),
         _ => label(out, "READY", &format!("{counts} are built for {} but not active yet{took}.", s.driver)),
     }
-    label(out, "", &built(s.outcome));
+    let built = built(s.outcome);
+    if !built.is_empty() {
+        label(out, "", &built);
+    }
     if let (Some(_), Some(t)) = (&p.new_root, &s.outcome.units) {
         let n = t.cloned + t.copied;
         label(out, "", &format!("Volumes, networks, logs and the rest: {} files copied.", text::count(n)));
@@ -96,6 +100,9 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
 /// What this call built; numbers that are 0 are left out.
 fn built(o: &Outcome) -> String {
     let t = &o.tally;
+    if o.built == 0 && o.found_done == 0 {
+        return String::new();
+    }
     if o.built == 0 {
         return format!("All {} were built before.", text::plural(o.found_done, "layer"));
     }
@@ -139,7 +146,9 @@ fn verified(out: &mut String, s: &Summary<'_>) {
     }
     let _ =
         writeln!(out, "DAMAGED  {} in the old store; the new store has the same:", text::plural(damaged.len(), "name"));
-    super::first(out, damaged.iter(), " (--json has all)");
+    // the title says already that both stores have it
+    let line = |d: &Difference| Difference { side: Side::Itself, ..d.clone() };
+    super::first(out, damaged.iter().map(line), " (--json has all)");
     label(out, "", "To repair an image, pull or build it again.");
 }
 
@@ -192,7 +201,7 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
         label(out, "", &format!("Before you start Docker, fix {}: {}.", c.subject, c.message.trim_end_matches(" (allowed)")));
     }
     if let Some(c) = warns("T11") {
-        label(out, "", &format!("Before you start Docker: {}. {}", c.message, c.fix.as_deref().unwrap_or_default()));
+        label(out, "", &format!("{}. {}", c.message, text::capital(c.fix.as_deref().unwrap_or_default())));
     } else if let Some(pin) = s.driver.pin().filter(|_| warns("T05").is_some()) {
         label(out, "", &format!("Before you start Docker, set {pin} in daemon.json. Docker never chooses {} by itself.", s.driver));
         if s.driver == Target::Overlay {

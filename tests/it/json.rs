@@ -264,6 +264,7 @@ fn commands_that_fail() {
             (&["migrate", "-n", &log], "mig.log is not an unaufs plan"),
             (&["report", "merge", &log], "mig.log is not an unaufs plan"),
             (&["explain", "X99"], "no check X99"),
+            (&["migrate", "--yes", "--target", "/dev/null"], "isn't a directory"),
             (&["plan", "--only", "volume=a"], "image=GLOB"),
         ] {
             let (doc, _) = bed.runs(args, 2, "error");

@@ -118,9 +118,10 @@ impl Moved {
         for d in &found {
             assert!(wanted.iter().any(|w| is(d, w, trees) || again(d, w)), "this was not done: {d}");
         }
-        // people are told the same
+        // people are told the same, in one line for a path: where several proofs found it, in the words of one that knows which store is right
         let said = self.store.unaufs(&[&["verify", "--quiet"], args].concat()).exits(6).stdout;
         for (_, id, path, what) in wanted {
+            let what = [", was", " in the new store"].iter().fold(*what, |w, end| w.trim_end_matches(end));
             let line = |l: &str| l.contains(*id) && l.contains(*path) && l.contains(what);
             assert!(said.lines().any(line), "{id} {path} {what}:\n{said}");
         }
@@ -470,7 +471,7 @@ fn a_store_by_itself() {
         fs::remove_file(m.record(MIDDLE[0], "tar-split.json.gz")).expect("removed");
         let said = m.store.unaufs(&["verify", "-q"]).exits(0).stdout;
         let named = format!("1 layer can't be proved: no tar-split.json.gz ({}", MIDDLE[0]);
-        assert!(said.contains(&named) && said.contains("it has no tar-split.json.gz"), "{said}");
+        assert!(said.contains(&named), "{said}");
 
         flip(&m.file(SINGLE, "b/2"));
         fs::write(m.record(FILES, "size"), "many\n").expect("write");

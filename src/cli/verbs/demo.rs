@@ -67,7 +67,7 @@ pub fn demo(g: &Global, a: &DemoArgs) -> Done {
         say_json(&doc)?;
     } else {
         say(&doc.text(guide.look))?;
-        say("\nThe demo deletes its temporary directory now. On a real host, start with: unaufs plan")?;
+        say("\nThe demo deletes its directory now. On a real host, start with: unaufs plan")?;
     }
     Ok(if doc.good() { Ending::Fine } else { Ending::Code(Kind::Difference) })
 }

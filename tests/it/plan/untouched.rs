@@ -50,7 +50,7 @@ fn planning_changes_nothing() {
         assert_eq!(times, changed_at(&store.root), "{}: some inode was changed", packed.name);
         assert!(out.exists() && html.exists());
         let said = fs::read_to_string(&log).expect("a log");
-        for word in ["unaufs 0", "scan: ", "done ", "DRIVERS", "\nLAYERS ("] {
+        for word in ["unaufs 0", "scan: ", "done ", "DRIVERS", "LAYERS ("] {
             assert!(said.contains(word), "the log lacks {word:?}:\n{said:.2000}");
         }
         for inside in ["x.plan", "aufs/x.plan"] {
