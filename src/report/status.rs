@@ -67,6 +67,8 @@ struct Words<'a> {
     at: &'a Standing,
     /// Why Docker wouldn't use the new store, once it is active.
     obstacle: Option<Finding>,
+    /// Layers that are built, and all of them.
+    built: Option<(usize, usize)>,
 }
 
 /// What keeps Docker from the store that is active in the root; nothing of a run that isn't over yet.
@@ -79,8 +81,13 @@ fn obstacle(root: &Dir, to: &str, at: &Standing) -> Result<Option<Finding>> {
 }
 
 impl Status {
-    /// Of a run and its state.
-    pub fn of(root: &Dir, target: Option<&Path>, known: &Known, at: &Standing) -> Result<Status> {
+    /// Of a run and its state; so many layers are `built`, if that is known.
+    pub fn of(
+        root: &Dir,
+        target: Option<&Path>,
+        (known, built): (&Known, Option<usize>),
+        at: &Standing,
+    ) -> Result<Status> {
         let (to, started, old) = match known {
             Known::Nothing => ("overlay2", None, None),
             Known::Run(run) => {
@@ -98,6 +105,10 @@ impl Status {
             old: old.as_deref().map(text::text),
             at,
             obstacle: obstacle(root, to, at)?,
+            built: match known {
+                Known::Run(run) => built.map(|n| (n, run.plan.layers.len())),
+                _ => None,
+            },
         };
         let may = at.docker_may_start();
         Ok(Status {
@@ -220,9 +231,17 @@ impl<'a> Words<'a> {
             Some(State::Building) if self.at.prepared => format!(
                 "The image layers for {to} are built; the old store is untouched. Docker may run until you run unaufs migrate."
             ),
-            Some(State::Building) => format!(
-                "The migration to {to} was interrupted while it built the new store; the old store is untouched. Don't start Docker before you continue or roll back."
-            ),
+            Some(State::Building) => {
+                let far = match self.built {
+                    Some((built, all)) => {
+                        format!("{} of {} are built", text::count(built as u64), text::plural(all, "layer"))
+                    }
+                    None => "the new store isn't complete".to_owned(),
+                };
+                format!(
+                    "The migration to {to} was interrupted; {far}. The old store is untouched. Don't start Docker before you continue or roll back."
+                )
+            }
             Some(State::Built | State::Verified) => format!(
                 "The new {to} store is built but not active yet; the old store is untouched. Don't start Docker before you continue or roll back."
             ),

@@ -129,14 +129,22 @@ pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done
 pub fn status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
     let standing = roots.standing()?;
+    let built = roots.new.as_ref().and_then(|root| built(root, &roots.known));
     let shown = match (roots.new, roots.old) {
         (Some(new), _) if !matches!(roots.known, Known::Nothing) => new,
         (_, Some(old)) => old,
         (_, None) => root(g)?,
     };
-    let doc = report::status::Status::of(&shown, g.target.as_deref(), &roots.known, &standing)?;
+    let doc = report::status::Status::of(&shown, g.target.as_deref(), (&roots.known, built), &standing)?;
     tell(g, &doc, || fitted(g, &doc.text(), 13))?;
     Ok(Ending::Fine)
+}
+
+/// How many layers a run that is building has built. Without its journal nobody knows.
+fn built(root: &Dir, known: &Known) -> Option<usize> {
+    let Known::Run(run) = known else { return None };
+    let journal = super::journal(root).ok().flatten().filter(|_| run.state == State::Building)?;
+    journal.tallies(run.id, "layer").ok().map(|done| done.len())
 }
 
 /// `unaufs explain`: one check, or the list of all.
