@@ -47,13 +47,13 @@ use std::path::PathBuf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// What `docker load` takes, podman and skopeo too: a tar that is an OCI layout as well
+    /// For `docker load`, podman and skopeo: a tar that is also an OCI layout
     Docker,
     /// An OCI layout in a tar
     Oci,
     /// An OCI layout in a directory
     OciDir,
-    /// One tree, as `docker export` writes it; for one image or container
+    /// The merged tree of one image or container, as `docker export` writes it
     Rootfs,
 }
 

@@ -45,14 +45,14 @@ pub const SCHEMA: &str = "unaufs.plan/1";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Image layers: hard link, else clone, else copy. Writable layers: clone, else copy.
+    /// Image layers: hard links, else clones, else copies. Writable layers: clones, else copies.
     #[default]
     Auto,
-    /// Image layers: hard links only. Fails where that isn't possible.
+    /// Image layers: hard links only. Stops if that isn't possible.
     Link,
-    /// Shared extents (btrfs, xfs).
+    /// Clones: files that share their data with the old store (btrfs, xfs).
     Clone,
-    /// Every file is copied.
+    /// Copy every file.
     Copy,
 }
 

@@ -41,10 +41,10 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// All but the content of image layers. Old against new only the tops of the stacks, where every layer is a whole tree of its own
-    /// (vfs, btrfs, images on overlay).
+    /// Everything except the contents of image layers.
+    // old against new only the tops of the stacks, where every layer is a whole tree of its own: vfs, btrfs, images on overlay
     Fast,
-    /// Every layer's view, with the content and the digests.
+    /// Everything, with contents and digests.
     Full,
 }
 

@@ -355,7 +355,7 @@ pub struct MigrateArgs {
     /// What to verify before the switch
     #[arg(long, value_enum, default_value_t = VerifyWhen::Fast, env = "UNAUFS_VERIFY", value_name = "LEVEL")]
     pub verify: VerifyWhen,
-    /// Leave out objects that fail and continue (exit code 3)
+    /// Leave out layers that fail, and continue (exit code 3)
     #[arg(long, env = "UNAUFS_KEEP_GOING", value_parser = flag)]
     pub keep_going: bool,
     /// Build image layers only, while Docker is running

@@ -217,7 +217,7 @@ const TARGET: &str = "With --target DIR, unaufs builds a complete new data root 
 const FRONT_EXAMPLES: &[(&str, &str)] = &[
     ("unaufs plan --out nas.plan", "check; Docker can be running"),
     ("systemctl stop docker.socket docker.service", "stop Docker"),
-    ("unaufs migrate nas.plan", "show the plan, ask, do it"),
+    ("unaufs migrate nas.plan", "do it"),
     ("unaufs verify", "compare all contents too"),
     ("systemctl start docker", "look at your containers"),
     ("unaufs rollback", "put the old store back, or"),
@@ -351,6 +351,10 @@ pub fn write_manual(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("make {}", crate::text::path(dir)), e))?;
     let mut all = Args::command().disable_help_subcommand(true);
     all.build();
+    // -h and --help are one page
+    all = each("", all, &|_, c| {
+        c.subcommand_help_heading("COMMANDS").mut_arg("help", |a| a.help("Print help").long_help("Print help"))
+    });
     let (mut front, mut end) = (Roff::new(), Roff::new());
     front.control("SH", ["DESCRIPTION"]).text(words(FRONT));
     front.control("SH", ["ANOTHER DISK"]).text(words(TARGET));

@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// The default of every Docker since 2018.
+    /// Docker's default.
     #[default]
     Overlay2,
-    /// The first overlay driver; gone since Docker 24.
+    /// The driver before overlay2; Docker 24 and later don't have it.
     Overlay,
-    /// Whole copies; needs nothing of the kernel.
+    /// A full copy of each layer; works on every kernel and file system.
     Vfs,
-    /// Subvolumes and snapshots.
+    /// Subvolumes and snapshots; needs a btrfs file system.
     Btrfs,
 }
 

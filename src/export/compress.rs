@@ -19,11 +19,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Compressed {
-    /// Not at all.
+    /// No compression.
     None,
-    /// The form that everything reads.
+    /// Every program reads it.
     Gzip,
-    /// Smaller and faster; Docker reads it since 23.0.
+    /// Smaller and faster; Docker 23 and later read it.
     Zstd,
 }
 

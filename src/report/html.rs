@@ -200,11 +200,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         images_left_out,
         store_total: text::size(p.summary.bytes),
         boxes,
-        boxes_left_out: match boxes_left_out {
-            0 => None,
-            1 => Some("1 small layer is".to_owned()),
-            n => Some(format!("{} small layers are", text::count(n as u64))),
-        },
+        boxes_left_out: small(boxes_left_out),
         height,
         layers,
         layers_left_out,
@@ -220,6 +216,15 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         json: embedded(&super::plan::for_readers(p)?)?,
     };
     page.render().map_err(|e| Error::new(Kind::Failed, "write the page").with_source(e))
+}
+
+/// Layers that are too small to draw.
+fn small(layers: usize) -> Option<String> {
+    match layers {
+        0 => None,
+        1 => Some("1 small layer is".to_owned()),
+        n => Some(format!("{} small layers are", text::count(n as u64))),
+    }
 }
 
 /// As many of what stays behind are listed, the first of them unfolded.

@@ -231,17 +231,7 @@ impl<'a> Words<'a> {
             Some(State::Building) if self.at.prepared => format!(
                 "The image layers for {to} are built; the old store is untouched. Docker may run until you run unaufs migrate."
             ),
-            Some(State::Building) => {
-                let far = match self.built {
-                    Some((built, all)) => {
-                        format!("{} of {} are built", text::count(built as u64), text::plural(all, "layer"))
-                    }
-                    None => "the new store isn't complete".to_owned(),
-                };
-                format!(
-                    "The migration to {to} was interrupted; {far}. The old store is untouched. Don't start Docker before you continue or roll back."
-                )
-            }
+            Some(State::Building) => self.building(),
             Some(State::Built | State::Verified) => format!(
                 "The new {to} store is built but not active yet; the old store is untouched. Don't start Docker before you continue or roll back."
             ),
@@ -271,6 +261,18 @@ impl<'a> Words<'a> {
                 format!("The migration to {to} is finished and the old store is deleted. There is no way back.")
             }
         }
+    }
+
+    /// The migration was interrupted before the new store was complete.
+    fn building(&self) -> String {
+        let far = match self.built {
+            Some((built, all)) => format!("{} of {} are built", text::count(built as u64), text::plural(all, "layer")),
+            None => "the new store isn't complete".to_owned(),
+        };
+        format!(
+            "The migration to {} was interrupted; {far}. The old store is untouched. Don't start Docker before you continue or roll back.",
+            self.to
+        )
     }
 
     /// Whether Docker may be started.
