@@ -56,7 +56,7 @@ pub fn names(all: &[Deletion]) -> String {
 /// Afterwards.
 pub fn done(s: &Survey, c: &Cleaned) -> String {
     let mut out = match s.old.is_empty() {
-        true => "DONE     The old store was deleted before.\n".to_owned(),
+        true => "DONE     There was nothing to do: the old store was deleted before.\n".to_owned(),
         false if c.left_count > 0 => {
             let left = text::plural(usize::try_from(c.left_count).unwrap_or(usize::MAX), "path");
             format!("PARTLY   The old store is deleted except {left}. This freed {}.\n", text::size(c.freed))
