@@ -149,10 +149,6 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 step 'format' cargo fmt --check
 step 'format of the fuzz targets' cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 step 'clippy, with fault points' cargo clippy --locked --all-targets --features fault-points -- -D warnings
-# the tests are the same without them
-step 'clippy' cargo clippy --locked -- -D warnings
-step 'fuzz targets: they compile' cargo check --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target"
-RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
 if [ $long = yes ] || command -v cargo-deny >/dev/null; then
   step 'licences, bans, sources' deny
 else
@@ -166,13 +162,20 @@ step 'build of the tests' cargo test --locked --no-run "${features[@]}"
 UNAUFS=$target/debug/unaufs
 export UNAUFS
 # tests wait too: for dockerds, mounts and syncs
-export RUST_TEST_THREADS=$(($(nproc) + 1))
+export RUST_TEST_THREADS=$(($(nproc) * 2))
 
+compiled() {
+  # the tests are the same without fault points
+  step 'clippy' cargo clippy --locked -- -D warnings
+  step 'fuzz targets: they compile' cargo check --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target"
+  RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
+}
 # beside the tests, which wait for the disk much of their time; a real Docker judges in the tests
 beside_the_tests() {
   step 'a root of a living Docker' env DRIVER=overlay2 tests/native_roots.sh small
   step 'a store on a Docker of today' tests/engines.sh small trixie
   step 'systemd unit' unit
+  compiled
 }
 # of the crash program, what a change breaks most often; the whole of it is --long
 crash_in_short=(killed_twice prepared docker:: elsewhere:: points::overlay2 beside_a_filled one_bad_file)
@@ -202,6 +205,7 @@ if [ $long = no ]; then
   )
 else
   # one after the other: each of these uses all that there is
+  compiled
   step 'tests' env UNAUFS_LONG=1 PROPTEST_CASES=200 cargo test --locked --no-fail-fast --lib --bins --test it "${features[@]}" -- --show-output
   step 'every effect on the disk' env -u UNAUFS tests/crash/run.sh
   step 'every store, every target, every mode' tests/all_stores.sh
