@@ -198,12 +198,20 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
     line(out, "Next", &format!("unaufs verify{root}"), "also check all contents (before Docker starts)");
     let warns = |id: &str| p.checks.iter().find(|c| c.id == id && c.level >= Level::Warn);
     if let Some(c) = warns("H07") {
-        label(out, "", &format!("Before you start Docker, fix {}: {}.", c.subject, c.message.trim_end_matches(" (allowed)")));
+        label(
+            out,
+            "",
+            &format!("Before you start Docker, fix {}: {}.", c.subject, c.message.trim_end_matches(" (allowed)")),
+        );
     }
     if let Some(c) = warns("T11") {
         label(out, "", &format!("{}. {}", c.message, text::capital(c.fix.as_deref().unwrap_or_default())));
     } else if let Some(pin) = s.driver.pin().filter(|_| warns("T05").is_some()) {
-        label(out, "", &format!("Before you start Docker, set {pin} in daemon.json. Docker never chooses {} by itself.", s.driver));
+        label(
+            out,
+            "",
+            &format!("Before you start Docker, set {pin} in daemon.json. Docker never chooses {} by itself.", s.driver),
+        );
         if s.driver == Target::Overlay {
             label(out, "", "Docker 24 and later don't know overlay.");
         }

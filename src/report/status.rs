@@ -278,7 +278,10 @@ impl<'a> Words<'a> {
     /// Whether Docker may be started.
     fn after_switch(&self) -> String {
         match (self.at.verdict.as_ref().filter(|v| !v.clean), &self.obstacle) {
-            (Some(_), _) => "The last verification found damage in the new store. Look at it before you run unaufs cleanup.".to_owned(),
+            (Some(_), _) => {
+                "The last verification found damage in the new store. Look at it before you run unaufs cleanup."
+                    .to_owned()
+            }
             (None, Some(f)) if f.id == "T05" => must_be_told(self.to),
             (None, Some(f)) => {
                 let subject = if f.id == "H07" { format!("{}: ", f.subject) } else { String::new() };
