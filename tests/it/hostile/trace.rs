@@ -157,8 +157,13 @@ fn call(line: &str) -> Option<Call> {
 
 fn trace(w: &World, args: &[&str]) -> Vec<Call> {
     let log = w.elsewhere.join("trace");
-    let mut c = Command::new("strace");
+    // where the dockerds of other tests are seen, their configuration is read too
+    let mut c = Command::new("unshare");
     c.args([
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "strace",
         "-f",
         "-qq",
         "-s",
