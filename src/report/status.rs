@@ -270,7 +270,7 @@ impl<'a> Words<'a> {
             None => "the new store isn't complete".to_owned(),
         };
         format!(
-            "The migration to {} was interrupted; {far}. The old store is untouched. Don't start Docker before you continue or roll back.",
+            "The migration to {} was interrupted: {far}, and the old store is untouched. Don't start Docker before you continue or roll back.",
             self.to
         )
     }
@@ -279,14 +279,14 @@ impl<'a> Words<'a> {
     fn after_switch(&self) -> String {
         match (self.at.verdict.as_ref().filter(|v| !v.clean), &self.obstacle) {
             (Some(_), _) => {
-                "The last verification found damage in the new store. Look at it before you run unaufs cleanup."
+                "The last verification found damage in the new store: look at it before you run unaufs cleanup."
                     .to_owned()
             }
             (None, Some(f)) if f.id == "T05" => must_be_told(self.to),
             (None, Some(f)) => {
                 let subject = if f.id == "H07" { format!("{}: ", f.subject) } else { String::new() };
-                let fix = f.fix.as_deref().map(|fix| format!(" To use it, {fix}.")).unwrap_or_default();
-                format!("Docker doesn't use the new store yet. {subject}{}.{fix}", f.message)
+                let fix = f.fix.as_deref().map(|fix| format!("; to use it, {fix}")).unwrap_or_default();
+                format!("Docker doesn't use the new store yet: {subject}{}{fix}.", f.message).replace(". ", "; ")
             }
             (None, None) => format!("Docker may be started; it runs on {}.", self.to),
         }
