@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     /// Its number.
-    id: u64,
+    pub(super) id: u64,
     /// The number of the mount that it is mounted on.
     parent: u64,
     /// The number of the device, `major:minor`.

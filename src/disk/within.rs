@@ -22,20 +22,26 @@ pub fn within(dir: &Dir, root: &Dir) -> Result<bool> {
         }
         path = p.parent();
     }
-    Ok(shown_within(&mounts::mine()?, dir.label(), root.label()))
+    let place = |all, dir: &Dir| place(all, dir.label(), mounts::id(dir.fd()));
+    let all = mounts::mine()?;
+    Ok(shown_within(place(&all, dir), place(&all, root)))
 }
 
-/// The same from a list of mounts alone.
-fn shown_within(all: &[Mount], dir: &Path, root: &Path) -> bool {
-    match (place(all, dir), place(all, root)) {
+/// The same from the places of both alone.
+fn shown_within(dir: Option<Place<'_>>, root: Option<Place<'_>>) -> bool {
+    match (dir, root) {
         (Some((device, dir)), Some((other, root))) => device == other && dir.starts_with(root),
         _ => false,
     }
 }
 
-/// The file system that holds a path, and its path in there.
-fn place<'a>(all: &'a [Mount], path: &Path) -> Option<(&'a str, PathBuf)> {
-    let mount = holding(all, path)?;
+/// A file system, and a path in it.
+type Place<'a> = (&'a str, PathBuf);
+
+/// Where a path is. A mount may be hidden below a later one, so the number of the mount counts, where the kernel has said it.
+fn place<'a>(all: &'a [Mount], path: &Path, id: Option<u64>) -> Option<Place<'a>> {
+    let numbered = id.and_then(|id| all.iter().find(|m| m.id == id && path.starts_with(&m.point)));
+    let mount = numbered.or_else(|| holding(all, path))?;
     Some((&mount.device, mounts::within(mount, path)?))
 }
 
@@ -53,7 +59,8 @@ mod tests {
               5 1 8:2 /lib/other /mnt/o rw - ext4 /dev/sda2 rw\n\
               6 1 8:3 /lib/docker /mnt/p rw - ext4 /dev/sda3 rw\n",
         );
-        let inside = |dir: &str, root: &str| shown_within(&all, Path::new(dir), Path::new(root));
+        let at = |path: &'static str, id| place(&all, Path::new(path), id);
+        let inside = |dir, root| shown_within(at(dir, None), at(root, None));
         for root in ["/var/lib/docker", "/srv/docker"] {
             assert!(inside("/mnt/v", root) && inside("/mnt/v/a", root), "{root}");
             assert!(inside("/var/lib/docker/tmp", root) && inside("/srv/docker", root), "{root}");
@@ -63,5 +70,8 @@ mod tests {
         }
         // ROOT is a bound directory: what is next to it on its file system is outside
         assert!(!inside("/var/lib/docker", "/mnt/v") && inside("/var/lib/docker/volumes/x", "/mnt/v"));
+        // a later mount hides the one at /mnt/v
+        let hidden = |id| shown_within(at("/mnt/v/a", id), at("/srv/docker", None));
+        assert!(hidden(Some(4)) && !hidden(Some(1)) && hidden(Some(99)));
     }
 }

@@ -3,6 +3,7 @@
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::disk::mounts::{self, Room};
+use crate::disk::within::within;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::plan::switch::STATE;
 use std::path::{Path, PathBuf};
@@ -81,12 +82,18 @@ impl Destination {
             out.push(Finding::new("N01", shown.clone(), why).fix(fix));
         };
         let other = "name a directory that is empty or doesn't exist: --target DIR";
-        if self.path.starts_with(root.label()) {
-            refuse("it is inside the old root".to_owned(), other.to_owned());
+        // by the directory itself, as a bind mount gives it another path
+        let by_path = |inner: &Path, outer: &Path| if inner.starts_with(outer) { "" } else { ", through a bind mount" };
+        if within(self.nearest(), root)? {
+            let how = by_path(&self.path, root.label());
+            refuse(format!("it is inside the old root{how}"), other.to_owned());
             return Ok(());
         }
-        if root.label().starts_with(&self.path) {
-            refuse("the old root is inside it".to_owned(), other.to_owned());
+        if let Some(dir) = &self.dir
+            && within(root, dir)?
+        {
+            let how = by_path(root.label(), &self.path);
+            refuse(format!("the old root is inside it{how}"), other.to_owned());
             return Ok(());
         }
         // a daemon with userns-remap adds UID.GID to the root that it is told
