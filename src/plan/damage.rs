@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Damage of one kind, and what it holds back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
-    /// What is damaged: `layer`, `image`, `container`, `tag`, or `tags` where a file with tags is.
+    /// What is damaged: `layer`, `image`, `container`, `tag`, `repository`, or `tags` or `links` where a file with these is.
     pub kind: String,
     /// What is wrong.
     pub reason: String,
@@ -99,6 +99,10 @@ impl Damage {
         let list = |all: &[Named]| names(all, 3);
         match self.kind.as_str() {
             "file" => format!("{} can't be read ({}): {reason}", plural(n, "file"), list(&self.causes)),
+            "links" => format!("Links of containers may be lost: {} ({reason})", list(&self.causes)),
+            "repository" => {
+                format!("The tags of {} are lost ({}): {reason}", plural(n, "repository"), list(&self.causes))
+            }
             "tags" => format!("Tags are lost: {} ({reason})", list(&self.causes)),
             "tag" => format!("{} can't be kept ({}): {reason}", plural(n, "tag"), list(&self.causes)),
             "container" => {

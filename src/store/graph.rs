@@ -16,6 +16,7 @@ pub mod containers;
 pub mod convert;
 pub mod digest;
 pub mod dirs;
+pub mod hosts;
 pub mod images;
 pub mod lineage;
 pub mod linkgraph;

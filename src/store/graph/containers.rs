@@ -6,9 +6,9 @@
 //! ROOT/aufs/layers/<id>                   what is below the container
 //! ```
 
-use super::V1Id;
 use super::images::{self, Images};
 use super::linkgraph::{self, LinkGraph};
+use super::{V1Id, hosts};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::json;
@@ -43,7 +43,7 @@ fn config_file(directory: &Dir, id: &ContainerId) -> Result<&'static str> {
 
 /// Reads all containers, and the writable layers that they own.
 pub fn read(mut reader: Reader<'_>, images: &Images) -> Result<()> {
-    let graph = read_links(reader.root, reader.findings)?;
+    let (mut graph, lost) = read_links(reader.root, reader.findings)?;
     reader.each(|reader, directory, id| {
         // Docker wrote the config first and the record then; a crash between the two lost the container
         let file = config_file(directory, id)?;
@@ -53,6 +53,9 @@ pub fn read(mut reader: Reader<'_>, images: &Images) -> Result<()> {
         }
     })?;
     containers::settle_names(&graph.names, reader.store, reader.findings);
+    if let Some(why) = lost {
+        graph.links = hosts::recover(reader.root, &why, reader.store, reader.findings);
+    }
     add_links(reader.root, &graph, reader.store, reader.findings)?;
     reader.read_mounts()
 }
@@ -170,14 +173,18 @@ fn mount_points(config: &str, c: &Container, findings: &mut Vec<Finding>) -> Res
     Ok(Some(format!("{{{}}}", points.join(","))))
 }
 
-/// Reads `linkgraph.db`. Without it the names come from the containers' configs, and links are lost.
-fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<LinkGraph> {
+/// Reads `linkgraph.db`, or says why it can't be read. Without it the names come from the containers' configs.
+fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<(LinkGraph, Option<String>)> {
     const FILE: &str = "linkgraph.db";
     // what a crash left to be finished is in another file: the database alone may be half of a change
     let unfinished =
         |suffix: &str| -> Result<bool> { Ok(root.stat_opt(format!("{FILE}{suffix}"))?.is_some_and(|m| m.size > 0)) };
     let read = match root.read_opt(FILE, linkgraph::MAX_LEN as u64) {
-        Ok(None) => return Ok(LinkGraph::default()),
+        // Docker made it at its first start, and a link needs two containers
+        Ok(None) if left_to_convert(root)? && root.open("containers")?.list()?.len() > 1 => {
+            Err(Error::corrupt("it is missing"))
+        }
+        Ok(None) => return Ok((LinkGraph::default(), None)),
         Ok(Some(_)) if unfinished("-wal")? || unfinished("-journal")? => {
             let what = "there is a journal next to it, so a write wasn't finished";
             Err(Error::corrupt(what).hint("Finish the write with: sqlite3 linkgraph.db 'PRAGMA journal_mode=DELETE'"))
@@ -191,16 +198,17 @@ fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<LinkGraph> {
                 let what = crate::text::text(&problem.chain());
                 findings.push(Finding::new("G04", FILE, what).effect("that name or link is left out"));
             }
-            Ok(graph)
+            Ok((graph, None))
         }
         Err(e) => {
-            let mut finding = Finding::new("G04", FILE, e.chain())
-                .effect("names come from the containers' configuration; links between containers are lost");
+            let mut finding = Finding::new("G04", FILE, e.chain()).effect(
+                "names come from the containers' configuration, and links from their hosts files; other links are lost",
+            );
             if let Some(hint) = e.hint_text() {
                 finding = finding.fix(hint);
             }
             findings.push(finding);
-            Ok(LinkGraph::default())
+            Ok((LinkGraph::default(), Some(e.chain())))
         }
     }
 }
