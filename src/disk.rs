@@ -78,14 +78,31 @@ impl Dir {
 
     fn not_opened(&self, rel: &[u8], e: Errno) -> Error {
         let (which, hint) = match e {
+            Errno::LOOP | Errno::NOTDIR if matches!(self.in_the_way(rel), Some((_, FileType::Symlink))) => (
+                ", which is a symlink",
+                "unaufs doesn't follow symlinks here: put the directory itself in the place of the symlink",
+            ),
             Errno::LOOP | Errno::NOTDIR => (
-                ", which is a symlink or no directory",
-                "It isn't a directory. unaufs doesn't follow symlinks here: put the directory itself below ROOT",
+                ", which isn't a directory",
+                "Something else is in its place. Find out what it is, move it away, and restore the directory",
             ),
             Errno::XDEV => ("", "Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither"),
             _ => return Error::io(format!("open directory {}", self.show(rel)), e),
         };
         Error::io(format!("open directory {}{which}", self.show(rel)), e).hint(hint)
+    }
+
+    /// What keeps a path from being a directory: the first name on the way that isn't one, and its type.
+    pub fn in_the_way(&self, rel: &[u8]) -> Option<(Vec<u8>, FileType)> {
+        let mut path = Vec::new();
+        for part in parts(rel) {
+            path = join(&path, part);
+            let kind = self.stat_opt(&path).ok().flatten()?.kind;
+            if kind != FileType::Directory {
+                return Some((path, kind));
+            }
+        }
+        None
     }
 
     /// Like [`Dir::open`]; `None` if it is not there.

@@ -14,7 +14,8 @@ use crate::docker::driver::Target;
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, ContainerId, ImageId, LayerId};
 use crate::store::Store;
-use crate::store::content::{Repositories, SMALL, Salvaged, layer_of_record, parse_repositories, salvage};
+use crate::store::content::{SMALL, Salvaged, layer_of_record, salvage};
+use crate::store::repositories::{Repositories, parse_repositories};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is there.

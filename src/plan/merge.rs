@@ -15,7 +15,7 @@ use super::{LeftBehind, PlanFile};
 use crate::checks::Finding;
 use crate::docker::driver::{self, Target};
 use crate::ids::{ChainId, ImageId, LayerId};
-use crate::store::content::Repositories;
+use crate::store::repositories::Repositories;
 use crate::store::{Content, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

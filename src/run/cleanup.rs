@@ -75,10 +75,11 @@ pub fn survey(root: &Dir, old: &Dir, run: &Run) -> Result<Survey> {
         }
     }
     let mnt = match run.plan.new_root {
-        None => root.open_opt(format!("{OLD}/aufs/mnt"))?,
-        Some(_) => old.open_opt("aufs/mnt")?,
+        None => root.try_open(format!("{OLD}/aufs/mnt").as_bytes()),
+        Some(_) => old.try_open(b"aufs/mnt"),
     };
-    out.strays = mnt.map_or(Ok(Vec::new()), |mnt| aufs::strays(&mnt))?;
+    // what is no directory holds nothing
+    out.strays = mnt.map_or_else(|_| Ok(Vec::new()), |mnt| aufs::strays(&mnt))?;
     out.undone = undone(root)?;
     Ok(out)
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use super::driver::{Diff, Driver};
+use super::replaced::Wanted;
 use super::stack::Listed;
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
@@ -23,7 +24,8 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
     for (name, kind) in diff.list()? {
         out.diffs.extend(read_diff(root, &diff, &name, kind, findings)?);
     }
-    if let Some(layers) = root.open_opt("aufs/layers")? {
+    let (path, effect) = ("aufs/layers", "nothing is lost: layerdb or graph/ says which layers are below each layer");
+    if let Some(layers) = (Wanted { path, effect, loses: false }).open(root, &mut Vec::new(), findings)? {
         for (name, kind) in layers.list()? {
             let Some(id) = named(&name, LayerId::parse) else {
                 findings.push(strange("aufs/layers", &name));
@@ -38,7 +40,8 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
             out.layers.insert(id, text.map_or_else(|e| Listed::Bad(e.chain()), |text| listed(&text)));
         }
     }
-    if let Some(mnt) = root.open_opt("aufs/mnt")? {
+    let (path, effect) = ("aufs/mnt", "nothing is lost: only mount points are there");
+    if let Some(mnt) = (Wanted { path, effect, loses: false }).open(root, &mut Vec::new(), findings)? {
         for (name, _) in mnt.list()? {
             if name.ends_with(b"-removing") {
                 findings.push(removing("aufs/mnt", &name));

@@ -9,6 +9,7 @@ use super::boot;
 use super::content::{Chains, SMALL, text_of};
 use super::driver::Driver;
 use super::old_fields::{self, Changes};
+use super::replaced::Wanted;
 use super::stack::{self, Listed, Stack};
 use super::{Cause, Container, ContainerFile, Content, DRIVER, Layer, Lost, MetaFile, Store, edited};
 use crate::checks::{Finding, Level};
@@ -190,7 +191,10 @@ impl Reader<'_> {
     /// there, a container has lost its directory.
     pub fn read_mounts(&mut self) -> Result<()> {
         let by = self.driver.written_by;
-        let Some(dir) = self.root.open_opt(format!("image/{by}/layerdb/mounts"))? else { return Ok(()) };
+        let path = &format!("image/{by}/layerdb/mounts");
+        let effect = "the containers stay in the old store: the file that names their layers is gone";
+        let wanted = Wanted { path, effect, loses: !self.store.containers.is_empty() };
+        let Some(dir) = wanted.open(self.root, &mut self.store.lost, self.findings)? else { return Ok(()) };
         for (name, _) in dir.list()? {
             let id = named(&name, ContainerId::parse);
             if id.as_ref().is_some_and(|id| self.store.containers.contains_key(id)) {

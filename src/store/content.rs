@@ -12,14 +12,18 @@
 use super::aufs;
 use super::containers::{self, Reader};
 use super::driver::{Diff, Driver};
+use super::lost_images;
+use super::replaced::Wanted;
+use super::repositories;
 use super::stack::Listed;
-use super::{Cause, Content, Generation, Image, Layer, Lost, MetaFile, Store};
+use super::{Cause, Content, Generation, Image, Layer, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
 use crate::docker::{gojson, json};
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256, named};
+use crate::tar::split;
 use serde::Deserialize;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,6 +39,7 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     let chains = read_image_dir(root, &driver, &mut store, &mut findings)?;
     let reader = Reader { root, driver: &driver, chains: &chains, store: &mut store, findings: &mut findings };
     containers::read(reader)?;
+    lost_images::name(&store, &mut findings);
     find_orphans(&driver, &mut store, &mut findings);
     find_caches(root, &mut store, &mut findings)?;
     Ok((store, findings))
@@ -45,7 +50,7 @@ pub fn read_image_dir(root: &Dir, driver: &Driver, store: &mut Store, findings: 
     let mut import = Import { root, driver, store, findings };
     let chains = import.layers()?;
     import.images(&chains)?;
-    import.repositories()?;
+    repositories::read(root, import.store, import.findings)?;
     import.distribution()?;
     Ok(chains)
 }
@@ -85,6 +90,8 @@ struct Entry {
     files: Vec<String>,
     /// `diff` and `parent` come from an image's configuration: the files can't be read.
     mended: bool,
+    /// The size, counted again where the file can't be read.
+    size: Option<u64>,
 }
 
 /// The driver's id of each chain.
@@ -102,10 +109,16 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
+    /// A directory of `image/<driver>`, and what comes of it if it is no directory.
+    fn directory(&mut self, path: &str, effect: &str, loses: bool) -> Result<Option<Dir>> {
+        let path = &format!("image/{}/{path}", self.driver.written_by);
+        Wanted { path, effect, loses }.open(self.root, &mut self.store.lost, self.findings)
+    }
+
     fn layers(&mut self) -> Result<Chains> {
-        let (base, root, by) = (RECORDS, self.root, self.driver.written_by);
+        let (base, by) = (RECORDS, self.driver.written_by);
         let entries = self.entries()?;
-        let tmp = root.open_opt(format!("image/{by}/layerdb/tmp"))?;
+        let tmp = self.directory("layerdb/tmp", "nothing is lost: Docker only keeps unfinished layers there", false)?;
         if tmp.is_some_and(|d| d.list().is_ok_and(|l| !l.is_empty())) {
             self.findings.push(Finding::new("D07", "layerdb/tmp", "Docker was stopped while it registered a layer"));
         }
@@ -116,6 +129,7 @@ impl Import<'_> {
                 let text = match f.as_str() {
                     "diff" if entry.mended => Some(entry.diff.to_string()),
                     "parent" if entry.mended => entry.parent.map(|p| p.to_string()),
+                    "size" => entry.size.map(|n| n.to_string()),
                     _ => None,
                 };
                 let same = || Content::Same(format!("image/{by}/{base}/{}/{f}", chain.hex()));
@@ -143,7 +157,11 @@ impl Import<'_> {
         let (root, by) = (self.root, self.driver.written_by);
         let mut entries = BTreeMap::new();
         let stacks = LazyCell::new(|| stacks(root, by));
-        let Some(dir) = root.open_opt(format!("image/{by}/{RECORDS}"))? else { return Ok(entries) };
+        let Some(dir) =
+            self.directory(RECORDS, "all images and containers with a layer stay in the old store", true)?
+        else {
+            return Ok(entries);
+        };
         for (name, _) in dir.list()? {
             let Some(chain) = named(&name, ChainId::from_hex) else {
                 let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
@@ -212,95 +230,78 @@ impl Import<'_> {
             let what = "its diff or parent in layerdb can't be read; unaufs takes it from the images with this layer";
             self.findings.push(Finding::new("D14", format!("layer {}", id.short()), what));
         }
+        if entry.size.is_some() {
+            let what = "its size in layerdb can't be read; unaufs counts it again from tar-split.json.gz";
+            self.findings.push(Finding::new("D14", format!("layer {}", id.short()), what));
+        }
         let (chain, diff) = (Some(chain), Some(entry.diff));
         Layer { id, role: Role::Image, lowers, chain, diff, tar_split, moved_to, broken, held_by }
     }
 
     fn images(&mut self, chains: &Chains) -> Result<()> {
-        let (root, by) = (self.root, self.driver.written_by);
-        let Some(dir) = root.open_opt(format!("image/{by}/imagedb/content/sha256"))? else { return Ok(()) };
-        for (name, _) in dir.list()? {
-            let path = format!("imagedb/content/sha256/{}", String::from_utf8_lossy(&name));
-            let Some(id) = named(&name, ImageId::from_hex) else {
-                let shown = crate::text::bytes(&name);
-                self.findings.push(Finding::new("D07", format!("imagedb/{shown}"), "it isn't a Docker image"));
+        let lost = "all images stay in the old store, without their tags";
+        let content = self.directory("imagedb/content/sha256", lost, true)?;
+        let lost = "Docker no longer knows from which image an image was built; nothing else is lost";
+        let metadata = self.directory("imagedb/metadata/sha256", lost, true)?;
+        let names = content.as_ref().map_or(Ok(Vec::new()), Dir::list)?;
+        for (dir, (name, _)) in content.iter().flat_map(|dir| names.iter().map(move |name| (dir, name))) {
+            let Some(id) = named(name, ImageId::from_hex) else {
+                self.no_image(name, &names);
                 continue;
             };
             let mut image = Image::bare(id);
-            match dir.read(&name, json::LIMIT).and_then(|bytes| layers_of(&bytes, id)) {
+            match dir.read(name, json::LIMIT).and_then(|bytes| layers_of(&bytes, id)) {
                 Ok(diffs) => take_layers(&mut image, &diffs, chains, self.store),
                 Err(e) => image.broken = Some(e.chain()),
             }
-            if let Some(why) = &image.broken {
-                self.findings.push(Finding::new("D03", format!("image {}", id.short()), why.clone()));
-            }
-            self.store.metadata.push(image_file(path.clone(), format!("image/{by}/{path}"), id));
-            let meta = format!("imagedb/metadata/sha256/{}", id.hex());
-            if let Some(m) = root.open_opt(format!("image/{by}/{meta}"))? {
-                for (n, kind) in m.list()? {
-                    if let (FileType::RegularFile, Ok(n)) = (kind, String::from_utf8(n))
-                        && !n.starts_with('.')
-                    {
-                        self.store.metadata.push(image_file(
-                            format!("{meta}/{n}"),
-                            format!("image/{by}/{meta}/{n}"),
-                            id,
-                        ));
-                    }
-                }
-            }
-            self.store.images.insert(id, image);
+            self.take_image(image, metadata.as_ref())?;
         }
-        Ok(())
+        metadata.map_or(Ok(()), |dir| lost_images::from_metadata(&dir, self.store))
     }
 
-    fn repositories(&mut self) -> Result<()> {
-        let (root, by) = (self.root, self.driver.written_by);
-        let path = format!("image/{by}/repositories.json");
-        let text = match root.read_opt(path, json::LIMIT) {
-            Ok(None) => return Ok(()),
-            Ok(Some(text)) => text,
-            Err(e) => {
-                lose_tags("repositories.json", 0, e.chain(), self.store, self.findings);
-                return Ok(());
+    /// Names a file in `imagedb/content/sha256` that Docker passes over. Under an upper-case ID there was an image.
+    fn no_image(&mut self, name: &[u8], names: &[(Vec<u8>, FileType)]) {
+        let lower = name.to_ascii_lowercase();
+        match named(&lower, ImageId::from_hex).filter(|_| names.iter().all(|(other, _)| *other != lower)) {
+            Some(id) => {
+                let why = "the name of its config file is in upper case, so Docker doesn't find it".to_owned();
+                self.findings.push(Finding::new("D03", format!("image {}", id.short()), &*why));
+                self.store.images.insert(id, Image { broken: Some(why), ..Image::bare(id) });
             }
-        };
-        let Salvaged { read: parsed, lost } = salvage(&text, parse_repositories);
-        if let Some(why) = lost {
-            lose_tags("repositories.json", parsed.values().map(BTreeMap::len).sum(), why, self.store, self.findings);
-        }
-        for (repo, refs) in parsed {
-            let mut kept = Vec::new();
-            for (reference, id) in refs {
-                let Ok(id) = ImageId::parse(&id) else {
-                    let subject = format!("tag {}", crate::text::text(&reference));
-                    self.findings.push(Finding::new("D06", subject, "it doesn't point to an image ID"));
-                    continue;
-                };
-                match self.store.images.get_mut(&id) {
-                    Some(image) => {
-                        let list = if reference.contains('@') { &mut image.digests } else { &mut image.tags };
-                        list.push(reference.clone());
-                    }
-                    None => self.findings.push(Finding::new(
-                        "D06",
-                        format!("tag {}", crate::text::text(&reference)),
-                        format!("its image {} doesn't exist", id.short()),
-                    )),
-                }
-                kept.push((reference, id));
+            None => {
+                let subject = format!("imagedb/{}", crate::text::bytes(name));
+                self.findings.push(Finding::new("D07", subject, "it isn't a Docker image"));
             }
-            self.store.repositories.push((repo, kept));
         }
+    }
+
+    fn take_image(&mut self, image: Image, metadata: Option<&Dir>) -> Result<()> {
+        let (id, by) = (image.id, self.driver.written_by);
+        if let Some(why) = &image.broken {
+            self.findings.push(Finding::new("D03", format!("image {}", id.short()), why.clone()));
+        }
+        let mut take =
+            |path: String| self.store.metadata.push(image_file(path.clone(), format!("image/{by}/{path}"), id));
+        take(format!("imagedb/content/sha256/{}", id.hex()));
+        let own = metadata.and_then(|dir| dir.try_open(id.hex().as_bytes()).ok());
+        for (name, kind) in own.map_or(Ok(Vec::new()), |dir| dir.list())? {
+            if let (FileType::RegularFile, Ok(name)) = (kind, String::from_utf8(name))
+                && !name.starts_with('.')
+            {
+                take(format!("imagedb/metadata/sha256/{}/{name}", id.hex()));
+            }
+        }
+        self.store.images.insert(id, image);
         Ok(())
     }
 
     /// A cache that spares pulls and pushes; driver-independent (FORMATS 7).
     fn distribution(&mut self) -> Result<()> {
-        let (root, by) = (self.root, self.driver.written_by);
+        let by = self.driver.written_by;
         let mut todo = vec!["distribution".to_owned()];
+        let lost = "nothing is lost: it is a cache, so docker pull and push transfer some layers again";
         while let Some(path) = todo.pop() {
-            let Some(dir) = root.open_opt(format!("image/{by}/{path}"))? else { continue };
+            let Some(dir) = self.directory(&path, lost, false)? else { continue };
             for (name, kind) in dir.list()? {
                 let Ok(name) = String::from_utf8(name) else { continue };
                 let path = format!("{path}/{name}");
@@ -331,8 +332,7 @@ impl Record {
         if ChainId::over(parent, diff) != chain {
             return Err(Error::corrupt("its name doesn't match its digest and parent"));
         }
-        // a `size` with a newline makes the layer unloadable for Docker (FORMATS 6)
-        if std::str::from_utf8(size).ok().and_then(|s| s.parse::<i64>().ok()).is_none() {
+        if !is_size(size) {
             return Err(Error::corrupt("its size isn't a number"));
         }
         Ok(Record { cache_id: LayerId::parse(&text_of(cache_id)?)?, diff, parent })
@@ -358,9 +358,12 @@ fn read_entry(dir: &Dir, chain: ChainId, known: Option<Link>) -> Result<Entry> {
         Some((diff, parent)) => (diff.to_string().into_bytes(), parent.map(|p| p.to_string().into_bytes())),
         None => (small("diff")?, sub.read_opt("parent", SMALL)?),
     };
+    let noted = small("size").unwrap_or_default();
+    let size = (!is_size(&noted)).then(|| count_size(&sub));
+    let noted = size.map_or(noted, |n| n.to_string().into_bytes());
     let Record { cache_id, diff, parent } =
-        Record::parse(chain, &small("cache-id")?, &diff, parent.as_deref(), &small("size")?)?;
-    for (name, there) in [("diff", true), ("parent", parent.is_some())] {
+        Record::parse(chain, &small("cache-id")?, &diff, parent.as_deref(), &noted)?;
+    for (name, there) in [("diff", true), ("parent", parent.is_some()), ("size", true)] {
         if there && !files.iter().any(|f| f == name) {
             files.push(name.to_owned());
         }
@@ -368,7 +371,24 @@ fn read_entry(dir: &Dir, chain: ChainId, known: Option<Link>) -> Result<Entry> {
     if parent.is_none() {
         files.retain(|f| f != "parent");
     }
-    Ok(Entry { cache_id, diff, parent, files, mended: known.is_some() })
+    Ok(Entry { cache_id, diff, parent, files, mended: known.is_some(), size })
+}
+
+/// Can Docker read this `size`? With a newline the layer is unloadable (FORMATS 6).
+fn is_size(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|s| s.parse::<i64>().is_ok())
+}
+
+/// The bytes of a layer's files, which Docker only shows: as much of them as the layer's tar-split data tell.
+fn count_size(record: &Dir) -> u64 {
+    let Ok(file) = record.open_file("tar-split.json.gz") else { return 0 };
+    let sizes = split::Reader::new(file, split::MAX_UNPACKED).map_while(|piece| match piece {
+        Ok(split::Piece::File { size, .. }) => Some(size),
+        Ok(split::Piece::Segment(_)) => Some(0),
+        Err(_) => None,
+    });
+    // Docker reads a signed number
+    sizes.fold(0, u64::saturating_add).min(i64::MAX as u64)
 }
 
 /// A record whose `diff` or `parent` a crash has emptied: an image with that layer says what was in it.
@@ -486,26 +506,6 @@ pub fn diff_ids(config: &[u8]) -> Result<Vec<DiffId>> {
     rootfs.diff_ids.unwrap_or_default().iter().map(|d| DiffId::parse(d)).collect()
 }
 
-#[derive(Deserialize)]
-struct References {
-    #[serde(rename = "Repositories", default)]
-    repositories: Repositories,
-}
-
-/// Each repository's references with the ids that they name, unchecked.
-pub type Repositories = BTreeMap<String, BTreeMap<String, String>>;
-
-/// From the text of `repositories.json`.
-pub fn parse_repositories(text: &[u8]) -> Result<Repositories> {
-    // Go takes no array for a struct
-    if text.iter().find(|c| !c.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Error::corrupt("it isn't a JSON object"));
-    }
-    let parsed: References =
-        serde_json::from_slice(text).map_err(|e| Error::corrupt("can't be read").with_source(e))?;
-    Ok(parsed.repositories)
-}
-
 /// A JSON file that may have been cut: all of it, or what is whole before the cut and what is wrong with the rest.
 #[derive(Debug)]
 pub struct Salvaged<T> {
@@ -524,22 +524,6 @@ pub fn salvage<T: Default>(text: &[u8], parse: impl Fn(&[u8]) -> Result<T>) -> S
     };
     let read = gojson::mended(text).and_then(|whole| parse(&whole).ok()).unwrap_or_default();
     Salvaged { read, lost: Some(why) }
-}
-
-/// Notes that tags are gone with the file that held them. `kept` says how many could be read.
-pub fn lose_tags(file: &str, kept: usize, why: String, store: &mut Store, findings: &mut Vec<Finding>) {
-    let (effect, lost) = match kept {
-        0 => (
-            "images are migrated without their tags",
-            "All tags and digests. Use docker tag to add them again.".to_owned(),
-        ),
-        n => {
-            let kept = crate::text::plural(n, "tag or digest");
-            ("tags before the damage are kept", format!("The tags and digests after the damage. {kept} could be read."))
-        }
-    };
-    findings.push(Finding::new("D10", file, why.clone()).effect(effect));
-    store.lost.push(Lost { kind: "tags".to_owned(), id: file.to_owned(), reason: why, lost });
 }
 
 /// Names the directories of the driver that nothing uses.

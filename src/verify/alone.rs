@@ -10,7 +10,7 @@
 
 use super::seen::{Seen, each};
 use super::{By, Difference, Level, Report, Side, digest, headers, records};
-use crate::checks::Finding;
+use crate::checks::{Finding, Level::Warn};
 use crate::disk::Dir;
 use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::error::Result;
@@ -69,7 +69,7 @@ pub fn damage(f: &Finding, driver: WrittenBy) -> Option<Difference> {
     // whether dockerd loads a container is asked of each one
     let asked = f.id == "C01" && living;
     let docker_s = f.id == DAMAGE_FOR_DOCKER && living;
-    if asked || !docker_s && !DAMAGE.contains(&f.id.as_str()) {
+    if asked || f.level < Warn || !docker_s && !DAMAGE.contains(&f.id.as_str()) {
         return None;
     }
     let (kind, id) = match f.subject.kind.as_str() {

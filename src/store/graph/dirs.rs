@@ -40,8 +40,8 @@ pub fn read(graph: &Dir, findings: &mut Vec<Finding>) -> Result<BTreeMap<V1Id, R
         let id = named(&name, V1Id::parse);
         let (Some(id), FileType::Directory) = (id, kind) else {
             // Docker's own workshop: what it was adding or removing when it was stopped
-            let unfinished = name == b"_tmp";
-            if !unfinished || graph.open("_tmp")?.list()?.iter().any(|_| true) {
+            let unfinished = name == b"_tmp" && kind == FileType::Directory;
+            if !unfinished || !graph.open("_tmp")?.list()?.is_empty() {
                 let what =
                     if unfinished { "images that Docker was adding or removing" } else { "it isn't a Docker image" };
                 let subject = format!("graph/{}", crate::text::bytes(&name));

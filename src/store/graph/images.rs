@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ids::{ImageId, LayerId, Sha256, named};
 use crate::store::content::{self, Chains};
 use crate::store::driver::Driver;
+use crate::store::repositories::lose_tags;
 use crate::store::stack::Listed;
 use crate::store::{Cause, Content, Image, Layer, MetaFile, Store};
 use rayon::prelude::*;
@@ -331,6 +332,19 @@ impl Import<'_> {
         }
     }
 
+    /// Notes a tag whose image is gone, and with that the image, unless a newer Docker has removed it.
+    fn lost_tag(&mut self, v1: &str, tag: String) {
+        let what = format!("its image {v1:.12} is not in graph/");
+        self.findings.push(Finding::new("D06", format!("tag {tag}"), what));
+        let Ok(id) = V1Id::parse(v1) else { return };
+        if let Some(new) = placeholder(&id).filter(|_| !self.images.damaged.contains_key(&id)) {
+            let gone = || Image { old_id: Some(v1.to_owned()), broken: Some(GONE.to_owned()), ..Image::bare(new) };
+            let image = self.store.images.entry(new).or_insert_with(gone);
+            let list = if tag.contains('@') { &mut image.digests } else { &mut image.tags };
+            list.push(tag);
+        }
+    }
+
     fn add_references(&mut self) -> Result<()> {
         // the marker of a Docker that has converted them; before 0.7 the file had no suffix (FORMATS 8.3, 8.5)
         if self.root.has(".migration-v1-tags")? {
@@ -342,13 +356,13 @@ impl Import<'_> {
             Ok(None) => return Ok(()),
             Ok(Some(text)) => text,
             Err(e) => {
-                content::lose_tags(file, 0, e.chain(), self.store, self.findings);
+                lose_tags(file, 0, e.chain(), self.store, self.findings);
                 return Ok(());
             }
         };
         let content::Salvaged { read, lost } = content::salvage(&text, references::read);
         if let Some(why) = lost {
-            content::lose_tags(file, read.names.len(), why, self.store, self.findings);
+            lose_tags(file, read.names.len(), why, self.store, self.findings);
         }
         for problem in read.problems {
             let finding = Finding::new("G03", file, crate::text::text(&problem.chain()));
@@ -363,10 +377,10 @@ impl Import<'_> {
         for (reference, v1) in read.names {
             let new = V1Id::parse(&v1).ok().and_then(|v1| self.images.new.get(&v1).map(|m| m.id).or(placeholder(&v1)));
             let image = new.and_then(|id| self.store.images.get_mut(&id));
+            let image = image.filter(|i| i.broken.as_deref() != Some(GONE));
             let subject = format!("tag {}", reference.full);
             let Some(image) = image else {
-                let what = format!("its image {v1:.12} is not in graph/");
-                self.findings.push(Finding::new("D06", subject, what));
+                self.lost_tag(&v1, reference.full);
                 continue;
             };
             match all.entry(reference.repository).or_default().entry(reference.full) {
@@ -399,6 +413,9 @@ fn image_file(id: &ImageId, kind: &str, name: &str, text: String) -> MetaFile {
     let path = format!("imagedb/{kind}/sha256/{}{name}", id.hex());
     MetaFile { image: Some(*id), ..MetaFile::new(path, Content::Text(text)) }
 }
+
+/// Why an image that only tags name can't move.
+const GONE: &str = "its directory in graph/ is missing";
 
 /// The key in [`Store::images`] of an image that cannot be converted.
 fn placeholder(id: &V1Id) -> Option<ImageId> {

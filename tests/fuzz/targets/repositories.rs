@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use unaufs::ids::is_hex64;
-use unaufs::store::content::parse_repositories;
+use unaufs::store::repositories::parse_repositories;
 use unaufs::store::graph::references;
 
 fuzz_target!(|text: &[u8]| {

@@ -1,0 +1,64 @@
+//! Images whose config file is gone: what still names them says that they were there.
+
+use super::{Container, Image, Store};
+use crate::checks::{Finding, Level};
+use crate::disk::{Dir, FileType};
+use crate::error::Result;
+use crate::ids::{ImageId, named};
+use crate::text;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why such an image can't move.
+const GONE: &str = "its config file is missing";
+
+/// The image that a tag names, whether its config is there or not.
+pub fn tagged(store: &mut Store, id: ImageId) -> (&mut Image, bool) {
+    let image = store.images.entry(id).or_insert_with(|| gone(id));
+    let there = image.broken.as_deref() != Some(GONE);
+    (image, there)
+}
+
+fn gone(id: ImageId) -> Image {
+    Image { broken: Some(GONE.to_owned()), ..Image::bare(id) }
+}
+
+/// Notes the images in `imagedb/metadata/sha256` that have no config: when Docker removes an image, the config goes last.
+pub fn from_metadata(metadata: &Dir, store: &mut Store) -> Result<()> {
+    for (name, kind) in metadata.list()? {
+        if let (Some(id), FileType::Directory) = (named(&name, ImageId::from_hex), kind) {
+            store.images.entry(id).or_insert_with(|| gone(id));
+        }
+    }
+    Ok(())
+}
+
+/// Names the images without a config file, and says of each damaged image which of its containers move all the same. An image that only containers name may have been removed with
+/// `docker rmi -f`.
+pub fn name(store: &Store, findings: &mut Vec<Finding>) {
+    let moves = |c: &&Container| c.broken.is_none() && !c.foreign;
+    let mut users: BTreeMap<ImageId, BTreeSet<String>> = BTreeMap::new();
+    for c in store.containers.values().filter(moves) {
+        if let Ok(image) = ImageId::parse(&c.image) {
+            users.entry(image).or_default().insert(text::text(if c.name.is_empty() { c.id.as_str() } else { &c.name }));
+        }
+    }
+    let subject = |id: &ImageId| format!("image {}", id.short());
+    let gone = store.images.values().filter(|i| i.broken.as_deref() == Some(GONE));
+    findings.extend(gone.map(|i| Finding::new("D03", subject(&i.id), GONE)));
+    for (id, names) in users {
+        let said = text::few(names.iter().take(5).cloned(), names.len());
+        let named = crate::checks::Subject::from(subject(&id));
+        match findings.iter_mut().find(|f| f.id == "D03" && f.subject == named) {
+            Some(f) => {
+                let effect = f.effect.take().unwrap_or_default();
+                f.effect = Some(format!("{effect}; containers based on it are migrated: {said}"));
+            }
+            None if !store.images.contains_key(&id) => findings.push(
+                Finding::new("D03", subject(&id), "it was removed with docker rmi -f, or its config file is lost")
+                    .level(Level::Info)
+                    .effect(format!("containers based on it are migrated: {said}")),
+            ),
+            None => {}
+        }
+    }
+}
