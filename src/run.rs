@@ -359,6 +359,7 @@ impl Migration<'_> {
         if let Some(verdict) = report.verdict(level, now()).filter(|_| which == Part::All) {
             at.journal.judge(id, &verdict)?;
         }
+        let records: Vec<Difference> = report.damaged_records().collect();
         // what the old store does not have either moves unchanged
         let (moved, differs): (Vec<_>, Vec<_>) =
             report.differences.into_iter().partition(|d| d.by == By::Headers && d.side == Side::Both);
@@ -367,6 +368,7 @@ impl Migration<'_> {
         }
         self.outcome.verified = true;
         self.outcome.damaged = moved;
+        self.outcome.damaged.extend(records);
         if which == Part::Images && self.outcome.damaged.is_empty() {
             let layers = plan.layers.iter().filter(|l| !l.role.writable()).map(|l| l.id.as_str());
             return at.journal.prove(id, &layers.collect::<Vec<_>>(), level.name());

@@ -39,7 +39,7 @@ table! {
         "A layer's directory or metadata is missing or unreadable. The layer stays in the old store, with all layers, images and containers based on it."
         effect "the layer and everything based on it stay in the old store"
     "D02" Warn "layer without tar-split"
-        "The file that rebuilds the layer's original tar is missing. The layer works, but docker save and push fail, as before. unaufs can't verify its digest."
+        "The file that rebuilds the layer's original tar is missing or damaged. The layer works, but docker save and push fail, as before. unaufs can't verify its digest."
         effect "the layer works, but docker save and push fail, as before; its digest can't be verified"
     "D03" Warn "damaged image"
         "The image's config is unreadable, doesn't match the image ID, or needs a damaged layer. The image stays in the old store."

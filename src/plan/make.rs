@@ -95,6 +95,7 @@ pub fn make_on(
             .hint("Run `unaufs inspect` to see the names"));
     }
     findings.extend(store::probe::unreadable(root, &mut store)?);
+    findings.extend(store::probe::no_gzip(root, &store));
     let new_root = elsewhere(root, options, &mut store, &mut findings)?;
     let began = std::time::Instant::now();
     // the host is looked at in the meantime: to start a dockerd and ask its version takes longer than to count a small store

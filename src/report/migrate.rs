@@ -128,6 +128,9 @@ fn built(o: &Outcome) -> String {
 
 fn verified(out: &mut String, s: &Summary<'_>) {
     let text = match (s.outcome.verified, &s.outcome.verdict) {
+        (true, Some(v)) if s.outcome.damaged.is_empty() && v.total() > 0 => {
+            "the new store equals the old one, which has damage. unaufs verify lists it.".to_owned()
+        }
         (true, _) if s.outcome.damaged.is_empty() && s.outcome.state == State::Building => {
             "directory trees, owners, modes and sizes of the image layers match.".to_owned()
         }

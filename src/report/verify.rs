@@ -188,14 +188,15 @@ impl<'a> Document<'a> {
 
     /// Layers that can't be proved by themselves, by reason.
     fn unproved(&self, out: &mut String) {
-        let mut by_reason: BTreeMap<&str, Vec<&Unprovable>> = BTreeMap::new();
+        let mut by_reason: BTreeMap<(&str, bool), Vec<&Unprovable>> = BTreeMap::new();
         for u in &self.report.unprovable {
-            by_reason.entry(&u.reason).or_default().push(u);
+            by_reason.entry((&u.reason, u.damaged)).or_default().push(u);
         }
-        for (reason, layers) in by_reason {
+        for ((reason, damaged), layers) in by_reason {
             let ids = layers.iter().take(3).map(|u| super::short(&u.layer).to_owned());
             let (many, ids) = (text::plural(layers.len(), "layer"), text::few(ids, layers.len()));
-            label(out, "", &format!("{many} can't be proved: {reason} ({ids})."));
+            let before = if damaged { ", in the old store too" } else { "" };
+            label(out, "", &format!("{many} can't be proved: {reason}{before} ({ids})."));
         }
     }
 

@@ -81,6 +81,21 @@ fn bad_files(root: &Dir, store: &Store) -> Result<BTreeMap<String, String>> {
     Ok(bad.into_iter().flatten().collect())
 }
 
+/// What each gzip begins with.
+const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
+
+/// Layers whose tar-split data are no gzip at all. Whether they are whole, and fit the layer, is found when the layer is verified.
+pub fn no_gzip(root: &Dir, store: &Store) -> Vec<Finding> {
+    let bad = |layer: &LayerId, content: &Content| {
+        let Content::Same(path) = content else { return None };
+        let (mut first, mut file) = (Vec::new(), root.open_file(path).ok()?);
+        (&mut file).take(GZIP.len() as u64).read_to_end(&mut first).ok()?;
+        let what = "its tar-split.json.gz is damaged: it isn't a gzip file";
+        (first != GZIP).then(|| Finding::new("D02", format!("layer {}", layer.short()), what))
+    };
+    store.tar_splits().into_iter().filter_map(|(layer, content)| bad(layer, content)).collect()
+}
+
 /// Reads a file to its end. One bad file doesn't mean that the disk fails, so the error isn't noted as such.
 fn read(root: &Dir, path: &str) -> Result<(), String> {
     let mut file = root.try_open_file(path.as_bytes()).map_err(|e| format!("it can't be opened: {e}"))?;

@@ -8,9 +8,9 @@
 //! It is the only proof of content that does not rest on the old store: where both stores share an inode, a byte that flipped has
 //! flipped in both. Nothing is kept of the tar, so memory does not grow with the layer.
 
-use super::seen::{Seen, says_nothing};
+use super::seen::{Seen, says_nothing, stops};
 use super::{By, Difference, Side};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::ids::{DiffId, LayerId};
 use crate::layer::view::Chain;
 use crate::tar::digest::ViewFiles;
@@ -60,6 +60,7 @@ pub fn check(layer: &Layer<'_>, seen: &Seen<'_>) -> Result<()> {
         Ok(None) => seen.unprovable(id, "no tar-split.json.gz"),
         Ok(Some(proof)) if right(&new) => seen.proved(proof.bytes),
         Ok(Some(proof)) => wrong_digest(layer, proof, old.as_ref(), side, seen),
+        Err(e) if matches!(&old, Some(Err(old)) if old.chain() == e.chain()) => seen.damaged_record(id, e),
         Err(e) => note(layer, b"", format!("its digest can't be rebuilt: {}", e.chain()), side, seen),
     }
     match old {
@@ -115,7 +116,7 @@ impl LayerTree<'_> {
             None => Ok(None),
         };
         match one() {
-            Err(e) if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) || says_nothing(&e) => Err(e),
+            Err(e) if stops(&e) || says_nothing(&e) => Err(e),
             outcome => Ok(outcome),
         }
     }

@@ -123,5 +123,10 @@ pub fn check(layer: &Layer<'_>, tar_split: impl Read) -> Result<Faults> {
     Ok(all)
 }
 
+/// Can these tar-split data be read to their end?
+pub fn readable(tar_split: impl Read) -> Result<()> {
+    Headers::new(Reader::new(tar_split, MAX_UNPACKED)).try_for_each(|header| header.map(drop))
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The new store against the old one that it was made of.
 
 use super::compare::Views;
-use super::seen::{Seen, each};
+use super::seen::{Seen, each, says_nothing, stops};
 use super::since::Since;
 use super::{By, Case, Difference, Level, Report, Side, compare, digest, frame, headers, records, since};
 use crate::disk::Dir;
@@ -199,12 +199,18 @@ impl<'a> Pair<'a> {
             .and_then(|file| file.map(|f| headers::check(&new, f)).transpose())
         {
             Ok(faults) => faults.unwrap_or_default(),
+            Err(_) if self.damaged_before(layer)? => return Ok(()),
             Err(e) => return self.seen.failed(Difference { what: "the headers of its tar: ".to_owned(), ..d() }, e),
         };
         self.seen.headers.fetch_add(1, Ordering::Relaxed);
-        if faults.count == 0 {
-            return Ok(());
+        match faults.count {
+            0 => Ok(()),
+            _ => self.faults(layer, faults, owners),
         }
+    }
+
+    /// Sorts out which faults the old tree has too.
+    fn faults(&self, layer: &PlanLayer, faults: headers::Faults, owners: Shift) -> Result<()> {
         let old_tree = self.old.open(&layer.source)?;
         let old = headers::Layer { tree: &old_tree, stored: headers::Stored::Literal, owners };
         let before = match self.tar_split(layer, false)? {
@@ -217,10 +223,23 @@ impl<'a> Pair<'a> {
         let listed = faults.list.len() as u64;
         for f in faults.list {
             let side = if in_old(&f.path) { Side::Both } else { Side::New };
-            self.seen.note(Difference { what: f.what, ..d() }.path(f.path).side(side));
+            let d = Difference::new("layer", layer.id.as_str(), f.what).by(By::Headers);
+            self.seen.note(d.path(f.path).side(side));
         }
         self.seen.uncounted("layer", faults.count - listed);
         Ok(())
+    }
+
+    /// Is the record of the layer's tar damaged in both stores? Then it moved as it was, and says nothing about the layer.
+    fn damaged_before(&self, layer: &PlanLayer) -> Result<bool> {
+        let read = |new: bool| match self.tar_split(layer, new).and_then(|f| f.map(headers::readable).transpose()) {
+            Err(e) if stops(&e) => Err(e),
+            Err(e) if says_nothing(&e) => Ok(None),
+            read => Ok(read.err()),
+        };
+        let (Some(e), Some(_)) = (read(self.all)?, read(false)?) else { return Ok(false) };
+        self.seen.damaged_record(layer.id.as_str(), &e);
+        Ok(true)
     }
 
     fn record(&self, layer: &PlanLayer) -> Option<&PlanFile> {

@@ -85,7 +85,7 @@ impl Seen<'_> {
     /// # Errors
     /// That somebody asked to stop.
     pub fn failed(&self, d: Difference, e: Error) -> Result<()> {
-        if matches!(e.kind(), Kind::Interrupted | Kind::Terminated) {
+        if stops(&e) {
             return Err(e);
         }
         if says_nothing(&e) {
@@ -100,9 +100,19 @@ impl Seen<'_> {
 
     /// Notes a layer that can't be proved by itself.
     pub fn unprovable(&self, layer: &str, reason: impl Into<String>) {
+        self.not_proved(Unprovable { layer: layer.to_owned(), reason: reason.into(), damaged: false });
+    }
+
+    /// Notes a layer whose tar-split data are damaged, and were before the migration.
+    pub fn damaged_record(&self, layer: &str, e: &Error) {
+        let reason = format!("its tar-split.json.gz is damaged: {}", e.chain());
+        self.not_proved(Unprovable { layer: layer.to_owned(), reason, damaged: true });
+    }
+
+    fn not_proved(&self, one: Unprovable) {
         let mut list = self.unprovable.lock().unwrap_or_else(|e| e.into_inner());
-        let one = Unprovable { layer: layer.to_owned(), reason: reason.into() };
-        if !list.contains(&one) {
+        // its headers and its digest fail at the same file
+        if !list.iter().any(|u| *u == one || u.damaged && u.layer == one.layer) {
             list.push(one);
         }
     }
@@ -144,6 +154,11 @@ impl Seen<'_> {
             ..Report::default()
         }
     }
+}
+
+/// Did somebody ask to stop?
+pub fn stops(e: &Error) -> bool {
+    matches!(e.kind(), Kind::Interrupted | Kind::Terminated)
 }
 
 /// Does this error tell of the process or the disk, and not of the store?
