@@ -102,8 +102,8 @@ impl Error {
         };
         let mut e = Error::new(kind, what).with_source(source);
         e.0.hint = hint.map(str::to_owned);
-        if e.is_exhaustion() {
-            e = e.hint("Raise the limit (`ulimit -n` for open files), or run unaufs with -j 1");
+        if let Some(hint) = e.errno().and_then(enough) {
+            e = e.hint(hint);
         }
         e
     }
@@ -197,25 +197,38 @@ static FAILING_DISK: OnceLock<String> = OnceLock::new();
 /// Notes an error that only a failing disk, cable or network gives.
 pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
     const DISK: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODEV, Errno::REMOTEIO, Errno::TIMEDOUT];
-    let noted = match Errno::from_io_error(e) {
-        Some(e) if DISK.contains(&e) => &FAILING_DISK,
-        Some(e) if EXHAUSTION.contains(&e) => &EXHAUSTED,
-        _ => return,
-    };
+    let Some(errno) = Errno::from_io_error(e) else { return };
+    let said = || format!("{}: {e}", what());
     // the first one counts
-    let _ = noted.set(format!("{}: {e}", what()));
+    if DISK.contains(&errno) {
+        FAILING_DISK.get_or_init(said);
+    } else if let Some(hint) = enough(errno) {
+        EXHAUSTED.get_or_init(|| (said(), hint));
+    }
 }
 
 /// The first time that this process had no descriptor or memory left: what it could not read then is no damage either.
-static EXHAUSTED: OnceLock<String> = OnceLock::new();
+static EXHAUSTED: OnceLock<(String, &'static str)> = OnceLock::new();
 const EXHAUSTION: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+
+/// What helps a process that has no descriptor or memory left.
+fn enough(e: Errno) -> Option<&'static str> {
+    match e {
+        Errno::MFILE => Some("Raise the limit for open files, then run the same command again: ulimit -n 4096"),
+        Errno::NFILE => {
+            Some("The whole system has too many open files. Stop other programs, then run the same command again")
+        }
+        Errno::NOMEM => Some("Free some memory or raise the limit (`ulimit -v`), or run unaufs with -j 1"),
+        _ => None,
+    }
+}
 
 /// An error if the disk has failed since the program began, or this process ran out of descriptors or memory: with `keep_going` the user wants
 /// what can be read.
 pub fn check_disk(keep_going: bool) -> Result<()> {
-    if let Some(what) = EXHAUSTED.get() {
+    if let Some((what, hint)) = EXHAUSTED.get() {
         return Err(Error::new(Kind::Failed, what.clone())
-            .hint("Raise the limit (`ulimit -n` for open files), or run unaufs with -j 1")
+            .hint(*hint)
             .loss("Nothing is lost: the old store is untouched."));
     }
     match FAILING_DISK.get() {

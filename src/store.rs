@@ -16,9 +16,12 @@ pub mod containers;
 pub mod content;
 pub mod driver;
 pub mod graph;
+pub mod lost_images;
 pub mod native;
 pub mod old_fields;
 pub mod probe;
+pub mod replaced;
+pub mod repositories;
 pub mod stack;
 
 use crate::checks::Finding;
@@ -136,7 +139,7 @@ impl Cause {
 /// Something that the old store had and that nothing can bring back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// `tags`.
+    /// `tags`, `links`, `file` or `container`.
     pub kind: String,
     /// The file that held it.
     pub id: String,

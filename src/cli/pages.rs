@@ -44,7 +44,8 @@ pub const PAGES: &[Page] = &[
     Page {
         verb: "plan",
         when: "Before every migration. It shows the images and containers that will be migrated, the problems, the space and the time. \
-               A plan saved with --out is exactly what `migrate PLAN` does later.",
+               A plan saved with --out is exactly what `migrate PLAN` does later. It doesn't prove that image layers are whole: \
+               migrate compares their files with the headers of their tars, and names the damage.",
         changes: "Nothing in ROOT. It writes only the files that --out and --html name. Docker can be running.",
         undo: NOTHING,
         examples: &[

@@ -159,11 +159,26 @@ pub fn check(root: &Dir, path: &Path) -> Result<()> {
     if path.as_os_str() != "-" {
         return Place::new(root, path).map(drop);
     }
+    open_stdout()?;
     if io::stdout().is_terminal() {
         return Err(Error::new(Kind::Usage, "unaufs doesn't write an archive to a terminal")
             .hint("Redirect stdout, or name a file with -o FILE"));
     }
     Ok(())
+}
+
+/// An error if the program was started without a stdout (`>&-`). The runtime then puts /dev/null there, open for reading too, as no shell does.
+pub fn open_stdout() -> Result<()> {
+    use rustix::fs::{OFlags, fcntl_getfl, fstat, major, minor};
+    let out = io::stdout();
+    let what = || "look at stdout".to_owned();
+    let (flags, stat) = (fcntl_getfl(&out).on(what)?, fstat(&out).on(what)?);
+    let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);
+    match null && flags.contains(OFlags::RDWR) {
+        true => Err(Error::new(Kind::Usage, "stdout is closed").hint("Redirect stdout, or name a file instead of -")),
+        false => Ok(()),
+    }
 }
 
 /// An error if the file system has no room for `bytes`.

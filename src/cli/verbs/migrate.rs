@@ -143,6 +143,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
     crate::error::check_disk(a.keep_going)?;
     if let Some(saved) = &saved {
         stale(saved, &plan)?;
+        edited(saved, &plan)?;
     }
     blockers(&plan, if a.prepare { &IN_USE } else { &[] })?;
     if !(g.for_programs() || g.quiet) {
@@ -202,6 +203,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;
     if let Some(saved) = &saved {
         stale(saved, &fresh)?;
+        edited(saved, &fresh)?;
     }
     if saved.is_none() {
         confirm(a.yes, &format!("A migration to {to} was begun at {}. Continue?", crate::text::text(&run.started)))?;
@@ -304,6 +306,23 @@ fn record(locked: &Locked, before: Option<u64>) -> Result<report::html::Record> 
         sums,
         disk,
     })
+}
+
+/// An error if the saved plan lists something else than is done: the options in it decide, so a change of the lists has no effect.
+fn edited(saved: &Plan, fresh: &Plan) -> Result<()> {
+    let lists = |p: &Plan| {
+        let layers: Vec<_> = p.layers.iter().map(|l| (&l.id, &l.lowers, &l.source, &l.transfer)).collect();
+        let images: Vec<_> = p.images.iter().map(|i| (i.id, &i.tags, &i.digests, &i.layers)).collect();
+        let containers: Vec<_> = p.containers.iter().map(|c| (&c.id, &c.name, &c.layer, &c.init, &c.files)).collect();
+        let behind: Vec<_> = p.left_behind.iter().map(|l| (&l.kind, &l.id)).collect();
+        serde_json::json!([layers, images, containers, behind, p.metadata, p.switch])
+    };
+    if lists(saved) == lists(fresh) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, "the saved plan was edited after unaufs made it")
+        .hint("Make a new plan: unaufs plan --out FILE, with --only or --exclude for what is to move")
+        .loss("Nothing was changed."))
 }
 
 /// Exit 13 with everything that changed.

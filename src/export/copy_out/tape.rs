@@ -3,6 +3,7 @@
 use super::{Object, Sink};
 use crate::disk::{FileType, Meta};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::export::output::open_stdout;
 use crate::progress::Progress;
 use crate::tar::viewtar::Shift;
 use crate::tar::writer::{Entry, Node, TarWriter};
@@ -11,8 +12,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read, Write, empty};
 use std::os::fd::AsFd;
 
-/// An error if stdout is a terminal.
+/// An error if stdout is closed or a terminal.
 pub fn check() -> Result<()> {
+    open_stdout()?;
     match io::stdout().is_terminal() {
         true => Err(Error::new(Kind::Usage, "a tar can't be written to a terminal")
             .hint("send stdout to a file or a program, or name a directory instead of -")),
