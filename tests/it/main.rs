@@ -27,6 +27,7 @@ mod lifecycle;
 mod limits;
 mod merged_store;
 mod odd_layouts;
+mod odd_metadata;
 mod old_kernel;
 mod outputs;
 mod page;

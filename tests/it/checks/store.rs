@@ -46,7 +46,7 @@ pub fn record(root: &Path, driver: &str, own: &Link, parent: Option<&Link>, fold
     put(&dir.join("diff"), &own.diff);
     put(&dir.join("cache-id"), folder);
     put(&dir.join("size"), "0");
-    put(&dir.join("tar-split.json.gz"), "a record");
+    put(&dir.join("tar-split.json.gz"), super::graph::tar_split(1));
     if let Some(p) = parent {
         put(&dir.join("parent"), &p.chain);
     }

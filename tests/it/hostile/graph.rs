@@ -63,7 +63,7 @@ fn link_graphs_of_strangers() {
     // one of them to the end
     let w = world();
     w.lead_out(&w.at("linkgraph.db"));
-    w.ends(0, "linkgraph");
+    w.ends(3, "linkgraph");
 }
 
 /// SQLite reads the file that a rollback journal names as its super-journal, and removes it.
@@ -90,7 +90,14 @@ fn graph_folders_that_lead_out() {
         w.lead_out(&w.at(path));
         eprintln!("{path}");
         let ran = w.run(&["migrate", "--yes"]);
-        assert!(ran.code != 0 || path == "repositories-aufs", "{path}: {}{}", ran.stdout, ran.stderr);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        match path {
+            // what is lost with it is in another place too
+            "aufs/layers" => {
+                assert!(ran.code == 0 && said.contains("a symlink, which unaufs doesn't follow"), "{said}")
+            }
+            _ => assert!(ran.code != 0 || path == "repositories-aufs", "{path}: {said}"),
+        }
     }
     let w = world();
     let image = w.first("graph");
