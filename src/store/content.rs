@@ -94,6 +94,18 @@ struct Entry {
     size: Option<u64>,
 }
 
+impl Entry {
+    /// In a store that isn't a source, Docker itself has to read the size.
+    fn noted(self) -> Result<Entry> {
+        match self.size {
+            None => Ok(self),
+            Some(_) => Err(Error::corrupt(NO_SIZE)),
+        }
+    }
+}
+
+const NO_SIZE: &str = "its size isn't a number";
+
 /// The driver's id of each chain.
 pub type Chains = HashMap<ChainId, LayerId>;
 
@@ -169,7 +181,8 @@ impl Import<'_> {
                 self.findings.push(Finding::new(id, record, "it isn't a Docker layer"));
                 continue;
             };
-            match read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks)) {
+            let entry = read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks));
+            match entry.and_then(|e| if by == WrittenBy::Aufs { Ok(e) } else { e.noted() }) {
                 Ok(e) => {
                     entries.insert(chain, e);
                 }
@@ -256,7 +269,7 @@ impl Import<'_> {
             }
             self.take_image(image, metadata.as_ref())?;
         }
-        metadata.map_or(Ok(()), |dir| lost_images::from_metadata(&dir, self.store))
+        Ok(())
     }
 
     /// Names a file in `imagedb/content/sha256` that Docker passes over. Under an upper-case ID there was an image.
@@ -321,7 +334,7 @@ impl Import<'_> {
 
 /// The driver's id that a record of layerdb names; `dir` is `layerdb/sha256`.
 pub fn layer_of_record(dir: &Dir, chain: ChainId) -> Result<LayerId> {
-    read_entry(dir, chain, None).map(|e| e.cache_id)
+    read_entry(dir, chain, None)?.noted().map(|e| e.cache_id)
 }
 
 impl Record {
@@ -333,7 +346,7 @@ impl Record {
             return Err(Error::corrupt("its name doesn't match its digest and parent"));
         }
         if !is_size(size) {
-            return Err(Error::corrupt("its size isn't a number"));
+            return Err(Error::corrupt(NO_SIZE));
         }
         Ok(Record { cache_id: LayerId::parse(&text_of(cache_id)?)?, diff, parent })
     }

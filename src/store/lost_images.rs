@@ -1,10 +1,8 @@
-//! Images whose config file is gone: what still names them says that they were there.
+//! Images whose config file is gone: the tags that still name them say that they were there. Docker removes these first.
 
 use super::{Container, Image, Store};
 use crate::checks::{Finding, Level};
-use crate::disk::{Dir, FileType};
-use crate::error::Result;
-use crate::ids::{ImageId, named};
+use crate::ids::ImageId;
 use crate::text;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,16 +18,6 @@ pub fn tagged(store: &mut Store, id: ImageId) -> (&mut Image, bool) {
 
 fn gone(id: ImageId) -> Image {
     Image { broken: Some(GONE.to_owned()), ..Image::bare(id) }
-}
-
-/// Notes the images in `imagedb/metadata/sha256` that have no config: when Docker removes an image, the config goes last.
-pub fn from_metadata(metadata: &Dir, store: &mut Store) -> Result<()> {
-    for (name, kind) in metadata.list()? {
-        if let (Some(id), FileType::Directory) = (named(&name, ImageId::from_hex), kind) {
-            store.images.entry(id).or_insert_with(|| gone(id));
-        }
-    }
-    Ok(())
 }
 
 /// Names the images without a config file, and says of each damaged image which of its containers move all the same. An image that only containers name may have been removed with

@@ -198,7 +198,13 @@ fn links_without_linkgraph_db() {
         reason
     };
     // Docker up to 1.6 wrote the alias alone; docker run --add-host is in hostconfig.json
-    assert!(unclear("172.17.0.9\tdb") && !unclear("10.0.0.9\textra") && !unclear("# 172.17.0.9 db"));
+    assert!(
+        unclear("172.17.0.9\tdb")
+            && unclear("172.17.0.9\tdb 0123456789ab")
+            && !unclear("1.2.3.4\tc-db ac17601240fc")
+            && !unclear("10.0.0.9\textra")
+            && !unclear("# 172.17.0.9 db")
+    );
 }
 
 #[test]

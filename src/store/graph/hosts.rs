@@ -1,14 +1,15 @@
 //! Links of containers whose `linkgraph.db` is lost, from their `hosts` files (FORMATS 8.5).
 //!
 //! Docker made `linkgraph.db` at its first start, and `hostconfig.json` has no links up to 1.9: only the database had them. But at each start of a
-//! container Docker 1.7 to 1.9 wrote a line for each link into `containers/<id>/hosts`:
+//! container Docker 1.9 wrote a line for each link into `containers/<id>/hosts`:
 //!
 //! ```text
 //! 172.17.0.3    88c8d1f8db78                     the container itself
 //! 172.17.0.2    database ac17601240fc c-db       alias, short id and name of the container that it is linked to
+//! 172.17.0.2    c-db ac17601240fc                the alias is the name
 //! ```
 //!
-//! A container that was never started has no such file. Older Dockers wrote only the alias.
+//! A container that was never started has no such file. Lines of another form may be links of an older Docker.
 
 use crate::checks::Finding;
 use crate::disk::Dir;
@@ -65,22 +66,22 @@ pub fn recover(root: &Dir, why: &str, store: &mut Store, findings: &mut Vec<Find
 /// The links that a `hosts` file shows, and whether it shows all.
 fn links(hosts: &str, host_config: &str, of: &Container, store: &Store) -> (Links, bool) {
     let (mut links, mut all) = (Links::new(), true);
-    for line in hosts.lines() {
+    for (nth, line) in hosts.lines().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (Some((ip, names)), false) = (words.split_first(), line.starts_with('#')) else { continue };
         let local = ip.starts_with("127.") || ip.contains("::");
-        let own = names.iter().any(|n| of.id.as_str().starts_with(n) && n.len() >= 12);
+        let is = |c: &ContainerId, id: &str| id.len() >= 12 && c.as_str().starts_with(id);
+        // first comes the container itself, by its host name
+        let own = nth == 0 || names.iter().any(|n| is(&of.id, n));
         // docker run --add-host
         let added = names.iter().all(|n| host_config.contains(&format!("\"{n}:{ip}\"")));
         if local || own || added {
             continue;
         }
         let linked = match names {
-            [alias, id, name] => store
-                .containers
-                .values()
-                .find(|c| id.len() >= 12 && c.id.as_str().starts_with(id) && c.name == *name)
-                .map(|c| ((*alias).to_owned(), c.id.clone())),
+            [alias, id] | [alias, id, _] => {
+                store.containers.keys().find(|c| is(c, id)).map(|c| ((*alias).to_owned(), c.clone()))
+            }
             _ => None,
         };
         all &= linked.is_some();
