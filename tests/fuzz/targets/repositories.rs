@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use unaufs::ids::is_hex64;
-use unaufs::store::repositories::parse_repositories;
 use unaufs::store::graph::references;
+use unaufs::store::repositories::parse_repositories;
 
 fuzz_target!(|text: &[u8]| {
     if let Ok(all) = parse_repositories(text) {
