@@ -363,7 +363,8 @@ pub fn lost(store: &Store, findings: &[Finding], named: &[String], all: bool) ->
         "D06" => {
             let text = f.subject.to_string();
             let tag = text.strip_prefix("tag ").unwrap_or(&text);
-            all || named.iter().any(|name| super::names::fits(name, tag))
+            let of_image = store.images.values().any(|i| i.tags.iter().chain(&i.digests).any(|t| t == tag));
+            !of_image && (all || named.iter().any(|name| super::names::fits(name, tag)))
         }
         _ => false,
     };

@@ -130,7 +130,7 @@ impl Status {
             undone: at.undone.clone(),
             kernel_has_aufs: crate::plan::host::kernel_knows("aufs"),
             word: words.word(),
-            undo: words.undo(since::reference(root)?.map_or(Ok(false), |at| since::docker_ran(root, at))?),
+            undo: words.undo(since::reference(root)?.is_some_and(|at| since::docker_ran(root, at))),
         })
     }
 

@@ -138,7 +138,7 @@ fn question(locked: &Locked, course: &Course, drop_new: bool, switched: bool, ad
         return Ok("The new store is not active yet. Delete it? The old store is untouched.".to_owned());
     }
     let ran = match since::reference(&locked.root)? {
-        Some(at) => since::docker_ran(&locked.root, at)?,
+        Some(at) => since::docker_ran(&locked.root, at),
         None => true,
     };
     let becomes = if drop_new { "deleted".to_owned() } else { format!("kept in {dir}/.unaufs/undone") };
