@@ -18,11 +18,18 @@ pub struct Wanted<'a> {
 
 impl Wanted<'_> {
     /// Opens it; none if it isn't there. What is in its place is named, and noted in `lost` where that counts.
+    ///
+    /// # Errors
+    /// A symlink in the place of a directory without which something is lost.
     pub fn open(&self, root: &Dir, lost: &mut Vec<Lost>, findings: &mut Vec<Finding>) -> Result<Option<Dir>> {
         if !matches!(root.try_open(self.path.as_bytes()), Err(Errno::LOOP | Errno::NOTDIR)) {
             return root.open_opt(self.path);
         }
         let (at, kind) = root.in_the_way(self.path.as_bytes()).unwrap_or((self.path.into(), FileType::Unknown));
+        // what it leads to may be whole, and whoever put it there can put the directory there
+        if kind == FileType::Symlink && self.loses {
+            return root.open_opt(self.path);
+        }
         let at = crate::text::bytes(&at);
         let why = match kind {
             FileType::Symlink => "it is a symlink, which unaufs doesn't follow",

@@ -55,6 +55,13 @@ fn something_else_in_the_place_of_a_directory() {
                 "is a symlink" => symlink(&away, &here).expect("ln"),
                 _ => fs::write(&here, "").expect("a file"),
             }
+            if kind == "is a symlink" && lost > 0 {
+                // whoever put it there can put the directory there
+                let e = store::open(&Dir::open_named(&store.root).expect("root")).expect_err(path);
+                assert!(e.chain().contains("which is a symlink") && e.hint_text().is_some(), "{path}: {}", e.chain());
+                fs::remove_file(&here).expect("rm");
+                continue;
+            }
             let (s, findings) = read(&store.root);
             let said: Vec<_> = of(&findings, "D10").into_iter().filter(|f| f.subject.name == path).collect();
             assert!(said.len() == 1 && said[0].message.contains(kind), "{path} {kind}: {findings:?}");
