@@ -148,7 +148,6 @@ fi
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 step 'format' cargo fmt --check
 step 'format of the fuzz targets' cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
-step 'clippy, with fault points' cargo clippy --locked --all-targets --features fault-points -- -D warnings
 if [ $long = yes ] || command -v cargo-deny >/dev/null; then
   step 'licences, bans, sources' deny
 else
@@ -158,7 +157,9 @@ fi
 features=(--features fault-points)
 # asked once instead of by each of some thousand runs
 UNAUFS_FAULT_DOCKER=$(/usr/sbin/dockerd --version 2>/dev/null) && export UNAUFS_FAULT_DOCKER
-step 'build of the tests' cargo test --locked --no-run "${features[@]}"
+# clippy's own compiler says what clippy says and compiles too: all of it is read once
+export RUSTC_WORKSPACE_WRAPPER=clippy-driver RUSTFLAGS='-D warnings'
+step 'build of the tests, and clippy' cargo test --locked --no-run "${features[@]}"
 UNAUFS=$target/debug/unaufs
 export UNAUFS
 # tests wait too: for dockerds, mounts and syncs
@@ -167,7 +168,7 @@ export RUST_TEST_THREADS=$(($(nproc) * 2))
 compiled() {
   # the tests are the same without fault points
   step 'clippy' cargo clippy --locked -- -D warnings
-  step 'fuzz targets: they compile' cargo check --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target"
+  step 'fuzz targets: they compile' env -u RUSTC_WORKSPACE_WRAPPER cargo check --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target"
   RUSTDOCFLAGS='-D warnings' step 'documentation' cargo doc --locked --no-deps --document-private-items
 }
 # beside the tests, which wait for the disk much of their time; a real Docker judges in the tests
@@ -201,7 +202,7 @@ if [ $long = no ]; then
     'the Ansible collection, as Galaxy and its linter see it (tests/fleet/lint.sh)'
     'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
     'every damage in every state on overlay, vfs and btrfs too, and a layer that is gone there; cleanup after each case; 70,000 whiteouts; 2,000 containers; back and away with 3,000 levels (the same)'
-    'Docker 1.7 to vfs and overlay; beside what Docker wrote on overlay2, vfs and overlay; skopeo and umoci; estimates on further stores (the same)'
+    'Docker 1.7 to vfs and overlay; beside what Docker wrote on overlay2, vfs and overlay; podman, skopeo and umoci; cp and diff of a 1.9 store; ext4 and btrfs as ROOT; estimates on further stores (the same)'
   )
 else
   # one after the other: each of these uses all that there is

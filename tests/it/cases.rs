@@ -261,7 +261,7 @@ fn the_whole_way() {
     let only = std::env::var("UNAUFS_CASE").unwrap_or_default();
     for (n, case) in cases().iter().enumerate().filter(|(_, c)| c.name.contains(&only)) {
         println!("{} ({})", case.name, case.to);
-        go(case, needs::long() || !only.is_empty() || n % 5 == 0);
+        go(case, needs::long() || !only.is_empty() || n % 10 == 0);
     }
 }
 

@@ -48,7 +48,7 @@ fn every_container_has_the_changes_and_files_that_docker_shows() {
 
 #[test]
 fn a_graph_store_has_the_changes_and_files_that_docker_shows() {
-    if !real::able() {
+    if !needs::long() || !real::able() {
         return;
     }
     let store = real::graph().unpack();
