@@ -179,7 +179,7 @@ beside_the_tests() {
   compiled
 }
 # of the crash program, what a change breaks most often; the whole of it is --long
-crash_in_short=(killed_twice prepared docker:: elsewhere:: points::overlay2 beside_a_filled one_bad_file)
+crash_in_short=(killed_twice prepared docker:: elsewhere:: points::overlay2)
 crash_beside_the_tests() {
   step 'kills and damage, a part' cargo test --locked --no-fail-fast --test crash "${features[@]}" -- --show-output "${crash_in_short[@]}"
 }
@@ -191,7 +191,7 @@ if [ $long = no ]; then
   only_long+=(
     'fuzz targets, a minute each (tests/fuzz/run.sh 60)'
     'Ansible on real dockerds (tests/fleet/run.sh)'
-    'signals, full disks, power cuts, random moments, the points of overlay, vfs and btrfs (cargo test --test crash --features fault-points)'
+    'signals, full disks, power cuts, random moments, a file that can't be read, the points of overlay, vfs and btrfs and next to a filled store (cargo test --test crash --features fault-points)'
     'every effect on the disk, hundreds of kills, power cuts and full disks (tests/crash/run.sh)'
     'every store to every target in every mode, each judged by a Docker (tests/all_stores.sh)'
     'roots of a living Docker for all four drivers (tests/native_roots.sh)'
@@ -202,7 +202,7 @@ if [ $long = no ]; then
     'the Ansible collection, as Galaxy and its linter see it (tests/fleet/lint.sh)'
     'pages on all four screens; stacks copied on all targets; 200 random stacks; 10,000 exchanges (UNAUFS_LONG=1 cargo test)'
     'every damage in every state on overlay, vfs and btrfs too, and a layer that is gone there; cleanup after each case; 70,000 whiteouts; 2,000 containers; back and away with 3,000 levels (the same)'
-    'Docker 1.7 to vfs and overlay; beside what Docker wrote on overlay2, vfs and overlay; podman, skopeo and umoci; cp and diff of a 1.9 store; ext4 and btrfs as ROOT; estimates on further stores (the same)'
+    'Docker 1.7 to vfs and overlay; next to a store that Docker wrote, on each driver; podman, skopeo and umoci; cp and diff of a 1.9 store; ext4 and btrfs as ROOT; estimates on further stores (the same)'
   )
 else
   # one after the other: each of these uses all that there is

@@ -26,7 +26,7 @@ impl Wanted<'_> {
             return root.open_opt(self.path);
         }
         let (at, kind) = root.in_the_way(self.path.as_bytes()).unwrap_or((self.path.into(), FileType::Unknown));
-        // what it leads to may be whole, and whoever put it there can put the directory there
+        // the directory that it leads to may be whole, and an admin can put it there
         if kind == FileType::Symlink && self.loses {
             return root.open_opt(self.path);
         }

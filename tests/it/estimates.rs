@@ -126,7 +126,7 @@ fn on_btrfs(store: &Store) -> Vec<String> {
         ("vfs", "clone", false),
     ]
     .into_iter()
-    .take(if needs::long() { 7 } else { 4 })
+    .take(if needs::long() { 7 } else { 2 })
     {
         sh(
             "rm -f \"$1\"; truncate -s 2G \"$1\"; mkfs.btrfs -f -q \"$1\"; mount -o loop,noatime \"$1\" \"$2\"",

@@ -56,7 +56,7 @@ fn something_else_in_the_place_of_a_directory() {
                 _ => fs::write(&here, "").expect("a file"),
             }
             if kind == "is a symlink" && lost > 0 {
-                // whoever put it there can put the directory there
+                // an admin can put the directory there
                 let e = store::open(&Dir::open_named(&store.root).expect("root")).expect_err(path);
                 assert!(e.chain().contains("which is a symlink") && e.hint_text().is_some(), "{path}: {}", e.chain());
                 fs::remove_file(&here).expect("rm");

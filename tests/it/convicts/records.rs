@@ -126,12 +126,13 @@ fn what_docker_cannot_load_is_damage_without_the_old_store() {
     rows.push((bed.image("repositories.json"), empty, vec!["repositories.json".to_owned()]));
     convicted(&bed, &rows);
     // images say what a layer's record held, but Docker does not ask them
-    for (file, change) in [("diff", zeros as Change), ("diff", directory), ("parent", empty)] {
-        let bed = Bed::new("overlay2", Cleaned, None);
-        let record = bed.record(super::MIDDLE).join(file);
-        change(&record);
-        let (code, found, said) = bed.verify("fast");
-        let named = found.iter().any(|d| d["what"].as_str().is_some_and(|what| what.contains("its diff or parent")));
-        assert!(code == 6 && named, "{file}: {said}");
+    let bed = Bed::new("overlay2", Cleaned, None);
+    let damage: [(&str, Damage); 3] =
+        [(super::MIDDLE, ("parent", empty)), (super::FILES, ("diff", directory)), (super::SINGLE, ("diff", zeros))];
+    for (layer, (file, change)) in damage {
+        change(&bed.record(layer).join(file));
     }
+    let (code, found, said) = bed.verify("fast");
+    let named = found.iter().filter(|d| d["what"].as_str().is_some_and(|what| what.contains("its diff or parent")));
+    assert!(code == 6 && named.count() == 3, "{said}");
 }
