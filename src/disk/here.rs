@@ -10,6 +10,8 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 thread_local! {
+    /// Does nothing else need the current directory of this thread?
+    static FREE: Cell<bool> = const { Cell::new(false) };
     /// Has this thread a current directory of its own? `None`: not tried yet.
     static ALONE: Cell<Option<bool>> = const { Cell::new(None) };
 }
@@ -25,7 +27,8 @@ pub struct Here<'a> {
 }
 
 impl Dir {
-    /// Makes this the thread's current directory. Only for threads that nothing else needs the current directory of: those of rayon.
+    /// Makes this the thread's current directory. Only for threads that nothing else needs the current directory of: those of rayon, and those
+    /// that are [`free`].
     pub fn here(&self) -> Here<'_> {
         let entered = alone() && rustix::process::fchdir(self.fd()).is_ok();
         let prefix = if entered { Vec::new() } else { self.proc_path(b"") };
@@ -43,6 +46,11 @@ impl Here<'_> {
     }
 }
 
+/// Says that this thread needs no current directory, and that it ends before a file system has to be unmounted.
+pub fn free() {
+    FREE.set(true);
+}
+
 /// Leaves whatever directory the threads of rayon stand in: it could not be unmounted.
 pub fn leave_all() {
     rayon::broadcast(|_| {
@@ -54,7 +62,7 @@ pub fn leave_all() {
 }
 
 fn alone() -> bool {
-    if rayon::current_thread_index().is_none() {
+    if rayon::current_thread_index().is_none() && !FREE.get() {
         return false;
     }
     ALONE.get().unwrap_or_else(|| {

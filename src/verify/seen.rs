@@ -193,6 +193,7 @@ pub fn each<T: Sync>(
     std::thread::scope(|s| {
         for _ in 0..rayon::current_num_threads().min(todo.len()) {
             s.spawn(|| {
+                crate::disk::here::free();
                 while let Some(one) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let failed = |e| {
                         let of = Difference::new("layer", id(one).as_str(), "").side(side).by(By::Records);

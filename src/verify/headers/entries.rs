@@ -266,6 +266,10 @@ impl<'a> Entries<'a> {
             return Ok(None);
         }
         let Some(at) = self.at.dir(dir)? else { return Ok(None) };
+        // nearly no file has any
+        if header.xattrs.is_empty() && !at.here().xattr_kinds(name)?.0 {
+            return Ok(None);
+        }
         let is = at.xattrs(name)?;
         let plain = meta.is_file() || meta.is_dir();
         for (attr, value) in &header.xattrs {
