@@ -191,7 +191,7 @@ if [ $long = no ]; then
   only_long+=(
     'fuzz targets, a minute each (tests/fuzz/run.sh 60)'
     'Ansible on real dockerds (tests/fleet/run.sh)'
-    'signals, full disks, power cuts, random moments, a file that can't be read, the points of overlay, vfs and btrfs and next to a filled store (cargo test --test crash --features fault-points)'
+    'signals, full disks, power cuts, random moments, an unreadable file, the points of overlay, vfs and btrfs and next to a filled store (cargo test --test crash --features fault-points)'
     'every effect on the disk, hundreds of kills, power cuts and full disks (tests/crash/run.sh)'
     'every store to every target in every mode, each judged by a Docker (tests/all_stores.sh)'
     'roots of a living Docker for all four drivers (tests/native_roots.sh)'
