@@ -35,6 +35,8 @@ pub fn source(name: &str) -> PathBuf {
             "small-filled" => filled(&fresh.join("root")),
             _ => unpack(name, &fresh),
         }
+        // what a run makes is told from this by its second
+        std::thread::sleep(std::time::Duration::from_secs(1));
         // another process may have been faster
         if fs::rename(&fresh, &to).is_err() {
             fs::remove_dir_all(&fresh).expect("remove folder");
