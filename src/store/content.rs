@@ -89,7 +89,7 @@ struct Entry {
     parent: Option<ChainId>,
     files: Vec<String>,
     /// `diff` and `parent` come from an image's configuration: the files can't be read.
-    mended: bool,
+    repaired: bool,
     /// The size, counted again where the file can't be read.
     size: Option<u64>,
 }
@@ -139,8 +139,8 @@ impl Import<'_> {
             let layer = self.image_layer(*chain, &entries);
             for f in &entry.files {
                 let text = match f.as_str() {
-                    "diff" if entry.mended => Some(entry.diff.to_string()),
-                    "parent" if entry.mended => entry.parent.map(|p| p.to_string()),
+                    "diff" if entry.repaired => Some(entry.diff.to_string()),
+                    "parent" if entry.repaired => entry.parent.map(|p| p.to_string()),
                     "size" => entry.size.map(|n| n.to_string()),
                     _ => None,
                 };
@@ -181,7 +181,7 @@ impl Import<'_> {
                 self.findings.push(Finding::new(id, record, "it isn't a Docker layer"));
                 continue;
             };
-            let entry = read_entry(&dir, chain, None).or_else(|e| mend_entry(&dir, chain, e, &stacks));
+            let entry = read_entry(&dir, chain, None).or_else(|e| repair_entry(&dir, chain, e, &stacks));
             match entry.and_then(|e| if by == WrittenBy::Aufs { Ok(e) } else { e.noted() }) {
                 Ok(e) => {
                     entries.insert(chain, e);
@@ -239,7 +239,7 @@ impl Import<'_> {
         } else if !tar_split {
             self.findings.push(Finding::new("D02", subject, "it has no tar-split.json.gz"));
         }
-        if entry.mended {
+        if entry.repaired {
             let what = "its diff or parent in layerdb can't be read; unaufs takes it from the images with this layer";
             self.findings.push(Finding::new("D14", format!("layer {}", id.short()), what));
         }
@@ -384,7 +384,7 @@ fn read_entry(dir: &Dir, chain: ChainId, known: Option<Link>) -> Result<Entry> {
     if parent.is_none() {
         files.retain(|f| f != "parent");
     }
-    Ok(Entry { cache_id, diff, parent, files, mended: known.is_some(), size })
+    Ok(Entry { cache_id, diff, parent, files, repaired: known.is_some(), size })
 }
 
 /// Can Docker read this `size`? With a newline the layer is unloadable (FORMATS 6).
@@ -405,7 +405,7 @@ fn count_size(record: &Dir) -> u64 {
 }
 
 /// A record whose `diff` or `parent` a crash has emptied: an image with that layer says what was in it.
-fn mend_entry(dir: &Dir, chain: ChainId, why: Error, stacks: &HashMap<ChainId, Link>) -> Result<Entry> {
+fn repair_entry(dir: &Dir, chain: ChainId, why: Error, stacks: &HashMap<ChainId, Link>) -> Result<Entry> {
     match stacks.get(&chain) {
         Some(known) => read_entry(dir, chain, Some(*known)),
         None => Err(why),

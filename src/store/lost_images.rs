@@ -20,8 +20,8 @@ fn gone(id: ImageId) -> Image {
     Image { broken: Some(GONE.to_owned()), ..Image::bare(id) }
 }
 
-/// Names the images without a config file, and says of each damaged image which of its containers move all the same. An image that only containers name may have been removed with
-/// `docker rmi -f`.
+/// Names the images without a config file, and for each damaged image the containers that are migrated without it. If only containers name an image,
+/// `docker rmi -f` may have removed it.
 pub fn name(store: &Store, findings: &mut Vec<Finding>) {
     let moves = |c: &&Container| c.broken.is_none() && !c.foreign;
     let mut users: BTreeMap<ImageId, BTreeSet<String>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Directories of Docker's metadata in whose place is a file or a symlink: fsck and careless hands do that. What else there is can be read all the same.
+//! Directories of Docker's metadata that a file or a symlink has replaced, as fsck and careless admins do. Everything else can still be read.
 
 use super::Lost;
 use crate::checks::Finding;

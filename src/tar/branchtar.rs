@@ -18,6 +18,7 @@ use crate::layer::branch::{self, Internal, Name};
 use crate::tar::split::{DiffIdWriter, Packer};
 use crate::tar::writer::TarWriter;
 use crate::text;
+use std::collections::HashMap;
 use std::io::{Sink, Write, sink};
 
 /// The one attribute that Docker's layer tars carry (FORMATS 11.12).
@@ -42,6 +43,24 @@ pub struct Put {
     pub payload: u64,
     /// Why its digest isn't the one that Docker 1.10 gave the layer.
     pub new_id: Option<String>,
+}
+
+/// Inodes with several names: the first name in a tar is the file, the others are links to it.
+#[derive(Default)]
+struct FirstNames(HashMap<u64, Vec<u8>>);
+
+impl FirstNames {
+    /// The name under which the tar already has the inode of `path`; `None` for its first.
+    fn before(&mut self, path: &[u8], m: &Meta) -> Option<Vec<u8>> {
+        if m.is_dir() || m.nlink <= 1 {
+            return None;
+        }
+        let first = self.0.get(&m.ino).cloned();
+        if first.is_none() {
+            self.0.insert(m.ino, path.to_vec());
+        }
+        first
+    }
 }
 
 /// How the tar of a branch looks.

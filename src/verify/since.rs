@@ -115,8 +115,10 @@ impl<'p> Since<'p> {
         for d in &self.live.unreadable {
             seen.damage(d.clone());
         }
-        for (id, what) in &self.live.half_gone {
-            seen.damage(Difference::new("container", *id, *what).side(Side::Itself).by(By::Records));
+        for (id, left) in &self.live.containers {
+            if let Left::Half(what) = left {
+                seen.damage(Difference::new("container", *id, *what).side(Side::Itself).by(By::Records));
+            }
         }
         self.gone(seen)
     }
@@ -144,7 +146,8 @@ impl<'p> Since<'p> {
                 break;
             }
         }
-        for c in self.plan.containers.iter().filter(|c| self.live.removed_containers.contains(c.id.as_str())) {
+        let removed = |c: &&PlanContainer| self.live.containers.get(c.id.as_str()) == Some(&Left::Nothing);
+        for c in self.plan.containers.iter().filter(removed) {
             if let Some(l) = self.left(c.layer.iter().chain(&c.init))?.first() {
                 seen.note(still_there("container", c.id.as_str(), l));
             }
@@ -185,16 +188,38 @@ fn still_there(kind: &'static str, id: &str, layer: &LayerId) -> Difference {
     Difference::new(kind, id, what).side(Side::Itself)
 }
 
+/// What is left of a container: its directory in `containers/` and its record in `layerdb/mounts`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Both.
+    Whole,
+    /// Its directory: Docker is removing the container.
+    Leaving,
+    /// One of them, although Docker isn't removing the container: what is gone.
+    Half(&'static str),
+    /// None of them.
+    Nothing,
+}
+
+impl Left {
+    fn of(new: &Dir, image: &str, c: &PlanContainer) -> Result<Left> {
+        let there = (new.has(format!("containers/{}", c.id))?, new.has(format!("{image}/layerdb/mounts/{}", c.id))?);
+        Ok(match there {
+            (true, true) => Left::Whole,
+            (false, false) => Left::Nothing,
+            (true, false) if is_removed(new, c) => Left::Leaving,
+            (true, false) => Left::Half("its record in layerdb/mounts is gone, but its directory is there"),
+            (false, true) => Left::Half("its directory in containers/ is gone, but its layer is there"),
+        })
+    }
+}
+
 /// What of the plan is still there.
 struct Remaining<'p> {
     /// Records that Docker can't read.
     unreadable: Vec<Difference>,
-    /// Containers that are not there any more.
-    removed_containers: BTreeSet<&'p str>,
-    /// Containers whose record in `layerdb/mounts` and directory are both there,
-    whole_containers: BTreeSet<&'p str>,
-    /// and those that lost one of them, although Docker isn't removing them.
-    half_gone: BTreeMap<&'p str, &'static str>,
+    /// How much of each container is there.
+    containers: BTreeMap<&'p str, Left>,
     /// Images that are not there any more, by the name of their file in `imagedb/content`, with a tag that they had.
     removed_images: BTreeMap<String, String>,
     /// Layers that an image or a container needs that is there, one made since too.
@@ -224,48 +249,26 @@ impl<'p> Remaining<'p> {
             }
         }
         let lowers: BTreeMap<&LayerId, &Vec<LayerId>> = plan.layers.iter().map(|l| (&l.id, &l.lowers)).collect();
-        let (mut removed_containers, mut whole_containers) = (BTreeSet::new(), BTreeSet::new());
-        let (mut half_gone, mut removing) = (BTreeMap::new(), BTreeSet::new());
+        let mut containers = BTreeMap::new();
         for c in &plan.containers {
-            let id = c.id.as_str();
-            let there = (new.has(format!("containers/{id}"))?, new.has(format!("{image}/layerdb/mounts/{id}"))?);
-            if there == (false, false) {
-                removed_containers.insert(id);
-                continue;
+            let left = Left::of(new, &image, c)?;
+            containers.insert(c.id.as_str(), left);
+            if left != Left::Nothing {
+                let own = c.layer.iter().chain(&c.init);
+                needed.extend(own.flat_map(|l| lowers.get(l).into_iter().copied().flatten().chain([l])).cloned());
             }
-            let own = c.layer.iter().chain(&c.init);
-            needed.extend(own.flat_map(|l| lowers.get(l).into_iter().copied().flatten().chain([l])).cloned());
-            let what = match there {
-                (true, true) => {
-                    whole_containers.insert(id);
-                    continue;
-                }
-                (true, false) if is_removed(new, c) => {
-                    removing.insert(id);
-                    continue;
-                }
-                (true, _) => "its record in layerdb/mounts is gone, but its directory is there",
-                (false, _) => "its directory in containers/ is gone, but its layer is there",
-            };
-            half_gone.insert(id, what);
         }
         let unreadable = findings.iter().filter_map(|f| alone::damage(f, WrittenBy::Living(plan.options.to)));
-        // named above, or Docker is at it
-        let known = |d: &Difference| half_gone.keys().chain(&removing).any(|id| id.starts_with(&d.id));
+        // named by what is left of it, or Docker is at it
+        let known = |d: &Difference| {
+            let told = |left: &Left| matches!(left, Left::Half(_) | Left::Leaving);
+            containers.iter().any(|(id, left)| told(left) && id.starts_with(&d.id))
+        };
         // layers are compared one by one
         let unreadable = unreadable.filter(|d| d.kind != "layer" && !(d.kind == "container" && known(d))).collect();
         let chains = plan.layers.iter().filter_map(|l| Some((l.chain_id?, &l.id))).collect();
         let writable = plan.layers.iter().filter(|l| l.role.writable()).map(|l| &l.id).collect();
-        Ok(Remaining {
-            unreadable,
-            removed_containers,
-            whole_containers,
-            half_gone,
-            removed_images,
-            needed,
-            chains,
-            writable,
-        })
+        Ok(Remaining { unreadable, containers, removed_images, needed, chains, writable })
     }
 
     /// Whose is it? `later`: it was changed after the switch.
@@ -273,8 +276,12 @@ impl<'p> Remaining<'p> {
         let removed = |d| Difference { what: "removed".to_owned(), path: Vec::new(), at: Vec::new(), ..d };
         let part = |prefix: &str| d.id.strip_prefix(prefix)?.split('/').next();
         match d.kind {
-            "container" if self.half_gone.contains_key(&d.id[..]) && !d.at.is_empty() => Whose::Part,
-            "container" if self.removed_containers.contains(&d.id[..]) && !d.at.is_empty() => Whose::Docker(removed(d)),
+            "container" if !d.at.is_empty() => match self.containers.get(&d.id[..]) {
+                Some(Left::Half(_)) => Whose::Part,
+                Some(Left::Nothing) => Whose::Docker(removed(d)),
+                _ if later => Whose::Docker(d),
+                _ => Whose::Damage(d),
+            },
             "layer" => match LayerId::parse(&d.id) {
                 Ok(l) if !self.needed.contains(&l) => Whose::Docker(removed(d)),
                 Ok(l) if later && (self.writable.contains(&l) || d.what == MERGED) => Whose::Docker(d),
@@ -288,17 +295,15 @@ impl<'p> Remaining<'p> {
                 }
                 let chain = part("layerdb/sha256/").and_then(|hex| ChainId::from_hex(hex).ok());
                 let layer = chain.and_then(|c| self.chains.get(&c));
-                let container = part("layerdb/mounts/");
+                let container = part("layerdb/mounts/").and_then(|id| self.containers.get(id));
                 if layer.is_some_and(|l| !self.needed.contains(*l))
-                    || container
-                        .is_some_and(|id| self.removed_containers.contains(id) || self.half_gone.contains_key(id))
+                    || matches!(container, Some(Left::Nothing | Left::Half(_)))
                     || part("imagedb/metadata/sha256/").is_some_and(|hex| self.removed_images.contains_key(hex))
                 {
                     return Whose::Part;
                 }
                 // what the plan knows there nobody changes
-                let once = d.id.starts_with("imagedb/content/")
-                    || container.is_some_and(|id| self.whole_containers.contains(id));
+                let once = d.id.starts_with("imagedb/content/") || container == Some(&Left::Whole);
                 match later && layer.is_none() && !(once && d.what != super::records::EXTRA) {
                     true => Whose::Docker(d),
                     false => Whose::Damage(d),
@@ -338,9 +343,7 @@ mod tests {
         let chain = |c: char| ChainId::from_hex(&c.to_string().repeat(64)).expect("hex");
         let live = Remaining {
             unreadable: Vec::new(),
-            removed_containers: BTreeSet::from(["c"]),
-            whole_containers: BTreeSet::from(["b"]),
-            half_gone: BTreeMap::from([("h", "gone")]),
+            containers: BTreeMap::from([("c", Left::Nothing), ("b", Left::Whole), ("h", Left::Half("gone"))]),
             removed_images: BTreeMap::from([("e".repeat(64), "app:1".to_owned())]),
             needed: BTreeSet::from([base.clone(), own.clone()]),
             chains: BTreeMap::from([(chain('a'), &base), (chain('b'), &gone)]),

@@ -9,14 +9,13 @@
 //!
 //! The first name of an inode in this order is the file, the others are links to it; whiteouts are files like others.
 
-use super::{Put, Visitor, capability, walk};
+use super::{FirstNames, Put, Visitor, capability, walk};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::Result;
 use crate::layer::branch;
 use crate::tar::writer::go15::{Entry, Headers};
 use crate::tar::writer::{Node, TarWriter};
 use crate::text;
-use std::collections::HashMap;
 use std::io::{Write, empty};
 
 /// Docker's pattern for what it leaves out is this and `*`, which matches names at the root alone.
@@ -24,7 +23,7 @@ const LEFT_OUT: &[u8] = b".wh..wh.";
 
 /// Adds everything in the branch to a tar.
 pub fn append<W: Write, P: Write>(branch: &Dir, tar: &mut TarWriter<W, P>) -> Result<Put> {
-    let mut docker = Docker { tar, headers: Headers::default(), first: HashMap::new(), payload: 0 };
+    let mut docker = Docker { tar, headers: Headers::default(), first: FirstNames::default(), payload: 0 };
     walk(branch, &mut docker)?;
     let new_id = docker.headers.first_pax().map(|name| {
         format!("Docker 1.10 and 1.11 wrote their own process ID into its tar, because of {}", text::bytes(&name))
@@ -35,8 +34,7 @@ pub fn append<W: Write, P: Write>(branch: &Dir, tar: &mut TarWriter<W, P>) -> Re
 struct Docker<'t, W: Write, P: Write> {
     tar: &'t mut TarWriter<W, P>,
     headers: Headers,
-    /// Inodes with several names: the first name.
-    first: HashMap<u64, Vec<u8>>,
+    first: FirstNames,
     payload: u64,
 }
 
@@ -56,11 +54,7 @@ impl<W: Write, P: Write> Visitor for Docker<'_, W, P> {
     fn entry(&mut self, dir: &Dir, name: &[u8], path: &[u8], m: &Meta) -> Result<()> {
         let capability = capability(dir, name)?;
         let target = if m.kind == FileType::Symlink { dir.read_link(name)? } else { Vec::new() };
-        let several = !m.is_dir() && m.nlink > 1;
-        let first = self.first.get(&m.ino).filter(|_| several).cloned();
-        if several && first.is_none() {
-            self.first.insert(m.ino, path.to_vec());
-        }
+        let first = self.first.before(path, m);
         let node = match &first {
             Some(first) => Some(Node::HardLink { first }),
             None => Node::of(m, &target),

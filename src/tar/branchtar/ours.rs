@@ -9,25 +9,24 @@
 //!
 //! An opaque mark on the branch's root is left out: it has no effect on aufs, and on vfs it would empty the whole tree (FORMATS 11.5).
 
-use super::{CAPABILITY, Visitor, capability, walk};
+use super::{CAPABILITY, FirstNames, Visitor, capability, walk};
 use crate::disk::{Dir, FileType, Meta};
 use crate::error::Result;
 use crate::layer::branch::{self, Format};
 use crate::tar::writer::{Entry, Node, TarWriter};
-use std::collections::HashMap;
 use std::io::{Write, empty};
 
 /// Adds everything in the branch to a tar. Gives the bytes of all files.
 pub fn append<W: Write, P: Write>(branch: &Dir, tar: &mut TarWriter<W, P>) -> Result<u64> {
-    let mut ours = Ours { tar, first: HashMap::new(), payload: 0 };
+    let mut ours = Ours { tar, first: FirstNames::default(), payload: 0 };
     walk(branch, &mut ours)?;
     Ok(ours.payload)
 }
 
 struct Ours<'t, W: Write, P: Write> {
     tar: &'t mut TarWriter<W, P>,
-    /// Inodes with several names: the first name. Whiteouts are not among them, although all of them may be one inode.
-    first: HashMap<u64, Vec<u8>>,
+    /// Whiteouts are not among them, although all of them may be one inode.
+    first: FirstNames,
     payload: u64,
 }
 
@@ -57,11 +56,7 @@ impl<W: Write, P: Write> Visitor for Ours<'_, W, P> {
 
     fn entry(&mut self, dir: &Dir, name: &[u8], path: &[u8], m: &Meta) -> Result<()> {
         let target = if m.kind == FileType::Symlink { dir.read_link(name)? } else { Vec::new() };
-        let several = !m.is_dir() && m.nlink > 1;
-        let first = self.first.get(&m.ino).filter(|_| several).cloned();
-        if several && first.is_none() {
-            self.first.insert(m.ino, path.to_vec());
-        }
+        let first = self.first.before(path, m);
         let node = match &first {
             Some(first) => Some(Node::HardLink { first }),
             None => Node::of(m, &target),

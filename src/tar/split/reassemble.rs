@@ -142,7 +142,7 @@ impl Passage<'_> {
                 break;
             }
             found += n as u64;
-            // a hostile source could go on for ever
+            // a hostile source might never end
             if found > size {
                 return Err(WrongFile::error(name, Mismatch::Longer { recorded: size }));
             }

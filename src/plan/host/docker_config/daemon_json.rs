@@ -15,7 +15,7 @@ pub struct DaemonJson {
     pub data_root: Option<String>,
     /// It has `graph`, which Docker 23 and later refuse.
     pub graph: bool,
-    /// Containers go on when Docker stops.
+    /// Containers keep running when Docker stops.
     pub live_restore: bool,
     /// ROOT has a sub-root for a user namespace.
     pub userns_remap: Option<String>,
