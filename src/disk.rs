@@ -261,11 +261,15 @@ impl Dir {
     /// Like [`Dir::open_file`], with what the inode was when it was opened.
     pub fn open_seen(&self, rel: impl AsRef<[u8]>) -> Result<(File, Meta)> {
         let rel = rel.as_ref();
-        self.try_open_seen(rel).map_err(|e| match e {
+        self.try_open_seen(rel).map_err(|e| self.file_not_opened(rel, e))
+    }
+
+    fn file_not_opened(&self, rel: &[u8], e: Errno) -> Error {
+        match e {
             Errno::LOOP => Error::io(format!("open {}, which is a symlink", self.show(rel)), e)
                 .hint("It is a symlink. unaufs doesn't follow symlinks here"),
             _ => Error::io(format!("open {}", self.show(rel)), e),
-        })
+        }
     }
 
     /// Like [`Dir::open_file`] with the plain errno; EINVAL when it is not a regular file.
@@ -298,9 +302,23 @@ impl Dir {
     /// Reads a whole metadata file of at most `limit` bytes.
     pub fn read(&self, rel: impl AsRef<[u8]>, limit: u64) -> Result<Vec<u8>> {
         let rel = rel.as_ref();
-        let mut f = self.open_file(rel)?;
-        let mut out = Vec::new();
-        let n = (&mut f).take(limit + 1).read_to_end(&mut out).on(|| format!("read {}", self.show(rel)))?;
+        self.read_whole(rel, self.open_seen(rel)?, limit)
+    }
+
+    /// Like [`Dir::read`]; `None` if it, or a directory on the way, is not there.
+    pub fn read_opt(&self, rel: impl AsRef<[u8]>, limit: u64) -> Result<Option<Vec<u8>>> {
+        let rel = rel.as_ref();
+        match self.try_open_seen(rel) {
+            Ok(opened) => self.read_whole(rel, opened, limit).map(Some),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(self.file_not_opened(rel, e)),
+        }
+    }
+
+    fn read_whole(&self, rel: &[u8], (file, seen): (File, Meta), limit: u64) -> Result<Vec<u8>> {
+        // one byte more than it has: then one call reads it all, and the next one its end
+        let mut out = Vec::with_capacity(usize::try_from(seen.size.min(limit) + 1).unwrap_or(0));
+        let n = file.take(limit + 1).read_to_end(&mut out).on(|| format!("read {}", self.show(rel)))?;
         if n as u64 > limit {
             return Err(Error::corrupt(format!(
                 "{} is too large: unaufs reads at most {limit} bytes of such a file",
@@ -308,14 +326,6 @@ impl Dir {
             )));
         }
         Ok(out)
-    }
-
-    /// Like [`Dir::read`]; `None` if it is not there.
-    pub fn read_opt(&self, rel: impl AsRef<[u8]>, limit: u64) -> Result<Option<Vec<u8>>> {
-        if self.stat_opt(rel.as_ref())?.is_none() {
-            return Ok(None);
-        }
-        self.read(rel, limit).map(Some)
     }
 
     /// Calls `f` with each name, its type and inode, in the order of the disk; `.` and `..` are left out. Starts again each time.

@@ -21,6 +21,7 @@ pub mod guard;
 pub mod identity;
 pub mod journal;
 pub mod measure;
+mod metadata;
 pub mod preflight;
 pub mod reserve;
 pub mod rollback;

@@ -33,6 +33,8 @@ pub type Dirs = [(u16, Dir)];
 pub struct Node {
     /// Its type.
     pub kind: FileType,
+    /// Its inode, as the listing of the first branch that has it says.
+    pub ino: u64,
     /// A directory: the branches that are merged in it. Otherwise the one that holds the file.
     pub from: Contributors,
     closed: bool,
@@ -49,8 +51,8 @@ pub struct MergedDir {
 
 impl Node {
     /// A name of the first branch alone.
-    pub fn of_first(kind: FileType) -> Node {
-        Node { kind, from: vec![0], closed: kind != FileType::Directory }
+    pub fn of_first(kind: FileType, ino: u64) -> Node {
+        Node { kind, ino, from: vec![0], closed: kind != FileType::Directory }
     }
 
     /// The branch that the name's attributes and a file's content come from, among the open directories that were merged.
@@ -119,14 +121,14 @@ impl Chain {
         let mut hidden: HashSet<Vec<u8>> = HashSet::new();
         for (pos, (i, dir)) in dirs.iter().enumerate() {
             let format = self.branch(*i)?.format;
-            let marks = branch::list(dir, format, at_root, slice, |name, kind, _| {
+            let marks = branch::list(dir, format, at_root, slice, |name, kind, ino| {
                 if hidden.contains(name) {
                     return Ok(());
                 }
                 let is_dir = kind == FileType::Directory;
                 match out.names.get_mut(name) {
                     None => {
-                        out.names.insert(name.to_vec(), Node { kind, from: vec![*i], closed: !is_dir });
+                        out.names.insert(name.to_vec(), Node { kind, ino, from: vec![*i], closed: !is_dir });
                     }
                     Some(node) if !node.closed && is_dir => node.from.push(*i),
                     // a directory of an upper layer ends here, at a file of a lower one (FORMATS 11.7)

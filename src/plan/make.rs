@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids::{LayerId, Sha256};
 use crate::progress::Progress;
 use crate::store::{self, Content, Layer, Store};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// What is known before the store is looked at.
@@ -88,27 +89,14 @@ pub fn make_on(
     machine: &host::Machine,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    let (mut store, mut findings) = store::open(root).map_err(|e| host::docker_config::pointed(e, root, machine))?;
-    // a plan that is made again follows the first one, whatever has been removed since
-    if let Some(option) = options.unmatched(&store).filter(|_| known.counted.is_empty()) {
-        return Err(Error::new(Kind::Usage, format!("{} doesn't match anything", crate::text::text(&option)))
-            .hint("Run `unaufs inspect` to see the names"));
-    }
-    findings.extend(store::probe::unreadable(root, &mut store)?);
-    findings.extend(store::probe::no_gzip(root, &store));
-    let new_root = elsewhere(root, options, &mut store, &mut findings)?;
-    let began = std::time::Instant::now();
     // the host is looked at in the meantime: to start a dockerd and ask its version takes longer than to count a small store
-    let (counted, took, host) = std::thread::scope(|s| {
+    let (read, host) = std::thread::scope(|s| {
         let host = s.spawn(|| host::look(root, options, machine));
-        let counted = count(root, &store, known, progress);
-        let took = began.elapsed();
-        let host = host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (counted, took, host)
+        let read = read(root, options, known, machine, progress);
+        (read, host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let (mut counted, mut host) = (counted?, host?);
+    let (Contents { store, findings, new_root, mut counted, pace }, mut host) = (read?, host?);
     add_containers(&store, &mut host.findings);
-    let pace = Pace::of(took, counted.facts.values());
     counted.unreadable.extend(known.lost.clone());
     let quirks = find_quirks(root, &store, &counted)?;
     let Counted { facts, unreadable, .. } = counted;
@@ -132,6 +120,37 @@ pub fn make_on(
     plan.fingerprint = fingerprint(&plan, &found);
     add_costs(&mut plan, &found);
     Ok(plan)
+}
+
+/// What the disk says, without the machine around it.
+struct Contents {
+    store: Store,
+    findings: Vec<Finding>,
+    new_root: Option<new_root::NewRoot>,
+    counted: Counted,
+    pace: Pace,
+}
+
+fn read(
+    root: &Dir,
+    options: &Options,
+    known: &Earlier,
+    machine: &host::Machine,
+    progress: &dyn Progress,
+) -> Result<Contents> {
+    let (mut store, mut findings) = store::open(root).map_err(|e| host::docker_config::pointed(e, root, machine))?;
+    // a plan that is made again follows the first one, whatever has been removed since
+    if let Some(option) = options.unmatched(&store).filter(|_| known.counted.is_empty()) {
+        return Err(Error::new(Kind::Usage, format!("{} doesn't match anything", crate::text::text(&option)))
+            .hint("Run `unaufs inspect` to see the names"));
+    }
+    findings.extend(store::probe::unreadable(root, &mut store)?);
+    findings.extend(store::probe::no_gzip(root, &store));
+    let new_root = elsewhere(root, options, &mut store, &mut findings)?;
+    let began = std::time::Instant::now();
+    let counted = count(root, &store, known, progress)?;
+    let pace = Pace::of(began.elapsed(), counted.facts.values());
+    Ok(Contents { store, findings, new_root, counted, pace })
 }
 
 /// The new root, where it is not the old one: then the configurations of containers name it too.
@@ -198,15 +217,16 @@ fn count_volumes(root: &Dir) -> Result<usize> {
 fn originals(root: &Dir, plan: &Plan) -> Result<BTreeMap<String, Original>> {
     let metadata = plan.metadata.iter().map(|f| (&f.content, false));
     let configs = plan.containers.iter().flat_map(|c| c.files.iter().map(|f| (&f.content, true)));
-    let mut out = BTreeMap::new();
-    for (content, rewritten) in metadata.chain(configs) {
-        if let Content::Same(path) | Content::Edited(path, _) = content
-            && let Some(m) = root.stat_opt(path)?
-        {
-            out.insert(path.clone(), Original { size: m.size, state: state(root, path, &m, rewritten) });
+    let all: Vec<_> = metadata.chain(configs).collect();
+    let original = |(content, rewritten): (&Content, bool)| match content {
+        Content::Same(path) | Content::Edited(path, _) => {
+            let m = root.stat_opt(path)?;
+            Ok(m.map(|m| (path.clone(), Original { size: m.size, state: state(root, path, &m, rewritten) })))
         }
-    }
-    Ok(out)
+        _ => Ok(None),
+    };
+    let found: Vec<Option<(String, Original)>> = all.into_par_iter().map(original).collect::<Result<_>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Changes when the file does. What the switch parks and a rollback puts back gets another time of change by that: its content counts.
@@ -254,7 +274,6 @@ fn count(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progress) ->
     let mut above = scan::Above::default();
     progress.phase("scan", by_depth.values().map(Vec::len).sum::<usize>() as u64);
     for level in by_depth.values().rev() {
-        use rayon::prelude::*;
         let counted: Vec<(&Layer, Result<scan::Found>)> = level
             .par_iter()
             .map(|l| {
@@ -292,7 +311,6 @@ fn count(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progress) ->
 
 /// Where aufs showed something else: each path once, for the layer with which that begins. What is based on this layer shows the same.
 fn find_quirks(root: &Dir, store: &Store, counted: &Counted) -> Result<Vec<Quirk>> {
-    use rayon::prelude::*;
     let facts = &counted.facts;
     let mut out = Vec::new();
     for (id, f) in facts {

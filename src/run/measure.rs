@@ -10,36 +10,40 @@ use super::stage::Sums;
 use crate::disk::{Dir, FileType, Meta};
 use crate::docker::driver::Target;
 use crate::error::Result;
+use crate::layer::walk::walk;
 use crate::plan::switch::STATE;
+use std::sync::{Arc, Mutex};
 
 /// Counts it, once all is written.
 pub fn rest(root: &Dir, to: Target) -> Result<Sums> {
-    let mut out = Sums::default();
-    let state = root.open(STATE)?;
-    note(&state.meta()?, &mut out);
-    let mut todo = vec![(state, Vec::new())];
-    while let Some((dir, path)) = todo.pop() {
-        for (name, kind) in dir.list()? {
+    let (state, out) = (root.open(STATE)?, Mutex::new(Sums::default()));
+    note(&state.meta()?, &out);
+    walk((Arc::new(state), b".".to_vec(), Vec::new()), |(holder, name, path), hand_on| {
+        let dir = Arc::new(holder.open(&name)?);
+        dir.for_each(|name, kind, _| {
             let mut here: Vec<Vec<u8>> = path.clone();
-            here.push(name.clone());
-            let counted = match here.split_first() {
-                // what is copied to a new root is counted where it is copied
-                Some((top, [first, ..])) if top == b"new" && !ours(first, to) => true,
-                Some((top, below)) if top == b"new" => to.is_content(below),
-                // what an earlier migration left
-                Some((top, _)) => top == b"undone",
-                None => false,
-            };
-            if counted {
-                continue;
+            here.push(name.to_vec());
+            if !counted_elsewhere(&here, to) {
+                note(&dir.stat(name)?, &out);
+                if kind == FileType::Directory {
+                    hand_on((dir.clone(), name.to_vec(), here));
+                }
             }
-            note(&dir.stat(&name)?, &mut out);
-            if kind == FileType::Directory {
-                todo.push((dir.open(&name)?, here));
-            }
-        }
+            Ok(())
+        })
+    })?;
+    Ok(out.into_inner().unwrap_or_else(|e| e.into_inner()))
+}
+
+fn counted_elsewhere(path: &[Vec<u8>], to: Target) -> bool {
+    match path.split_first() {
+        // what is copied to a new root is counted where it is copied
+        Some((top, [first, ..])) if top == b"new" && !ours(first, to) => true,
+        Some((top, below)) if top == b"new" => to.is_content(below),
+        // what an earlier migration left
+        Some((top, _)) => top == b"undone",
+        None => false,
     }
-    Ok(out)
 }
 
 /// Is it made again by every migration?
@@ -47,7 +51,8 @@ fn ours(name: &[u8], to: Target) -> bool {
     [to.name().as_bytes(), b"image", b"containers"].contains(&name)
 }
 
-fn note(m: &Meta, out: &mut Sums) {
+fn note(m: &Meta, out: &Mutex<Sums>) {
+    let mut out = out.lock().unwrap_or_else(|e| e.into_inner());
     out.inodes += 1;
     out.disk += m.allocated;
 }

@@ -3,19 +3,17 @@
 //! A layer is done when its file system was synced and the journal says so; what the journal does not call done is removed and built again.
 
 use super::journal::Journal;
-use super::{Locked, Migration, units};
+use super::{Locked, Migration, metadata, units};
 use crate::disk::Dir;
 use crate::docker::driver::Target;
-use crate::docker::json;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::LayerId;
 use crate::plan::stack::{Part, Sources};
 use crate::plan::switch::{NEW, OLD, STATE};
-use crate::plan::{Plan, PlanFile, PlanLayer};
-use crate::progress::Progress;
-use crate::store::{Content, edited};
+use crate::plan::{Plan, PlanLayer};
 use crate::target::Below;
 use crate::target::file::Tally;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -163,7 +161,7 @@ impl Migration<'_> {
         let run = self.run.id;
         self.outcome.units = units::bring(self.at, &new, plan, run, self.progress)?;
         if self.at.journal.done(run, "metadata")?.is_empty() {
-            metadata(self.at, &new, plan, self.progress)?;
+            metadata::write(self.at, &new, plan, self.progress)?;
             units::finish(&self.at.old, &new, plan)?;
             new.sync_fs()?;
             let rest = super::measure::rest(&self.at.root, to)?;
@@ -180,9 +178,7 @@ impl Migration<'_> {
         outcome.found_done = done.len();
         let wanted = |l: &PlanLayer| which == Part::All || !l.role.writable();
         let todo: Vec<&PlanLayer> = plan.layers.iter().filter(|l| wanted(l) && !done.contains(l.id.as_str())).collect();
-        for layer in &todo {
-            to.discard(new, layer)?;
-        }
+        todo.par_iter().try_for_each(|layer| to.discard(new, layer))?;
         progress.phase("layers", todo.len() as u64);
         let mut failed = BTreeMap::new();
         let mut batch = Batch::of("layer");
@@ -317,120 +313,6 @@ impl Site<'_> {
         let tally = self.plan.options.to.build(self.new, layer, &self.below, &chain)?;
         Ok(Sums::of(&tally))
     }
-}
-
-/// Writes `image/<driver>` and the containers' configurations, and the directories in which the switch will park the old ones.
-fn metadata(at: &Locked, new: &Dir, plan: &Plan, progress: &dyn Progress) -> Result<()> {
-    let (root, driver) = (&at.old, plan.options.to.name());
-    units::make_way(new, format!("image/{driver}"))?;
-    for c in &plan.containers {
-        for f in &c.files {
-            units::make_way(new, format!("containers/{}/{}", c.id, f.path))?;
-        }
-    }
-    progress.phase("metadata", (plan.metadata.len() + plan.containers.len()) as u64);
-    let image = new.ensure(format!("image/{driver}"), 0o700)?;
-    let olds = [format!("image/{driver}"), "image/aufs".to_owned()];
-    like_old(root, &olds, "", new, &format!("image/{driver}"))?;
-    for f in &plan.metadata {
-        crate::stop::check()?;
-        let (dir, _) = crate::disk::split(f.path.as_bytes());
-        directories(root, &olds, &image, &String::from_utf8_lossy(dir))?;
-        write(root, &image, f, plan)?;
-        progress.step("");
-    }
-    for k in plan.kept().iter().filter(|k| k.commit) {
-        let directory = format!("{}/{}", plan.options.to.home(), k.theirs);
-        let at = new.ensure(&directory, 0o700)?;
-        at.remove_tree(b"committed")?;
-        at.write_new("committed", b"", 0o600)?;
-    }
-    for c in &plan.containers {
-        let directory = new.ensure(format!("containers/{}", c.id), 0o700)?;
-        if plan.new_root.is_none() {
-            at.root.ensure(format!("{OLD}/containers/{}", c.id), 0o700)?;
-        }
-        for f in &c.files {
-            write(root, &directory, f, plan)?;
-        }
-        progress.step("");
-    }
-    for m in &plan.switch {
-        let (dir, _) = crate::disk::split(m.to.as_bytes());
-        if m.to.starts_with(OLD) {
-            at.root.ensure(dir, 0o700)?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes the directories on the way to a file with the attributes that they have in the target's own store, or in the old one.
-fn directories(root: &Dir, olds: &[String], new: &Dir, path: &str) -> Result<()> {
-    let mut at = String::new();
-    for part in path.split('/').filter(|p| !p.is_empty()) {
-        if !at.is_empty() {
-            at.push('/');
-        }
-        at.push_str(part);
-        if !new.has(&at)? {
-            new.ensure(&at, 0o700)?;
-            like_old(root, olds, &format!("/{at}"), new, &at)?;
-        }
-    }
-    Ok(())
-}
-
-/// Gives a new directory the owner and mode of the first of the old ones that is there.
-fn like_old(root: &Dir, olds: &[String], below: &str, new: &Dir, path: &str) -> Result<()> {
-    for old in olds {
-        if let Some(m) = root.stat_opt(format!("{old}{below}"))? {
-            let (dir, name) = new.parent_of(path.as_bytes())?;
-            dir.set_owner(name, m.uid, m.gid)?;
-            return dir.set_mode(name, m.mode);
-        }
-    }
-    Ok(())
-}
-
-/// Writes one metadata file.
-fn write(root: &Dir, at: &Dir, f: &PlanFile, plan: &Plan) -> Result<()> {
-    let driver = plan.options.to.name();
-    let (dir, name) = at.parent_of(f.path.as_bytes())?;
-    match &f.content {
-        Content::Text(text) => dir.write_new(name, text.as_bytes(), 0o600),
-        Content::TarSplitOf(id) => {
-            let layer =
-                plan.layer(id).ok_or_else(|| Error::corrupt(format!("layer {} is not in the plan", id.short())))?;
-            let made = crate::tar::branchtar::record(&root.open(&layer.source)?, dir.create(name)?)?;
-            match layer.diff_id {
-                Some(planned) if planned != made.diff => {
-                    Err(Error::new(Kind::Stale, format!("layer {} has changed since the plan was made", id.short())))
-                }
-                _ => Ok(()),
-            }
-        }
-        Content::Same(from) => {
-            let (src, sname) = root.parent_of(from.as_bytes())?;
-            let m = src.stat(sname)?;
-            // a tar-split can have more than a gigabyte
-            let mut to = dir.create(name)?;
-            crate::disk::fault::effect("content");
-            std::io::copy(&mut src.open_file(sname)?, &mut to).on(|| format!("copy {}", src.show(sname)))?;
-            dir.set_owner(name, m.uid, m.gid)?;
-            dir.set_mode(name, m.mode)?;
-            dir.set_times(name, &m)
-        }
-        Content::Edited(from, changes) => {
-            let (src, sname) = root.parent_of(from.as_bytes())?;
-            let m = src.stat(sname)?;
-            let bytes = src.read(sname, json::LIMIT)?;
-            let text = edited(&bytes, changes, driver).map_err(|e| e.on(src.show(sname)))?;
-            dir.write_new(name, text.as_bytes(), m.mode)?;
-            dir.set_owner(name, m.uid, m.gid)?;
-            dir.set_mode(name, m.mode)
-        }
-    }
-    .map_err(|e| e.on(format!("metadata file {}", f.path)))
 }
 
 /// Makes room for descriptors: a walk holds two for each directory on its way down.

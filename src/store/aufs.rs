@@ -13,6 +13,7 @@ use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, named};
+use rayon::prelude::*;
 
 /// Docker stacks at most 127; a list of thousands is nonsense.
 const LAYERS_LIMIT: u64 = 1 << 20;
@@ -26,19 +27,19 @@ pub fn read(root: &Dir, findings: &mut Vec<Finding>) -> Result<Driver> {
     }
     let (path, effect) = ("aufs/layers", "nothing is lost: layerdb or graph/ says which layers are below each layer");
     if let Some(layers) = (Wanted { path, effect, loses: false }).open(root, &mut Vec::new(), findings)? {
+        let mut lists = Vec::new();
         for (name, kind) in layers.list()? {
-            let Some(id) = named(&name, LayerId::parse) else {
-                findings.push(strange("aufs/layers", &name));
-                continue;
-            };
             // the driver itself lists what is not a directory
-            if kind == FileType::Directory {
-                findings.push(strange("aufs/layers", &name));
-                continue;
+            match named(&name, LayerId::parse).filter(|_| kind != FileType::Directory) {
+                Some(id) => lists.push((id, name)),
+                None => findings.push(strange("aufs/layers", &name)),
             }
-            let text = layers.read(&name, LAYERS_LIMIT);
-            out.layers.insert(id, text.map_or_else(|e| Listed::Bad(e.chain()), |text| listed(&text)));
         }
+        let read = |(id, name): (LayerId, Vec<u8>)| {
+            let text = layers.read(&name, LAYERS_LIMIT);
+            (id, text.map_or_else(|e| Listed::Bad(e.chain()), |text| listed(&text)))
+        };
+        out.layers = lists.into_par_iter().map(read).collect();
     }
     let (path, effect) = ("aufs/mnt", "nothing is lost: only mount points are there");
     if let Some(mnt) = (Wanted { path, effect, loses: false }).open(root, &mut Vec::new(), findings)? {

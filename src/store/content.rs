@@ -24,6 +24,7 @@ use crate::docker::{gojson, json};
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256, named};
 use crate::tar::split;
+use rayon::prelude::*;
 use serde::Deserialize;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -174,14 +175,20 @@ impl Import<'_> {
         else {
             return Ok(entries);
         };
+        let mut records = Vec::new();
         for (name, _) in dir.list()? {
-            let Some(chain) = named(&name, ChainId::from_hex) else {
-                let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
-                let record = format!("{RECORDS}/{}", crate::text::bytes(&name));
-                self.findings.push(Finding::new(id, record, "it isn't a Docker layer"));
-                continue;
-            };
-            let entry = read_entry(&dir, chain, None).or_else(|e| repair_entry(&dir, chain, e, &stacks));
+            match named(&name, ChainId::from_hex) {
+                Some(chain) => records.push(chain),
+                None => {
+                    let id = if name.ends_with(b"-removing") { "D04" } else { "D07" };
+                    let record = format!("{RECORDS}/{}", crate::text::bytes(&name));
+                    self.findings.push(Finding::new(id, record, "it isn't a Docker layer"));
+                }
+            }
+        }
+        let read: Vec<Result<Entry>> = records.par_iter().map(|chain| read_entry(&dir, *chain, None)).collect();
+        for (chain, entry) in records.into_iter().zip(read) {
+            let entry = entry.or_else(|e| repair_entry(&dir, chain, e, &stacks));
             match entry.and_then(|e| if by == WrittenBy::Aufs { Ok(e) } else { e.noted() }) {
                 Ok(e) => {
                     entries.insert(chain, e);

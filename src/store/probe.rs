@@ -93,7 +93,7 @@ pub fn no_gzip(root: &Dir, store: &Store) -> Vec<Finding> {
         let what = "its tar-split.json.gz is damaged: it isn't a gzip file";
         (first != GZIP).then(|| Finding::new("D02", format!("layer {}", layer.short()), what))
     };
-    store.tar_splits().into_iter().filter_map(|(layer, content)| bad(layer, content)).collect()
+    store.tar_splits().into_par_iter().filter_map(|(layer, content)| bad(layer, content)).collect()
 }
 
 /// Reads a file to its end. One bad file doesn't mean that the disk fails, so the error isn't noted as such.

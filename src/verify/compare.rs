@@ -260,6 +260,10 @@ impl<'a> Pair<'a> {
             self.differ(&join(path, ghost), "a whiteout that hides nothing would be listed here");
         }
         let left = |here: &[u8]| self.leave.is_some_and(|l| l.contains(here));
+        let one_device = match (odirs, ndirs) {
+            ([(_, o)], [(_, n)]) => o.meta()?.dev == n.meta()?.dev,
+            _ => false,
+        };
         for name in is.names.keys().filter(|n| !was.names.contains_key(*n) && !left(&join(path, n))) {
             self.differ(&join(path, name), "only in the new store");
         }
@@ -282,7 +286,11 @@ impl<'a> Pair<'a> {
                 }
                 Some(nnode) => {
                     let (o, n) = (onode.holder(odirs)?, nnode.holder(ndirs)?);
-                    self.file(&here, name, o, n)?;
+                    match one_device && onode.ino == nnode.ino {
+                        // the two listings say so: the old name needs no look of its own
+                        true => self.one_inode(&here, name, o.0, n, &n.1.stat(name)?)?,
+                        false => self.file(&here, name, o, n)?,
+                    }
                 }
             }
         }
@@ -297,22 +305,10 @@ impl<'a> Pair<'a> {
 
     fn file(&self, path: &[u8], name: &[u8], old: (u16, &Dir), new: (u16, &Dir)) -> Result<()> {
         let (a, b) = (old.1.stat(name)?, new.1.stat(name)?);
-        let (old_inode, new_inode) = ((old.0, a.ino), (new.0, b.ino));
-        // one inode under two names: nothing can differ but what overlayfs would obey, and which names are one file
         if (a.dev, a.ino) == (b.dev, b.ino) {
-            if self.writable && new.0 == 0 {
-                self.seen.note(self.difference(path, SHARED));
-            }
-            // with two names these are the two
-            if a.nlink > 2 && !self.groups.lock().unwrap_or_else(|e| e.into_inner()).add_one(old_inode, new_inode) {
-                self.differ(path, UNGROUPED);
-            }
-            let obeyed = self.to.xattr_scope() == XattrScope::Overlay && self.overlay_xattrs;
-            if obeyed && new.1.has_overlay_xattr(name)? {
-                self.differ(path, "it carries a trusted.overlay attribute");
-            }
-            return Ok(());
+            return self.one_inode(path, name, old.0, new, &b);
         }
+        let (old_inode, new_inode) = ((old.0, a.ino), (new.0, b.ino));
         if a.nlink > 1 || b.nlink > 1 {
             match self.groups.lock().unwrap_or_else(|e| e.into_inner()).add(old_inode, new_inode) {
                 // further names of two inodes that were compared under their first
@@ -334,6 +330,25 @@ impl<'a> Pair<'a> {
         self.attributes(path, (old.1, name, &a), (new.1, name, &b))?;
         if self.content && a.is_file() && a.size == b.size && self.own(path, old.0, new.0, &b)? {
             self.bytes(path, name, old.1, new.1)?;
+        }
+        Ok(())
+    }
+
+    /// One inode under two names: nothing can differ but what overlayfs would obey, and which names are one file.
+    fn one_inode(&self, path: &[u8], name: &[u8], old: u16, new: (u16, &Dir), is: &Meta) -> Result<()> {
+        if self.writable && new.0 == 0 {
+            self.seen.note(self.difference(path, SHARED));
+        }
+        // with two names these are the two
+        if is.nlink > 2 {
+            let mut groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
+            if !groups.add_one((old, is.ino), (new.0, is.ino)) {
+                self.differ(path, UNGROUPED);
+            }
+        }
+        let obeyed = self.to.xattr_scope() == XattrScope::Overlay && self.overlay_xattrs;
+        if obeyed && new.1.has_overlay_xattr(name)? {
+            self.differ(path, "it carries a trusted.overlay attribute");
         }
         Ok(())
     }

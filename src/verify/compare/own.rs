@@ -32,8 +32,8 @@ struct Held {
 
 fn held(dir: &Dir, format: Format, at_root: bool) -> Result<Held> {
     let mut names = MergedDir::default();
-    let marks = branch::list(dir, format, at_root, Slice::WHOLE, |name, kind, _| {
-        names.names.insert(name.to_vec(), Node::of_first(kind));
+    let marks = branch::list(dir, format, at_root, Slice::WHOLE, |name, kind, ino| {
+        names.names.insert(name.to_vec(), Node::of_first(kind, ino));
         Ok(())
     })?;
     Ok(Held { names, marks })
