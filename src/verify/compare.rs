@@ -288,7 +288,7 @@ impl<'a> Pair<'a> {
                     let (o, n) = (onode.holder(odirs)?, nnode.holder(ndirs)?);
                     match one_device && onode.ino == nnode.ino {
                         // the two listings say so: the old name needs no look of its own
-                        true => self.one_inode(&here, name, o.0, n, &n.1.stat(name)?)?,
+                        true => self.one_inode(&here, name, o.0, (n.0, n.1, &n.1.stat(name)?))?,
                         false => self.file(&here, name, o, n)?,
                     }
                 }
@@ -306,7 +306,7 @@ impl<'a> Pair<'a> {
     fn file(&self, path: &[u8], name: &[u8], old: (u16, &Dir), new: (u16, &Dir)) -> Result<()> {
         let (a, b) = (old.1.stat(name)?, new.1.stat(name)?);
         if (a.dev, a.ino) == (b.dev, b.ino) {
-            return self.one_inode(path, name, old.0, new, &b);
+            return self.one_inode(path, name, old.0, (new.0, new.1, &b));
         }
         let (old_inode, new_inode) = ((old.0, a.ino), (new.0, b.ino));
         if a.nlink > 1 || b.nlink > 1 {
@@ -335,19 +335,19 @@ impl<'a> Pair<'a> {
     }
 
     /// One inode under two names: nothing can differ but what overlayfs would obey, and which names are one file.
-    fn one_inode(&self, path: &[u8], name: &[u8], old: u16, new: (u16, &Dir), is: &Meta) -> Result<()> {
-        if self.writable && new.0 == 0 {
+    fn one_inode(&self, path: &[u8], name: &[u8], old: u16, (new, dir, is): (u16, &Dir, &Meta)) -> Result<()> {
+        if self.writable && new == 0 {
             self.seen.note(self.difference(path, SHARED));
         }
         // with two names these are the two
         if is.nlink > 2 {
             let mut groups = self.groups.lock().unwrap_or_else(|e| e.into_inner());
-            if !groups.add_one((old, is.ino), (new.0, is.ino)) {
+            if !groups.add_one((old, is.ino), (new, is.ino)) {
                 self.differ(path, UNGROUPED);
             }
         }
         let obeyed = self.to.xattr_scope() == XattrScope::Overlay && self.overlay_xattrs;
-        if obeyed && new.1.has_overlay_xattr(name)? {
+        if obeyed && dir.has_overlay_xattr(name)? {
             self.differ(path, "it carries a trusted.overlay attribute");
         }
         Ok(())
