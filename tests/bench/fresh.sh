@@ -1,10 +1,17 @@
 #!/bin/bash
-# tests/bench/fresh.sh [DIR]: unaufs against find and cp -al, each run on a fresh copy of one file system image.
+# tests/bench/fresh.sh [DIR]: unaufs against find, cp -al and tar, each run on a fresh copy of one file system image.
 # ext4 hands out no inode that was freed a moment ago, so a second run on one file system would measure ext4. A store is made in an image; for
 # each run the image is copied, mounted on a loop device and read once, and everything is timed with `sync -f` at its end. Prints a Markdown
-# table of medians of RUNS (default 5) runs in turn. FILES and LAYERS are lists; SHARED=0 gives each layer directories of its own; DIGESTS=0 leaves out
-# the tar-split data, and with them the proof by headers. Needs root,
-# and in DIR about 3 KiB for each file, three times. Not part of the tests: a clock never decides whether a test passes.
+# table of medians of RUNS (default 5) runs in turn.
+#
+# PARTS is a list of:
+#   depth      FILES files in LAYERS layers, each of the two a list. SHARED=0 gives each layer directories of its own, DIGESTS=0 leaves out the
+#              tar-split data, and with them the proof by headers
+#   real       Debian and sets of packages (real_stack.py; with network), and the export of it
+#   vfs        complete trees by links
+#   downtime   what is left to do after --prepare
+#
+# Needs root, and in DIR about 3 KiB for each file, three times. Not part of the tests: a clock never decides whether a test passes.
 set -eu
 shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
@@ -34,13 +41,13 @@ fresh() {
     echo $((end - begin))
 }
 
-# row NAME OURS THEIRS [BEFORE OURS]
+# row NAME OURS THEIRS [BEFORE OURS [BEFORE THEIRS]]
 row() {
     local ours=() theirs=() took
     for _ in $(seq "${RUNS:-5}"); do
         took=$(fresh "$2" "${4:-}")
         ours+=("$took")
-        took=$(fresh "$3")
+        took=$(fresh "$3" "${5:-}")
         theirs+=("$took")
     done
     python3 - "$1" "${ours[*]}" "${theirs[*]}" <<'PY'
@@ -51,26 +58,63 @@ print(f"| {sys.argv[1]} | {statistics.median(ours):.2f} s | {statistics.median(t
 PY
 }
 
+# image BYTES INODES COMMAND: an image whose store COMMAND makes
+image() {
+    rm -f "$dir/base.img"
+    truncate -s "$1" "$dir/base.img"
+    mkfs.ext4 -q -F -N "$2" "$dir/base.img"
+    mount -o loop "$dir/base.img" "$dir/at"
+    bash -c "$3" >/dev/null
+    umount "$dir/at"
+    sync "$dir/base.img"
+}
+
 s=$dir/at/docker
 [ "${SHARED:-1}" = 0 ] && shared= || shared=--shared
 [ "${DIGESTS:-1}" = 0 ] && digests= || digests=--digests
 migrate="$bin --root $s migrate --yes -q --progress none"
+store="python3 $here/make_store.py $s"
+
+# rows OF: what people wait for
+rows() {
+    row "plan : find -printf %s, $1" "$bin --root $s plan -q --progress none" "find $s/aufs/diff -printf %s"
+    row "link, verify none : cp -al, $1" "$migrate --mode link --verify none" "cp -al $s/aufs/diff $dir/at/copy"
+    row "link, verify fast : cp -al, $1" "$migrate --mode link --verify fast" "cp -al $s/aufs/diff $dir/at/copy"
+    row "verify fast : cp -al, $1" "$bin --root $s verify --level fast -q" "cp -al $s/aufs/diff $dir/at/copy" "$migrate --mode link --verify none"
+}
+
+depth() {
+    local files layers
+    for files in ${FILES:-10000 100000 190000 300000 1000000}; do
+        for layers in ${LAYERS:-5 20 120}; do
+            image $((files * 3000 + (512 << 20))) $((files * 4 + 200000)) "$store --layers $layers --files $files $shared $digests"
+            rows "$files files in $layers layers"
+        done
+    done
+}
+
+real() {
+    [ -d "$dir/real" ] || python3 "$here/real_stack.py" "$dir/real" >&2
+    image $((8 << 30)) 400000 "cp -a $dir/real $s"
+    rows "packages of Debian"
+    row "export : tar cf, packages of Debian" "$bin --root $s export --all -o $dir/at/a.tar -q --progress none" "tar cf $dir/at/a.tar -C $s/aufs/diff ."
+}
+
+vfs() {
+    # the flattened trees as unaufs itself makes them: its names are what a cp -al of them makes, too
+    image $((4 << 30)) 1500000 "$store --layers 20 --files 40000 $shared &&
+        $migrate --to vfs --mode link --verify none && cp -al $s/vfs/dir $dir/at/flat && $bin --root $s rollback --drop-new --yes -q"
+    row "vfs by links, 40000 files in 20 layers : cp -al of the flattened trees" \
+        "$migrate --to vfs --mode link --verify none" "cp -al $dir/at/flat $dir/at/copy"
+}
+
+downtime() {
+    image $((2 << 30)) 1500000 "$store --layers 40 --files 300000 --containers 10"
+    row "after --prepare : all of it, 300000 files in 40 layers, 10 containers" "$migrate" "$migrate" "$migrate --prepare"
+}
+
 echo "| what | unaufs | other | ratio |"
 echo "|---|---|---|---|"
-for files in ${FILES:-10000 100000 190000 300000 1000000}; do
-    for layers in ${LAYERS:-5 20 120}; do
-        rm -f "$dir/base.img"
-        truncate -s $((files * 3000 + (512 << 20))) "$dir/base.img"
-        mkfs.ext4 -q -F -N $((files * 4 + 200000)) "$dir/base.img"
-        mount -o loop "$dir/base.img" "$dir/at"
-        # shellcheck disable=SC2086
-        python3 "$here/make_store.py" "$s" --layers "$layers" --files "$files" $shared $digests
-        umount "$dir/at"
-        sync "$dir/base.img"
-        of="$files files in $layers layers"
-        row "plan : find -printf %s, $of" "$bin --root $s plan -q --progress none" "find $s/aufs/diff -printf %s"
-        row "link, verify none : cp -al, $of" "$migrate --mode link --verify none" "cp -al $s/aufs/diff $dir/at/copy"
-        row "link, verify fast : cp -al, $of" "$migrate --mode link --verify fast" "cp -al $s/aufs/diff $dir/at/copy"
-        row "verify fast : cp -al, $of" "$bin --root $s verify --level fast -q" "cp -al $s/aufs/diff $dir/at/copy" "$migrate --mode link --verify none"
-    done
+for part in ${PARTS:-depth real vfs downtime}; do
+    "$part"
 done
