@@ -559,32 +559,6 @@ fn symlinks_and_old_volumes_lead_to_the_same_place_from_a_new_root() {
 }
 
 #[test]
-fn mount_points_are_seen_on_kernels_that_do_not_number_mounts() {
-    if !needs::root() || private::elsewhere(this_test!()) {
-        return;
-    }
-    let root = real::small().unpack();
-    let volume = fs::read_dir(root.root.join("volumes"))
-        .expect("volumes")
-        .flatten()
-        .find(|e| e.path().is_dir())
-        .expect("a volume");
-    let share = volume.path().join("_data");
-    let mount = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&share).status().expect("mount");
-    assert!(mount.success());
-    fs::write(share.join("of-the-share"), "x").expect("a file");
-    let new = root.beside.join("new");
-    let mut c = Command::new(env!("CARGO_BIN_EXE_unaufs"));
-    c.env("UNAUFS_FAULT_OLD_KERNEL", "3.10").arg("--root").arg(&root.root).arg("--target").arg(&new);
-    let ran = real::Ran::of(c.args(["migrate", "--yes", "-q", "--allow", "H02"]).output().expect("unaufs"));
-    let umount = Command::new("umount").arg(&share).status().expect("umount");
-    assert!(umount.success());
-    ran.exits(0);
-    let copied = new.join("volumes").join(volume.file_name()).join("_data");
-    assert!(copied.is_dir() && !copied.join("of-the-share").exists(), "what is mounted is not copied");
-}
-
-#[test]
 fn docker_is_foretold_next_to_another_drivers_directory() {
     if !real::able() {
         return;
