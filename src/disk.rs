@@ -18,6 +18,7 @@ pub mod fault;
 pub mod flags;
 pub mod here;
 pub mod ioctl;
+pub mod lock;
 mod meta;
 pub mod mounts;
 pub mod remove;
@@ -25,8 +26,8 @@ pub mod same;
 pub mod sqlite;
 pub mod within;
 
-use crate::error::{Error, IoContext, Kind, Result};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
+use crate::error::{Error, IoContext, Result};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;
@@ -380,28 +381,6 @@ impl Dir {
     pub fn parent_of<'a>(&self, rel: &'a [u8]) -> Result<(Dir, &'a [u8])> {
         let (dir, name) = place(rel).on(|| format!("find {}", self.show(rel)))?;
         Ok((self.open(dir)?, name))
-    }
-
-    /// Takes the exclusive lock of this directory. The kernel drops it with the process, so it is never stale.
-    pub fn lock(&self) -> Result<File> {
-        self.flock(FlockOperation::NonBlockingLockExclusive)
-    }
-
-    /// Takes a lock that others may share, and that keeps out who wants it alone.
-    pub fn lock_shared(&self) -> Result<File> {
-        self.flock(FlockOperation::NonBlockingLockShared)
-    }
-
-    fn flock(&self, how: FlockOperation) -> Result<File> {
-        let again = self.again()?;
-        match rustix::fs::flock(&again.fd, how) {
-            Ok(()) => Ok(File::from(again.fd)),
-            Err(Errno::WOULDBLOCK) => {
-                Err(Error::new(Kind::Busy, format!("another unaufs is working on {}", self.show(b"")))
-                    .hint("Wait until it has finished. `unaufs status` shows how far it is"))
-            }
-            Err(e) => Err(Error::io(format!("lock {}", self.show(b"")), e)),
-        }
     }
 }
 

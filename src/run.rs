@@ -263,9 +263,7 @@ fn ongoing(at: &mut Locked, plan: &Plan, run: Option<Run>, how: How) -> Result<O
         stage::clear(&at.root)?;
         at.state.remove_empty(b"old")?;
         if at.state.has("old")? {
-            return Err(Error::new(Kind::Blocked, "an old store is in .unaufs/old already")
-                .hint("move it away, or end the migration that parked it: unaufs status")
-                .loss("Nothing was changed."));
+            return Err(rollback::foreign(&at.state)?.loss("Nothing was changed."));
         }
         let (identity, started) = (identity::fresh_id()?, now());
         let undone_before = rollback::undone(&at.state)?;

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::plan::host::{Machine, docker_config};
 use crate::run::identity::Known;
 use crate::run::journal::State;
-use crate::run::states::Standing;
+use crate::run::states::{ORPHANED, Standing};
 use crate::store::Generation;
 use crate::text;
 use crate::verify::{Verdict, since};
@@ -25,6 +25,8 @@ pub struct Status {
     state: &'static str,
     started: Option<String>,
     docker_may_start: bool,
+    /// The process of an unaufs that is working on the root.
+    working: Option<u32>,
     /// Does `unaufs migrate` have work to do that needs no decision?
     work: bool,
     /// The old store that is in its place.
@@ -117,6 +119,7 @@ impl Status {
             state: at.state.map_or("none", State::name),
             started,
             docker_may_start: may,
+            working: at.worker,
             work: at.work(),
             store: at.store.map(|s| match s {
                 Generation::Content => "aufs",
@@ -169,9 +172,11 @@ impl<'a> Words<'a> {
     fn word(&self) -> &'static str {
         let damaged = self.at.verdict.as_ref().is_some_and(|v| !v.clean);
         match self.at.state {
+            _ if self.at.worker.is_some() => "WORKING",
+            None if self.at.parked => "UNKNOWN",
             None if self.at.store.is_some() => "NOT STARTED",
             None => "NO STORE",
-            Some(State::Switched) if damaged => "DAMAGED",
+            Some(State::Switched) if damaged || self.at.gone.is_some() => "DAMAGED",
             Some(State::Switched | State::Cleaned) => "DONE",
             Some(State::Undone) => "ROLLED BACK",
             Some(State::Building) if self.at.prepared => "PREPARED",
@@ -182,11 +187,12 @@ impl<'a> Words<'a> {
 
     /// What a rollback costs, where one is possible.
     fn undo(&self, docker_ran: bool) -> Option<String> {
-        let state = self.at.state.filter(|_| self.at.in_place.is_none())?;
+        let state = self.at.state.filter(|_| self.at.in_place.is_none() && self.at.worker.is_none())?;
         Some(match state {
             State::Building | State::Built | State::Verified => {
                 "unaufs rollback deletes the new store. Nothing is lost.".to_owned()
             }
+            State::Switched if !self.at.missing.is_empty() => return None,
             State::Switched if docker_ran && self.old.is_some() => format!(
                 "Docker has run in {0}. unaufs rollback sets aside everything written there since, volumes too, in {0}/.unaufs/undone.",
                 self.root
@@ -212,16 +218,26 @@ impl<'a> Words<'a> {
     /// Two sentences.
     fn reason(&self) -> String {
         let (to, root) = (self.to, &self.root);
+        if let Some(pid) = self.at.worker {
+            return format!("unaufs is working on {root} now (process {pid}). Wait until it has finished.");
+        }
         if let Some(version) = self.at.in_place.as_ref().filter(|_| self.at.state.is_some_and(|s| !s.over())) {
             return in_place(version, to, self.at.state);
         }
         if let Some(why) = &self.at.lost {
             return self.lost(why);
         }
+        if let Some(path) = self.at.moved_from.as_ref().filter(|_| !self.at.state.is_some_and(State::over)) {
+            return self.moved(path);
+        }
         if let Some(old) = &self.old {
             return self.new_root(old);
         }
         match self.at.state {
+            None if self.at.parked => {
+                let what = ORPHANED.replacen("there", "There", 1);
+                format!("{what}. The store itself is still there: the guide says how to put it back by hand.")
+            }
             None if self.at.store.is_some() => {
                 format!(
                     "No migration has been started at {root}. The store uses aufs, which Docker 24 and later can't read."
@@ -244,10 +260,7 @@ impl<'a> Words<'a> {
                 "The store was migrated to {to}, and there is another aufs store in {root} now. The first old store is in {root}/.unaufs/old."
             ),
             Some(State::Switched) => {
-                format!(
-                    "The store is migrated to {to}; the old store is in {root}/.unaufs/old. {}",
-                    self.after_switch()
-                )
+                format!("The store is migrated to {to}; {}. {}", self.old_store(), self.after_switch())
             }
             Some(State::Undoing) => {
                 "A rollback was interrupted. Docker can't start until you run unaufs rollback again, which takes seconds."
@@ -275,8 +288,32 @@ impl<'a> Words<'a> {
         )
     }
 
+    /// What became of the old store, after the switch.
+    fn old_store(&self) -> String {
+        match &self.at.missing[..] {
+            [] => format!("the old store is in {}/.unaufs/old", self.root),
+            [first, ..] => format!(
+                "the old store isn't whole any more, so there is no way back: {}/.unaufs/old/{} is missing",
+                self.root,
+                text::text(first)
+            ),
+        }
+    }
+
+    /// The new root was moved after it was made.
+    fn moved(&self, path: &str) -> String {
+        let (to, dir, path) = (self.to, &self.root, text::text(path));
+        let made = if self.at.state == Some(State::Switched) { "was made" } else { "was begun" };
+        format!(
+            "The new {to} root {made} in {path} and is in {dir} now. The configurations of its containers name {path}: Docker can't start them until the root is back there, or is mounted there."
+        )
+    }
+
     /// Whether Docker may be started.
     fn after_switch(&self) -> String {
+        if let Some(path) = &self.at.gone {
+            return format!("Don't start Docker: {}/{path} isn't there any more.", self.root);
+        }
         match (self.at.verdict.as_ref().filter(|v| !v.clean), &self.obstacle) {
             (Some(_), _) => {
                 "The last verification found damage in the new store: look at it before you run unaufs cleanup."
@@ -353,11 +390,16 @@ impl<'a> Words<'a> {
             ];
         }
         match self.at.state {
+            _ if self.at.worker.is_some() => Vec::new(),
+            None if self.at.parked => Vec::new(),
             None if self.at.store.is_some() => vec![next("plan", "see what a migration would do")],
             None => Vec::new(),
             Some(State::Building) if self.at.prepared => vec![next("migrate", "stop Docker first; it does the rest")],
             Some(State::Switching | State::Building) if self.at.lost.is_some() => {
                 vec![next("rollback", "put the old store back; nothing is lost")]
+            }
+            Some(State::Building | State::Built | State::Verified) if self.at.moved_from.is_some() => {
+                vec![next("rollback", "drop it; nothing is lost")]
             }
             Some(State::Building | State::Built | State::Verified) => {
                 vec![next("migrate", "finish it"), next("rollback", "drop it; nothing is lost")]
@@ -365,6 +407,11 @@ impl<'a> Words<'a> {
             Some(State::Switching) => {
                 vec![next("migrate", "finish the switch"), next("rollback", "put the old store back")]
             }
+            Some(State::Switched) if !self.at.missing.is_empty() => vec![
+                next(&format!("verify --driver {}", self.to), "check the new store by itself"),
+                next("cleanup --skip-verify", "delete what is left of the old store"),
+            ],
+            Some(State::Switched) if self.at.gone.is_some() => vec![next("rollback", "put the old store back")],
             Some(State::Switched) if self.word() == "DAMAGED" => {
                 vec![next("verify", "list the differences"), next("rollback", "put the old store back")]
             }
@@ -407,7 +454,7 @@ fn ways_back(at: &Standing) -> Vec<WayBack> {
     let now = at.state.filter(|_| at.in_place.is_none());
     let (staged, switched) = (
         matches!(now, Some(State::Building | State::Built | State::Verified)),
-        matches!(now, Some(State::Switching | State::Switched | State::Undoing)),
+        matches!(now, Some(State::Switching | State::Switched | State::Undoing)) && at.missing.is_empty(),
     );
     let way = |when, how, loses, now| WayBack { when, how, loses, now };
     let written = match at.new_root {

@@ -17,6 +17,7 @@ use crate::plan::merge::Merge;
 use crate::plan::switch::{OLD, STATE};
 use crate::plan::{Move, Plan, Touched, Why};
 use crate::store::{Content, Generation};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -24,6 +25,13 @@ use std::collections::BTreeSet;
 pub const FILE: &str = "run.json";
 
 const SCHEMA: &str = "unaufs.run/1";
+const FAMILY: &str = "unaufs.run/";
+
+/// What every version of the file begins with.
+#[derive(Deserialize)]
+struct Schema {
+    schema: String,
+}
 
 /// Of a store with 10,000 layers it has some 10 MiB.
 const LIMIT: u64 = 1 << 28;
@@ -130,16 +138,20 @@ impl Course {
         }
     }
 
-    /// Reads it, if it is there.
+    /// Reads it, if it is there. A damaged one is as good as none: the journal has the same.
     pub fn read(state: &Dir) -> Result<Option<Course>> {
-        // an empty one says nothing; the journal has the same
-        let Some(bytes) = state.read_opt(FILE, LIMIT)?.filter(|b| !b.is_empty()) else { return Ok(None) };
-        let what = || Error::corrupt(format!("{} is not a file of unaufs", state.show(FILE.as_bytes())));
-        let course: Course = serde_json::from_slice(&bytes).map_err(|e| what().with_source(e))?;
-        match course.schema == SCHEMA && is_id(&course.id) {
-            true => Ok(Some(course)),
-            false => Err(what().hint("a newer unaufs may have written it: use that one")),
+        let bytes = match state.read_opt(FILE, LIMIT) {
+            // a directory, a named pipe, a symlink; or too large
+            Err(e) if e.errno().is_none_or(|e| matches!(e, Errno::INVAL | Errno::LOOP)) => return Ok(None),
+            read => read?.unwrap_or_default(),
+        };
+        let schema = serde_json::from_slice::<Schema>(&bytes).map(|s| s.schema).unwrap_or_default();
+        if schema.starts_with(FAMILY) && schema != SCHEMA {
+            let what = format!("{} is of another version of unaufs", state.show(FILE.as_bytes()));
+            return Err(Error::corrupt(what).hint("Use the version that wrote it"));
         }
+        let course: Option<Course> = serde_json::from_slice(&bytes).ok();
+        Ok(course.filter(|course| course.schema == SCHEMA && is_id(&course.id)))
     }
 
     /// Writes it; durable then.

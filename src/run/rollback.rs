@@ -97,6 +97,15 @@ pub fn parked(state: &Dir) -> Result<bool> {
     Ok(false)
 }
 
+/// Names what is in `.unaufs/old` although no switch has put it there.
+pub(super) fn foreign(state: &Dir) -> Result<Error> {
+    let names = state.open("old")?.list()?;
+    let first = names.iter().take(3).map(|(name, _)| crate::text::bytes(name));
+    let what =
+        format!("files are in .unaufs/old that no migration has put there: {}", crate::text::few(first, names.len()));
+    Ok(Error::new(Kind::Blocked, what).hint("Move them to another place, then run the same command again"))
+}
+
 /// An error, before anything is renamed, if the old store is not there in full.
 pub fn whole(root: &Dir, course: &Course) -> Result<()> {
     let missing = course.missing(root)?;
@@ -303,7 +312,7 @@ pub fn drop_state(at: Locked, made: bool, keep: &[String]) -> Result<()> {
     guard::clear(&state)?;
     state.remove_empty(b"old")?;
     if state.has("old")? {
-        return Err(Error::corrupt("the old store is still parked").hint("run `unaufs rollback` again"));
+        return Err(foreign(&state)?);
     }
     let last =
         |name: &[u8]| name.starts_with(super::journal::FILE.as_bytes()) || name == super::identity::FILE.as_bytes();

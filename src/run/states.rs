@@ -1,14 +1,16 @@
 //! What each command does in each state: one table. The command line asks it, and prints what comes back.
 
-use super::identity::Known;
+use super::identity::{Course, Known};
 use super::journal::{Run, State};
 use super::{cleanup, rollback};
-use crate::disk::Dir;
+use crate::disk::{Dir, Meta};
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::STATE;
 use crate::store::Generation;
+use crate::text::text;
 use crate::verify::Verdict;
 use rustix::io::Errno;
+use std::path::Path;
 
 /// A command that depends on the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +81,21 @@ pub struct Standing {
     pub to: &'static str,
     /// A run of `--mode move`, and the version that began it.
     pub in_place: Option<String>,
+    /// The switch is done, and this of the old store isn't in `.unaufs/old`: the first few paths.
+    pub missing: Vec<String>,
+    /// The switch is done, and this directory of the new store isn't there.
+    pub gone: Option<String>,
+    /// The process of an unaufs that is working on the root.
+    pub worker: Option<u32>,
+    /// The new root is no longer where it was made, and that path, which its containers name, doesn't lead to it.
+    pub moved_from: Option<String>,
 }
 
 impl Standing {
     /// Of a run in `root`; `old` is the root that holds the old store, if it is another one.
     pub fn of(root: &Dir, old: Option<&Dir>, known: &Known) -> Result<Standing> {
-        let mut out = Standing { store: store(old.unwrap_or(root))?, ..Standing::default() };
+        let worker = root.locked_by();
+        let mut out = Standing { store: store(old.unwrap_or(root))?, worker, ..Standing::default() };
         match known {
             Known::Nothing => {}
             Known::Run(run) => {
@@ -106,6 +117,9 @@ impl Standing {
                 out.lost = Some(lost.why.clone());
             }
         }
+        if let Some(course) = course(known) {
+            out.look(root, &course)?;
+        }
         if let Some(state) = root.open_opt(STATE)? {
             out.directory = true;
             out.undone = rollback::undone(&state)?;
@@ -116,6 +130,26 @@ impl Standing {
             out.parked = rollback::parked(&state)?;
         }
         Ok(out)
+    }
+
+    /// Looks for what should be there: a directory may have been moved or deleted since.
+    fn look(&mut self, root: &Dir, course: &Course) -> Result<()> {
+        if let Some(path) = course.target.as_ref().filter(|_| !course.containers.is_empty()) {
+            let at = |m: Meta| (m.dev, m.ino);
+            let there = Dir::open_named(Path::new(path)).and_then(|dir| dir.meta()).map(at);
+            self.moved_from = (there.ok() != Some(at(root.meta()?))).then(|| path.clone());
+        }
+        if self.state == Some(State::Switched) {
+            self.missing = course.missing(root)?;
+            let directories = [format!("image/{}", course.driver.name()), course.driver.home().to_owned()];
+            for path in directories {
+                if root.stat_opt(&path)?.is_none_or(|m| m.is_file()) {
+                    self.gone = Some(path);
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The table.
@@ -138,6 +172,7 @@ impl Standing {
             },
             Command::Rollback | Command::Drop => match self.state {
                 None | Some(Undone) if command == Command::Drop && !self.undone.is_empty() => Answer::Drop,
+                None if self.parked => orphaned(),
                 // the state directory itself, also what an interrupted removal has left of it
                 None | Some(Undone) if command == Command::Drop && self.directory => Answer::Drop,
                 None | Some(Undone) => Answer::Nothing("no migration is under way or active"),
@@ -149,6 +184,7 @@ impl Standing {
                 Some(_) => Answer::Undo,
             },
             Command::Cleanup => match self.state {
+                None if self.parked => orphaned(),
                 None => refuse(Kind::NoStore, "no migration has been made here", "unaufs status"),
                 Some(Switched) if self.lost.is_some() => refuse(
                     Kind::Blocked,
@@ -174,15 +210,26 @@ impl Standing {
             refuse(
                 Kind::Blocked,
                 "there is an old store in .unaufs/old, and another one in the root",
-                "if the one in .unaufs/old is not needed: `unaufs cleanup`; else move it away",
+                "If the one in .unaufs/old is not needed: `unaufs cleanup`. Else move it away",
             )
         };
         match self.state {
-            None | Some(Undone) if self.parked => still(),
+            None if self.parked => orphaned(),
+            Some(Undone) if self.parked => still(),
             None | Some(Undone) => Answer::Begin,
             // its stage is not known to be whole
             Some(Building) if self.lost.is_some() => Answer::Begin,
-            Some(Building | Built | Verified) => Answer::Continue,
+            Some(Building | Built | Verified) => match &self.moved_from {
+                Some(path) => refuse(
+                    Kind::Usage,
+                    &format!(
+                        "this new root was begun at {}, and the configurations of its containers name that path",
+                        text(path)
+                    ),
+                    "Move it back there and continue. Or run `unaufs rollback` and begin again",
+                ),
+                None => Answer::Continue,
+            },
             Some(Switching) if self.lost.is_some() => self.interrupted(),
             Some(Switching) if command == Command::Prepare => refuse(
                 Kind::Usage,
@@ -196,7 +243,14 @@ impl Standing {
                 "this root was migrated, and there is another aufs store in it now",
                 "`unaufs cleanup` ends the first migration, `unaufs rollback` undoes it; then migrate again",
             ),
-            Some(Switched) => Answer::Nothing(MIGRATED),
+            Some(Switched) => match &self.gone {
+                Some(path) => refuse(
+                    Kind::Failed,
+                    &format!("this data root was migrated to {}, but {path} isn't there any more", self.to),
+                    "Put it back, or put the old store back with `unaufs rollback`",
+                ),
+                None => Answer::Nothing(MIGRATED),
+            },
             Some(Cleaned) if self.store.is_none() || self.new_root => Answer::Nothing(MIGRATED),
             Some(Cleaned) if self.parked => still(),
             Some(Cleaned) => Answer::Begin,
@@ -230,7 +284,8 @@ impl Standing {
     /// May Docker be started now?
     pub fn docker_may_start(&self) -> bool {
         match self.state {
-            None | Some(State::Switched | State::Undone | State::Cleaned) => true,
+            None | Some(State::Undone | State::Cleaned) => true,
+            Some(State::Switched) => self.gone.is_none(),
             // the old store is in its place, and nothing is half switched
             Some(State::Building | State::Built | State::Verified) => self.in_place.is_none(),
             Some(State::Switching | State::Undoing) => false,
@@ -244,7 +299,26 @@ impl Standing {
     }
 }
 
+/// What the run does, if there is one that is not over.
+fn course(known: &Known) -> Option<Course> {
+    match known {
+        Known::Run(run) if !run.state.over() && !run.in_place => {
+            Some(Course::of(run.identity.as_deref().unwrap_or_default(), &run.plan, &run.started))
+        }
+        Known::Lost(lost) if !lost.state.over() => Some(lost.course.clone()),
+        _ => None,
+    }
+}
+
 const MIGRATED: &str = "this data root is already migrated";
+
+/// What is parked, and nothing says how it got there.
+pub const ORPHANED: &str = "there is an old store in .unaufs/old, but both files that describe its migration, journal.db and run.json, are gone or damaged";
+
+fn orphaned() -> Answer {
+    let hint = "Put one of the two files back from a backup. \"Both files are lost\" in the guide says how to put the old store back by hand";
+    refuse(Kind::Blocked, ORPHANED, hint)
+}
 
 fn refuse(kind: Kind, what: &str, hint: &str) -> Answer {
     Answer::Refuse(Error::new(kind, what).hint(hint).loss("Nothing was changed."))

@@ -151,3 +151,138 @@ fn nothing_is_verified_while_another_unaufs_changes_it() {
     store.unaufs(&["verify", "--quiet"]).exits(0);
     store.unaufs(&["cleanup", "--yes", "--quiet"]).exits(11);
 }
+
+/// Without the journal and the run's file nobody knows what was done. The guide says how to go back by hand.
+#[test]
+fn both_files_of_a_run_are_lost() {
+    if !needs::root() {
+        return;
+    }
+    let store = real::small().unpack();
+    let before = tree(&store.root.join("aufs"));
+    store.unaufs(&["migrate", "--yes", "-q"]).exits(0);
+    for file in ["journal.db", "run.json"] {
+        fs::remove_file(store.root.join(".unaufs").join(file)).expect("removed");
+    }
+    let said = store.unaufs(&["status"]).exits(0).stdout;
+    assert!(said.starts_with("UNKNOWN") && said.contains("old store in .unaufs/old"), "{said}");
+    for (code, command) in [
+        (4, &["migrate", "--yes"][..]),
+        (4, &["rollback", "--yes"]),
+        (4, &["rollback", "--yes", "--drop-new"]),
+        (4, &["cleanup", "--yes"]),
+    ] {
+        let said = store.unaufs(command).exits(code).stderr;
+        assert!(said.contains("both files that describe its migration"), "{said}");
+    }
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide.md")).expect("the guide");
+    let by_hand = guide.split_once("**Both files are lost.**").expect("the section").1;
+    let commands: Vec<&str> =
+        by_hand.lines().skip_while(|l| !l.starts_with("    ")).map_while(|l| l.strip_prefix("    ")).collect();
+    assert_eq!(commands.first(), Some(&"cd /var/lib/docker"));
+    let done =
+        std::process::Command::new("sh").arg("-euc").arg(commands[1..].join("\n")).current_dir(&store.root).status();
+    assert!(done.expect("sh").success(), "{commands:?}");
+    // its files are other names of the old ones
+    fs::remove_dir_all(store.root.join("away")).expect("the new store");
+    same("the old store", &before, &tree(&store.root.join("aufs")));
+    store.unaufs(&["verify", "-q"]).exits(0);
+    store.unaufs(&["migrate", "--yes", "-q"]).exits(0);
+    store.unaufs(&["verify", "-q"]).exits(0);
+}
+
+#[test]
+fn a_damaged_file_of_the_run_is_as_good_as_none() {
+    let Some(store) = migrated() else { return };
+    let file = store.root.join(".unaufs/run.json");
+    for text in ["{}", "null", "{\"schema\":\"unaufs.run/1\"", "\0\0\0"] {
+        fs::write(&file, text).expect("written");
+        assert!(store.unaufs(&["status"]).exits(0).stdout.starts_with("DONE"), "{text}");
+        store.unaufs(&["verify", "--level", "fast", "-q"]).exits(0);
+    }
+    fs::write(&file, "{\"schema\":\"unaufs.run/2\"}").expect("written");
+    let said = store.unaufs(&["rollback", "--yes"]).exits(1).stderr;
+    assert!(said.contains("of another version of unaufs"), "{said}");
+    fs::remove_file(&file).expect("removed");
+    fs::create_dir(&file).expect("a directory in its place");
+    store.unaufs(&["status"]).exits(0);
+    fs::remove_dir(&file).expect("removed");
+    fs::write(&file, "{}").expect("written");
+    store.unaufs(&["rollback", "--yes", "-q"]).exits(0);
+    assert!(store.unaufs(&["status"]).exits(0).stdout.starts_with("ROLLED BACK"));
+}
+
+/// `status` says what is there, not only what the journal remembers.
+#[test]
+fn status_looks() {
+    let Some(store) = migrated() else { return };
+    let status = || -> (String, serde_json::Value) {
+        let json = store.unaufs(&["status", "--json"]).exits(0).stdout;
+        (store.unaufs(&["status"]).exits(0).stdout, serde_json::from_str(&json).expect("JSON"))
+    };
+    let back =
+        |json: &serde_json::Value| json["ways_back"].as_array().expect("a list").iter().any(|w| w["now"] == true);
+    let at = |path: &str| store.root.join(path);
+    let (_, json) = status();
+    assert!(back(&json) && json["docker_may_start"] == true && json["working"].is_null(), "{json}");
+
+    let exchange = |path: &str| fs::rename(at(path), at("kept")).expect("moved");
+    exchange(".unaufs/old/aufs");
+    let (said, json) = status();
+    assert!(!back(&json) && said.contains("no way back") && !said.contains("unaufs rollback"), "{said}");
+    fs::rename(at("kept"), at(".unaufs/old/aufs")).expect("moved back");
+
+    for gone in ["overlay2", "image"] {
+        exchange(gone);
+        if gone == "image" {
+            fs::write(at(gone), "a file").expect("written");
+        }
+        let (said, json) = status();
+        assert!(json["docker_may_start"] == false && said.contains("Don't start Docker"), "{gone}: {said}");
+        let said = store.unaufs(&["migrate", "--yes"]).exits(1).stderr;
+        assert!(said.contains("isn't there any more"), "{said}");
+        if gone == "image" {
+            fs::remove_file(at(gone)).expect("removed");
+        }
+        fs::rename(at("kept"), at(gone)).expect("moved back");
+    }
+
+    // a program of that name that has the lock: it says so by its name alone
+    let other = store.beside.join("unaufs");
+    fs::copy("/usr/bin/flock", &other).expect("util-linux");
+    let mut works = std::process::Command::new(&other).arg(&store.root).args(["sleep", "60"]).spawn().expect("flock");
+    let busy = || std::fs::File::open(&store.root).expect("open").try_lock().is_err();
+    while !busy() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let (said, json) = status();
+    let pid = works.id();
+    std::process::Command::new("pkill").args(["-P", &pid.to_string()]).status().expect("pkill");
+    works.wait().expect("ended");
+    assert!(json["working"] == pid && said.starts_with("WORKING"), "{said}");
+}
+
+#[test]
+fn a_new_root_that_was_moved_is_named() {
+    if !needs::root() {
+        return;
+    }
+    let store = real::small().unpack();
+    let (new, moved) = (store.beside.join("new"), store.beside.join("moved"));
+    let target = |path: &Path, args: &[&str]| store.unaufs(&[args, &["--target", text(path)]].concat());
+    target(&new, &["migrate", "--yes", "-q", "--no-switch"]).exits(0);
+    fs::rename(&new, &moved).expect("moved");
+    let said = target(&moved, &["migrate", "--yes"]).exits(2).stderr;
+    assert!(said.contains("was begun at"), "{said}");
+    let said = target(&moved, &["status"]).exits(0).stdout;
+    assert!(said.contains("name that path") || said.contains("Docker can't start them"), "{said}");
+    fs::rename(&moved, &new).expect("moved back");
+    target(&new, &["migrate", "--yes", "-q"]).exits(0);
+    fs::rename(&new, &moved).expect("moved");
+    let said = target(&moved, &["status"]).exits(0).stdout;
+    assert!(said.contains("Docker can't start them"), "{said}");
+    // it leads there all the same
+    std::os::unix::fs::symlink(&moved, &new).expect("a symlink");
+    let said = target(&moved, &["status"]).exits(0).stdout;
+    assert!(said.contains("data-root"), "{said}");
+}
