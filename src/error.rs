@@ -102,7 +102,7 @@ impl Error {
         };
         let mut e = Error::new(kind, what).with_source(source);
         e.0.hint = hint.map(str::to_owned);
-        if let Some(hint) = e.errno().and_then(enough) {
+        if let Some(hint) = e.errno().and_then(|e| enough(e).or((e == Errno::ROFS).then_some(READ_ONLY))) {
             e = e.hint(hint);
         }
         e
@@ -210,6 +210,9 @@ pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
 /// The first time that this process had no descriptor or memory left: what it could not read then is no damage either.
 static EXHAUSTED: OnceLock<(String, &'static str)> = OnceLock::new();
 const EXHAUSTION: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+
+/// An ext4 also makes itself read-only when it finds an error.
+const READ_ONLY: &str = "The file system is read-only. Remount it, and run the same command again: mount -o remount,rw. If the kernel made it read-only after an error, run fsck first";
 
 /// What helps a process that has no descriptor or memory left.
 fn enough(e: Errno) -> Option<&'static str> {

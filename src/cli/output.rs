@@ -7,12 +7,15 @@
 //! a symlink, a disk, inside ROOT  refused
 //! ```
 //!
-//! It is opened before any work and before any lock. What fails later is a warning at the end: the work is done.
+//! It is opened before any work and before any lock. What fails later is an error of a command that only looks, and a warning at the end of one that
+//! has changed the disk: the work is done.
 
 use super::end;
 use crate::disk::within::within;
 use crate::disk::{Dir, FileType};
 use crate::error::{Error, IoContext, Kind, Result};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, RawFd};
@@ -66,8 +69,13 @@ impl Output {
         path.map(|p| Output::open(p, roots)).transpose()
     }
 
-    /// Writes it. A failure is a warning: the exit code stays that of the work.
-    pub fn write(mut self, content: Result<Vec<u8>>) {
+    /// Writes it.
+    pub fn write(mut self, content: Result<Vec<u8>>) -> Result<()> {
+        content.and_then(|bytes| self.complete(&bytes))
+    }
+
+    /// Writes it after the work is done: a failure is a warning, and the exit code stays that of the work.
+    pub fn write_at_the_end(mut self, content: Result<Vec<u8>>) {
         if let Err(e) = content.and_then(|bytes| self.complete(&bytes)) {
             end::warn(&format!("{} was not written: {}", self.shown, e.chain()));
         }
@@ -113,7 +121,7 @@ pub fn append(path: &Path, roots: &[&Dir]) -> Result<File> {
             .create(true)
             .append(true)
             .mode(0o600)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(dir.label().join(crate::disk::os(&name)))
             .on(|| format!("open {shown}")),
     }
@@ -182,9 +190,15 @@ fn there(dir: &Dir, name: &[u8], shown: &str) -> Result<At> {
 
 /// Opens what can't be replaced, and looks at it again.
 fn stream(path: &Path) -> Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NOCTTY;
+    // a pipe without a reader would keep us waiting, and deaf to signals
+    let flags = OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
     let what = || format!("open {}", crate::text::path(path));
-    let file = OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path).on(what)?;
+    let open = OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = open.on(what).map_err(|e| match e.errno() {
+        Some(Errno::NXIO) => e.hint("Nobody reads that pipe. Start its reader first"),
+        _ => e,
+    })?;
+    rustix::fs::fcntl_setfl(&file, OFlags::empty()).on(what)?;
     let kind = file.metadata().on(what)?.file_type();
     match kind.is_char_device() || kind.is_fifo() {
         true => Ok(file),
@@ -213,7 +227,7 @@ mod tests {
         std::fs::write(at("there"), "old").expect("write");
         std::os::unix::fs::symlink(at("there"), at("link")).expect("symlink");
         let root = Dir::open_named(&at("root")).expect("the root");
-        let write = |name: &Path| Output::open(name, &[&root]).map(|o| o.write(Ok(b"new".to_vec())));
+        let write = |name: &Path| Output::open(name, &[&root]).and_then(|o| o.write(Ok(b"new".to_vec())));
         for name in ["there", "fresh"] {
             write(&at(name)).expect(name);
             assert_eq!(std::fs::read(at(name)).expect("read"), b"new");

@@ -133,9 +133,12 @@ fn a_result_that_cannot_be_noted_is_still_a_result() {
     mount(&["--bind", text(&store.root)]);
     mount(&["-o", "remount,bind,ro"]);
     let ran = store.unaufs(&["verify", "--level", "fast"]);
+    let back = store.unaufs(&["rollback", "--yes"]);
     let _ = std::process::Command::new("umount").arg(&store.root).status();
     let ran = ran.exits(0);
     assert!(ran.stdout.contains("CLEAN") && ran.stderr.contains("can't be noted"), "{}{}", ran.stdout, ran.stderr);
+    let back = back.exits(1);
+    assert!(back.stderr.contains("mount -o remount,rw"), "{}", back.stderr);
 }
 
 /// What a cleanup deletes in the meantime would be called damage.
@@ -223,6 +226,10 @@ fn status_looks() {
     let back =
         |json: &serde_json::Value| json["ways_back"].as_array().expect("a list").iter().any(|w| w["now"] == true);
     let at = |path: &str| store.root.join(path);
+    // what is asked for is not what was done
+    assert!(
+        store.unaufs(&["migrate", "--yes", "--to", "vfs"]).exits(2).stderr.contains("already migrated to overlay2")
+    );
     let (_, json) = status();
     assert!(back(&json) && json["docker_may_start"] == true && json["working"].is_null(), "{json}");
 
@@ -271,6 +278,11 @@ fn a_new_root_that_was_moved_is_named() {
     let (new, moved) = (store.beside.join("new"), store.beside.join("moved"));
     let target = |path: &Path, args: &[&str]| store.unaufs(&[args, &["--target", text(path)]].concat());
     target(&new, &["migrate", "--yes", "-q", "--no-switch"]).exits(0);
+    std::os::unix::fs::symlink("nowhere", &moved).expect("a symlink");
+    for verb in ["plan", "migrate"] {
+        target(&moved, &[verb]).exits(2);
+    }
+    fs::remove_file(&moved).expect("removed");
     fs::rename(&new, &moved).expect("moved");
     let said = target(&moved, &["migrate", "--yes"]).exits(2).stderr;
     assert!(said.contains("was begun at"), "{said}");

@@ -27,9 +27,28 @@ fn a_page_that_cannot_be_written_is_a_warning() {
     assert!(doc["warnings"][0].as_str().is_some_and(|w| w.contains("/dev/full was not written")), "{doc}");
     assert!(fs::metadata("/dev/full").expect("/dev/full").file_type().is_char_device());
     store.unaufs(&["rollback", "--yes", "-q"]).exits(0);
-    // in text too
-    let ran = store.unaufs(&["plan", "-q", "--html", "/dev/full"]).exits(0);
-    assert!(ran.stderr.contains("warning: /dev/full was not written"), "{}", ran.stderr);
+    // whoever only looks has nothing then
+    for args in [
+        &["plan", "--html", "/dev/full"][..],
+        &["plan", "--out", "/dev/full"],
+        &["plan", "--json", "--out", "/dev/full"],
+    ] {
+        let ran = store.unaufs(args).exits(12);
+        assert_eq!(ran.stdout.contains("READY"), !args.contains(&"--json"), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("migrate --root") || !ran.stdout.contains("/dev/full"), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_keeps_nobody_waiting() {
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    let pipe = store.beside.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let ran = store.unaufs(&["plan", "--out", pipe.to_str().expect("UTF-8")]).exits(1);
+    assert!(ran.stderr.contains("Nobody reads that pipe"), "{}", ran.stderr);
 }
 
 #[test]

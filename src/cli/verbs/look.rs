@@ -93,19 +93,24 @@ struct Shown<'a> {
 
 fn show(g: &Global, plan: &Plan, outputs: Outputs, shown: &Shown<'_>) -> Done {
     let (targets, saved) = (shown.targets, shown.saved.map(|f| f.to_string_lossy()));
+    let mut written = Ok(());
     if let Some(file) = outputs.saved {
         let text = serde_json::to_vec_pretty(plan);
-        file.write(text.map_err(|e| Error::new(Kind::Failed, "write the plan").with_source(e)));
+        written = file.write(text.map_err(|e| Error::new(Kind::Failed, "write the plan").with_source(e)));
     }
     if let Some(file) = outputs.page {
-        file.write(report::html::page(plan, None).map(String::into_bytes));
+        written = written.and(file.write(report::html::page(plan, None).map(String::into_bytes)));
     }
+    let saved = saved.filter(|_| written.is_ok());
     if g.for_programs() {
+        std::mem::replace(&mut written, Ok(()))?;
         say_json(&report::plan::document(plan)?)?;
     } else {
         let (usual, all) = (report::plan::Screen::of(screen::look(g)), g.verbose > 0);
         say(&report::plan::on_screen(plan, &report::plan::Screen { targets, all, saved: saved.as_deref(), ..usual }))?;
     }
+    // the plan itself is worth showing
+    written?;
     Ok(match (checks::plan_is_blocked(&plan.checks), shown.detailed) {
         (true, _) => Ending::Code(Kind::Blocked),
         (false, true) => Ending::Code(Kind::WorkToDo),
@@ -118,11 +123,9 @@ pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done
     let page = Output::optional(html, &[])?;
     let plans = files.iter().map(|f| load(f)).collect::<Result<Vec<_>>>()?;
     let fleet = report::fleet::Fleet::of(&plans);
-    if let Some(page) = page {
-        page.write(fleet.html().map(String::into_bytes));
-    }
+    let written = page.map_or(Ok(()), |page| page.write(fleet.html().map(String::into_bytes)));
     tell(g, &fleet, || fleet.text(screen::look(g)))?;
-    Ok(Ending::Fine)
+    written.map(|()| Ending::Fine)
 }
 
 /// `unaufs status`.

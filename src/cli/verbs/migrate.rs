@@ -40,7 +40,7 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
         same_root(saved, &at.root)?;
     }
     match answer {
-        Answer::Nothing(text) => finished(g, &standing, text),
+        Answer::Nothing(text) => finished(g, a, &standing, text),
         Answer::Refuse(e) => Err(e),
         Answer::Continue => resume(g, a, at, saved, how),
         _ => begin(g, a, at, saved, how),
@@ -113,7 +113,13 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
     }
 }
 
-fn finished(g: &Global, standing: &Standing, why: &str) -> Done {
+fn finished(g: &Global, a: &MigrateArgs, standing: &Standing, why: &str) -> Done {
+    if let Some(to) = a.what.to.filter(|to| to.name() != standing.to) {
+        let what = format!("this data root is already migrated to {}, not to {}", standing.to, to.name());
+        return Err(Error::new(Kind::Usage, what)
+            .hint("Leave --to out. To have another driver, put the old store back with `unaufs rollback` and migrate again")
+            .loss("Nothing was changed."));
+    }
     let text = format!("nothing to do: {why}");
     let doc = serde_json::json!({"schema": "unaufs.migrate/1", "state": standing.state, "built": 0, "text": text});
     tell(g, &doc, || text)?;
@@ -252,7 +258,7 @@ fn work(g: &Global, ready: &mut Ready, mut plan: Plan, mut run: Option<Run>, how
     drop(progress);
     let record = record(locked, before)?;
     if let Some(page) = page.take() {
-        page.write(report::html::page(&plan, Some(&record)).map(String::into_bytes));
+        page.write_at_the_end(report::html::page(&plan, Some(&record)).map(String::into_bytes));
     }
     let compared = report::comparison::Comparison::of(&plan, &record).filter(|_| outcome.state != State::Building);
     let doc = report::migrate::Summary {

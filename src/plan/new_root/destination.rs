@@ -23,7 +23,8 @@ impl Destination {
     /// Looks. The directory itself may be missing, the one that holds it may not.
     pub fn look(named: &Path) -> Result<Destination> {
         let named = std::path::absolute(named).on(|| format!("find {}", named.display()))?;
-        let dir = if named.exists() { Some(Destination::open(&named)?) } else { None };
+        // a symlink that leads nowhere is there too
+        let dir = if named.symlink_metadata().is_ok() { Some(Destination::open(&named)?) } else { None };
         let path = dir.as_ref().map_or(named, |d| d.label().to_owned());
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::new(Kind::Usage, "/ can't be Docker's data root")
