@@ -5,6 +5,7 @@ use crate::checks::Level;
 use crate::docker::driver::Target;
 use crate::ids::LayerId;
 use crate::plan::damage::Damage;
+use crate::plan::scan::Facts;
 use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
@@ -157,17 +158,28 @@ fn verified(out: &mut String, s: &Summary<'_>) {
 
 /// What was left out on purpose, with the check that says why.
 fn left_out(out: &mut String, p: &Plan) {
-    for (id, one, several) in [
-        ("L03", "device file was", "device files were"),
-        ("L04", "overlayfs attribute was", "overlayfs attributes were"),
-        ("L06", "path that only aufs showed was", "paths that only aufs showed were"),
+    let overlay = matches!(p.options.to, Target::Overlay2 | Target::Overlay);
+    let in_layers = |count: fn(&Facts) -> u64| match overlay {
+        true => p.layers.iter().map(|l| count(&l.facts)).sum(),
+        false => 0,
+    };
+    let shown_by_aufs = p.quirks.iter().filter(|q| q.id == "L06").count() as u64;
+    for (id, n, one, several) in [
+        ("L03", in_layers(|f| f.device_zero.count), "1 device file was", "device files were"),
+        (
+            "L04",
+            in_layers(|f| f.overlay_xattrs.count),
+            "The overlayfs attributes of 1 file were",
+            "files' overlayfs attributes were",
+        ),
+        ("L06", shown_by_aufs, "1 path that only aufs showed was", "paths that only aufs showed were"),
     ] {
-        let n = p.checks.iter().filter(|c| c.id == id && c.level > Level::Ok).count();
-        let kept = !matches!(p.options.to, Target::Overlay2 | Target::Overlay) && id != "L06";
-        if n > 0 && !kept {
-            let what = if n == 1 { one } else { several };
-            label(out, "", &format!("{} {what} left out ({id}).", text::count(n as u64)));
-        }
+        let what = match n {
+            0 => continue,
+            1 => one.to_owned(),
+            n => format!("{} {several}", text::count(n)),
+        };
+        label(out, "", &format!("{what} left out ({id})."));
     }
 }
 

@@ -85,10 +85,11 @@ struct Ready {
 
 /// A saved plan is for one root.
 fn same_root(saved: &Plan, root: &Dir) -> Result<()> {
-    let (theirs, ours) = (crate::text::text(&saved.root.path), crate::text::path(root.label()));
-    if theirs == ours {
+    // a path that isn't UTF-8 is written down as well as it can be
+    if saved.root.path == root.label().to_string_lossy() {
         return Ok(());
     }
+    let (theirs, ours) = (crate::text::text(&saved.root.path), crate::text::path(root.label()));
     Err(Error::new(Kind::Usage, format!("the saved plan is for {theirs}, and --root is {ours}"))
         .hint(format!("--root {theirs}, or make a plan of {ours}"))
         .loss("Nothing was changed."))
