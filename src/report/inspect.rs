@@ -123,13 +123,12 @@ impl Inspection {
             Generation::Content => "Docker 1.10 or later",
             Generation::Graph => "Docker 1.9 or earlier",
         };
-        let head = format!(
-            "   {}   written by {generation}   {} in {}",
+        let parts = [
             text::text(&self.root),
-            text::size(self.bytes),
-            text::plural(self.layers.len(), "layer")
-        );
-        out.flow(2, &[(Style::Bold, "unaufs inspect"), (Style::Plain, &head)]);
+            format!("written by {generation}"),
+            format!("{} in {}", text::size(self.bytes), text::plural(self.layers.len(), "layer")),
+        ];
+        out.head("unaufs inspect", &parts, 2);
         out.blank();
         self.images(fold, &mut out);
         out.blank();
@@ -198,7 +197,7 @@ impl Inspection {
         let mut all: Vec<&Finding> = self.problems.iter().collect();
         all.sort_by_key(|p| std::cmp::Reverse(p.level));
         for p in all.iter().take(fold) {
-            let line = format!("  {}  {}: {}", p.id, super::subject(p, &self.names), p.message);
+            let line = format!("  {}  {}: {}", p.id, super::subject(p, &self.names), text::short_ids(&p.message));
             out.flow(7, &[(Style::of(p.level), &line)]);
         }
         more(all.len(), fold, out);
