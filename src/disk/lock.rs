@@ -23,7 +23,7 @@ impl Dir {
             Ok(()) => Ok(File::from(again.fd)),
             Err(Errno::WOULDBLOCK) => {
                 Err(Error::new(Kind::Busy, format!("another unaufs is working on {}", self.show(b"")))
-                    .hint("Wait until it has finished. `unaufs status` shows how far it is"))
+                    .hint("Wait until it has finished. `unaufs status` shows how far it is."))
             }
             Err(e) => Err(Error::io(format!("lock {}", self.show(b"")), e)),
         }

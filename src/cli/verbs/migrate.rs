@@ -91,7 +91,7 @@ fn same_root(saved: &Plan, root: &Dir) -> Result<()> {
     }
     let (theirs, ours) = (crate::text::text(&saved.root.path), crate::text::path(root.label()));
     Err(Error::new(Kind::Usage, format!("the saved plan is for {theirs}, and --root is {ours}"))
-        .hint(format!("--root {theirs}, or make a plan of {ours}"))
+        .hint(format!("Use --root {theirs}, or make a plan of {ours}."))
         .loss("Nothing was changed."))
 }
 
@@ -102,14 +102,14 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
     a.what.agrees(&saved.options, "the saved plan")?;
     if let Some(given) = a.what.docker_config().filter(|g| Some(g) != saved.options.docker_config.as_ref()) {
         let what = format!("the saved plan was made without --docker-config {}", crate::text::text(&given));
-        return Err(Error::new(Kind::Usage, what).hint("make a new plan with it").loss("Nothing was changed."));
+        return Err(Error::new(Kind::Usage, what).hint("Make a new plan with it.").loss("Nothing was changed."));
     }
     let theirs = saved.options.target.as_ref().map(PathBuf::from);
     match (&g.target, &theirs) {
         (Some(given), Some(theirs)) if std::path::absolute(given).ok().as_ref() != Some(theirs) => {
             Err(Error::new(Kind::Usage, format!("the saved plan has --target {}", theirs.display())))
         }
-        (Some(_), None) => Err(Error::new(Kind::Usage, "the saved plan has no --target").hint("make a new plan")),
+        (Some(_), None) => Err(Error::new(Kind::Usage, "the saved plan has no --target").hint("Make a new plan.")),
         _ => Ok((Some(saved), theirs)),
     }
 }
@@ -118,7 +118,7 @@ fn finished(g: &Global, a: &MigrateArgs, standing: &Standing, why: &str) -> Done
     if let Some(to) = a.what.to.filter(|to| to.name() != standing.to) {
         let what = format!("this data root is already migrated to {}, not to {}", standing.to, to.name());
         return Err(Error::new(Kind::Usage, what)
-            .hint("Leave --to out. To have another driver, put the old store back with `unaufs rollback` and migrate again")
+            .hint("Leave --to out. To have another driver, put the old store back with `unaufs rollback` and migrate again.")
             .loss("Nothing was changed."));
     }
     let text = format!("nothing to do: {why}");
@@ -141,7 +141,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
         && run.plan.new_root.is_none()
     {
         return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
-            .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
+            .hint("Finish it with `unaufs migrate`, or drop it with `unaufs rollback`.")
             .loss("Nothing was changed."));
     }
     let progress = screen::progress(g);
@@ -174,7 +174,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
         && saved.options != run.plan.options
     {
         return Err(Error::new(Kind::Usage, "the saved plan has other options than the migration under way")
-            .hint("`unaufs migrate` without a plan continues the one under way; `unaufs rollback` drops it")
+            .hint("`unaufs migrate` without a plan continues the migration under way. `unaufs rollback` drops it.")
             .loss("Nothing was changed."));
     }
     if let Some(file) = a.what.docker_config() {
@@ -187,7 +187,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
                 Kind::Usage,
                 "--no-switch contradicts the migration under way: its switch was interrupted",
             )
-            .hint("unaufs migrate, without --no-switch; or unaufs rollback")
+            .hint("Run `unaufs migrate` without --no-switch, or `unaufs rollback`.")
             .loss("Nothing was changed."));
         }
         confirm(a.yes, &format!("The switch to {to} was interrupted. Finish it?"))?;
@@ -328,7 +328,7 @@ fn edited(saved: &Plan, fresh: &Plan) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Kind::Usage, "the saved plan was edited after unaufs made it")
-        .hint("Make a new plan: unaufs plan --out FILE, with --only or --exclude for what is to move")
+        .hint("Use --only or --exclude in a new plan: unaufs plan --out FILE")
         .loss("Nothing was changed."))
 }
 
@@ -340,6 +340,6 @@ pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     }
     let list = crate::text::few(changes.iter().take(20).cloned(), changes.len());
     Err(Error::new(Kind::Stale, format!("the store has changed since the plan was made: {list}"))
-        .hint("Make a new plan: unaufs plan --out FILE. `unaufs rollback` drops a migration under way")
+        .hint("To drop the migration under way, run `unaufs rollback`. Then make a new plan: unaufs plan --out FILE")
         .loss("Nothing was changed."))
 }
