@@ -149,19 +149,23 @@ impl Inspection {
         all.sort_by(|a, b| {
             (a.name().is_none(), &b.created, a.name(), &a.id).cmp(&(b.name().is_none(), &a.created, b.name(), &b.id))
         });
+        // an image that can't be converted has no other ID than its old one
+        let old = |i: &Image| i.old_id.as_deref().filter(|_| i.broken.is_none()).map(super::short).map(str::to_owned);
+        let converted = all.iter().any(|i| old(i).is_some());
         let rows = all.iter().take(fold).map(|i| {
             let more = (i.tags.len() + i.digests.len()).saturating_sub(1);
             let name = text::text(i.name().unwrap_or("<none>"));
             let name = if more > 0 { format!("{name} (+{more})") } else { name };
-            // an image that can't be converted has no other ID than its old one
-            let old = i.old_id.as_deref().filter(|_| i.broken.is_none());
-            let old = old.map(|o| format!("   old ID {}", super::short(o))).unwrap_or_default();
             let created = i.created.as_deref().and_then(|c| c.get(..10)).unwrap_or("unknown");
-            let size = format!("{}{old}", size(i.bytes));
-            let cells = vec![name, super::short(&i.id).to_owned(), size, created.to_owned()];
+            let mut cells = vec![name, super::short(&i.id).to_owned(), size(i.bytes), created.to_owned()];
+            if converted {
+                cells.insert(2, old(i).unwrap_or_default());
+            }
             Row { cells, remark: damage(&i.broken) }
         });
-        out.rows(&["NAME", "ID", "SIZE", "CREATED"], &rows.collect::<Vec<_>>());
+        let heads: &[&str] =
+            if converted { &["NAME", "ID", "OLD ID", "SIZE", "CREATED"] } else { &["NAME", "ID", "SIZE", "CREATED"] };
+        out.rows(heads, &rows.collect::<Vec<_>>());
         more(all.len(), fold, out);
     }
 

@@ -50,7 +50,11 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     verified(&mut out, s);
     left_out(&mut out, p);
     for c in &s.outcome.changed {
-        label(&mut out, "", &format!("Changed since it was built, and built again: {}", text::text(c)));
+        label(
+            &mut out,
+            "",
+            &format!("Changed since it was built, and built again: {}", text::short_ids(&text::text(c))),
+        );
     }
     for a in &s.outcome.aside {
         let what = format!("Set aside, since a Docker made it during the interrupted switch: {}", text::text(a));
@@ -151,7 +155,7 @@ fn verified(out: &mut String, s: &Summary<'_>) {
     let _ = writeln!(
         out,
         "DAMAGED  {} in the old store. The new store has the same damage:",
-        text::plural(damaged.len(), "damaged name")
+        text::plural(damaged.len(), "place")
     );
     // the title says already that both stores have it
     let line = |d: &Difference| Difference { side: Side::Itself, ..d.clone() };

@@ -8,6 +8,7 @@ use crate::cli::saved::to_run as load;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
+use crate::plan::names::Names;
 use crate::plan::new_root::Destination;
 use crate::plan::{Plan, make};
 use crate::report;
@@ -220,7 +221,9 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     let changes = preflight::changes(&run.plan, &fresh);
     let run = if other || !changes.is_empty() {
         if !changes.is_empty() && !run.prepared {
-            screen::progress(g).warn(&format!("changed since, and built again: {}", changes.join("; ")));
+            let names = Names::of_plan(&run.plan);
+            let changes: Vec<String> = changes.iter().map(|c| names.path(c)).collect();
+            screen::progress(g).warn(&format!("changed since the last run, and built again: {}", changes.join("; ")));
         }
         run::reconcile(&mut locked.locked, &run, &fresh, a.prepare, &lost)?;
         locked.locked.journal.last()?
@@ -338,7 +341,8 @@ pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    let list = crate::text::few(changes.iter().take(20).cloned(), changes.len());
+    let names = Names::of_plan(saved);
+    let list = crate::text::few(changes.iter().take(20).map(|c| names.path(c)), changes.len());
     Err(Error::new(Kind::Stale, format!("the store has changed since the plan was made: {list}"))
         .hint("To drop the migration under way, run `unaufs rollback`. Then make a new plan: unaufs plan --out FILE")
         .loss("Nothing was changed."))
