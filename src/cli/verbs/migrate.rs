@@ -344,6 +344,6 @@ pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     let names = Names::of_plan(saved);
     let list = crate::text::few(changes.iter().take(20).map(|c| names.path(c)), changes.len());
     Err(Error::new(Kind::Stale, format!("the store has changed since the plan was made: {list}"))
-        .hint("To drop the migration under way, run `unaufs rollback`. Then make a new plan: unaufs plan --out FILE")
+        .hint("Make a new plan with `unaufs plan --out FILE`. If a migration is under way, drop it first with `unaufs rollback`.")
         .loss("Nothing was changed."))
 }

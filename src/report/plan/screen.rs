@@ -54,8 +54,7 @@ pub fn text(p: &Plan, screen: &Screen<'_>) -> String {
     out.blank();
     checks(p, screen.all, &mut out);
     if screen.next {
-        let unread = "The plan doesn't prove that layers are whole; migrate checks them.";
-        label(&mut out, Style::Plain, "", &[(Style::Plain, unread)]);
+        label(&mut out, Style::Plain, "", &[(Style::Plain, super::UNPROVED)]);
     }
     if screen.targets || screen.all || chosen.is_some_and(|e| !e.fits) {
         out.blank();
