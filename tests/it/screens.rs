@@ -188,14 +188,19 @@ fn steady(text: &str) -> String {
         };
         out += &(replaced(&line) + "\n");
     }
-    // how long it took decides where this line is broken
-    match out.find("overlay2 (").or(out.find("overlay2\n         (")) {
-        Some(at) if out[at..].contains("second") => {
-            let end = out[at..].find(").").map_or(out.len(), |end| at + end + 2);
-            format!("{}overlay2 (TIME, SIZE).{}", &out[..at], &out[end..])
-        }
-        _ => out,
-    }
+    untimed(out)
+}
+
+/// Without how long it took: that decides where its line is broken, too.
+fn untimed(text: String) -> String {
+    let is_time = |inner: &str| {
+        let words: Vec<&str> = inner.split_whitespace().take(3).collect();
+        let counted = words.first().is_some_and(|n| n.chars().all(|c| c.is_ascii_digit()));
+        words.starts_with(&["under", "a"]) || counted && words.get(1).is_some_and(|w| w.starts_with("second"))
+    };
+    let Some((at, _)) = text.match_indices('(').find(|(at, _)| is_time(&text[at + 1..])) else { return text };
+    let end = text[at..].find(')').map_or(text.len(), |end| at + end);
+    format!("{} (TIME, SIZE{}", text[..at].trim_end(), &text[end..])
 }
 
 /// Sizes, times, ids of images and what the host decides.
