@@ -83,7 +83,7 @@ fn containers(dir: &Dir, name: &[u8], course: &Course, since: Time, out: &mut Ve
     }
     let shown = text::bytes(name);
     if !course.containers.contains(&id) {
-        out.push(format!("containers/{shown} (made on the new store; the old Docker does not show it)"));
+        out.push(format!("containers/{shown} (made on the new store; the old Docker doesn't show it)"));
         return Ok(());
     }
     // nothing is in what is no directory
