@@ -366,25 +366,20 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// ` --root DIR` and the like, where they are not the default.
+    fn place(&self, target: Option<&Path>) -> String {
+        let root = super::plan::quoted(&self.root);
+        match (&self.old, target) {
+            (Some(old), _) => format!(" --root {} --target {root}", super::plan::quoted(old)),
+            (None, Some(t)) => format!(" --root {root} --target {}", super::plan::quoted(&text::path(t))),
+            (None, None) if self.root != "/var/lib/docker" => format!(" --root {root}"),
+            (None, None) => String::new(),
+        }
+    }
+
     /// What to do, the best first.
     fn next(&self, target: Option<&Path>) -> Vec<Next> {
-        let mut place = String::new();
-        match (&self.old, target) {
-            (Some(old), _) => {
-                place = format!(" --root {} --target {}", super::plan::quoted(old), super::plan::quoted(&self.root))
-            }
-            (None, Some(t)) => {
-                place = format!(
-                    " --root {} --target {}",
-                    super::plan::quoted(&self.root),
-                    super::plan::quoted(&text::path(t))
-                )
-            }
-            (None, None) if self.root != "/var/lib/docker" => {
-                place = format!(" --root {}", super::plan::quoted(&self.root))
-            }
-            (None, None) => {}
-        }
+        let place = self.place(target);
         let next = |command: &str, why: &'static str| Next { command: format!("unaufs {command}{place}"), why };
         if self.at.in_place.is_some() && self.at.state.is_some_and(|s| !s.over()) {
             return vec![

@@ -8,6 +8,7 @@ use crate::cli::saved::to_run as load;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
+use crate::ids::LayerId;
 use crate::plan::names::Names;
 use crate::plan::new_root::Destination;
 use crate::plan::{Plan, make};
@@ -201,12 +202,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
         Some(j) if !run.prepared => j.lost(run.id)?,
         _ => BTreeMap::new(),
     };
-    let known = make::Earlier::of(&run.plan);
-    let counted = if run.prepared { known.counted } else { BTreeMap::new() };
-    let progress = screen::progress(g);
-    let fresh =
-        make::make(&at.root, &run.plan.options, &make::Earlier { lost: lost.clone(), counted, ..known }, &*progress)?;
-    drop(progress);
+    let fresh = planned_again(g, &at.root, &run, &lost)?;
     crate::error::check_disk(a.keep_going)?;
     blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;
     if let Some(saved) = &saved {
@@ -220,18 +216,33 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     let other = run.state == State::Building && run.prepared != a.prepare;
     let changes = preflight::changes(&run.plan, &fresh);
     let run = if other || !changes.is_empty() {
-        if !changes.is_empty() && !run.prepared {
-            let names = Names::of_plan(&run.plan);
-            let changes: Vec<String> = changes.iter().map(|c| names.path(c)).collect();
-            screen::progress(g).warn(&format!("changed since the last run, and built again: {}", changes.join("; ")));
+        if !run.prepared {
+            built_again(g, &run.plan, &changes);
         }
         run::reconcile(&mut locked.locked, &run, &fresh, a.prepare, &lost)?;
         locked.locked.journal.last()?
     } else {
         Some(run)
     };
-    let plan = run.as_ref().map_or(fresh, |r| r.plan.clone());
-    work(g, &mut locked, plan, run, how)
+    work(g, &mut locked, run.as_ref().map_or(fresh, |r| r.plan.clone()), run, how)
+}
+
+/// The plan of the run, as it is now; `lost` stays lost.
+fn planned_again(g: &Global, root: &Dir, run: &Run, lost: &BTreeMap<LayerId, String>) -> Result<Plan> {
+    let known = make::Earlier::of(&run.plan);
+    let counted = if run.prepared { known.counted } else { BTreeMap::new() };
+    let known = make::Earlier { lost: lost.clone(), counted, ..known };
+    make::make(root, &run.plan.options, &known, &*screen::progress(g))
+}
+
+/// Names what has changed in the old store since an interrupted run built it.
+fn built_again(g: &Global, was: &Plan, changes: &[String]) {
+    if changes.is_empty() {
+        return;
+    }
+    let names = Names::of_plan(was);
+    let changes: Vec<String> = changes.iter().map(|c| names.path(c)).collect();
+    screen::progress(g).warn(&format!("changed since the last run, and built again: {}", changes.join("; ")));
 }
 
 /// Runs the engine; with `--keep-going` plans again without what failed, as often as something fails.
