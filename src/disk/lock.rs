@@ -30,7 +30,7 @@ impl Dir {
     }
 
     /// The process that has the exclusive lock, without asking for it: who asks could be in the way of one that is about to take it.
-    /// As far as /proc tells: not of a process in another container.
+    /// As far as /proc says: not of a process in another container.
     pub fn locked_by(&self) -> Option<u32> {
         let inode = self.meta().ok()?.ino;
         let locks = std::fs::read_to_string("/proc/locks").ok()?;

@@ -226,7 +226,7 @@ impl Standing {
                         "this new root was begun at {}, and the configurations of its containers name that path",
                         text(path)
                     ),
-                    "Move it back there and continue. Or run `unaufs rollback` and begin again",
+                    "Move it back there and continue. Or run `unaufs rollback` and begin again.",
                 ),
                 None => Answer::Continue,
             },
@@ -247,7 +247,7 @@ impl Standing {
                 Some(path) => refuse(
                     Kind::Failed,
                     &format!("this data root was migrated to {}, but {path} isn't there any more", self.to),
-                    "Put it back, or put the old store back with `unaufs rollback`",
+                    "Put it back, or put the old store back with `unaufs rollback`.",
                 ),
                 None => Answer::Nothing(MIGRATED),
             },
