@@ -81,13 +81,13 @@ impl Dir {
         let (which, hint) = match e {
             Errno::LOOP | Errno::NOTDIR if matches!(self.in_the_way(rel), Some((_, FileType::Symlink))) => (
                 ", which is a symlink",
-                "unaufs doesn't follow symlinks here: put the directory itself in the place of the symlink",
+                "unaufs doesn't follow symlinks here. Put the directory itself in the place of the symlink.",
             ),
             Errno::LOOP | Errno::NOTDIR => (
                 ", which isn't a directory",
-                "Something else is in its place. Find out what it is, move it away, and restore the directory",
+                "Something else is in its place. Find out what it is, move it away, and restore the directory.",
             ),
-            Errno::XDEV => ("", "Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither"),
+            Errno::XDEV => ("", "Something is mounted there, or a symlink leads out of ROOT. unaufs follows neither."),
             _ => return Error::io(format!("open directory {}", self.show(rel)), e),
         };
         Error::io(format!("open directory {}{which}", self.show(rel)), e).hint(hint)
@@ -268,7 +268,7 @@ impl Dir {
     fn file_not_opened(&self, rel: &[u8], e: Errno) -> Error {
         match e {
             Errno::LOOP => Error::io(format!("open {}, which is a symlink", self.show(rel)), e)
-                .hint("It is a symlink. unaufs doesn't follow symlinks here"),
+                .hint("It is a symlink. unaufs doesn't follow symlinks here."),
             _ => Error::io(format!("open {}", self.show(rel)), e),
         }
     }
@@ -360,7 +360,7 @@ impl Dir {
         self.for_each(|n, k, _| {
             if out.len() == LISTED {
                 return Err(Error::corrupt(format!("{} holds more than {LISTED} names", self.show(b"")))
-                    .hint("Docker never makes that many. Find out what they are, and move them away"));
+                    .hint("Docker never makes that many. Find out what they are, and move them away."));
             }
             out.push((n.to_vec(), k));
             Ok(())

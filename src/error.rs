@@ -97,7 +97,7 @@ impl Error {
             _ => Kind::Failed,
         };
         let hint = match kind {
-            Kind::Space => Some("free some space on that file system, then run the same command again: it continues"),
+            Kind::Space => Some("Free some space on that file system, then run the same command again. It continues."),
             _ => None,
         };
         let mut e = Error::new(kind, what).with_source(source);
@@ -217,11 +217,11 @@ const READ_ONLY: &str = "The file system is read-only. Remount it, and run the s
 /// What helps a process that has no descriptor or memory left.
 fn enough(e: Errno) -> Option<&'static str> {
     match e {
-        Errno::MFILE => Some("Raise the limit for open files, then run the same command again: ulimit -n 4096"),
+        Errno::MFILE => Some("Raise the limit for open files with `ulimit -n 4096`, then run the same command again."),
         Errno::NFILE => {
-            Some("The whole system has too many open files. Stop other programs, then run the same command again")
+            Some("The whole system has too many open files. Stop other programs, then run the same command again.")
         }
-        Errno::NOMEM => Some("Free some memory or raise the limit (`ulimit -v`), or run unaufs with -j 1"),
+        Errno::NOMEM => Some("Free some memory or raise the limit (`ulimit -v`), or run unaufs with -j 1."),
         _ => None,
     }
 }
@@ -236,7 +236,7 @@ pub fn check_disk(keep_going: bool) -> Result<()> {
     }
     match FAILING_DISK.get() {
         Some(what) if !keep_going => Err(Error::new(Kind::Failed, format!("the disk failed: {what}"))
-            .hint("Look at the kernel log (dmesg), then try again. --keep-going leaves out what can't be read")
+            .hint("Look at the kernel log (dmesg), then try again. --keep-going leaves out what can't be read.")
             .loss("Nothing is lost: the old store is untouched.")),
         _ => Ok(()),
     }

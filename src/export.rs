@@ -130,9 +130,9 @@ pub fn export(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Prog
     let result = run(root, from, request, progress);
     // whatever error a stop led to, it is the stop that is to be told
     crate::stop::check().and(result).map_err(|e| match e.kind() {
-        Kind::Space => e.hint("Free some space there, or write elsewhere. No partial file was left"),
+        Kind::Space => e.hint("Free some space there, or write elsewhere. No partial file was left."),
         Kind::Interrupted | Kind::Terminated => {
-            e.hint("Run the same command again. It starts from the beginning").loss("No file was written.")
+            e.hint("Run the same command again. It starts from the beginning.").loss("No file was written.")
         }
         _ => e,
     })
@@ -167,7 +167,7 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     images.extend(image::of_containers(source, &containers, &mut left_out)?);
     if images.is_empty() {
         return Err(match &left_out[..] {
-            [] => Error::new(Kind::Failed, "there is nothing to export").hint("The store has no images"),
+            [] => Error::new(Kind::Failed, "there is nothing to export").hint("The store has no images."),
             [(_, why)] => Error::new(Kind::Failed, why.clone()),
             [(name, why), ..] => Error::new(
                 Kind::Failed,
@@ -214,11 +214,11 @@ fn sensible(request: &Request) -> Result<()> {
     if request.images.is_empty() && request.containers.is_empty() && !request.all {
         return usage(
             "name an image or a container to export",
-            "Name images, use --container NAME, or use --all. `unaufs inspect` lists all names",
+            "Name images, use --container NAME, or use --all. `unaufs inspect` lists all names.",
         );
     }
     if request.format == Format::Docker && request.compress == Compressed::Zstd {
-        return usage("docker load reads zstd only since Docker 23", "Use --compress gzip, or --format oci");
+        return usage("docker load reads zstd only since Docker 23", "Use --compress gzip, or --format oci.");
     }
     Ok(())
 }

@@ -52,12 +52,13 @@ pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
-/// The object of a finding; a layer with the name that people know.
+/// The object of a finding; a layer or a path with the name that people know.
 pub fn subject(f: &Finding, names: &Names) -> String {
     let s = &f.subject;
     let id = if s.id.is_empty() { &s.name } else { &s.id };
     match names.get(id).filter(|_| s.kind == "layer") {
         Some(name) => format!("layer {id} ({})", text::text(name)),
+        None if s.kind == "other" => names.path(&s.name),
         None => s.to_string(),
     }
 }

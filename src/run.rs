@@ -352,7 +352,7 @@ impl Migration<'_> {
             crate::error::check_disk(false)?;
             let what = format!("{} could not be checked: {}", first.object, first.reason);
             return Err(Error::new(Kind::Failed, what)
-                .hint("remove the cause, then run `unaufs migrate` again")
+                .hint("Remove the cause, then run `unaufs migrate` again.")
                 .loss(NOTHING_LOST));
         }
         if let Some(verdict) = report.verdict(level, now()).filter(|_| which == Part::All) {
@@ -392,7 +392,7 @@ impl Migration<'_> {
         }
         if self.outcome.changed.len() >= ROUNDS {
             return Err(Error::new(Kind::Stale, format!("the store keeps changing: {}", changes.join("; ")))
-                .hint("find out what writes into it")
+                .hint("Find out what writes into it.")
                 .loss(NOTHING_LOST));
         }
         self.outcome.changed.push(changes.join("; "));
@@ -438,7 +438,7 @@ pub fn compare(
     if switched && let Some(course) = Course::read(&state)? {
         rollback::whole(root, &course).map_err(|e| {
             let driver = run.plan.options.to;
-            e.hint(format!("`unaufs verify` with --driver {driver} checks the new store by itself; `unaufs cleanup` with --skip-verify deletes the rest of the old one"))
+            e.hint(format!("`unaufs verify` with --driver {driver} checks the new store by itself. `unaufs cleanup` with --skip-verify deletes the rest of the old store."))
                 .loss("Nothing was changed. A rollback isn't possible.")
         })?;
     }
@@ -471,9 +471,9 @@ fn unlike(differences: &[Difference]) -> Error {
             Kind::Difference,
             format!("{many} between the old store and the new one; the first: {first}"),
         )
-        .hint("run `unaufs rollback --drop-new`, which removes the new store, and migrate again. If it happens again, please report it");
+        .hint("Remove the new store with `unaufs rollback --drop-new`, then migrate again. If it happens again, please report it.");
     }
     let first = differences.iter().find(in_source).map(|d| d.to_string()).unwrap_or_default();
     Error::new(Kind::Difference, format!("the old store itself is damaged: {many}; the first: {first}"))
-        .hint("restore those files, or `unaufs rollback` and leave the image out with --exclude image=NAME; `unaufs migrate --verify fast` takes them along as they are")
+        .hint("Restore those files. Or run `unaufs rollback` and leave the image out with --exclude image=NAME. `unaufs migrate --verify fast` migrates the files with the damage.")
 }

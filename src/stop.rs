@@ -35,5 +35,5 @@ pub fn check() -> Result<()> {
         _ => Kind::Terminated,
     };
     Err(Error::new(kind, "Stopped safely")
-        .hint("Run the same command again to continue, or run `unaufs rollback` to undo it"))
+        .hint("Run the same command again to continue, or run `unaufs rollback` to undo it."))
 }

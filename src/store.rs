@@ -388,7 +388,9 @@ pub fn attached(root: &Dir, name: &str) -> Result<()> {
                 Kind::Blocked,
                 format!("{shown} is mounted onto itself: Docker left that when it ended"),
             )
-            .hint(format!("umount {shown} (no files need to be copied: the same files are below the mount point)"))
+            .hint(format!(
+                "Run umount {shown}. You don't need to copy any files: the same files are below the mount point."
+            ))
             .loss("Nothing was changed."));
         }
         Err(Errno::XDEV) => "is a mount point",

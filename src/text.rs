@@ -121,6 +121,32 @@ pub fn few(first: impl IntoIterator<Item = String>, all: usize) -> String {
     }
 }
 
+/// With the ids of 64 digits as Docker's commands print them, by their first 12.
+pub fn short_ids(s: &str) -> String {
+    let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    let (mut out, mut rest) = (String::with_capacity(s.len()), s);
+    while let Some(at) = rest.find(is_digit) {
+        let (before, from) = rest.split_at(at);
+        let (digits, after) = from.split_at(from.find(|c| !is_digit(c)).unwrap_or(from.len()));
+        out.push_str(before);
+        out.push_str(if digits.len() == 64 { &digits[..12] } else { digits });
+        rest = after;
+    }
+    out + rest
+}
+
+/// The fix of a check as a sentence of its own. A command stays as it is, so that it can be pasted.
+pub fn advice(fix: &str) -> String {
+    const PROGRAMS: [&str; 9] =
+        ["chattr", "docker", "mkdir", "modprobe", "mount", "systemctl", "timedatectl", "umount", "unaufs"];
+    let is_command = |s: &str| s.split(' ').next().is_some_and(|first| PROGRAMS.contains(&first));
+    match fix.rsplit_once(": ").is_some_and(|(_, typed)| is_command(typed)) {
+        _ if is_command(fix) => fix.to_owned(),
+        false if !fix.ends_with('.') => format!("{}.", capital(fix)),
+        _ => capital(fix),
+    }
+}
+
 /// With a capital letter at the beginning.
 pub fn capital(s: &str) -> String {
     let mut letters = s.chars();
@@ -192,6 +218,11 @@ mod tests {
         let times = [time((1, 0)), time((-1, 830_000_000)), time((i64::MAX, 0))];
         let far = format!("{} seconds after 1970", i64::MAX);
         assert_eq!(times, ["1970-01-01T00:00:01Z", "1969-12-31T23:59:59.830000000Z", &far]);
+        let (id, digest) = ("0123456789ab".repeat(6)[..64].to_owned(), "f".repeat(65));
+        let path = format!("aufs/diff/{id}-removing: sha256:{id} {digest} beef");
+        assert_eq!(short_ids(&path), format!("aufs/diff/0123456789ab-removing: sha256:0123456789ab {digest} beef"));
+        let fixes = ["chattr -ia /x", "fix the file", "set the clock: timedatectl set-ntp true"].map(advice);
+        assert_eq!(fixes, ["chattr -ia /x", "Fix the file.", "Set the clock: timedatectl set-ntp true"]);
         assert_eq!(count(12), "12");
         let words = [plural(1, "directory"), plural(2000, "directory"), plural(0, "layer")];
         assert_eq!(words, ["1 directory", "2,000 directories", "0 layers"]);

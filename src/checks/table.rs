@@ -28,7 +28,7 @@ table! {
         effect "not changed"
     "C03" Warn "container marked as running"
         "The container's config says that it is running. If Docker is running, stop it before you migrate. If Docker is stopped, it crashed or was killed: Docker corrects the mark at its next start, and you don't need to do anything."
-        effect "Docker was killed; it corrects this at its next start"
+        effect "none: Docker corrects the mark at its next start"
     "C04" Warn "container that can't be migrated"
         "A layer that the container needs is missing or damaged. The container's configuration and remaining data stay in the old store."
         effect "its configuration and remaining data stay in the old store"

@@ -92,7 +92,7 @@ impl Args {
     pub fn contradictions(&self) -> crate::error::Result<()> {
         let both = |a: &str, b: &str| {
             let e = Error::new(Kind::Usage, format!("{a} and {b} can't be used together"));
-            Err(e.hint("leave one of them out").loss("Nothing was changed."))
+            Err(e.hint("Leave one of them out.").loss("Nothing was changed."))
         };
         match &self.verb {
             Verb::Migrate(a) if a.prepare && a.no_switch => both("--prepare", "--no-switch"),
@@ -287,7 +287,7 @@ impl What {
             if let Some(given) = given.filter(|g| *g != theirs) {
                 let theirs = if theirs.is_empty() { format!("no {option}") } else { format!("{option} {theirs}") };
                 return Err(Error::new(Kind::Usage, format!("{option} {given} contradicts {of}, which has {theirs}"))
-                    .hint(format!("leave {option} out, or start over: unaufs rollback, then a new plan"))
+                    .hint(format!("Leave {option} out. Or start over: run `unaufs rollback` and make a new plan."))
                     .loss("Nothing was changed."));
             }
         }

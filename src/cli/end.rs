@@ -58,7 +58,7 @@ impl Form {
         match (given("--json"), given("--jsonl")) {
             (true, true) => {
                 let _ = FORM.set(Form::Json);
-                Err(Error::new(Kind::Usage, "--json and --jsonl can't be used together").hint("leave one of them out"))
+                Err(Error::new(Kind::Usage, "--json and --jsonl can't be used together").hint("Leave one of them out."))
             }
             (true, false) => Ok(Form::Json),
             (false, true) => Ok(Form::JsonLines),

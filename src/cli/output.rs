@@ -158,14 +158,14 @@ fn place(path: &Path, roots: &[&Dir]) -> Result<(Dir, Vec<u8>)> {
         _ => Path::new("."),
     };
     let Some(name) = path.file_name() else {
-        return Err(usage(format!("{shown} is not a file name"), "name a file"));
+        return Err(usage(format!("{shown} is not a file name"), "Name a file."));
     };
     let dir = Dir::open_named(parent)
-        .map_err(|e| usage(format!("can't write {shown}: {}", e.chain()), "make its directory first"))?;
+        .map_err(|e| usage(format!("can't write {shown}: {}", e.chain()), "Make its directory first."))?;
     for root in roots {
         if within(&dir, root)? {
             let what = format!("{shown} is inside {}, which is a data root", crate::text::path(root.label()));
-            return Err(usage(what, "name a file outside the data root"));
+            return Err(usage(what, "Name a file outside the data root."));
         }
     }
     Ok((dir, name.as_bytes().to_vec()))
@@ -174,7 +174,7 @@ fn place(path: &Path, roots: &[&Dir]) -> Result<(Dir, Vec<u8>)> {
 fn there(dir: &Dir, name: &[u8], shown: &str) -> Result<At> {
     let refuse = |what: &str| {
         Err(Error::new(Kind::Usage, format!("{shown} is {what}"))
-            .hint("name a new file or a regular file")
+            .hint("Name a new file or a regular file.")
             .loss("Nothing was changed."))
     };
     match dir.stat_opt(name)?.map(|m| m.kind) {
@@ -195,7 +195,7 @@ fn stream(path: &Path) -> Result<File> {
     let what = || format!("open {}", crate::text::path(path));
     let open = OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path);
     let file = open.on(what).map_err(|e| match e.errno() {
-        Some(Errno::NXIO) => e.hint("Nobody reads that pipe. Start its reader first"),
+        Some(Errno::NXIO) => e.hint("Nobody reads that pipe. Start its reader first."),
         _ => e,
     })?;
     rustix::fs::fcntl_setfl(&file, OFlags::empty()).on(what)?;
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(std::fs::read(at(name)).expect("read"), b"new");
         }
         for (name, why) in
-            [("link", "symlink"), ("root", "directory"), ("root/x", "inside"), ("no/x", "make its directory")]
+            [("link", "symlink"), ("root", "directory"), ("root/x", "inside"), ("no/x", "Make its directory")]
         {
             let e = write(&at(name)).expect_err(name);
             let said = format!("{} {}", e.chain(), e.hint_text().unwrap_or_default());

@@ -59,14 +59,14 @@ fn refused(shown: &str, bytes: &[u8]) -> Error {
             other_version(shown, tool.as_ref().map_or("", |t| &t.version))
         }
         Ok(Label { schema, .. }) if schema.starts_with("unaufs.") => {
-            no_plan(shown).hint("it is the result of another command; unaufs plan --out FILE saves a plan")
+            no_plan(shown).hint("It is the result of another command. Save a plan with: unaufs plan --out FILE")
         }
         _ => no_plan(shown),
     }
 }
 
 fn no_plan(shown: &str) -> Error {
-    Error::new(Kind::Usage, format!("{shown} is not an unaufs plan")).hint("unaufs plan --out FILE saves a plan")
+    Error::new(Kind::Usage, format!("{shown} is not an unaufs plan")).hint("Save a plan with: unaufs plan --out FILE")
 }
 
 fn other_version(shown: &str, version: &str) -> Error {
@@ -77,7 +77,7 @@ fn other_version(shown: &str, version: &str) -> Error {
         v => format!("unaufs {}", crate::text::text(v)),
     };
     Error::new(Kind::Usage, format!("{shown} was made by {by}; this is unaufs {ours}"))
-        .hint("make a new plan with this version")
+        .hint("Make a new plan with this version.")
         .loss("Nothing was changed.")
 }
 

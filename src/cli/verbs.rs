@@ -29,7 +29,7 @@ fn root(g: &Global) -> Result<Dir> {
     Dir::open_named(&g.root).map_err(|e| {
         if e.errno() == Some(Errno::NOENT) {
             return Error::new(Kind::NoStore, format!("{} doesn't exist", crate::text::path(&g.root)))
-                .hint("Name Docker's data root with --root");
+                .hint("Name Docker's data root with --root.");
         }
         let kind = match e.errno() {
             Some(Errno::NOTDIR) => Kind::NoStore,
@@ -43,7 +43,7 @@ fn root(g: &Global) -> Result<Dir> {
             }
             _ => Kind::Failed,
         };
-        Error::new(kind, e.chain()).hint("Name Docker's data root with --root")
+        Error::new(kind, e.chain()).hint("Name Docker's data root with --root.")
     })
 }
 
@@ -93,7 +93,7 @@ impl Roots {
         match self.new {
             Some(new) => Ok((self.old, new, self.known)),
             None => Err(Error::new(Kind::NoStore, "there is no migration at --target yet")
-                .hint("`unaufs plan` shows what a migration would do; `unaufs migrate` does it")),
+                .hint("`unaufs plan` shows what a migration would do. `unaufs migrate` does it.")),
         }
     }
 
@@ -146,7 +146,7 @@ fn belongs(old: &Dir, run: &Run) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Kind::Usage, format!("this --target belongs to a migration of {theirs}"))
-        .hint(format!("--root {theirs}, or where that root is now; or another --target")))
+        .hint(format!("Use --root {theirs}, or where that root is now. Or use another --target.")))
 }
 
 /// The old root, where a verb cannot do without it.
@@ -165,7 +165,7 @@ fn the_store(root: &Dir) -> Result<WrittenBy> {
         (false, several) => {
             let names: Vec<&str> = several.iter().map(|t| t.name()).collect();
             Err(Error::new(Kind::Usage, format!("the data root has several stores: {}", names.join(", ")))
-                .hint("Choose one with --driver"))
+                .hint("Choose one with --driver."))
         }
     }
 }

@@ -155,12 +155,12 @@ impl Dir {
             let what = format!("set xattr {} ({} bytes) of {}", crate::text::bytes(attr), value.len(), self.show(name));
             match e {
                 Errno::OPNOTSUPP => {
-                    Error::io(what, e).hint("the file system of the new store can't hold this attribute")
+                    Error::io(what, e).hint("The file system of the new store can't hold this attribute.")
                 }
                 // ext4 keeps all attributes of a file in one block, and says of more the same as of a full disk
                 Errno::NOSPC | Errno::TOOBIG | Errno::RANGE if !self.is_full() => Error::corrupt(what)
                     .with_source(std::io::Error::other("the attributes of this file are too large for this file system"))
-                    .hint("use --target on an xfs or btrfs file system, or leave the image or container out with --exclude"),
+                    .hint("Use --target on an xfs or btrfs file system, or leave the image or container out with --exclude."),
                 _ => Error::io(what, e),
             }
         })

@@ -56,7 +56,7 @@ impl Dir {
         made.map_err(|e| {
             let err = Error::io(format!("make device {}", self.show(name)), e);
             if e == Errno::PERM {
-                err.hint("Only root in the host's own user namespace can make devices (CAP_MKNOD)")
+                err.hint("Only root in the host's own user namespace can make devices (CAP_MKNOD).")
             } else {
                 err
             }

@@ -133,7 +133,7 @@ fn copy_file(original: &Original<'_>, to: &Dir, new: &[u8], scope: XattrScope) -
 
 fn changed(dir: &Dir, name: &[u8]) -> Error {
     Error::corrupt(format!("{} changed while it was read", dir.show(name)))
-        .hint("Stop the program that writes into the old store, then run unaufs again")
+        .hint("Stop the program that writes into the old store, then run unaufs again.")
 }
 
 /// What is copied, for an error.

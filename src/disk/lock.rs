@@ -23,14 +23,14 @@ impl Dir {
             Ok(()) => Ok(File::from(again.fd)),
             Err(Errno::WOULDBLOCK) => {
                 Err(Error::new(Kind::Busy, format!("another unaufs is working on {}", self.show(b"")))
-                    .hint("Wait until it has finished. `unaufs status` shows how far it is"))
+                    .hint("Wait until it has finished. `unaufs status` shows how far it is."))
             }
             Err(e) => Err(Error::io(format!("lock {}", self.show(b"")), e)),
         }
     }
 
     /// The process that has the exclusive lock, without asking for it: who asks could be in the way of one that is about to take it.
-    /// As far as /proc tells: not of a process in another container.
+    /// As far as /proc says: not of a process in another container.
     pub fn locked_by(&self) -> Option<u32> {
         let inode = self.meta().ok()?.ino;
         let locks = std::fs::read_to_string("/proc/locks").ok()?;

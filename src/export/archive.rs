@@ -196,13 +196,13 @@ impl ArchiveDir {
     /// Begins a directory, which must not be there yet.
     pub fn begin(root: &Dir, path: &Path, bytes: Option<u64>) -> Result<ArchiveDir> {
         if path.as_os_str() == "-" {
-            return Err(Error::new(Kind::Usage, "a directory can't be written to stdout").hint("Use --format oci"));
+            return Err(Error::new(Kind::Usage, "a directory can't be written to stdout").hint("Use --format oci."));
         }
         let place = Place::new(root, path)?;
         if let Some(kind) = place.there()? {
             let what = if kind == FileType::Directory { "directory" } else { "file" };
             return Err(Error::new(Kind::Usage, format!("there is a {what} {} already", place.shown()))
-                .hint("Name another directory, or remove the existing one"));
+                .hint("Name another directory, or remove the existing one."));
         }
         room(&place, bytes)?;
         place.dir().mkdir(place.temporary(), 0o700)?;

@@ -115,9 +115,13 @@ pub fn copy(root: &Dir, from: &Remains, request: &Request, progress: &dyn Progre
     // whatever error a stop led to, it is the stop that is to be told
     crate::stop::check().and(result).map_err(|e| match e.kind() {
         Kind::Interrupted | Kind::Terminated => e
-            .hint(if to_stdout { "run it again" } else { "remove what was copied, or run it again with --force" })
+            .hint(if to_stdout {
+                "Run the same command again."
+            } else {
+                "Remove the copied files, or run the same command again with --force."
+            })
             .loss("The container's files weren't changed."),
-        Kind::Space => e.hint("make space there, or copy to another file system"),
+        Kind::Space => e.hint("Free some space there, or copy to another file system."),
         _ => e,
     })?;
     if !place.is_dir && !copied.left_out.is_empty() && copied.files + copied.others == 0 {
@@ -131,7 +135,7 @@ pub fn copy(root: &Dir, from: &Remains, request: &Request, progress: &dyn Progre
 fn on(e: Error, from: &Remains) -> Error {
     let e = e.on(&from.subject);
     match from.missing.first() {
-        Some(m) => e.hint(format!("{} can't be read ({}), and the path may have been in it", m.what, m.why)),
+        Some(m) => e.hint(format!("{} can't be read ({}), and the path may have been in it.", m.what, m.why)),
         None => e,
     }
 }

@@ -133,10 +133,10 @@ impl<'s> Layers<'s> {
                 layer.id.short()
             ))
             .hint(
-                "Its tar-split.json.gz or its record in layerdb is damaged. `unaufs verify --level full` shows details",
+                "Its tar-split.json.gz or its record in layerdb is damaged. `unaufs verify --level full` shows details.",
             ),
             _ => Error::new(Kind::Failed, format!("layer {} changed while it was read", layer.id.short()))
-                .hint("Stop the program that writes into the store, then export again"),
+                .hint("Stop the program that writes into the store, then export again."),
         };
         Err(e)
     }

@@ -183,7 +183,7 @@ fn unknown(what: &str, name: &str, all: impl Iterator<Item = String>) -> Error {
         (!alike, !candidate.contains(" ("), candidate)
     });
     let hint = match all.is_empty() {
-        true => format!("The store has no {what}"),
+        true => format!("The store has no {what}."),
         false => format!("Choose one of: {}", listed(&all)),
     };
     Error::new(Kind::Usage, format!("there is no {what} \"{}\"", text::text(name))).hint(hint)

@@ -52,9 +52,9 @@ impl Place {
             _ => Path::new("."),
         };
         let dir = Dir::open_named(parent)
-            .map_err(|e| usage(format!("{shown} can't be written: {}", e.chain())).hint("Make the directory first"))?;
+            .map_err(|e| usage(format!("{shown} can't be written: {}", e.chain())).hint("Make the directory first."))?;
         if within(&dir, root)? {
-            return Err(usage(format!("{shown} is inside the data root")).hint("Choose a file outside it"));
+            return Err(usage(format!("{shown} is inside the data root")).hint("Choose a file outside it."));
         }
         let mut random = [0u8; 4];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).on(|| "draw a random name")?;
@@ -113,7 +113,7 @@ impl Output {
         let place = Place::new(root, path)?;
         if place.there()?.is_some_and(|kind| kind != FileType::RegularFile) {
             return Err(Error::new(Kind::Usage, format!("{} exists and isn't a regular file", place.shown()))
-                .hint("Name another file, or use `-o -` to write to stdout"));
+                .hint("Name another file, or use `-o -` to write to stdout."));
         }
         room(&place, bytes)?;
         let file = place.dir.create(place.temporary())?;
@@ -162,7 +162,7 @@ pub fn check(root: &Dir, path: &Path) -> Result<()> {
     open_stdout()?;
     if io::stdout().is_terminal() {
         return Err(Error::new(Kind::Usage, "unaufs doesn't write an archive to a terminal")
-            .hint("Redirect stdout, or name a file with -o FILE"));
+            .hint("Redirect stdout, or name a file with -o FILE."));
     }
     Ok(())
 }
@@ -176,7 +176,7 @@ pub fn open_stdout() -> Result<()> {
     let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);
     match null && flags.contains(OFlags::RDWR) {
-        true => Err(Error::new(Kind::Usage, "stdout is closed").hint("Redirect stdout, or name a file instead of -")),
+        true => Err(Error::new(Kind::Usage, "stdout is closed").hint("Redirect stdout, or name a file instead of -.")),
         false => Ok(()),
     }
 }
@@ -191,7 +191,7 @@ pub fn room(place: &Place, bytes: Option<u64>) -> Result<()> {
     }
     let what =
         format!("{} needs {}, and {} are free", place.shown(), crate::text::size(bytes), crate::text::size(free));
-    Err(Error::new(Kind::Space, what).hint("Write to another disk, or use --compress"))
+    Err(Error::new(Kind::Space, what).hint("Write to another disk, or use --compress."))
 }
 
 impl Write for Output {

@@ -37,7 +37,7 @@ impl<'a> Chosen<'a> {
         let count = self.images.len() + self.containers.len();
         if count != 1 {
             let what = format!("--format rootfs writes one image or container, but {count} were named");
-            return Err(Error::new(Kind::Usage, what).hint("Name one image or one container"));
+            return Err(Error::new(Kind::Usage, what).hint("Name one image or one container."));
         }
         let no_layer = || Error::corrupt("it has no layer");
         if let Some(c) = self.containers.values().next() {

@@ -75,7 +75,7 @@ impl Mounted {
     pub fn open(&self, root: &Dir) -> Result<Dir> {
         let shown = text::bytes(&self.at);
         let elsewhere =
-            |what: String| Error::new(Kind::Failed, format!("/{shown} is {what}")).hint("copy it from there");
+            |what: String| Error::new(Kind::Failed, format!("/{shown} is {what}")).hint("Copy it from there.");
         let Some(name) = &self.volume else {
             return Err(elsewhere(format!("the host's directory {}", text::text(&self.source))));
         };

@@ -17,7 +17,7 @@ pub fn fits(root: &Path) -> Result<()> {
     }
     let shown = crate::text::path(root);
     Err(Error::new(Kind::Unsupported, format!("the path {shown} has {bytes} bytes; unaufs can work with {LONGEST}"))
-        .hint(format!("mount the directory at a shorter path: mkdir /mnt/docker && mount --bind {shown} /mnt/docker; then use --root /mnt/docker"))
+        .hint(format!("Mount the directory at a shorter path, then use --root /mnt/docker: mkdir /mnt/docker && mount --bind {shown} /mnt/docker"))
         .loss("Nothing was changed."))
 }
 

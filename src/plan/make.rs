@@ -142,7 +142,7 @@ fn read(
     // a plan that is made again follows the first one, whatever has been removed since
     if let Some(option) = options.unmatched(&store).filter(|_| known.counted.is_empty()) {
         return Err(Error::new(Kind::Usage, format!("{} doesn't match anything", crate::text::text(&option)))
-            .hint("Run `unaufs inspect` to see the names"));
+            .hint("Run `unaufs inspect` to see the names."));
     }
     findings.extend(store::probe::unreadable(root, &mut store)?);
     findings.extend(store::probe::no_gzip(root, &store));

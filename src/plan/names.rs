@@ -1,4 +1,4 @@
-//! What people call a layer: one name, the same on every screen and page.
+//! What people call a layer or a container: one name, the same on every screen and page.
 //!
 //! A container's own layers have the container's name. The last layer of an image has the image's name; a layer further down is a part of the
 //! smallest image that has it. An image's name is its first tag, as `docker images` lists it, else its digest, else its id.
@@ -6,9 +6,10 @@
 use super::Plan;
 use crate::ids::{ImageId, LayerId};
 use crate::store::Store;
+use crate::text;
 use std::collections::HashMap;
 
-/// The names, by the short form of a layer's id: findings have no other.
+/// The names, by the short form of the id of a layer or a container: findings have no other.
 #[derive(Debug, Default)]
 pub struct Names(HashMap<String, String>);
 
@@ -16,11 +17,17 @@ pub struct Names(HashMap<String, String>);
 type Image<'a> = (String, bool, &'a [LayerId]);
 
 impl Names {
-    /// Of the layers of a plan.
+    /// Of the layers and containers of a plan.
     pub fn of_plan(p: &Plan) -> Names {
         let images = p.images.iter().map(|i| image(&i.id, &i.tags, &i.digests, &i.layers));
         let containers = p.containers.iter().flat_map(|c| c.layer.iter().chain(&c.init).map(|l| (l, c.name.as_str())));
-        Names::new(images.collect(), containers)
+        let mut out = Names::new(images.collect(), containers);
+        let moved = p.containers.iter().map(|c| (c.id.as_str(), &c.name));
+        let stay = p.left_behind.iter().filter(|l| l.kind == "container").map(|l| (l.id.as_str(), &l.name));
+        for (id, name) in moved.chain(stay).filter(|(_, name)| !name.is_empty()) {
+            out.0.entry(text::short_ids(id)).or_insert_with(|| format!("container {name}"));
+        }
+        out
     }
 
     /// Of the layers of a store.
@@ -48,7 +55,17 @@ impl Names {
         Names(out)
     }
 
-    /// The name of a layer, by its id or the short form of that.
+    /// A path of a data root for people: its ids are short, and the name of the first that has one follows.
+    pub fn path(&self, path: &str) -> String {
+        let path = text::short_ids(path);
+        let parts = path.split(['/', ' ', ':']).map(|part| part.strip_suffix("-removing").unwrap_or(part));
+        match parts.filter(|part| part.len() >= 12).find_map(|part| self.get(part)) {
+            Some(name) => format!("{path} ({})", text::text(name)),
+            None => path,
+        }
+    }
+
+    /// The name of a layer or a container, by its id or the short form of that.
     pub fn get(&self, id: &str) -> Option<&str> {
         let name = |id: &str| self.0.get(id).map(String::as_str);
         name(id).or_else(|| name(&LayerId::parse(id).ok()?.short()))
@@ -82,5 +99,8 @@ mod tests {
         let wanted = [Some("base:1"), Some("part of zoo/first:1"), Some("zoo/first:1"), Some("container web"), None];
         assert_eq!(got, wanted);
         assert_eq!(names.get("aaaaaaaaaaaa"), Some("base:1"), "by the short id");
+        let path = format!("aufs/mnt/{}", ids[3]);
+        assert_eq!(names.path(&path), "aufs/mnt/dddddddddddd (container web)");
+        assert_eq!(names.path("network/files/local-kv.db"), "network/files/local-kv.db");
     }
 }

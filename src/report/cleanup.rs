@@ -1,5 +1,6 @@
 //! What a cleanup would delete, and what it did.
 
+use crate::plan::names::Names;
 use crate::plan::{LeftBehind, Plan};
 use crate::run::cleanup::{Cleaned, Deletion, Survey};
 use crate::store::aufs::Stray;
@@ -13,34 +14,39 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         let frees: u64 = s.old.iter().map(|d| d.frees).sum();
         let _ = writeln!(
             out,
-            "This deletes the old store (frees about {}). After that there is no way back:",
+            "After the cleanup there is no way back. These parts of the old store are deleted (frees about {}):",
             text::size(frees)
         );
         for d in &s.old {
-            let (names, bytes) = (text::count(d.names), text::size(d.bytes));
-            let _ = writeln!(out, "  {}  {bytes} in {names} files and directories", text::text(&d.path));
+            let names = match d.names {
+                1 => "1 file".to_owned(),
+                n => format!("{} files and directories", text::count(n)),
+            };
+            let _ = writeln!(out, "  {}  {} in {names}", text::text(&d.path), text::size(d.bytes));
         }
     }
     if !s.strays.is_empty() {
         out.push_str(
             "Files below mount points of the old store will be deleted too. No image or container has them (D13):\n",
         );
-        let line = |s: &Stray| format!("aufs/mnt/{}: {}", text::bytes(&s.name), s.shown());
-        super::first(&mut out, s.strays.iter().map(line), "");
+        let known = Names::of_plan(plan);
+        let path = |s: &Stray| known.path(&format!("aufs/mnt/{}", text::bytes(&s.name)));
+        super::first(&mut out, s.strays.iter().map(|s| format!("{}: {}", path(s), s.shown())), "");
     }
     let left: Vec<&LeftBehind> = plan.left_behind.iter().filter(|l| !l.is_foreign()).collect();
     if !left.is_empty() && !s.old.is_empty() {
         out.push_str("These were not migrated and will be deleted too:\n");
         let line = |l: &LeftBehind| {
-            let [kind, name, reason] = [&l.kind, &l.name, &l.reason].map(|s| text::text(s));
-            format!("{kind} {} {name}: {reason}", text::text(super::short(&l.id)))
+            let [kind, name, reason] = [&l.kind, &l.name, &l.reason].map(|s| text::short_ids(&text::text(s)));
+            let name = if name.is_empty() { name } else { format!(" {name}") };
+            format!("{kind} {}{name}: {reason}", text::text(super::short(&l.id)))
         };
         super::first(&mut out, left.into_iter().map(line), "");
     }
     if !s.undone.is_empty() {
         let _ = writeln!(
             out,
-            "The new store of an earlier migration is still there. It is the only copy: {}",
+            "The new store of a migration that was rolled back is still there, and there is no other copy: {}",
             names(&s.undone)
         );
     }

@@ -50,7 +50,7 @@ impl Document<'_> {
         }
         out.extend(self.missing.iter().map(|m| format!("missing: {}: {}", m.what, m.why)));
         if !self.missing.is_empty() {
-            out.push("Without these, some paths may be marked wrongly or not be listed.".to_owned());
+            out.push("So some paths may be marked wrongly or not be listed.".to_owned());
         }
         out
     }

@@ -359,8 +359,7 @@ fn of_id(p: &Plan, names: &Names, group: &Finding, is_record: bool) -> Problem {
     let said = |of: &[&Finding]| of.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; ");
     let of = lines.next().unwrap_or_default();
     let first = of.first().copied();
-    let rest: Vec<String> =
-        lines.filter_map(|l| Some(format!("{}: {}", subject(l.first()?, names), said(l)))).collect();
+    let rest: Vec<(String, String)> = lines.filter_map(|l| Some((subject(l.first()?, names), said(l)))).collect();
     let text = |s: Option<&String>| s.map(|s| text::text(s)).unwrap_or_default();
     let fix = first.and_then(|f| f.fix.as_ref()).filter(|_| !is_record || AFTER.contains(&id.as_str()));
     Problem {
@@ -379,8 +378,20 @@ fn of_id(p: &Plan, names: &Names, group: &Finding, is_record: bool) -> Problem {
         explain: check.map_or("", |c| c.explain),
         left_out: rest.len().saturating_sub(MORE),
         more_count: text::count(rest.len() as u64),
-        more: rest.into_iter().take(MORE).map(text::sentence).collect(),
+        more: alike(&rest[..rest.len().min(MORE)]).into_iter().map(text::sentence).collect(),
     }
+}
+
+/// A line for each message: what is said of several objects is said once.
+fn alike(lines: &[(String, String)]) -> Vec<String> {
+    let mut out: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (subject, message) in lines {
+        match out.iter_mut().find(|(said, _)| said == message) {
+            Some((_, subjects)) => subjects.push(subject),
+            None => out.push((message, vec![subject])),
+        }
+    }
+    out.into_iter().map(|(message, subjects)| format!("{}: {message}", subjects.join(", "))).collect()
 }
 
 fn percent(part: u64, whole: u64) -> String {

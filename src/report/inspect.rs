@@ -123,13 +123,12 @@ impl Inspection {
             Generation::Content => "Docker 1.10 or later",
             Generation::Graph => "Docker 1.9 or earlier",
         };
-        let head = format!(
-            "   {}   written by {generation}   {} in {}",
+        let parts = [
             text::text(&self.root),
-            text::size(self.bytes),
-            text::plural(self.layers.len(), "layer")
-        );
-        out.flow(2, &[(Style::Bold, "unaufs inspect"), (Style::Plain, &head)]);
+            format!("written by {generation}"),
+            format!("{} in {}", text::size(self.bytes), text::plural(self.layers.len(), "layer")),
+        ];
+        out.head("unaufs inspect", &parts, 2);
         out.blank();
         self.images(fold, &mut out);
         out.blank();
@@ -150,19 +149,23 @@ impl Inspection {
         all.sort_by(|a, b| {
             (a.name().is_none(), &b.created, a.name(), &a.id).cmp(&(b.name().is_none(), &a.created, b.name(), &b.id))
         });
+        // an image that can't be converted has no other ID than its old one
+        let old = |i: &Image| i.old_id.as_deref().filter(|_| i.broken.is_none()).map(super::short).map(str::to_owned);
+        let converted = all.iter().any(|i| old(i).is_some());
         let rows = all.iter().take(fold).map(|i| {
             let more = (i.tags.len() + i.digests.len()).saturating_sub(1);
             let name = text::text(i.name().unwrap_or("<none>"));
             let name = if more > 0 { format!("{name} (+{more})") } else { name };
-            // an image that can't be converted has no other ID than its old one
-            let old = i.old_id.as_deref().filter(|_| i.broken.is_none());
-            let old = old.map(|o| format!("   old ID {}", super::short(o))).unwrap_or_default();
             let created = i.created.as_deref().and_then(|c| c.get(..10)).unwrap_or("unknown");
-            let size = format!("{}{old}", size(i.bytes));
-            let cells = vec![name, super::short(&i.id).to_owned(), size, created.to_owned()];
+            let mut cells = vec![name, super::short(&i.id).to_owned(), size(i.bytes), created.to_owned()];
+            if converted {
+                cells.insert(2, old(i).unwrap_or_default());
+            }
             Row { cells, remark: damage(&i.broken) }
         });
-        out.rows(&["NAME", "ID", "SIZE", "CREATED"], &rows.collect::<Vec<_>>());
+        let heads: &[&str] =
+            if converted { &["NAME", "ID", "OLD ID", "SIZE", "CREATED"] } else { &["NAME", "ID", "SIZE", "CREATED"] };
+        out.rows(heads, &rows.collect::<Vec<_>>());
         more(all.len(), fold, out);
     }
 
@@ -198,7 +201,7 @@ impl Inspection {
         let mut all: Vec<&Finding> = self.problems.iter().collect();
         all.sort_by_key(|p| std::cmp::Reverse(p.level));
         for p in all.iter().take(fold) {
-            let line = format!("  {}  {}: {}", p.id, super::subject(p, &self.names), p.message);
+            let line = format!("  {}  {}: {}", p.id, super::subject(p, &self.names), text::short_ids(&p.message));
             out.flow(7, &[(Style::of(p.level), &line)]);
         }
         more(all.len(), fold, out);

@@ -50,7 +50,11 @@ pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     verified(&mut out, s);
     left_out(&mut out, p);
     for c in &s.outcome.changed {
-        label(&mut out, "", &format!("Changed since it was built, and built again: {}", text::text(c)));
+        label(
+            &mut out,
+            "",
+            &format!("Changed since it was built, and built again: {}", text::short_ids(&text::text(c))),
+        );
     }
     for a in &s.outcome.aside {
         let what = format!("Set aside, since a Docker made it during the interrupted switch: {}", text::text(a));
@@ -84,7 +88,7 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
         State::Building => label(
             out,
             "PREPARED",
-            "The image layers are built. Docker may keep running until you stop it for the rest.",
+            "The image layers are built. Docker may keep running. Stop it before you run unaufs migrate.",
         ),
         _ => label(out, "READY", &format!("{counts} are built for {} but not active yet{took}.", s.driver)),
     }
@@ -148,8 +152,11 @@ fn verified(out: &mut String, s: &Summary<'_>) {
     if damaged.is_empty() {
         return;
     }
-    let _ =
-        writeln!(out, "DAMAGED  {} in the old store; the new store has the same:", text::plural(damaged.len(), "name"));
+    let _ = writeln!(
+        out,
+        "DAMAGED  {} in the old store. The new store has the same damage:",
+        text::plural(damaged.len(), "place")
+    );
     // the title says already that both stores have it
     let line = |d: &Difference| Difference { side: Side::Itself, ..d.clone() };
     super::first(out, damaged.iter().map(line), " (--json has all)");
@@ -186,9 +193,9 @@ fn left_out(out: &mut String, p: &Plan) {
 fn stays(out: &mut String, s: &Summary<'_>, p: &Plan) {
     let counted = s.left_behind.iter().filter(|l| l.counts).count();
     if counted > 0 {
-        let _ = writeln!(out, "NOT MIGRATED ({}). The old store is unchanged:", text::count(counted as u64));
+        let _ = writeln!(out, "NOT MIGRATED ({}), and still in the old store:", text::count(counted as u64));
         for d in s.damage {
-            let _ = writeln!(out, "  {}", d.sentence());
+            let _ = writeln!(out, "  {}", text::short_ids(&d.sentence()));
         }
     }
     if let Some(stays) = super::stays_behind(p, false) {
@@ -206,7 +213,7 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
     if s.outcome.state != State::Switched {
         let old = super::plan::root_option(&p.root.path);
         let what =
-            if s.outcome.state == State::Building { "after you stop Docker: do the rest" } else { "switch over" };
+            if s.outcome.state == State::Building { "stop Docker first, then do the rest" } else { "switch over" };
         line(out, "Next", &format!("unaufs migrate{old}{target}"), what);
         return line(out, "Undo", &format!("unaufs rollback{old}{target}"), "drop it; nothing is lost");
     }
@@ -220,7 +227,7 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
         );
     }
     if let Some(c) = warns("T11") {
-        label(out, "", &format!("{}. {}", c.message, text::capital(c.fix.as_deref().unwrap_or_default())));
+        label(out, "", &format!("{}. {}", c.message, text::advice(c.fix.as_deref().unwrap_or_default())));
     } else if let Some(pin) = s.driver.pin().filter(|_| warns("T05").is_some()) {
         label(
             out,
@@ -233,7 +240,7 @@ fn next(out: &mut String, s: &Summary<'_>, p: &Plan) {
     }
     if p.new_root.is_some() {
         let n03 = p.checks.iter().find(|c| c.id == "N03").and_then(|c| c.fix.as_deref());
-        label(out, "", &text::capital(n03.unwrap_or("before you start Docker, set \"data-root\" in daemon.json")));
+        label(out, "", &text::advice(n03.unwrap_or("before you start Docker, set \"data-root\" in daemon.json")));
     }
     line(out, "", "systemctl start docker", "then look at your containers: docker ps -a");
     let until = if p.new_root.is_some() {

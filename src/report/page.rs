@@ -92,6 +92,28 @@ impl Page {
         self.look.width
     }
 
+    /// The first lines of a screen: a title in bold and parts that are not broken. Those that don't fit begin a line at column `hang`.
+    pub fn head(&mut self, title: &str, parts: &[String], hang: usize) {
+        let mut lines = vec![format!("{title} ")];
+        for part in parts {
+            match lines.last_mut() {
+                Some(line) if line.chars().count() + 3 + part.chars().count() <= self.look.width => {
+                    line.push_str(&format!("   {part}"));
+                }
+                _ => lines.push(format!("{:hang$}{part}", "")),
+            }
+        }
+        for line in &lines {
+            match line.strip_prefix(title) {
+                // a flow puts one of these spaces between the two
+                Some(rest) => {
+                    self.flow(hang, &[(Style::Bold, title), (Style::Plain, rest.get(1..).unwrap_or_default())])
+                }
+                None => self.flow(hang, &[(Style::Plain, line)]),
+            }
+        }
+    }
+
     /// A paragraph: wrapped lines start at column `hang`. Runs of blanks within a line are kept. Names of others may be in it: what a
     /// terminal would obey is escaped.
     pub fn flow(&mut self, hang: usize, spans: &[(Style, &str)]) {

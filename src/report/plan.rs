@@ -14,6 +14,9 @@ mod screen;
 
 pub use screen::{Screen, moved, text as on_screen};
 
+/// What a plan leaves to the migration: contents are read only there.
+pub(super) const UNPROVED: &str = "The plan doesn't prove that layers are whole; migrate checks them.";
+
 /// One screen.
 pub fn text(p: &Plan, look: Look) -> String {
     on_screen(p, &Screen::of(look))

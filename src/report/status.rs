@@ -71,6 +71,8 @@ struct Words<'a> {
     obstacle: Option<Finding>,
     /// Layers that are built, and all of them.
     built: Option<(usize, usize)>,
+    /// Has Docker run on the new store?
+    docker_ran: bool,
 }
 
 /// What keeps Docker from the store that is active in the root; nothing of a run that isn't over yet.
@@ -111,6 +113,7 @@ impl Status {
                 Known::Run(run) => built.map(|n| (n, run.plan.layers.len())),
                 _ => None,
             },
+            docker_ran: since::reference(root)?.is_some_and(|at| since::docker_ran(root, at)),
         };
         let may = at.docker_may_start();
         Ok(Status {
@@ -133,7 +136,7 @@ impl Status {
             undone: at.undone.clone(),
             kernel_has_aufs: crate::plan::host::kernel_knows("aufs"),
             word: words.word(),
-            undo: words.undo(since::reference(root)?.is_some_and(|at| since::docker_ran(root, at))),
+            undo: words.undo(),
         })
     }
 
@@ -186,22 +189,22 @@ impl<'a> Words<'a> {
     }
 
     /// What a rollback costs, where one is possible.
-    fn undo(&self, docker_ran: bool) -> Option<String> {
+    fn undo(&self) -> Option<String> {
         let state = self.at.state.filter(|_| self.at.in_place.is_none() && self.at.worker.is_none())?;
         Some(match state {
             State::Building | State::Built | State::Verified => {
                 "unaufs rollback deletes the new store. Nothing is lost.".to_owned()
             }
             State::Switched if !self.at.missing.is_empty() => return None,
-            State::Switched if docker_ran && self.old.is_some() => format!(
+            State::Switched if self.docker_ran && self.old.is_some() => format!(
                 "Docker has run in {0}. unaufs rollback sets aside everything written there since, volumes too, in {0}/.unaufs/undone.",
                 self.root
             ),
-            State::Switched if docker_ran => format!(
+            State::Switched if self.docker_ran => format!(
                 "Docker has run on the new store. unaufs rollback sets aside new images and changes inside containers in {}/.unaufs/undone.",
                 self.root
             ),
-            State::Switched => "Docker hasn't run on the new store, so nothing is lost by unaufs rollback.".to_owned(),
+            State::Switched => "Docker hasn't run on the new store, so unaufs rollback loses nothing.".to_owned(),
             State::Switching | State::Undoing | State::Undone | State::Cleaned => return None,
         })
     }
@@ -316,7 +319,7 @@ impl<'a> Words<'a> {
         }
         match (self.at.verdict.as_ref().filter(|v| !v.clean), &self.obstacle) {
             (Some(_), _) => {
-                "The last verification found damage in the new store: look at it before you run unaufs cleanup."
+                "The last verification found damage in the new store. Look at the damage before you run unaufs cleanup."
                     .to_owned()
             }
             (None, Some(f)) if f.id == "T05" => must_be_told(self.to),
@@ -339,7 +342,7 @@ impl<'a> Words<'a> {
             Some(State::Cleaned) => "the old store was deleted".to_owned(),
             _ => "the old store is untouched".to_owned(),
         };
-        format!("{why}. According to .unaufs/run.json and the directories, {stands}.")
+        format!("{}. According to .unaufs/run.json and the directories, {stands}.", text::capital(&why))
     }
 
     fn new_root(&self, old: &str) -> String {
@@ -363,25 +366,20 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// ` --root DIR` and the like, where they are not the default.
+    fn place(&self, target: Option<&Path>) -> String {
+        let root = super::plan::quoted(&self.root);
+        match (&self.old, target) {
+            (Some(old), _) => format!(" --root {} --target {root}", super::plan::quoted(old)),
+            (None, Some(t)) => format!(" --root {root} --target {}", super::plan::quoted(&text::path(t))),
+            (None, None) if self.root != "/var/lib/docker" => format!(" --root {root}"),
+            (None, None) => String::new(),
+        }
+    }
+
     /// What to do, the best first.
     fn next(&self, target: Option<&Path>) -> Vec<Next> {
-        let mut place = String::new();
-        match (&self.old, target) {
-            (Some(old), _) => {
-                place = format!(" --root {} --target {}", super::plan::quoted(old), super::plan::quoted(&self.root))
-            }
-            (None, Some(t)) => {
-                place = format!(
-                    " --root {} --target {}",
-                    super::plan::quoted(&self.root),
-                    super::plan::quoted(&text::path(t))
-                )
-            }
-            (None, None) if self.root != "/var/lib/docker" => {
-                place = format!(" --root {}", super::plan::quoted(&self.root))
-            }
-            (None, None) => {}
-        }
+        let place = self.place(target);
         let next = |command: &str, why: &'static str| Next { command: format!("unaufs {command}{place}"), why };
         if self.at.in_place.is_some() && self.at.state.is_some_and(|s| !s.over()) {
             return vec![
@@ -394,7 +392,7 @@ impl<'a> Words<'a> {
             None if self.at.parked => Vec::new(),
             None if self.at.store.is_some() => vec![next("plan", "see what a migration would do")],
             None => Vec::new(),
-            Some(State::Building) if self.at.prepared => vec![next("migrate", "stop Docker first; it does the rest")],
+            Some(State::Building) if self.at.prepared => vec![next("migrate", "stop Docker first, then do the rest")],
             Some(State::Switching | State::Building) if self.at.lost.is_some() => {
                 vec![next("rollback", "put the old store back; nothing is lost")]
             }
@@ -415,8 +413,15 @@ impl<'a> Words<'a> {
             Some(State::Switched) if self.word() == "DAMAGED" => {
                 vec![next("verify", "list the differences"), next("rollback", "put the old store back")]
             }
+            // a cleanup needs the journal
+            Some(State::Switched) if self.at.lost.is_some() => {
+                vec![next("verify", "check the new store by itself"), next("rollback", "put the old store back")]
+            }
             Some(State::Switched) => vec![
-                next("verify", "check all contents, before Docker starts"),
+                next(
+                    "verify",
+                    if self.docker_ran { "check all contents" } else { "check all contents, before Docker starts" },
+                ),
                 next("cleanup", "days later: delete the old store"),
                 next("rollback", "put the old store back"),
             ],

@@ -167,18 +167,23 @@ impl<'a> Document<'a> {
         }
         label(out, if r.against_old { "Compared" } else { "Checked" }, &format!("{}.", and(&parts)));
         let (fit, digests) = (r.headers.saturating_sub(unfit(r)), r.digests);
-        let many = |n: u64| text::plural(n as usize, "image layer");
+        let many = |n: u64| {
+            let verb = if n == 1 { "matches its" } else { "match their" };
+            format!("{} {verb}", text::plural(n as usize, "image layer"))
+        };
+        let digests_of = |n: u64| if n == 1 { "digest" } else { "digests" };
         let bytes = text::size(r.digested_bytes);
         match (fit, digests) {
             (0, 0) => {}
-            (n, 0) => label(out, "Proved", &format!("{} match their tar headers.", many(n))),
-            (0, n) => label(out, "Proved", &format!("{} match their digests ({bytes}).", many(n))),
+            (n, 0) => label(out, "Proved", &format!("{} tar headers.", many(n))),
+            (0, n) => label(out, "Proved", &format!("{} {} ({bytes}).", many(n), digests_of(n))),
             (a, b) if a == b => {
-                label(out, "Proved", &format!("{} match their tar headers and digests ({bytes}).", many(a)));
+                label(out, "Proved", &format!("{} tar headers and {} ({bytes}).", many(a), digests_of(a)));
             }
             (a, b) => {
-                let what = format!("{} match their tar headers, {} the digests ({bytes}).", many(a), text::count(b));
-                label(out, "Proved", &what);
+                let verb = if b == 1 { "matches its" } else { "match their" };
+                let also = format!("{} {verb} {}", text::count(b), digests_of(b));
+                label(out, "Proved", &format!("{} tar headers, and {also} ({bytes}).", many(a)));
             }
         }
         if self.level == Level::Fast {

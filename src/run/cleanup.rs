@@ -149,7 +149,7 @@ pub fn still_the_same(at: &Locked, run: &Run, progress: &dyn Progress) -> Result
     let list = crate::text::few(changes.iter().take(20).cloned(), changes.len());
     let root = crate::text::path(at.old.label());
     Err(Error::new(Kind::Stale, format!("{root} does not hold what was migrated any more: {list}"))
-        .hint("delete the old store yourself if you don't need it")
+        .hint("Delete the old store yourself if you don't need it.")
         .loss("Nothing was deleted."))
 }
 

@@ -172,7 +172,7 @@ impl<'a> Guard<'a> {
 
     fn not_ours(&self, name: &str) -> Error {
         Error::corrupt(format!("{} is not a directory, and unaufs did not make it", self.root.show(name.as_bytes())))
-            .hint("move it away, then run the same command again")
+            .hint("Move it away, then run the same command again.")
     }
 
     fn text(&self) -> String {
@@ -204,7 +204,7 @@ pub fn clear(state: &Dir) -> Result<()> {
     let Some(held) = state.open_opt("held")? else { return Ok(()) };
     if let Some((name, _)) = held.list()?.into_iter().find(|(_, kind)| *kind == FileType::Directory) {
         return Err(Error::corrupt(format!("{} is not back in its place", held.show(&name)))
-            .hint("run `unaufs rollback` again"));
+            .hint("Run `unaufs rollback` again."));
     }
     for (name, _) in held.list()? {
         held.unlink(&name)?;

@@ -148,7 +148,7 @@ impl Course {
         let schema = serde_json::from_slice::<Schema>(&bytes).map(|s| s.schema).unwrap_or_default();
         if schema.starts_with(FAMILY) && schema != SCHEMA {
             let what = format!("{} is of another version of unaufs", state.show(FILE.as_bytes()));
-            return Err(Error::corrupt(what).hint("Use the version that wrote it"));
+            return Err(Error::corrupt(what).hint("Use the version that wrote it."));
         }
         let course: Option<Course> = serde_json::from_slice(&bytes).ok();
         Ok(course.filter(|course| course.schema == SCHEMA && is_id(&course.id)))
@@ -292,7 +292,7 @@ fn judge(root: &Dir, run: Run, course: Option<Course>) -> Result<Known> {
     let journal = format!("{STATE}/journal.db");
     let strange = |what: &str| {
         Error::corrupt(format!("{} {what}", root.show(journal.as_bytes())))
-            .hint("move that journal away: unaufs status and unaufs rollback work without it")
+            .hint("Move that journal away. `unaufs status` and `unaufs rollback` work without it.")
             .loss("Nothing was changed.")
     };
     let course = match (&run.identity, course) {

@@ -122,7 +122,7 @@ impl Run {
             Kind::Failed,
             format!("unaufs {version} began this migration with --mode move, which this version doesn't have"),
         )
-        .hint(format!("use unaufs {version}: only that version can put the rewritten layers back"))
+        .hint(format!("Use unaufs {version}. Only that version can put the rewritten layers back."))
         .loss("Nothing was changed.")
     }
 }
@@ -154,7 +154,7 @@ fn sql(e: rusqlite::Error) -> Error {
     let full = matches!(&e, rusqlite::Error::SqliteFailure(f, _) if f.code == rusqlite::ErrorCode::DiskFull);
     let err =
         Error::new(if full { Kind::Space } else { Kind::Failed }, "the journal .unaufs/journal.db").with_source(e);
-    if full { err.hint("make room on that file system, then run the same command again") } else { err }
+    if full { err.hint("Free some space on that file system, then run the same command again.") } else { err }
 }
 
 /// The root may be a stranger's, and the journal in it with it. What SQLite would open next to the database is looked at first:
@@ -167,7 +167,7 @@ fn check_files(state: &Dir) -> Result<()> {
     const SUPER_JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
     let not_ours = |name: &str, what: &str| {
         Err(Error::corrupt(format!("{} {what}: it is not a journal of unaufs", state.show(name.as_bytes())))
-            .hint("if this root comes from somebody else, move its .unaufs away; else please report this"))
+            .hint("If this data root comes from somebody else, move its .unaufs away. Otherwise please report this."))
     };
     for name in [FILE, ROLLBACK_FILE, "journal.db-wal", "journal.db-shm"] {
         match state.stat_opt(name)? {
@@ -244,7 +244,7 @@ impl Journal {
         let known = MIGRATIONS.len() as i64;
         if have > known {
             return Err(Error::new(Kind::Failed, format!("the journal has schema {have}, this unaufs knows {known}"))
-                .hint("use the unaufs that wrote it, or a newer one"));
+                .hint("Use the unaufs that wrote it, or a newer one."));
         }
         for (i, text) in MIGRATIONS.iter().enumerate().skip(usize::try_from(have).unwrap_or(0)) {
             self.change("journal schema", |t| {

@@ -33,7 +33,7 @@ pub fn blockers(plan: &Plan, settled: &[&str]) -> Result<()> {
     let all: Vec<String> = blocks.iter().map(|c| format!("{} {}: {}", c.id, c.subject, c.message)).collect();
     let mut e = Error::new(kind, all.join("; ")).loss("Nothing was changed.");
     if let Some(fix) = &first.fix {
-        e = e.hint(fix.clone());
+        e = e.hint(crate::text::advice(fix));
     }
     Err(e)
 }

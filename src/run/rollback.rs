@@ -103,7 +103,7 @@ pub(super) fn foreign(state: &Dir) -> Result<Error> {
     let first = names.iter().take(3).map(|(name, _)| crate::text::bytes(name));
     let what =
         format!("files are in .unaufs/old that no migration has put there: {}", crate::text::few(first, names.len()));
-    Ok(Error::new(Kind::Blocked, what).hint("Move them to another place, then run the same command again"))
+    Ok(Error::new(Kind::Blocked, what).hint("Move them to another place, then run the same command again."))
 }
 
 /// An error, before anything is renamed, if the old store is not there in full.
@@ -112,7 +112,7 @@ pub fn whole(root: &Dir, course: &Course) -> Result<()> {
     let Some(first) = missing.first() else { return Ok(()) };
     let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
     Err(Error::corrupt(format!("the old store is not there in full: {first}{more} is missing in {STATE}/old"))
-        .hint(format!("put it back from a backup, or keep the {} store", course.driver))
+        .hint(format!("Put it back from a backup, or keep the {} store.", course.driver))
         .loss("Nothing was changed. A rollback would leave you with neither store."))
 }
 
@@ -144,7 +144,7 @@ fn backward(root: &Dir, course: &Course, progress: &dyn Progress) -> Result<Undo
     for m in course.switch.iter().filter(|m| m.why == Why::Park) {
         if root.has(&m.to)? {
             return Err(Error::new(Kind::Blocked, format!("{} appeared again while the old store went back", m.to))
-                .hint("end what else works in this directory, then run `unaufs rollback` again"));
+                .hint("Stop the other program that works in this directory, then run `unaufs rollback` again."));
         }
     }
     restore_times(root, course, guard::behind)?;

@@ -179,7 +179,7 @@ impl Standing {
                 Some(Cleaned) => refuse(
                     Kind::Failed,
                     "there is no way back: the old store was deleted by `unaufs cleanup`",
-                    &format!("keep the {} store: `unaufs verify` checks it by itself", self.to),
+                    &format!("Keep the {} store. `unaufs verify` checks this store by itself.", self.to),
                 ),
                 Some(_) => Answer::Undo,
             },
@@ -189,7 +189,7 @@ impl Standing {
                 Some(Switched) if self.lost.is_some() => refuse(
                     Kind::Blocked,
                     "the journal is lost, so unaufs cannot prove that the new store is good",
-                    "put the journal back, or keep the old store",
+                    "Put the journal back, or keep the old store.",
                 ),
                 Some(Switched) => Answer::Delete,
                 Some(Cleaned) if self.parked || !self.undone.is_empty() || self.rest => Answer::DeleteRest,
@@ -197,7 +197,7 @@ impl Standing {
                 Some(Undone) => refuse(
                     Kind::Blocked,
                     "the migration was rolled back: the old store is in use",
-                    "`unaufs rollback --drop-new` deletes what the rollback kept",
+                    "`unaufs rollback --drop-new` deletes what the rollback kept.",
                 ),
                 Some(_) => refuse(Kind::Blocked, "the old store is still needed", "unaufs status"),
             },
@@ -210,7 +210,7 @@ impl Standing {
             refuse(
                 Kind::Blocked,
                 "there is an old store in .unaufs/old, and another one in the root",
-                "If the one in .unaufs/old is not needed: `unaufs cleanup`. Else move it away",
+                "If you don't need the store in .unaufs/old, run `unaufs cleanup`. Otherwise move it away.",
             )
         };
         match self.state {
@@ -226,7 +226,7 @@ impl Standing {
                         "this new root was begun at {}, and the configurations of its containers name that path",
                         text(path)
                     ),
-                    "Move it back there and continue. Or run `unaufs rollback` and begin again",
+                    "Move it back there and continue. Or run `unaufs rollback` and begin again.",
                 ),
                 None => Answer::Continue,
             },
@@ -234,20 +234,20 @@ impl Standing {
             Some(Switching) if command == Command::Prepare => refuse(
                 Kind::Usage,
                 "--prepare contradicts the migration under way: its switch was interrupted",
-                "unaufs migrate, without --prepare",
+                "Run `unaufs migrate` without --prepare.",
             ),
             Some(Switching) => Answer::Continue,
             Some(Undoing) => self.interrupted(),
             Some(Switched) if self.store.is_some() && !self.new_root => refuse(
                 Kind::Blocked,
                 "this root was migrated, and there is another aufs store in it now",
-                "`unaufs cleanup` ends the first migration, `unaufs rollback` undoes it; then migrate again",
+                "End the first migration with `unaufs cleanup`, or undo it with `unaufs rollback`. Then migrate again.",
             ),
             Some(Switched) => match &self.gone {
                 Some(path) => refuse(
                     Kind::Failed,
                     &format!("this data root was migrated to {}, but {path} isn't there any more", self.to),
-                    "Put it back, or put the old store back with `unaufs rollback`",
+                    "Put it back, or put the old store back with `unaufs rollback`.",
                 ),
                 None => Answer::Nothing(MIGRATED),
             },
@@ -271,12 +271,12 @@ impl Standing {
             _ if self.lost.is_some() => refuse(
                 Kind::Failed,
                 "a switch was interrupted, and its journal is lost",
-                "`unaufs rollback` puts the old store back without it",
+                "`unaufs rollback` puts the old store back without it.",
             ),
             _ => refuse(
                 Kind::Failed,
                 "the switch was interrupted",
-                "`unaufs migrate` finishes it; `unaufs rollback` puts the old store back",
+                "`unaufs migrate` finishes it. `unaufs rollback` puts the old store back.",
             ),
         }
     }

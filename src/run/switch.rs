@@ -37,7 +37,7 @@ pub fn forward(root: &Dir, course: &Course, progress: &dyn Progress) -> Result<V
             }
             (false, false) => {
                 return Err(Error::corrupt(format!("neither {} nor {} is there", m.from, m.to))
-                    .hint("`unaufs rollback` puts back what can be put back"));
+                    .hint("`unaufs rollback` puts back what can be put back."));
             }
         }
         progress.step(&m.to);

@@ -41,9 +41,9 @@ pub fn layers_gone(root: &Dir) -> Result<Option<Error>> {
         plural(count("containers")?, "container")
     );
     let mut hint =
-        "Restore aufs/ from a backup: the files aren't in this data root any more, and no tool can bring them back. Volumes aren't affected".to_owned();
+        "Restore aufs/ from a backup: the files aren't in this data root any more, and no tool can bring them back. Volumes aren't affected.".to_owned();
     if root.on_btrfs()? && aufs.is_some() {
-        hint += ". In a btrfs snapshot, a subvolume is an empty directory. The files are in the original subvolume";
+        hint += " In a btrfs snapshot, a subvolume is an empty directory. The files are in the original subvolume.";
     }
     Ok(Some(Error::new(Kind::NoStore, format!("the layers are gone: {what}; {there}")).hint(hint)))
 }
@@ -57,7 +57,7 @@ pub fn no_store(root: &Dir) -> Result<Error> {
                 Kind::NoStore,
                 format!("{label}/{path} is a symlink; there is no aufs store below {label}"),
             )
-            .hint("unaufs doesn't follow symlinks in a data root. Put the directory itself in its place"));
+            .hint("unaufs doesn't follow symlinks in a data root. Put the directory itself in its place."));
         }
     }
     let e = Error::new(Kind::NoStore, format!("there is no aufs store at {label}"));
@@ -65,17 +65,17 @@ pub fn no_store(root: &Dir) -> Result<Error> {
         return Ok(e.hint(hint));
     }
     if root.has(".unaufs")? {
-        return Ok(e.hint("unaufs has migrated this data root. Run `unaufs status`"));
+        return Ok(e.hint("unaufs has migrated this data root. Run `unaufs status`."));
     }
     for driver in ["overlay2", "overlay", "btrfs", "devicemapper", "zfs", "vfs"] {
         if root.has(format!("image/{driver}"))? {
-            return Ok(e.hint(format!("This Docker uses {driver}: you don't need unaufs")));
+            return Ok(e.hint(format!("This Docker uses {driver}. You don't need unaufs.")));
         }
     }
     if root.has("aufs/diff")? {
-        return Ok(e.hint("There is a directory aufs/, but no image/aufs and no graph/: the metadata is lost"));
+        return Ok(e.hint("There is a directory aufs/, but no image/aufs and no graph/: the metadata is lost."));
     }
-    Ok(e.hint("A Docker data root has directories such as aufs/, image/ and containers/. Name it with --root"))
+    Ok(e.hint("A Docker data root has directories such as aufs/, image/ and containers/. Name it with --root."))
 }
 
 /// A store one level below or above.
@@ -88,14 +88,14 @@ fn nearby(root: &Dir) -> Result<Option<String>> {
         }
         let sub = crate::text::path(&label.join(&name));
         return Ok(Some(match super::remapped(name.as_bytes()) {
-            true => format!("This data root belongs to a Docker with userns-remap. Use --root {sub}"),
-            false => format!("There is an aufs store at {sub}. Use --root {sub}"),
+            true => format!("This data root belongs to a Docker with userns-remap. Use --root {sub}."),
+            false => format!("There is an aufs store at {sub}. Use --root {sub}."),
         }));
     }
     // another path than the user's, so what can't be opened there is no error
     let above = label.parent().and_then(|p| Dir::open_named(p).ok()).filter(|dir| holds_store(dir, ""));
     Ok(above.map(|dir| {
         let above = crate::text::path(dir.label());
-        format!("{} is part of the data root {above}. Use --root {above}", crate::text::path(label))
+        format!("{} is part of the data root {above}. Use --root {above}.", crate::text::path(label))
     }))
 }

@@ -32,7 +32,7 @@ pub fn open(root: &Dir, driver: Target) -> Result<(Store, Vec<Finding>)> {
             Kind::NoStore,
             format!("there is no {driver} store at {}", crate::text::path(root.label())),
         )
-        .hint("Name Docker's data root with --root. `unaufs inspect` shows what is there"));
+        .hint("Name Docker's data root with --root. `unaufs inspect` shows what is there."));
     }
     let driver = read_dirs(root, driver)?;
     let mut store = Store::empty(Generation::Content);

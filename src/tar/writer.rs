@@ -228,7 +228,7 @@ impl<W: Write, P: Write> TarWriter<W, P> {
 
 fn changed(name: &[u8], how: String) -> Error {
     Error::corrupt(format!("\"{}\" changed while it was read: {how}", text::bytes(name)))
-        .hint("Stop the program that writes into the store, then run unaufs again")
+        .hint("Stop the program that writes into the store, then run unaufs again.")
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const HOME: &str = "btrfs/subvolumes";
 pub(super) fn prepare(at: &Dir, style: &Style) -> Result<()> {
     if !at.on_btrfs()? {
         return Err(Error::new(Kind::Unsupported, format!("{} isn't on a btrfs file system", at.show(b"")))
-            .hint("Use --target DIR with DIR on a btrfs file system, or choose another driver with --to"));
+            .hint("Use --target DIR with DIR on a btrfs file system, or choose another driver with --to."));
     }
     super::ensure_dirs(at, style, &[("btrfs", style.top), (HOME, style.top)])
 }

@@ -312,7 +312,7 @@ fn there_is_no_way_back_after_cleanup() {
         let args = [&["rollback"], more].concat();
         refused(&store.root, &args, 1, "there is no way back");
         let said = store.unaufs(&args).stderr;
-        assert!(said.contains("keep the overlay2 store") && said.contains("Nothing was changed"), "{said}");
+        assert!(said.contains("Keep the overlay2 store") && said.contains("Nothing was changed"), "{said}");
     }
     store.judged("views", &store.root, "overlay2");
     // a cleanup that was interrupted is told, and continues

@@ -80,7 +80,11 @@ const SPECIAL: [&str; 24] = [
 const LOST: Case = Case {
     migrate: (
         3,
-        &["DAMAGED", "in the old store; the new store has the same:", "To repair an image, pull or build it again."],
+        &[
+            "DAMAGED",
+            "in the old store. The new store has the same damage:",
+            "To repair an image, pull or build it again.",
+        ],
     ),
     verify: 6,
     whole: false,

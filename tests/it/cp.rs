@@ -198,7 +198,7 @@ fn names_at_the_destination_are_as_for_docker_cp() {
     assert_eq!(ino("dest/data/one"), ino("dest/data/two"), "hard links");
     for (from, to, says) in [
         ("b:/etc/passwd", "dest/no/", "no directory"),
-        ("b:/etc/passwd", "nowhere/x", "make its directory"),
+        ("b:/etc/passwd", "nowhere/x", "Make its directory"),
         ("b:/lib", "dest/renamed", "can't be copied to a file"),
         ("b", "dest", "NAME:PATH"),
         ("b:", "dest", "NAME:PATH"),

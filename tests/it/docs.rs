@@ -130,7 +130,7 @@ fn a_command_that_does_not_exist_is_found() {
 // --- commands that are run
 
 /// Runs a line of a shell where the store is /var/lib/docker and the host is called nas; programs in `first` come before the system's.
-fn run(store: &Path, folder: &Path, first: &Path, line: &str) -> Ran {
+pub fn run(store: &Path, folder: &Path, first: &Path, line: &str) -> Ran {
     let script = "hostname nas && mount -t tmpfs none /var/lib && mkdir -p /var/lib/docker \
                   && mount --bind \"$0\" /var/lib/docker \
                   && { [ ! -d /etc/docker ] || mount -t tmpfs none /etc/docker; } && exec sh -c \"$1\"";

@@ -35,6 +35,7 @@ mod plan;
 mod real_stores;
 mod reference;
 mod roots;
+mod screens;
 #[path = "../support/mod.rs"]
 mod support;
 mod tarsplit_stores;

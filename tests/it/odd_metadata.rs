@@ -145,7 +145,7 @@ fn damaged_tar_split_data_move_as_they_are() {
     let plan = store.unaufs(&["plan"]).exits(0).stdout;
     assert!(plan.contains("D02"), "{plan}");
     let ran = store.unaufs(&["migrate", "--yes", "--progress", "none", "--no-switch"]).exits(3);
-    assert!(ran.stdout.contains("DAMAGED  7 names in the old store"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("DAMAGED  7 places in the old store"), "{}", ran.stdout);
     // the run that continues counts them too
     store.unaufs(&["migrate", "--yes", "-q"]).exits(3);
     let verified: Value = serde_json::from_str(&store.unaufs(&["verify", "--json"]).exits(0).stdout).expect("JSON");

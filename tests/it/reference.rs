@@ -39,7 +39,7 @@ const DOCUMENTS: &[(&str, &str, &str)] = &[
     ("unaufs.plan", "plan, plan --out", "the plan: [plan.schema.json](plan.schema.json)"),
     ("unaufs.report", "report merge", "`blocked`, `warned`, `ready`, `hosts`"),
     ("unaufs.rollback", "rollback", "`dropped`, and the objects that were set aside or that stay"),
-    ("unaufs.status", "status", "`state`, `summary`, `docker_may_start`, `driver`, `ways_back`, `next`"),
+    ("unaufs.status", "status", "`state`, `reason`, `docker_may_start`, `driver`, `ways_back`, `next`"),
     (
         "unaufs.verify",
         "verify",

@@ -250,6 +250,65 @@ fn commands_in_messages_exist() {
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 
+/// What errors advise: the string literals in the argument of each `.hint(…)`.
+fn hints(source: &str) -> Vec<(usize, String)> {
+    let mut out = Vec::new();
+    for (at, _) in source.match_indices(".hint(") {
+        let argument = &source[at + ".hint".len()..];
+        let (mut depth, mut end) = (0, 0);
+        while end < argument.len() {
+            match argument.as_bytes()[end] {
+                b'"' => end += end_of_string(&argument[end..]) - 1,
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                _ => {}
+            }
+            end += 1;
+            if depth == 0 {
+                break;
+            }
+        }
+        let line = source[..at].matches('\n').count();
+        out.extend(literals(&argument[..end]).into_iter().map(|(n, text)| (line + n, text)));
+    }
+    out
+}
+
+/// Is it a sentence or several, or a command that can be pasted? A last sentence may end with what is to be typed, after a colon.
+pub fn is_advice(hint: &str) -> bool {
+    const PROGRAMS: [&str; 4] = ["mkdir ", "systemctl ", "umount ", "unaufs "];
+    let begins = hint.starts_with(|c: char| c.is_uppercase() || c == '`' || c == '{');
+    let ends = hint.ends_with(['.', '?']) || hint.rsplit(". ").next().is_some_and(|last| last.contains(": "));
+    let typed = PROGRAMS.iter().any(|p| hint.starts_with(p)) && !hint.ends_with('.');
+    let ours = hint.starts_with("unaufs ") && hint.ends_with('.');
+    begins && ends || typed || ours
+}
+
+#[test]
+fn what_errors_advise_is_sentences_or_a_command() {
+    let (mut bad, mut n) = (Vec::new(), 0);
+    for (file, text) in sources() {
+        for (line, hint) in hints(&text) {
+            n += 1;
+            if !is_advice(&hint) {
+                bad.push(format!("{}:{line}: {hint}", file.display()));
+            }
+        }
+    }
+    assert!(n > 90, "only {n} were found");
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+    for good in ["Move it away.", "umount {shown}", "Save a plan with: unaufs plan", "unaufs follows neither."] {
+        assert!(is_advice(good), "{good}");
+    }
+    for wrong in
+        ["move it away.", "Move it away", "Move it. Then try again", "try: unaufs plan", "--root X, or a new plan"]
+    {
+        assert!(!is_advice(wrong), "{wrong}");
+    }
+    let source = "e.hint(if x { \"One (1\" } else { \"two)\" }).loss(\"no\")\n.hint(f(\"three\"))";
+    assert_eq!(hints(source).into_iter().map(|(_, h)| h).collect::<Vec<_>>(), ["One (1", "two)", "three"]);
+}
+
 #[test]
 fn bad_words_and_commands_are_found() {
     assert_eq!(bad_words("It goes on, Meanwhile."), ["meanwhile", "goes on"]);

@@ -17,7 +17,7 @@ pub fn cp(g: &Global, a: &CpArgs) -> Done {
     let json = g.for_programs();
     if to_stdout && json {
         return Err(Error::new(Kind::Usage, "with - the tar itself goes to stdout")
-            .hint("leave out --json, or name a directory"));
+            .hint("Leave out --json, or name a directory."));
     }
     let (container, path) = source(a)?;
     let root = root(g)?;
@@ -56,7 +56,7 @@ fn source(a: &CpArgs) -> Result<(&str, &[u8])> {
     if a.image.is_some() {
         return Ok(("", source));
     }
-    let usage = |what: &str| Err(Error::new(Kind::Usage, what).hint("for example: unaufs cp web:/etc/hosts ."));
+    let usage = |what: &str| Err(Error::new(Kind::Usage, what).hint("Example: unaufs cp web:/etc/hosts ."));
     let Some(colon) = source.iter().position(|c| *c == b':') else {
         return usage("the source is NAME:PATH: a container, a colon and a path in it");
     };

@@ -87,7 +87,7 @@ fn choose(root: &Dir, to: Option<Target>) -> Result<(Plan, Option<String>)> {
     let block = plan.checks.iter().find(|c| c.level == crate::checks::Level::Block);
     let why = block.map(|c| format!("{}, {}: {}", c.id, c.subject, c.message)).unwrap_or_default();
     if to.is_some_and(|t| t != Target::Vfs) {
-        return Err(Error::new(Kind::Blocked, why).hint("Try: unaufs demo --to vfs (works without root)"));
+        return Err(Error::new(Kind::Blocked, why).hint("Without root this works: unaufs demo --to vfs"));
     }
     // the sample's files are all the caller's own: capabilities are not needed for them
     Ok((make(Target::Vfs, &["H03"])?, Some(why)))

@@ -17,7 +17,7 @@ pub fn export(g: &Global, a: &ExportArgs) -> Done {
     let to_stdout = a.output.as_os_str() == "-";
     if to_stdout && g.for_programs() {
         return Err(Error::new(Kind::Usage, "-o - writes the archive to stdout, so --json isn't possible")
-            .hint("Leave out --json, or name a file with -o FILE"));
+            .hint("Leave out --json, or name a file with -o FILE."));
     }
     let root = root(g)?;
     let (from, (store, findings)) = open(&root, a.driver)?;

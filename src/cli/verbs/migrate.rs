@@ -8,6 +8,8 @@ use crate::cli::saved::to_run as load;
 use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::error::{Error, Kind, Result};
+use crate::ids::LayerId;
+use crate::plan::names::Names;
 use crate::plan::new_root::Destination;
 use crate::plan::{Plan, make};
 use crate::report;
@@ -91,7 +93,7 @@ fn same_root(saved: &Plan, root: &Dir) -> Result<()> {
     }
     let (theirs, ours) = (crate::text::text(&saved.root.path), crate::text::path(root.label()));
     Err(Error::new(Kind::Usage, format!("the saved plan is for {theirs}, and --root is {ours}"))
-        .hint(format!("--root {theirs}, or make a plan of {ours}"))
+        .hint(format!("Use --root {theirs}, or make a plan of {ours}."))
         .loss("Nothing was changed."))
 }
 
@@ -102,14 +104,14 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
     a.what.agrees(&saved.options, "the saved plan")?;
     if let Some(given) = a.what.docker_config().filter(|g| Some(g) != saved.options.docker_config.as_ref()) {
         let what = format!("the saved plan was made without --docker-config {}", crate::text::text(&given));
-        return Err(Error::new(Kind::Usage, what).hint("make a new plan with it").loss("Nothing was changed."));
+        return Err(Error::new(Kind::Usage, what).hint("Make a new plan with it.").loss("Nothing was changed."));
     }
     let theirs = saved.options.target.as_ref().map(PathBuf::from);
     match (&g.target, &theirs) {
         (Some(given), Some(theirs)) if std::path::absolute(given).ok().as_ref() != Some(theirs) => {
             Err(Error::new(Kind::Usage, format!("the saved plan has --target {}", theirs.display())))
         }
-        (Some(_), None) => Err(Error::new(Kind::Usage, "the saved plan has no --target").hint("make a new plan")),
+        (Some(_), None) => Err(Error::new(Kind::Usage, "the saved plan has no --target").hint("Make a new plan.")),
         _ => Ok((Some(saved), theirs)),
     }
 }
@@ -118,7 +120,7 @@ fn finished(g: &Global, a: &MigrateArgs, standing: &Standing, why: &str) -> Done
     if let Some(to) = a.what.to.filter(|to| to.name() != standing.to) {
         let what = format!("this data root is already migrated to {}, not to {}", standing.to, to.name());
         return Err(Error::new(Kind::Usage, what)
-            .hint("Leave --to out. To have another driver, put the old store back with `unaufs rollback` and migrate again")
+            .hint("Leave --to out. To have another driver, put the old store back with `unaufs rollback` and migrate again.")
             .loss("Nothing was changed."));
     }
     let text = format!("nothing to do: {why}");
@@ -141,7 +143,7 @@ fn begin(g: &Global, a: &MigrateArgs, at: At, saved: Option<Plan>, how: How) -> 
         && run.plan.new_root.is_none()
     {
         return Err(Error::new(Kind::Failed, "a migration without --target is under way in this root")
-            .hint("finish it with `unaufs migrate`, or drop it with `unaufs rollback`")
+            .hint("Finish it with `unaufs migrate`, or drop it with `unaufs rollback`.")
             .loss("Nothing was changed."));
     }
     let progress = screen::progress(g);
@@ -174,7 +176,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
         && saved.options != run.plan.options
     {
         return Err(Error::new(Kind::Usage, "the saved plan has other options than the migration under way")
-            .hint("`unaufs migrate` without a plan continues the one under way; `unaufs rollback` drops it")
+            .hint("`unaufs migrate` without a plan continues the migration under way. `unaufs rollback` drops it.")
             .loss("Nothing was changed."));
     }
     if let Some(file) = a.what.docker_config() {
@@ -187,7 +189,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
                 Kind::Usage,
                 "--no-switch contradicts the migration under way: its switch was interrupted",
             )
-            .hint("unaufs migrate, without --no-switch; or unaufs rollback")
+            .hint("Run `unaufs migrate` without --no-switch, or `unaufs rollback`.")
             .loss("Nothing was changed."));
         }
         confirm(a.yes, &format!("The switch to {to} was interrupted. Finish it?"))?;
@@ -200,12 +202,7 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
         Some(j) if !run.prepared => j.lost(run.id)?,
         _ => BTreeMap::new(),
     };
-    let known = make::Earlier::of(&run.plan);
-    let counted = if run.prepared { known.counted } else { BTreeMap::new() };
-    let progress = screen::progress(g);
-    let fresh =
-        make::make(&at.root, &run.plan.options, &make::Earlier { lost: lost.clone(), counted, ..known }, &*progress)?;
-    drop(progress);
+    let fresh = planned_again(g, &at.root, &run, &lost)?;
     crate::error::check_disk(a.keep_going)?;
     blockers(&fresh, &if a.prepare { [ROOM, IN_USE].concat() } else { ROOM.to_vec() })?;
     if let Some(saved) = &saved {
@@ -219,16 +216,33 @@ fn resume(g: &Global, a: &MigrateArgs, mut at: At, saved: Option<Plan>, how: How
     let other = run.state == State::Building && run.prepared != a.prepare;
     let changes = preflight::changes(&run.plan, &fresh);
     let run = if other || !changes.is_empty() {
-        if !changes.is_empty() && !run.prepared {
-            screen::progress(g).warn(&format!("changed since, and built again: {}", changes.join("; ")));
+        if !run.prepared {
+            built_again(g, &run.plan, &changes);
         }
         run::reconcile(&mut locked.locked, &run, &fresh, a.prepare, &lost)?;
         locked.locked.journal.last()?
     } else {
         Some(run)
     };
-    let plan = run.as_ref().map_or(fresh, |r| r.plan.clone());
-    work(g, &mut locked, plan, run, how)
+    work(g, &mut locked, run.as_ref().map_or(fresh, |r| r.plan.clone()), run, how)
+}
+
+/// The plan of the run, as it is now; `lost` stays lost.
+fn planned_again(g: &Global, root: &Dir, run: &Run, lost: &BTreeMap<LayerId, String>) -> Result<Plan> {
+    let known = make::Earlier::of(&run.plan);
+    let counted = if run.prepared { known.counted } else { BTreeMap::new() };
+    let known = make::Earlier { lost: lost.clone(), counted, ..known };
+    make::make(root, &run.plan.options, &known, &*screen::progress(g))
+}
+
+/// Names what has changed in the old store since an interrupted run built it.
+fn built_again(g: &Global, was: &Plan, changes: &[String]) {
+    if changes.is_empty() {
+        return;
+    }
+    let names = Names::of_plan(was);
+    let changes: Vec<String> = changes.iter().map(|c| names.path(c)).collect();
+    screen::progress(g).warn(&format!("changed since the last run, and built again: {}", changes.join("; ")));
 }
 
 /// Runs the engine; with `--keep-going` plans again without what failed, as often as something fails.
@@ -328,7 +342,7 @@ fn edited(saved: &Plan, fresh: &Plan) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Kind::Usage, "the saved plan was edited after unaufs made it")
-        .hint("Make a new plan: unaufs plan --out FILE, with --only or --exclude for what is to move")
+        .hint("Use --only or --exclude in a new plan: unaufs plan --out FILE")
         .loss("Nothing was changed."))
 }
 
@@ -338,8 +352,9 @@ pub(super) fn stale(saved: &Plan, fresh: &Plan) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    let list = crate::text::few(changes.iter().take(20).cloned(), changes.len());
+    let names = Names::of_plan(saved);
+    let list = crate::text::few(changes.iter().take(20).map(|c| names.path(c)), changes.len());
     Err(Error::new(Kind::Stale, format!("the store has changed since the plan was made: {list}"))
-        .hint("Make a new plan: unaufs plan --out FILE. `unaufs rollback` drops a migration under way")
+        .hint("Make a new plan with `unaufs plan --out FILE`. If a migration is under way, drop it first with `unaufs rollback`.")
         .loss("Nothing was changed."))
 }

@@ -7,6 +7,7 @@ use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
+use crate::plan::names::Names;
 use crate::plan::switch::{OLD, STATE};
 use crate::plan::{Move, Why};
 use crate::report;
@@ -55,7 +56,11 @@ pub fn rollback(g: &Global, a: &RollbackArgs) -> Done {
                 return nothing_to_do(g, SCHEMA, "no migration is under way or active");
             };
             nothing_mounted(&root, &course)?;
-            undo(g, a, Locked::open(old, root, lock, &known)?, &course, number)
+            let names = match &known {
+                Known::Run(run) => Names::of_plan(&run.plan),
+                _ => Names::default(),
+            };
+            undo(g, a, Locked::open(old, root, lock, &known)?, (&course, number), &names)
         }
     }
 }
@@ -99,7 +104,13 @@ fn nothing_mounted(root: &Dir, course: &Course) -> Result<()> {
         .loss("Nothing was changed."))
 }
 
-fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, number: InJournal) -> Done {
+fn undo(
+    g: &Global,
+    a: &RollbackArgs,
+    mut locked: Locked,
+    (course, number): (&Course, InJournal),
+    names: &Names,
+) -> Done {
     let switched = course.place(&locked.root)? != Place::Before;
     // all that may take long or fail comes before the first rename
     let added = match switched {
@@ -127,7 +138,8 @@ fn undo(g: &Global, a: &RollbackArgs, mut locked: Locked, course: &Course, numbe
         keep.push(crate::plan::switch::ASIDE[aside..].to_owned());
         back::drop_state(locked, course.made, &keep)?;
     }
-    tell(g, &doc, || fitted(g, &doc.text(), 9))?;
+    let shown = report::rollback::Shown { names, all: g.verbose > 0 };
+    tell(g, &doc, || fitted(g, &doc.text(shown), 9))?;
     Ok(Ending::Fine)
 }
 
@@ -149,7 +161,7 @@ fn question(locked: &Locked, course: &Course, drop_new: bool, switched: bool, ad
         }
         (None, true) => {
             let with = "with new images and changes inside containers";
-            format!("Docker has run on the new {} store. It is {becomes}, {with}.\n", course.driver)
+            format!("Docker has run on the new {} store. That store is {becomes}, {with}.\n", course.driver)
         }
     };
     if drop_new {
@@ -198,14 +210,14 @@ pub fn cleanup(g: &Global, a: &CleanupArgs) -> Done {
     };
     let Known::Run(run) = &known else {
         return Err(Error::corrupt("the journal .unaufs/journal.db is lost, so the old store can't be compared")
-            .hint("check the new store with `unaufs verify`, then delete .unaufs/old yourself")
+            .hint("Check the new store with `unaufs verify`, then delete .unaufs/old yourself.")
             .loss("Nothing was deleted."));
     };
     if run.plan.new_root.is_some() {
         named(g, &root, run)?;
         let busy = old.as_ref().map(crate::plan::host::docker_on).transpose()?.flatten();
         if let Some(who) = busy {
-            return Err(Error::new(Kind::Busy, who).hint("stop the Docker on the old root"));
+            return Err(Error::new(Kind::Busy, who).hint("Stop the Docker on the old root."));
         }
     }
     let locked = Locked::open(needed(old)?, root, lock, &known)?;
@@ -228,7 +240,9 @@ fn named(g: &Global, root: &Dir, run: &Run) -> Result<()> {
     let dir = crate::text::path(root.label());
     let old = crate::text::text(&run.plan.root.path);
     Err(Error::new(Kind::Usage, "cleanup deletes the old store in the old root, so name both roots")
-        .hint(format!("unaufs cleanup --root {old} --target {dir}, or where the old root is now"))
+        .hint(format!(
+            "Run `unaufs cleanup --root {old} --target {dir}`. If the old root has moved, name its new place."
+        ))
         .loss("Nothing was deleted."))
 }
 
@@ -247,13 +261,13 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
     drop(progress);
     if let Some(u) = report.unchecked.first() {
         return Err(Error::new(Kind::Failed, format!("{} could not be checked: {}", u.object, u.reason))
-            .hint("remove the cause, then run `unaufs cleanup` again")
+            .hint("Remove the cause, then run `unaufs cleanup` again.")
             .loss("Nothing was deleted."));
     }
     let Some(first) = report.differences.first() else { return Ok(()) };
     let many = crate::text::plural(usize::try_from(report.total()).unwrap_or(usize::MAX), "difference");
     Err(Error::new(Kind::Difference, format!("the new store is damaged: {many}; the first: {first}"))
-        .hint("`unaufs verify` lists all; `unaufs rollback` puts the old store back; --skip-verify deletes it without verification")
+        .hint("`unaufs verify` lists all differences. `unaufs rollback` puts the old store back. --skip-verify deletes the old store without verification.")
         .loss("Nothing was deleted."))
 }
 
@@ -280,7 +294,7 @@ fn delete(g: &Global, a: &CleanupArgs, mut locked: Locked, run: &Run) -> Done {
             Kind::Failed,
             format!("{} could not be deleted", crate::text::plural(cleaned.left_count as usize, "path")),
         )
-        .hint("remove the immutable flag with chattr -i -a, or unmount them, then run `unaufs cleanup` again")
+        .hint("Remove the immutable flag with chattr -i -a, or unmount the paths, then run `unaufs cleanup` again.")
         .loss("Everything else of the old store is deleted."));
     }
     Ok(Ending::Fine)

@@ -54,7 +54,7 @@ pub fn prepare<'p>(
     let (base, name) = choose(asked, place, request)?;
     if within(&base, root)? {
         let what = format!("{} is inside the data root", text::path(&request.dest));
-        return Err(Error::new(Kind::Usage, what).hint("copy to a directory elsewhere"));
+        return Err(Error::new(Kind::Usage, what).hint("Copy to a directory elsewhere."));
     }
     if !request.force {
         let names = match name.is_empty() {
@@ -83,7 +83,7 @@ pub fn prepare<'p>(
 
 fn exists(dir: &Dir, name: &[u8]) -> Error {
     Error::new(Kind::Usage, format!("{} exists", dir.show(name)))
-        .hint("name another destination, or replace files with --force")
+        .hint("Name another destination, or replace files with --force.")
 }
 
 /// The directory in which things are made, and the name of the first of them; empty for the contents of a directory.
@@ -103,7 +103,7 @@ fn choose(asked: &Asked, place: &Place, request: &Request) -> Result<(Dir, Vec<u
         }
         Ok(_) => {}
         Err(e) if e.kind() == ErrorKind::NotFound && names_directory && !place.is_dir => {
-            return Err(usage(format!("there is no directory {shown}")).hint("make it first"));
+            return Err(usage(format!("there is no directory {shown}")).hint("Make it first."));
         }
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => return Err(usage(format!("{shown} can't be written: {e}"))),
@@ -111,7 +111,7 @@ fn choose(asked: &Asked, place: &Place, request: &Request) -> Result<(Dir, Vec<u
     let name = dest.file_name().ok_or_else(|| usage(format!("{shown} isn't a file name")))?.as_bytes().to_vec();
     let parent = dest.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base = Dir::open_named(parent)
-        .map_err(|e| usage(format!("{shown} can't be written: {}", e.chain())).hint("make its directory first"))?;
+        .map_err(|e| usage(format!("{shown} can't be written: {}", e.chain())).hint("Make its directory first."))?;
     Ok((base, name))
 }
 
@@ -179,7 +179,7 @@ impl Sink for Dest<'_> {
             Ok(m) if (m.dev, m.ino) == self.root => {
                 self.met_root = true;
                 let what = format!("{} is ROOT, and nothing is written into it", parent.show(new));
-                Err(Error::new(Kind::Usage, what).hint("copy to a directory elsewhere"))
+                Err(Error::new(Kind::Usage, what).hint("Copy to a directory elsewhere."))
             }
             Ok(m) if m.is_dir() && self.force => Ok(()),
             Ok(m) if m.is_dir() => Err(exists(&parent, new)),

@@ -17,7 +17,7 @@ pub fn check() -> Result<()> {
     open_stdout()?;
     match io::stdout().is_terminal() {
         true => Err(Error::new(Kind::Usage, "a tar can't be written to a terminal")
-            .hint("send stdout to a file or a program, or name a directory instead of -")),
+            .hint("Send stdout to a file or a program, or name a directory instead of -.")),
         false => Ok(()),
     }
 }

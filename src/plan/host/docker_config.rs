@@ -208,7 +208,7 @@ pub fn pointed(e: Error, root: &Dir, machine: &Machine) -> Error {
     match other.filter(|dir| e.kind() == Kind::NoStore && dir.join("aufs").is_dir()) {
         Some(dir) => {
             let dir = crate::text::path(&dir);
-            e.hint(format!("Docker's configuration names another data root. Use --root {dir}"))
+            e.hint(format!("Docker's configuration names another data root. Use --root {dir}."))
         }
         None => e,
     }

@@ -28,7 +28,7 @@ impl Destination {
         let path = dir.as_ref().map_or(named, |d| d.label().to_owned());
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::new(Kind::Usage, "/ can't be Docker's data root")
-                .hint("Use another directory with --target DIR"));
+                .hint("Use another directory with --target DIR."));
         };
         let parent = Dir::open_named(above).map_err(|e| {
             Error::new(Kind::Usage, format!("{} can't be made", path.display()))
@@ -43,7 +43,7 @@ impl Destination {
     pub fn open(named: &Path) -> Result<Dir> {
         if !named.is_dir() {
             return Err(Error::new(Kind::Usage, format!("{} isn't a directory", crate::text::path(named)))
-                .hint("Use --target with a directory that is empty or doesn't exist")
+                .hint("Use --target with a directory that is empty or doesn't exist.")
                 .loss("Nothing was changed."));
         }
         Dir::open_named(named)

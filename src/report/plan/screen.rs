@@ -53,6 +53,9 @@ pub fn text(p: &Plan, screen: &Screen<'_>) -> String {
     super::new_ids(p, if screen.all { usize::MAX } else { 0 }, &mut out);
     out.blank();
     checks(p, screen.all, &mut out);
+    if screen.next {
+        label(&mut out, Style::Plain, "", &[(Style::Plain, super::UNPROVED)]);
+    }
     if screen.targets || screen.all || chosen.is_some_and(|e| !e.fits) {
         out.blank();
         super::space(p, usize::MAX, &mut out);
@@ -81,23 +84,7 @@ fn head(p: &Plan, out: &mut Page) {
         format!("{} on {}, {} free", text::text(&r.path), r.fs, text::size(r.room.free_bytes)),
         if p.docker.running { "Docker is running" } else { "Docker is stopped" }.to_owned(),
     ];
-    // broken between the parts only, where they don't fit
-    let mut lines = vec![format!("{TITLE} ")];
-    for part in parts {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 3 + part.chars().count() <= out.width() => {
-                line.push_str(&format!("   {part}"));
-            }
-            _ => lines.push(format!("{:LABEL$}{part}", "")),
-        }
-    }
-    for line in &lines {
-        match line.strip_prefix(TITLE) {
-            // a flow puts one of these spaces between the two
-            Some(rest) => out.flow(LABEL, &[(Style::Bold, TITLE), (Style::Plain, rest.get(1..).unwrap_or_default())]),
-            None => out.flow(LABEL, &[(Style::Plain, line)]),
-        }
-    }
+    out.head(TITLE, &parts, LABEL);
     out.flow(LABEL, &[(Style::Dim, &format!("         {}", docker(p)))]);
 }
 
@@ -135,7 +122,7 @@ fn answer(p: &Plan, limit: usize, out: &mut Page) {
     };
     label(out, Style::Plain, "", &[(Style::Plain, &rest)]);
     for d in p.damage.iter().take(limit) {
-        label(out, Style::Plain, "", &[(Style::Warn, &d.sentence())]);
+        label(out, Style::Plain, "", &[(Style::Warn, &text::short_ids(&d.sentence()))]);
     }
     more(p.damage.len(), limit, out);
     if let Some(stays) = crate::report::stays_behind(p, false) {
@@ -148,7 +135,10 @@ fn answer(p: &Plan, limit: usize, out: &mut Page) {
             let id = crate::report::short(&l.id);
             out.flow(
                 LABEL + 2,
-                &[(Style::Plain, &format!("           {} {id}{name}: {}", l.kind, text::text(&l.reason)))],
+                &[(
+                    Style::Plain,
+                    &format!("           {} {id}{name}: {}", l.kind, text::short_ids(&text::text(&l.reason))),
+                )],
             );
         }
     }
@@ -231,10 +221,10 @@ fn findings(p: &Plan, g: &Group<'_>, all: bool, names: &Names, out: &mut Page) {
     };
     let mut of = of.peekable();
     while let Some(f) = of.next() {
-        let mut what = format!("{}: {}", subject(f, names), f.message);
+        let mut what = format!("{}: {}", subject(f, names), text::short_ids(&f.message));
         let alike = |next: &&Finding| (&next.subject, &next.fix, &next.effect) == (&f.subject, &f.fix, &f.effect);
         while let Some(next) = of.next_if(alike) {
-            what.push_str(&format!("; {}", next.message));
+            what.push_str(&format!("; {}", text::short_ids(&next.message)));
         }
         what.push_str(&others);
         out.flow(LABEL, &[(Style::of(level), &format!("{mark} {id:<4}")), (Style::Plain, &what)]);

@@ -49,7 +49,7 @@ pub fn read(text: &[u8]) -> Result<References> {
     Ok(out)
 }
 
-const UNTAGGED: &str = "The image is kept without this tag. Use docker tag afterwards";
+const UNTAGGED: &str = "The image is kept without this tag. Use docker tag afterwards.";
 
 impl References {
     fn repository(&mut self, name: &str, tags: Raw<'_>) -> Result<()> {

@@ -103,7 +103,7 @@ impl<R: Read> Reader<R> {
             }
             self.left = self.left.checked_sub(used as u64).ok_or_else(|| {
                 Error::corrupt(format!("the tar-split data unpacks to more than {}", text::size(self.limit)))
-                    .hint("No real layer needs that much. The file is damaged or malicious")
+                    .hint("No real layer needs that much. The file is damaged or malicious.")
             })?;
             if self.text.len() > MAX_VALUE {
                 return Err(Error::corrupt(format!(

@@ -33,7 +33,7 @@ pub(super) fn check(
     };
     let subject = if others.is_empty() { "daemon.json".to_owned() } else { format!("{}/", others.join("/, ")) };
     let fix = match others.first() {
-        Some(_) => format!("{fix}; or, if you don't need them, move {} out of {path}", subject),
+        Some(_) => format!("{fix}, or move {subject} out of {path} if you don't need the contents"),
         None => fix,
     };
     let effect = match level {
