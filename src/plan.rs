@@ -29,6 +29,7 @@ pub mod switch;
 pub mod whiteouts;
 
 use crate::checks::Finding;
+use crate::disk::attrs::Times;
 use crate::disk::copy::Transfer;
 use crate::disk::mounts::Room;
 use crate::docker::driver::Role;
@@ -418,6 +419,13 @@ pub struct Touched {
     pub mode: u32,
     /// Owner and group.
     pub owner: (u32, u32),
+}
+
+impl Touched {
+    /// The two times.
+    pub fn times(&self) -> Times {
+        Times { atime: self.atime, mtime: self.mtime }
+    }
 }
 
 /// The way back.

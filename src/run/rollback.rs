@@ -162,7 +162,7 @@ fn restore_times(root: &Dir, course: &Course, at: impl Fn(&str) -> String) -> Re
         let path = at(&t.path);
         if root.stat_opt(&path)?.is_some_and(|m| m.is_dir()) {
             let (dir, name) = root.parent_of(path.as_bytes())?;
-            dir.set_times(name, crate::disk::attrs::Times { atime: t.atime, mtime: t.mtime })?;
+            dir.set_times(name, t.times())?;
         }
     }
     Ok(())

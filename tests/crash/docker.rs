@@ -44,6 +44,7 @@ fn boots_between_any_two_renames() {
     let total = count(&whole, migrate);
     let wanted = ours(&whole);
     let way_back = count(&whole.fork(), back);
+    assert!(total > 0 && way_back > 0, "a program without fault points");
     // the last effects are the switch
     let cases: Vec<(bool, u64)> = chosen(total, 12)
         .into_iter()

@@ -33,7 +33,7 @@ status=0
 crash() {
     cargo test --release --quiet --features fault-points --test crash "${CRASH_ONLY:-}" -- --nocapture "$@" 2>&1 | tee -a "$here/log" || status=1
 }
-UNAUFS_CRASH_BIN=$target/release/unaufs crash --test-threads=2 --skip points:: --skip effects:: --skip power::without --skip elsewhere::killed
+UNAUFS_CRASH_BIN=$target/release/unaufs crash --test-threads=2 --skip points:: --skip effects:: --skip docker:: --skip power::without --skip elsewhere::killed
 crash --test-threads=1 --skip random:: --skip signals:: --skip full:: --skip calls:: --skip power::power --skip elsewhere::full --skip elsewhere::what
 
 echo

@@ -229,8 +229,13 @@ whole_or_down() { # where it was cut
     down=$((down + 1))
   fi
 }
-cuts() { # root, command: every point of it
-  local point=1 name
+cuts() { # root, command: every point of its renames. They come last: a copy's layers are built again before
+  local point name all
+  rm -rf "$work/cut"
+  cp -a --reflink=auto "$1" "$work/cut"
+  UNAUFS_FAULT_COUNT=$work/count "$faulty" --root "$work/cut" --progress none "$2" --yes >"$work/log" 2>&1
+  read -r all _ <"$work/count"
+  point=$((all > 240 ? all - 240 : 1))
   runs=0 down=0
   while cut_power "$1" "$2" $point; do
     name="$2, $(grep -o 'fault point.*' "$work/log")"
