@@ -260,9 +260,8 @@ impl<'a> Entries<'a> {
 
     fn xattrs(&mut self, dir: &[u8], name: &[u8], header: &Header, meta: &Meta) -> Result<Option<String>> {
         let overlay = self.layer.stored.overlay();
-        // a capability has an effect only on what can be executed, overlayfs obeys its own attributes on every file
-        let may_have = meta.is_file() && (overlay || meta.mode & 0o111 != 0);
-        if !may_have && header.xattrs.is_empty() {
+        // the same for every driver: else damage of the old store would look like the migration's
+        if !meta.is_file() && header.xattrs.is_empty() {
             return Ok(None);
         }
         let Some(at) = self.at.dir(dir)? else { return Ok(None) };
@@ -282,7 +281,7 @@ impl<'a> Entries<'a> {
             }
         }
         let has = |n: &[u8]| header.xattrs.iter().any(|(attr, _)| attr == n);
-        if may_have && is.contains_key(CAPABILITY) && !has(CAPABILITY) {
+        if meta.is_file() && is.contains_key(CAPABILITY) && !has(CAPABILITY) {
             return Ok(Some("it has security.capability, the layer's tar has none".to_owned()));
         }
         if let Some(attr) = OBEYED.iter().find(|a| overlay && is.contains_key(**a)) {
