@@ -24,6 +24,7 @@ use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::plan::switch::{OLD, STATE};
 use crate::plan::{Plan, PlanContainer, PlanImage};
+use crate::store::content::{diff_ids, layer_of_record};
 use crate::store::{boot, native};
 use crate::target::MERGED;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,19 +126,24 @@ impl<'p> Since<'p> {
 
     /// What is gone from the records is Docker's only if the layers are gone too.
     fn gone(&self, seen: &Seen<'_>) -> Result<()> {
-        let chains: BTreeMap<&LayerId, ChainId> =
-            self.plan.layers.iter().filter_map(|l| Some((&l.id, l.chain_id?))).collect();
+        let mut chains: BTreeMap<LayerId, ChainId> =
+            self.plan.layers.iter().filter_map(|l| Some((l.id.clone(), l.chain_id?))).collect();
+        let images: BTreeMap<String, &PlanImage> = self.plan.images.iter().map(|i| (i.id.hex(), i)).collect();
         let mut cache = None;
-        for image in self.plan.images.iter().filter(|i| self.live.removed_images.contains_key(&i.id.hex())) {
+        for hex in self.live.removed_images.keys() {
             // Docker removes these first (`Delete` in image/fs.go)
-            let metadata = format!("image/{}/imagedb/metadata/sha256/{}", self.plan.options.to, image.id.hex());
+            let metadata = format!("image/{}/imagedb/metadata/sha256/{hex}", self.plan.options.to);
             if self.new.has(metadata)? {
                 let what = "gone from the records, but its metadata are still there";
-                seen.damage(Difference::new("image", image.id.hex(), what).side(Side::Itself));
+                seen.damage(Difference::new("image", hex, what).side(Side::Itself));
                 continue;
             }
-            for l in self.left(image.layers.iter().filter(|l| !self.live.needed.contains(*l)))? {
-                let d = still_there("image", &image.id.hex(), l);
+            let layers = match images.get(hex) {
+                Some(image) => image.layers.clone(),
+                None => self.earlier(hex, &mut chains)?,
+            };
+            for l in self.left(layers.iter().filter(|l| !self.live.needed.contains(*l)))? {
+                let d = still_there("image", hex, l);
                 match chains.get(l).map_or(Ok(false), |chain| self.cached(&mut cache, chain)) {
                     Ok(true) => continue,
                     Ok(false) => seen.note(d),
@@ -153,6 +159,26 @@ impl<'p> Since<'p> {
             }
         }
         Ok(())
+    }
+
+    /// The layers of an image that was in the store before the migration, as far as layerdb still lists them; `chains` gets their places.
+    fn earlier(&self, hex: &str, chains: &mut BTreeMap<LayerId, ChainId>) -> Result<Vec<LayerId>> {
+        let image = format!("image/{}", self.plan.options.to);
+        let config = self.new.read_opt(format!("{OLD}/{image}/imagedb/content/sha256/{hex}"), json::LIMIT)?;
+        let records = self.new.open_opt(format!("{image}/layerdb/sha256"))?;
+        let (Some(config), Some(records)) = (config, records) else { return Ok(Vec::new()) };
+        // what Docker itself couldn't read says nothing
+        let stack = diff_ids(&config).map(|diffs| ChainId::stack(&diffs)).unwrap_or_default();
+        let mut out = Vec::new();
+        for chain in stack {
+            if records.has(chain.hex())?
+                && let Ok(layer) = layer_of_record(&records, chain)
+            {
+                chains.insert(layer.clone(), chain);
+                out.push(layer);
+            }
+        }
+        Ok(out)
     }
 
     /// Does BuildKit's cache hold the layer? Then it stays when its image is removed. `list` keeps the cache once it is read.
@@ -246,6 +272,14 @@ impl<'p> Remaining<'p> {
                 needed.extend(i.layers.iter().cloned());
             } else {
                 removed_images.insert(i.id.hex(), i.tags.first().cloned().unwrap_or_default());
+            }
+        }
+        // those of the target's own store have no other place in the plan
+        for f in &plan.metadata {
+            if let Some(hex) = f.path.strip_prefix("imagedb/content/sha256/")
+                && !new.has(format!("{image}/{}", f.path))?
+            {
+                removed_images.entry(hex.to_owned()).or_default();
             }
         }
         let lowers: BTreeMap<&LayerId, &Vec<LayerId>> = plan.layers.iter().map(|l| (&l.id, &l.lowers)).collect();
