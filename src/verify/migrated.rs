@@ -90,9 +90,9 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn new(case: &Case<'a>, level: Level, all: bool, seen: &'a Seen<'a>) -> Result<Pair<'a>> {
         let Case { plan, old, new, .. } = *case;
-        // before the switch the existing target store is next to the old one, afterwards it holds the new one
+        // before the switch the existing target store is next to the old one, afterwards it holds the new one, without what Docker removed
         let at = match plan.kept().first() {
-            Some(k) if !new.has(plan.options.to.tree(&k.theirs))? => old,
+            Some(k) if case.switched.is_none() && !new.has(plan.options.to.tree(&k.theirs))? => old,
             _ => new,
         };
         let theirs = Theirs { at, ids: Below::of(plan).theirs };
