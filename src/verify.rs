@@ -34,7 +34,7 @@ use crate::plan::Plan;
 use crate::plan::stack::Part;
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
-use since::Ctime;
+use since::Switched;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How much is compared.
@@ -246,6 +246,9 @@ pub struct Report {
     pub only_before: bool,
     /// Docker has run on the new store since the switch.
     pub docker_ran: bool,
+    /// It is a copy of the root in which that was.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
     /// What differs by then and is Docker's own to change: no damage, and no proof of the contrary.
     pub changed_since: Vec<Difference>,
     /// How many of these there are of each kind.
@@ -327,8 +330,8 @@ pub struct Case<'a> {
     pub part: Part,
     /// Layers that were proved before, at this level.
     pub proved: &'a BTreeSet<String>,
-    /// After the switch: a time of change that the switch itself made.
-    pub switched: Option<Ctime>,
+    /// After the switch: how the tree shows when that was.
+    pub switched: Option<Switched>,
 }
 
 /// What is judged.

@@ -222,6 +222,9 @@ impl<'a> Document<'a> {
         let _ = writeln!(out, "Docker made {many} since the switch. These are Docker's own, not damage:");
         listed(out, &merged(&r.changed_since));
         cut(out, &r.changed_since, &r.changes);
+        if r.copied {
+            out.push_str("This data root is a copy, so earlier changes inside containers count as Docker's too.\n");
+        }
     }
 }
 

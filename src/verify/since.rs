@@ -14,19 +14,24 @@
 //! what was changed before the switch was not changed by Docker. The time of the switch is itself such a time: that of `.unaufs/old`,
 //! whose inode the switch touches after its last rename ([`mark`]) and nothing afterwards. No clock is asked, so a clock that was set
 //! wrong between the two, and only that, can mislead it.
+//!
+//! A copy of a root (`cp -a`) has new times of change, in the order of copying. It is known by the inode of `.unaufs/old`, which the switch
+//! notes with its time. There everything that Docker may change counts as Docker's once Docker has run, and that it has is told by the time
+//! of modification, which a copy keeps.
 
 use super::seen::Seen;
 use super::{By, Difference, Side, alone};
-use crate::disk::{Dir, split};
+use crate::disk::{Dir, Meta, split};
 use crate::docker::driver::WrittenBy;
 use crate::docker::json;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{ChainId, LayerId};
 use crate::plan::switch::{OLD, STATE};
 use crate::plan::{Plan, PlanContainer, PlanImage};
-use crate::store::content::{diff_ids, layer_of_record};
+use crate::store::content::{SMALL, diff_ids, layer_of_record};
 use crate::store::{boot, native};
 use crate::target::MERGED;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A time of change: seconds, nanoseconds.
@@ -42,24 +47,61 @@ const BUILD_CACHE: &str = "buildkit/snapshots.db";
 /// The list of a build cache with a million layers is below this.
 const MAX_BUILD_CACHE: u64 = 1 << 30;
 
+/// The switch, as the tree shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switched {
+    at: Ctime,
+    /// The root was copied since.
+    pub copied: bool,
+}
+
+/// What the switch notes of `.unaufs/old`, in [`MARK`].
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    ino: u64,
+    ctime: Ctime,
+}
+
+/// The file's name in the state directory.
+const MARK: &str = "switched.json";
+
 /// Makes the time that [`reference()`] reads: the last act of a switch.
 pub fn mark(root: &Dir) -> Result<()> {
+    let Some(state) = root.open_opt(STATE)? else { return Ok(()) };
+    let Some(_) = state.stat_opt("old")? else { return Ok(()) };
+    state.set_mode(b"old", 0o700)?;
+    let is = state.stat(b"old")?;
+    let mark = serde_json::to_vec(&Mark { ino: is.ino, ctime: is.ctime });
+    let mark = mark.map_err(|e| Error::corrupt(format!("write {MARK}")).with_source(e))?;
+    state.write_atomic(MARK.as_bytes(), &mark, 0o600)
+}
+
+/// Before a switch: forgets the one before.
+pub fn unmark(root: &Dir) -> Result<()> {
     match root.open_opt(STATE)? {
-        Some(state) if state.has("old")? => state.set_mode(b"old", 0o700),
+        Some(state) if state.has(MARK)? => state.unlink(MARK.as_bytes()),
         _ => Ok(()),
     }
 }
 
 /// A time of change that the switch made, before Docker could run.
-pub fn reference(root: &Dir) -> Result<Option<Ctime>> {
-    Ok(root.stat_opt(OLD)?.map(|m| m.ctime))
+pub fn reference(root: &Dir) -> Result<Option<Switched>> {
+    let Some(is) = root.stat_opt(OLD)? else { return Ok(None) };
+    // without a note that can be read nothing shows a copy; an earlier version made none
+    let noted = root.read_opt(format!("{STATE}/{MARK}"), SMALL).ok().flatten();
+    let noted = noted.and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
+    Ok(Some(match noted {
+        Some(mark) if mark.ino != is.ino => Switched { at: mark.ctime, copied: true },
+        _ => Switched { at: is.ctime, copied: false },
+    }))
 }
 
 /// Has Docker run on `root` since? A later time of ROOT itself says only that somebody has made or removed something in it.
-pub fn docker_ran(root: &Dir, switched: Ctime) -> bool {
+pub fn docker_ran(root: &Dir, switched: Switched) -> bool {
+    // a copy may have lost the parts of a second
+    let later = |m: &Meta| if switched.copied { m.mtime.0 >= switched.at.0 } else { m.ctime > switched.at };
     // one that leads elsewhere through a symlink says nothing
-    let later = |path: &&str| root.stat_opt(path).ok().flatten().is_some_and(|m| m.ctime > switched);
-    STARTED.iter().any(later)
+    STARTED.iter().any(|path| root.stat_opt(path).ok().flatten().is_some_and(|m| later(&m)))
 }
 
 /// Whose a difference is.
@@ -76,13 +118,14 @@ pub enum Whose {
 pub struct Since<'p> {
     plan: &'p Plan,
     new: &'p Dir,
-    switched: Ctime,
+    /// When, and in what kind of tree.
+    pub switched: Switched,
     live: Remaining<'p>,
 }
 
 impl<'p> Since<'p> {
     /// Looks at what is left of the plan.
-    pub fn look(plan: &'p Plan, new: &'p Dir, switched: Ctime) -> Result<Since<'p>> {
+    pub fn look(plan: &'p Plan, new: &'p Dir, switched: Switched) -> Result<Since<'p>> {
         Ok(Since { plan, new, switched, live: Remaining::of(plan, new)? })
     }
 
@@ -92,13 +135,13 @@ impl<'p> Since<'p> {
         self.live.whose(d, later)
     }
 
-    /// Was it changed after the switch? Of a name that is gone the directory was.
+    /// Was it changed after the switch? Of a name that is gone the directory was. In a copy nothing shows that it was not.
     fn later(&self, path: &[u8]) -> bool {
         let mut path = path;
         loop {
             let meta = if path.is_empty() { self.new.meta().map(Some) } else { self.new.stat_opt(path) };
             match meta {
-                Ok(Some(m)) => return m.ctime > self.switched,
+                Ok(Some(m)) => return self.switched.copied || m.ctime > self.switched.at,
                 Ok(None) if !path.is_empty() => path = split(path).0,
                 // a symlink on the way, or nothing at all: not as Docker leaves it
                 _ => return false,
@@ -367,6 +410,34 @@ mod tests {
         fs::write(t.path().join("note"), "").expect("written");
         assert!(!docker_ran(&root, switched), "an admin's own file");
         fs::create_dir(t.path().join("tmp")).expect("mkdir");
+        assert!(docker_ran(&root, switched));
+        assert!(!reference(&root).expect("asked").expect("a time").copied);
+        unmark(&root).expect("unmarked");
+        assert_eq!(reference(&root).expect("asked"), Some(switched), "of an earlier version");
+    }
+
+    #[test]
+    fn a_copy_is_known_and_its_times_of_modification_count() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let root = Dir::open_named(t.path()).expect("open");
+        let (old, tmp) = (t.path().join(OLD), t.path().join("tmp"));
+        fs::create_dir_all(&old).expect("mkdir");
+        fs::create_dir(&tmp).expect("mkdir");
+        let modified = |seconds: u64| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let times = fs::FileTimes::new().set_modified(time);
+            fs::File::open(&tmp).expect("open").set_times(times).expect("times");
+        };
+        mark(&root).expect("marked");
+        let at = reference(&root).expect("asked").expect("a time").at.0 as u64;
+        // what a copy has: another inode, and times of change that are all later than the switch
+        fs::rename(&old, t.path().join("keeps-the-inode")).expect("mv");
+        fs::create_dir(&old).expect("mkdir");
+        let switched = reference(&root).expect("asked").expect("a time");
+        assert!(switched.copied);
+        modified(at - 1);
+        assert!(!docker_ran(&root, switched));
+        modified(at);
         assert!(docker_ran(&root, switched));
     }
 

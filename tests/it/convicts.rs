@@ -4,6 +4,7 @@
 //! Each row of [`rows`] is one damage. It proves that it changed something, and must be named by its path. All rows of a store are made
 //! before it is verified: nothing else may be named.
 
+mod copied;
 mod earlier;
 mod records;
 mod rows;
