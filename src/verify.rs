@@ -34,7 +34,7 @@ use crate::plan::Plan;
 use crate::plan::stack::Part;
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
-use since::Ctime;
+use since::Switched;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How much is compared.
@@ -241,8 +241,14 @@ pub struct Report {
     pub differences: Vec<Difference>,
     /// How many differences there are of each kind, those that are not listed too.
     pub counts: BTreeMap<&'static str, u64>,
+    /// What differs was in the target store before the migration.
+    #[serde(skip)]
+    pub only_before: bool,
     /// Docker has run on the new store since the switch.
     pub docker_ran: bool,
+    /// It is a copy of the root in which that was.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
     /// What differs by then and is Docker's own to change: no damage, and no proof of the contrary.
     pub changed_since: Vec<Difference>,
     /// How many of these there are of each kind.
@@ -262,6 +268,32 @@ impl Report {
     /// How many differences there are, listed or not.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
+    }
+
+    /// With what was found of the objects that were in the store before.
+    fn with(mut self, others: Report) -> Report {
+        self.layers += others.layers;
+        self.names += others.names;
+        self.headers += others.headers;
+        self.digests += others.digests;
+        self.digested_bytes += others.digested_bytes;
+        self.unprovable.extend(others.unprovable);
+        self.unchecked.extend(others.unchecked);
+        for (kind, n) in others.counts {
+            *self.counts.entry(kind).or_default() += n;
+        }
+        let mut all: BTreeSet<Difference> = std::mem::take(&mut self.differences).into_iter().collect();
+        let known = all.len();
+        for d in others.differences {
+            let kind = d.kind;
+            // found in both ways: what Docker could not have done
+            if !all.insert(d) {
+                self.counts.entry(kind).and_modify(|n| *n -= 1);
+            }
+        }
+        self.only_before = known == 0;
+        self.differences = all.into_iter().take(seen::MOST).collect();
+        self
     }
 
     /// The tar-split data that were damaged before the migration: they moved as they were, which is no difference.
@@ -298,8 +330,8 @@ pub struct Case<'a> {
     pub part: Part,
     /// Layers that were proved before, at this level.
     pub proved: &'a BTreeSet<String>,
-    /// After the switch: a time of change that the switch itself made.
-    pub switched: Option<Ctime>,
+    /// After the switch: how the tree shows when that was.
+    pub switched: Option<Switched>,
 }
 
 /// What is judged.

@@ -53,7 +53,7 @@ pub struct Original {
 /// Decides everything but the renames of the switch.
 pub fn plan(found: &Found<'_>, options: &Options, now: String) -> Plan {
     let store = found.store;
-    let mut decided = merge::decide(store, &found.existing);
+    let mut decided = merge::decide(store, &found.existing, options.to);
     let wanted = select(found, options, &decided);
     decided.references.retain(|_, (id, _)| wanted.images.contains(id));
     let mut layers = plan_layers(found, options, &wanted);

@@ -2,7 +2,7 @@
 //!
 //! Text, page and JSON show this list; [`super::LeftBehind`] has an entry for each object.
 
-use super::LeftBehind;
+use super::{LeftBehind, merge};
 use crate::ids::ImageId;
 use crate::store::{Cause, Store};
 use crate::text::{self, plural};
@@ -97,6 +97,10 @@ impl Damage {
         let (n, reason) = (self.causes.len(), text::text(&self.reason));
         let only_itself = self.containers.len() + self.images.len() + self.layers <= n;
         let list = |all: &[Named]| names(all, 3);
+        let damaged = |kind: &str| match self.reason.starts_with(merge::THEIRS) {
+            true => plural(n, kind),
+            false => plural(n, &format!("damaged {kind}")),
+        };
         match self.kind.as_str() {
             "file" => format!("{} can't be read ({}): {reason}", plural(n, "file"), list(&self.causes)),
             "links" => format!("Links of containers may be lost: {} ({reason})", list(&self.causes)),
@@ -110,11 +114,11 @@ impl Damage {
             }
             kind if only_itself && self.containers.is_empty() => {
                 let known = if self.images.is_empty() { &self.causes } else { &self.images };
-                format!("{} ({}): {reason}", plural(n, &format!("damaged {kind}")), list(known))
+                format!("{} ({}): {reason}", damaged(kind), list(known))
             }
             kind => {
                 let holds = if n == 1 { "holds" } else { "hold" };
-                format!("{} ({reason}) {holds} back {}", plural(n, &format!("damaged {kind}")), self.held())
+                format!("{} ({reason}) {holds} back {}", damaged(kind), self.held())
             }
         }
     }

@@ -64,23 +64,40 @@ pub struct Decisions {
     pub references: BTreeMap<String, (ImageId, String)>,
 }
 
+/// How the reason of something begins that would clash: it isn't damaged.
+pub const THEIRS: &str = "the existing target store";
+
 /// Decides each clash.
-pub fn decide(store: &Store, existing: &Existing) -> Decisions {
+pub fn decide(store: &Store, existing: &Existing, to: Target) -> Decisions {
     let mut out = Decisions::default();
     if existing.state != State::Populated {
         return out;
+    }
+    let names: BTreeMap<&str, &str> =
+        existing.containers.iter().filter(|(_, n)| !n.is_empty()).map(|(id, n)| (n.as_str(), id.short())).collect();
+    let mut theirs = BTreeSet::new();
+    for c in store.containers.values().filter(|c| !c.foreign && c.broken.is_none()) {
+        if existing.mounts.contains(c.id.as_str()) {
+            out.containers.insert(
+                c.id.to_string(),
+                format!("{THEIRS} has a container with this ID, which Docker can't load: its configuration doesn't name {to}"),
+            );
+            theirs.extend(c.layer.iter().chain(&c.init));
+        } else if let Some(other) = names.get(c.name.as_str()) {
+            out.containers.insert(c.id.to_string(), format!("{THEIRS} has a container with this name ({other})"));
+        }
     }
     for l in store.layers.values().filter(|l| l.broken.is_none()) {
         match l.chain.and_then(|c| Some((c, existing.layers.get(&c)?))) {
             Some((chain, Ok(theirs))) => drop(out.kept.insert(l.id.clone(), (chain, theirs.clone()))),
             Some((_, Err(why))) => {
-                out.refused.insert(
-                    l.id.clone(),
-                    format!("the existing target store has this layer too, and it is damaged there: {why}"),
-                );
+                out.refused
+                    .insert(l.id.clone(), format!("{THEIRS} has this layer too, and it is damaged there: {why}"));
             }
+            // the same container's, which stays behind anyway
+            None if theirs.contains(&l.id) => {}
             None if existing.directories.contains(l.id.as_str()) => {
-                out.refused.insert(l.id.clone(), "the existing target store has another layer with this ID".to_owned());
+                out.refused.insert(l.id.clone(), format!("{THEIRS} has another layer with this ID"));
             }
             None => {}
         }
@@ -93,20 +110,7 @@ pub fn decide(store: &Store, existing: &Existing) -> Decisions {
         .collect();
     for id in doubtful {
         out.kept.remove(&id);
-        out.refused.insert(id, "the existing target store has this layer too, but based on other layers".to_owned());
-    }
-    let names: BTreeMap<&str, &str> =
-        existing.containers.iter().filter(|(_, n)| !n.is_empty()).map(|(id, n)| (n.as_str(), id.short())).collect();
-    for c in store.containers.values().filter(|c| !c.foreign && c.broken.is_none()) {
-        if existing.mounts.contains(c.id.as_str()) {
-            out.containers
-                .insert(c.id.to_string(), "the existing target store has a container with this ID".to_owned());
-        } else if let Some(other) = names.get(c.name.as_str()) {
-            out.containers.insert(
-                c.id.to_string(),
-                format!("the existing target store has a container with this name ({other})"),
-            );
-        }
+        out.refused.insert(id, format!("{THEIRS} has this layer too, but based on other layers"));
     }
     for (repo, refs) in &store.repositories {
         for (reference, id) in refs {
@@ -233,10 +237,14 @@ pub fn findings(to: Target, existing: &Existing, decided: &Decisions) -> Vec<Fin
     }
     for (id, why) in &decided.containers {
         let short = id.get(..12).unwrap_or(id);
-        out.push(
-            Finding::new("T03", format!("container {short}"), why.clone())
-                .effect("it stays in the old store, with its data"),
-        );
+        let finding = Finding::new("T03", format!("container {short}"), why.clone())
+            .effect("it stays in the old store, with its data");
+        out.push(match existing.mounts.contains(id) {
+            true => finding.fix(format!(
+                "to use the container of the target store, set \"Driver\" to \"{to}\" in its config.v2.json"
+            )),
+            false => finding,
+        });
     }
     if let Some(why) = &existing.lost_tags {
         let effect = "Docker doesn't start with this file; the new file has the tags that could be read";

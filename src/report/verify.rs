@@ -72,6 +72,12 @@ impl<'a> Document<'a> {
                 );
                 Vec::new()
             }
+            (Outcome::Damaged, _) if report.only_before => {
+                advice = Some(
+                    "The migration didn't add these objects: they were in the new store before. Repair or remove them. Until then `unaufs cleanup` keeps the old store, which may have a copy.",
+                );
+                Vec::new()
+            }
             (Outcome::Damaged, When::BeforeSwitch) => vec![
                 next("rollback", "drop the new store; the old store is unchanged"),
                 next("migrate", "then build the new store again"),
@@ -133,8 +139,8 @@ impl<'a> Document<'a> {
             let many = text::plural(many, "difference");
             let what = match r.against_old {
                 true if inherited(r) => format!("The {driver} store and the old store have the same damage ({many}):"),
-                true => format!("{many} between the {driver} store and the old store:"),
-                false => format!("{many} between the {driver} store and its own records:"),
+                true if !r.only_before => format!("{many} between the {driver} store and the old store:"),
+                _ => format!("{many} between the {driver} store and its own records:"),
             };
             label(out, "DAMAGED", &what);
             listed(out, &lines);
@@ -216,6 +222,9 @@ impl<'a> Document<'a> {
         let _ = writeln!(out, "Docker made {many} since the switch. These are Docker's own, not damage:");
         listed(out, &merged(&r.changed_since));
         cut(out, &r.changed_since, &r.changes);
+        if r.copied {
+            out.push_str("This data root is a copy, so earlier changes inside containers count as Docker's too.\n");
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub fn forward(root: &Dir, course: &Course, progress: &dyn Progress) -> Result<V
     if course.place(root)? == Place::After {
         return Ok(aside);
     }
+    crate::verify::since::unmark(root)?;
     let guard = Guard::of(root, &course.id);
     guard.shut(&mut aside)?;
     let installed: HashSet<&str> =

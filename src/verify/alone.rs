@@ -16,6 +16,7 @@ use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId, named};
 use crate::layer::view::Chain;
+use crate::plan::Plan;
 use crate::plan::names::Names;
 use crate::progress::Progress;
 use crate::store::content::SMALL;
@@ -35,15 +36,43 @@ const DAMAGE_FOR_DOCKER: &str = "D14";
 
 /// Checks the store of a driver. `base` represents ROOT.
 pub fn verify(base: &Dir, driver: WrittenBy, level: Level, progress: &dyn Progress) -> Result<Report> {
+    others(base, driver, &Ours::default(), level, progress)
+}
+
+/// What a run has brought into the store, which is compared with the old store.
+#[derive(Default)]
+pub struct Ours {
+    /// Its layers, images and containers, as a finding names them.
+    short: BTreeSet<String>,
+    layers: BTreeSet<LayerId>,
+    containers: BTreeSet<String>,
+}
+
+impl Ours {
+    /// Of a plan.
+    pub fn of(plan: &Plan) -> Ours {
+        let layers: BTreeSet<LayerId> = plan.layers.iter().map(|l| l.id.clone()).collect();
+        let chains = plan.layers.iter().filter_map(|l| l.chain_id);
+        let short = layers.iter().map(LayerId::short).chain(chains.map(|c| c.short()));
+        let short = short.chain(plan.images.iter().map(|i| i.id.short()));
+        let short = short.chain(plan.containers.iter().map(|c| c.id.short().to_owned())).collect();
+        Ours { short, layers, containers: plan.containers.iter().map(|c| c.id.to_string()).collect() }
+    }
+}
+
+/// Checks the store of a driver, except what is `ours`.
+pub fn others(base: &Dir, driver: WrittenBy, ours: &Ours, level: Level, progress: &dyn Progress) -> Result<Report> {
     let (store, findings) = match driver {
         WrittenBy::Aufs => crate::store::open(base)?,
         WrittenBy::Living(target) => native::open(base, target)?,
     };
     let seen = Seen::default();
-    findings.iter().filter_map(|f| damage(f, driver)).for_each(|d| seen.note(d));
-    let layers: Vec<&Layer> = store.layers.values().filter(|l| l.broken.is_none()).collect();
-    let alone =
-        Alone { base, store: &store, records: store.tar_splits(), owners: store.owners(base), level, seen: &seen };
+    let theirs = |d: &Difference| !ours.short.contains(&d.id);
+    findings.iter().filter_map(|f| damage(f, driver)).filter(theirs).for_each(|d| seen.note(d));
+    let theirs = |l: &&Layer| l.broken.is_none() && !ours.layers.contains(&l.id);
+    let layers: Vec<&Layer> = store.layers.values().filter(theirs).collect();
+    let (records, owners) = (store.tar_splits(), store.owners(base));
+    let alone = Alone { base, store: &store, ours, records, owners, level, seen: &seen };
     if let WrittenBy::Living(target) = driver {
         for layer in &layers {
             let sound = alone.lowers(layer, target).and_then(|l| target.sound(base, &layer.id, layer.role, &l));
@@ -90,6 +119,7 @@ pub fn damage(f: &Finding, driver: WrittenBy) -> Option<Difference> {
 struct Alone<'a> {
     base: &'a Dir,
     store: &'a Store,
+    ours: &'a Ours,
     /// Where the tar-split data of each layer are.
     records: BTreeMap<&'a LayerId, &'a Content>,
     owners: Shift,
@@ -112,7 +142,7 @@ impl Alone<'_> {
                 Ok(())
             })?;
         }
-        for id in &ids {
+        for id in ids.difference(&self.ours.containers) {
             let known = self.store.containers.values().find(|c| c.id.as_str() == id);
             let d = |what: &str| {
                 let d = Difference::new("container", id.as_str(), what).side(Side::Itself).by(By::Records);

@@ -1,12 +1,13 @@
 //! The new store against the old one that it was made of.
 
+use super::alone::{self, Ours};
 use super::compare::Views;
 use super::seen::{Seen, each, says_nothing, stops};
 use super::since::Since;
 use super::{By, Case, Difference, Level, Report, Side, compare, digest, frame, headers, records, since};
 use crate::disk::Dir;
 use crate::docker::driver::stack::Theirs;
-use crate::docker::driver::{Role, Target};
+use crate::docker::driver::{Role, Target, WrittenBy};
 use crate::error::Result;
 use crate::ids::{ChainId, LayerId};
 use crate::layer::view::Chain;
@@ -50,7 +51,13 @@ pub fn verify(case: &Case<'_>, level: Level, progress: &dyn Progress) -> Result<
         _ => containers.get(d.id.as_str()).copied().unwrap_or_default().to_owned(),
     };
     let report = seen.report(plan.options.to.name(), name);
-    Ok(Report { against_old: true, layers: layers.len() as u64, views, metadata, ..report })
+    let report = Report { against_old: true, layers: layers.len() as u64, views, metadata, ..report };
+    // a cleanup leaves these too, and the old store may have the only other copy of them
+    if all && case.switched.is_some() && plan.merge.is_some() {
+        let driver = WrittenBy::Living(plan.options.to);
+        return Ok(report.with(alone::others(case.new, driver, &Ours::of(plan), level, progress)?));
+    }
+    Ok(report)
 }
 
 /// A part of the proof of one layer.
@@ -83,9 +90,9 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn new(case: &Case<'a>, level: Level, all: bool, seen: &'a Seen<'a>) -> Result<Pair<'a>> {
         let Case { plan, old, new, .. } = *case;
-        // before the switch the existing target store is next to the old one, afterwards it holds the new one
+        // before the switch the existing target store is next to the old one, afterwards it holds the new one, without what Docker removed
         let at = match plan.kept().first() {
-            Some(k) if !new.has(plan.options.to.tree(&k.theirs))? => old,
+            Some(k) if case.switched.is_none() && !new.has(plan.options.to.tree(&k.theirs))? => old,
             _ => new,
         };
         let theirs = Theirs { at, ids: Below::of(plan).theirs };

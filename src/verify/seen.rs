@@ -149,6 +149,7 @@ impl Seen<'_> {
             differences,
             counts,
             docker_ran: self.since.is_some(),
+            copied: self.since.is_some_and(|since| since.switched.copied),
             changed_since,
             changes,
             ..Report::default()

@@ -14,18 +14,24 @@
 //! what was changed before the switch was not changed by Docker. The time of the switch is itself such a time: that of `.unaufs/old`,
 //! whose inode the switch touches after its last rename ([`mark`]) and nothing afterwards. No clock is asked, so a clock that was set
 //! wrong between the two, and only that, can mislead it.
+//!
+//! A copy of a root (`cp -a`) has new times of change, in the order of copying. It is known by the inode of `.unaufs/old`, which the switch
+//! notes with its time. There everything that Docker may change counts as Docker's once Docker has run, and that it has is told by the time
+//! of modification, which a copy keeps.
 
 use super::seen::Seen;
 use super::{By, Difference, Side, alone};
-use crate::disk::{Dir, split};
+use crate::disk::{Dir, Meta, split};
 use crate::docker::driver::WrittenBy;
 use crate::docker::json;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{ChainId, LayerId};
 use crate::plan::switch::{OLD, STATE};
 use crate::plan::{Plan, PlanContainer, PlanImage};
+use crate::store::content::{SMALL, diff_ids, layer_of_record};
 use crate::store::{boot, native};
 use crate::target::MERGED;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A time of change: seconds, nanoseconds.
@@ -41,24 +47,61 @@ const BUILD_CACHE: &str = "buildkit/snapshots.db";
 /// The list of a build cache with a million layers is below this.
 const MAX_BUILD_CACHE: u64 = 1 << 30;
 
+/// The switch, as the tree shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switched {
+    at: Ctime,
+    /// The root was copied since.
+    pub copied: bool,
+}
+
+/// What the switch notes of `.unaufs/old`, in [`MARK`].
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    ino: u64,
+    ctime: Ctime,
+}
+
+/// The file's name in the state directory.
+const MARK: &str = "switched.json";
+
 /// Makes the time that [`reference()`] reads: the last act of a switch.
 pub fn mark(root: &Dir) -> Result<()> {
+    let Some(state) = root.open_opt(STATE)? else { return Ok(()) };
+    let Some(_) = state.stat_opt("old")? else { return Ok(()) };
+    state.set_mode(b"old", 0o700)?;
+    let is = state.stat(b"old")?;
+    let mark = serde_json::to_vec(&Mark { ino: is.ino, ctime: is.ctime });
+    let mark = mark.map_err(|e| Error::corrupt(format!("write {MARK}")).with_source(e))?;
+    state.write_atomic(MARK.as_bytes(), &mark, 0o600)
+}
+
+/// Before a switch: forgets the one before.
+pub fn unmark(root: &Dir) -> Result<()> {
     match root.open_opt(STATE)? {
-        Some(state) if state.has("old")? => state.set_mode(b"old", 0o700),
+        Some(state) if state.has(MARK)? => state.unlink(MARK.as_bytes()),
         _ => Ok(()),
     }
 }
 
 /// A time of change that the switch made, before Docker could run.
-pub fn reference(root: &Dir) -> Result<Option<Ctime>> {
-    Ok(root.stat_opt(OLD)?.map(|m| m.ctime))
+pub fn reference(root: &Dir) -> Result<Option<Switched>> {
+    let Some(is) = root.stat_opt(OLD)? else { return Ok(None) };
+    // without a note that can be read nothing shows a copy; an earlier version made none
+    let noted = root.read_opt(format!("{STATE}/{MARK}"), SMALL).ok().flatten();
+    let noted = noted.and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
+    Ok(Some(match noted {
+        Some(mark) if mark.ino != is.ino => Switched { at: mark.ctime, copied: true },
+        _ => Switched { at: is.ctime, copied: false },
+    }))
 }
 
 /// Has Docker run on `root` since? A later time of ROOT itself says only that somebody has made or removed something in it.
-pub fn docker_ran(root: &Dir, switched: Ctime) -> bool {
+pub fn docker_ran(root: &Dir, switched: Switched) -> bool {
+    // a copy may have lost the parts of a second
+    let later = |m: &Meta| if switched.copied { m.mtime.0 >= switched.at.0 } else { m.ctime > switched.at };
     // one that leads elsewhere through a symlink says nothing
-    let later = |path: &&str| root.stat_opt(path).ok().flatten().is_some_and(|m| m.ctime > switched);
-    STARTED.iter().any(later)
+    STARTED.iter().any(|path| root.stat_opt(path).ok().flatten().is_some_and(|m| later(&m)))
 }
 
 /// Whose a difference is.
@@ -75,13 +118,14 @@ pub enum Whose {
 pub struct Since<'p> {
     plan: &'p Plan,
     new: &'p Dir,
-    switched: Ctime,
+    /// When, and in what kind of tree.
+    pub switched: Switched,
     live: Remaining<'p>,
 }
 
 impl<'p> Since<'p> {
     /// Looks at what is left of the plan.
-    pub fn look(plan: &'p Plan, new: &'p Dir, switched: Ctime) -> Result<Since<'p>> {
+    pub fn look(plan: &'p Plan, new: &'p Dir, switched: Switched) -> Result<Since<'p>> {
         Ok(Since { plan, new, switched, live: Remaining::of(plan, new)? })
     }
 
@@ -91,13 +135,13 @@ impl<'p> Since<'p> {
         self.live.whose(d, later)
     }
 
-    /// Was it changed after the switch? Of a name that is gone the directory was.
+    /// Was it changed after the switch? Of a name that is gone the directory was. In a copy nothing shows that it was not.
     fn later(&self, path: &[u8]) -> bool {
         let mut path = path;
         loop {
             let meta = if path.is_empty() { self.new.meta().map(Some) } else { self.new.stat_opt(path) };
             match meta {
-                Ok(Some(m)) => return m.ctime > self.switched,
+                Ok(Some(m)) => return self.switched.copied || m.ctime > self.switched.at,
                 Ok(None) if !path.is_empty() => path = split(path).0,
                 // a symlink on the way, or nothing at all: not as Docker leaves it
                 _ => return false,
@@ -125,19 +169,24 @@ impl<'p> Since<'p> {
 
     /// What is gone from the records is Docker's only if the layers are gone too.
     fn gone(&self, seen: &Seen<'_>) -> Result<()> {
-        let chains: BTreeMap<&LayerId, ChainId> =
-            self.plan.layers.iter().filter_map(|l| Some((&l.id, l.chain_id?))).collect();
+        let mut chains: BTreeMap<LayerId, ChainId> =
+            self.plan.layers.iter().filter_map(|l| Some((l.id.clone(), l.chain_id?))).collect();
+        let images: BTreeMap<String, &PlanImage> = self.plan.images.iter().map(|i| (i.id.hex(), i)).collect();
         let mut cache = None;
-        for image in self.plan.images.iter().filter(|i| self.live.removed_images.contains_key(&i.id.hex())) {
+        for hex in self.live.removed_images.keys() {
             // Docker removes these first (`Delete` in image/fs.go)
-            let metadata = format!("image/{}/imagedb/metadata/sha256/{}", self.plan.options.to, image.id.hex());
+            let metadata = format!("image/{}/imagedb/metadata/sha256/{hex}", self.plan.options.to);
             if self.new.has(metadata)? {
                 let what = "gone from the records, but its metadata are still there";
-                seen.damage(Difference::new("image", image.id.hex(), what).side(Side::Itself));
+                seen.damage(Difference::new("image", hex, what).side(Side::Itself));
                 continue;
             }
-            for l in self.left(image.layers.iter().filter(|l| !self.live.needed.contains(*l)))? {
-                let d = still_there("image", &image.id.hex(), l);
+            let layers = match images.get(hex) {
+                Some(image) => image.layers.clone(),
+                None => self.earlier(hex, &mut chains)?,
+            };
+            for l in self.left(layers.iter().filter(|l| !self.live.needed.contains(*l)))? {
+                let d = still_there("image", hex, l);
                 match chains.get(l).map_or(Ok(false), |chain| self.cached(&mut cache, chain)) {
                     Ok(true) => continue,
                     Ok(false) => seen.note(d),
@@ -153,6 +202,26 @@ impl<'p> Since<'p> {
             }
         }
         Ok(())
+    }
+
+    /// The layers of an image that was in the store before the migration, as far as layerdb still lists them; `chains` gets their places.
+    fn earlier(&self, hex: &str, chains: &mut BTreeMap<LayerId, ChainId>) -> Result<Vec<LayerId>> {
+        let image = format!("image/{}", self.plan.options.to);
+        let config = self.new.read_opt(format!("{OLD}/{image}/imagedb/content/sha256/{hex}"), json::LIMIT)?;
+        let records = self.new.open_opt(format!("{image}/layerdb/sha256"))?;
+        let (Some(config), Some(records)) = (config, records) else { return Ok(Vec::new()) };
+        // what Docker itself couldn't read says nothing
+        let stack = diff_ids(&config).map(|diffs| ChainId::stack(&diffs)).unwrap_or_default();
+        let mut out = Vec::new();
+        for chain in stack {
+            if records.has(chain.hex())?
+                && let Ok(layer) = layer_of_record(&records, chain)
+            {
+                chains.insert(layer.clone(), chain);
+                out.push(layer);
+            }
+        }
+        Ok(out)
     }
 
     /// Does BuildKit's cache hold the layer? Then it stays when its image is removed. `list` keeps the cache once it is read.
@@ -248,6 +317,14 @@ impl<'p> Remaining<'p> {
                 removed_images.insert(i.id.hex(), i.tags.first().cloned().unwrap_or_default());
             }
         }
+        // those of the target's own store have no other place in the plan
+        for f in &plan.metadata {
+            if let Some(hex) = f.path.strip_prefix("imagedb/content/sha256/")
+                && !new.has(format!("{image}/{}", f.path))?
+            {
+                removed_images.entry(hex.to_owned()).or_default();
+            }
+        }
         let lowers: BTreeMap<&LayerId, &Vec<LayerId>> = plan.layers.iter().map(|l| (&l.id, &l.lowers)).collect();
         let mut containers = BTreeMap::new();
         for c in &plan.containers {
@@ -333,6 +410,34 @@ mod tests {
         fs::write(t.path().join("note"), "").expect("written");
         assert!(!docker_ran(&root, switched), "an admin's own file");
         fs::create_dir(t.path().join("tmp")).expect("mkdir");
+        assert!(docker_ran(&root, switched));
+        assert!(!reference(&root).expect("asked").expect("a time").copied);
+        unmark(&root).expect("unmarked");
+        assert_eq!(reference(&root).expect("asked"), Some(switched), "of an earlier version");
+    }
+
+    #[test]
+    fn a_copy_is_known_and_its_times_of_modification_count() {
+        let t = tempfile::tempdir().expect("temp dir");
+        let root = Dir::open_named(t.path()).expect("open");
+        let (old, tmp) = (t.path().join(OLD), t.path().join("tmp"));
+        fs::create_dir_all(&old).expect("mkdir");
+        fs::create_dir(&tmp).expect("mkdir");
+        let modified = |seconds: u64| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let times = fs::FileTimes::new().set_modified(time);
+            fs::File::open(&tmp).expect("open").set_times(times).expect("times");
+        };
+        mark(&root).expect("marked");
+        let at = reference(&root).expect("asked").expect("a time").at.0 as u64;
+        // what a copy has: another inode, and times of change that are all later than the switch
+        fs::rename(&old, t.path().join("keeps-the-inode")).expect("mv");
+        fs::create_dir(&old).expect("mkdir");
+        let switched = reference(&root).expect("asked").expect("a time");
+        assert!(switched.copied);
+        modified(at - 1);
+        assert!(!docker_ran(&root, switched));
+        modified(at);
         assert!(docker_ran(&root, switched));
     }
 

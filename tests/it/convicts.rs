@@ -4,6 +4,8 @@
 //! Each row of [`rows`] is one damage. It proves that it changed something, and must be named by its path. All rows of a store are made
 //! before it is verified: nothing else may be named.
 
+mod copied;
+mod earlier;
 mod records;
 mod rows;
 
@@ -311,14 +313,24 @@ fn damage_of_the_old_store_moves_as_it_is() {
             let mut deletes = Command::new("find");
             deletes.arg(&diff).args(&test).args(["-exec", "rm", "-rf", "{}", "+"]);
             assert!(deletes.status().expect("find").success());
+            // of no effect there, and damage all the same
+            let capability = [&[1, 0, 0, 2][..], &[0; 16]].concat();
+            let group = diff.join(full(&diff, BASE)).join("etc/group");
+            xattr::set(&group, "security.capability", &capability).expect("set");
             let said = store.unaufs(&["verify", "--driver", "aufs", "--level", "fast", "--quiet"]).exits(6).stdout;
             assert!(said.contains(&format!("/{path}: ")), "{what}: {said}");
+            assert!(said.contains("/etc/group: it has security.capability"), "{what}: {said}");
             let before = tree(&diff);
             let ran =
                 store.unaufs(&["migrate", "--to", driver, "--mode", "copy", "--yes", "--json", "--quiet"]).exits(3);
             let doc: Value = serde_json::from_str(&ran.stdout).expect("JSON");
             let damaged = doc["damaged"].as_array().expect("damaged");
-            assert!(damaged.iter().any(|d| d["path"] == path && d["side"] == "both"), "{what} {driver}: {damaged:?}");
+            for path in [path, "etc/group"] {
+                assert!(
+                    damaged.iter().any(|d| d["path"] == path && d["side"] == "both"),
+                    "{path} {driver}: {damaged:?}"
+                );
+            }
             same("the old store", &before, &tree(&store.root.join(".unaufs/old/aufs/diff")));
             let said = store.unaufs(&["verify", "--level", "fast", "--quiet"]).exits(6).stdout;
             assert!(said.contains("(in the old store too)"), "{what} {driver}: {said}");

@@ -52,6 +52,8 @@ pub struct Entries<'a> {
     inodes: Vec<u64>,
     /// Files with several names that do not fit the first of their headers: a later one decides.
     unfit: HashMap<u64, (Vec<u8>, String)>,
+    /// Hashes of the paths that have no place on the driver.
+    left_out: HashSet<u64>,
     /// The directory of the last entry.
     above: Vec<u8>,
     root: Option<Header>,
@@ -67,8 +69,8 @@ impl<'a> Entries<'a> {
             _ => None,
         };
         let (at, other) = (Cursor::new(layer.tree), Cursor::new(layer.tree));
-        let (index, inodes, unfit, above) = Default::default();
-        Entries { layer, found, at, other, below, index, inodes, unfit, above, root: None, names: 0 }
+        let (index, inodes, unfit, left_out, above) = Default::default();
+        Entries { layer, found, at, other, below, index, inodes, unfit, left_out, above, root: None, names: 0 }
     }
 
     /// One entry.
@@ -162,10 +164,11 @@ impl<'a> Entries<'a> {
     fn object(&mut self, dir: &[u8], name: &[u8], header: &Header) -> Result<()> {
         let path = join(dir, name);
         self.index.add(Mark::Entry, &path);
+        if self.has_no_place(&path, header)? {
+            return self.replaced(dir, name, path);
+        }
         let Some(meta) = self.at.stat(dir, name)? else {
-            if !(self.layer.stored.overlay() && header.kind == Kind::CharDevice && header.device == (0, 0)) {
-                self.found.add(path, "missing: the layer's tar has it");
-            }
+            self.found.add(path, "missing: the layer's tar has it");
             return Ok(());
         };
         if header.kind == Kind::HardLink {
@@ -184,12 +187,54 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    fn hard_link(&mut self, dir: &[u8], name: &[u8], meta: &Meta, header: &Header) -> Result<()> {
+    /// A device 0:0 has no place on the overlay drivers (FORMATS 11.11), and its hard links have none.
+    fn has_no_place(&mut self, path: &[u8], header: &Header) -> Result<bool> {
+        let out = match header.kind {
+            Kind::CharDevice => self.layer.stored.overlay() && header.device == (0, 0),
+            Kind::HardLink if !self.left_out.is_empty() => {
+                let (directory, base) = self.first_name(header)?;
+                self.left_out.contains(&self.index.hash(Mark::Entry, &join(&directory, &base)))
+            }
+            _ => false,
+        };
+        if out {
+            self.left_out.insert(self.index.hash(Mark::Entry, path));
+        }
+        Ok(out)
+    }
+
+    /// In the place of something that the driver can't hold there is nothing, or what hides the name below.
+    fn replaced(&mut self, dir: &[u8], name: &[u8], path: Vec<u8>) -> Result<()> {
+        match self.at.stat(dir, name)? {
+            Some(is) if is.is_overlay_whiteout() => {}
+            Some(is) => {
+                let is = crate::verify::kind(is.kind);
+                self.found.add(path, format!("is a {is}, the layer's tar has a character device"));
+            }
+            None => {
+                if let Some(below) = &mut self.below
+                    && below.shows(dir, name)?
+                {
+                    self.found.add(path, WHITEOUT_LOST);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory and the name of the file that a hard link is one of.
+    fn first_name(&mut self, header: &Header) -> Result<(Vec<u8>, Vec<u8>)> {
         let target = clean(&header.link);
         let (directory, base) = split(target.strip_prefix(b"/").unwrap_or(&target));
-        let directory = self.other.locate(directory)?;
-        let first =
-            if base.is_empty() || matches!(base, b"." | b"..") { None } else { self.other.stat(&directory, base)? };
+        Ok((self.other.locate(directory)?, base.to_vec()))
+    }
+
+    fn hard_link(&mut self, dir: &[u8], name: &[u8], meta: &Meta, header: &Header) -> Result<()> {
+        let (directory, base) = self.first_name(header)?;
+        let first = match &base[..] {
+            b"" | b"." | b".." => None,
+            base => self.other.stat(&directory, base)?,
+        };
         match first {
             Some(first) if (first.dev, first.ino) == (meta.dev, meta.ino) => {
                 if self.unfit.contains_key(&meta.ino) && self.attributes(dir, name, header, meta)?.is_none() {
@@ -260,9 +305,8 @@ impl<'a> Entries<'a> {
 
     fn xattrs(&mut self, dir: &[u8], name: &[u8], header: &Header, meta: &Meta) -> Result<Option<String>> {
         let overlay = self.layer.stored.overlay();
-        // a capability has an effect only on what can be executed, overlayfs obeys its own attributes on every file
-        let may_have = meta.is_file() && (overlay || meta.mode & 0o111 != 0);
-        if !may_have && header.xattrs.is_empty() {
+        // the same for every driver: else damage of the old store would look like the migration's
+        if !meta.is_file() && header.xattrs.is_empty() {
             return Ok(None);
         }
         let Some(at) = self.at.dir(dir)? else { return Ok(None) };
@@ -282,7 +326,7 @@ impl<'a> Entries<'a> {
             }
         }
         let has = |n: &[u8]| header.xattrs.iter().any(|(attr, _)| attr == n);
-        if may_have && is.contains_key(CAPABILITY) && !has(CAPABILITY) {
+        if meta.is_file() && is.contains_key(CAPABILITY) && !has(CAPABILITY) {
             return Ok(Some("it has security.capability, the layer's tar has none".to_owned()));
         }
         if let Some(attr) = OBEYED.iter().find(|a| overlay && is.contains_key(**a)) {

@@ -31,7 +31,8 @@ pub struct Index {
 const LOOSE: usize = 1 << 16;
 
 impl Index {
-    fn hash(&self, mark: Mark, path: &[u8]) -> u64 {
+    /// The hash of a mark of a path.
+    pub fn hash(&self, mark: Mark, path: &[u8]) -> u64 {
         let mut h = self.key.build_hasher();
         h.write_u8(mark as u8);
         h.write(path);

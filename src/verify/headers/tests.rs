@@ -135,3 +135,53 @@ fn a_whole_tree_is_its_parent_s_and_the_layer_s_own() {
     ];
     assert_eq!(faults(&top, stored(), &split), wanted);
 }
+
+/// A layer that puts a device 0:0 over `over` and `dir`, and makes another one, with a second name, where the layer below has nothing.
+#[test]
+fn what_overlayfs_cannot_hold_is_neither_missing_nor_different() {
+    let t = tempfile::tempdir().expect("temp dir");
+    let (below, top) = (t.path().join("below"), t.path().join("top"));
+    fs::create_dir_all(below.join("dir")).expect("mkdir");
+    fs::create_dir(&top).expect("mkdir");
+    fs::write(below.join("over"), "").expect("write");
+    let mut tar = TarWriter::recording(Vec::new(), Packer::new(Vec::new()));
+    let mut put = |name: &[u8], node: Node<'_>| {
+        let entry = Entry { name, node, mode: 0o7777, uid: 0, gid: 0, mtime: (7, 0), xattrs: &[] };
+        tar.append(&entry, &mut std::io::empty()).expect("append");
+    };
+    let device = || Node::CharDevice { rdev: 0 };
+    put(b"dir", device());
+    put(b"new", device());
+    put(b"over", device());
+    put(b"two", Node::HardLink { first: b"new" });
+    put(b"three", Node::HardLink { first: b"two" });
+    let (_, split) = tar.finish().expect("tar");
+    let split = split.expect("recorded");
+    let branch = |top: &Path| {
+        let dir = Dir::open_named(top).expect("open");
+        crate::layer::branch::Branch::open(dir, None, crate::layer::branch::Format::Overlay)
+    };
+    let chain = Chain { branches: vec![branch(&top), branch(&below)] };
+    let parent = Dir::open_named(&below).expect("open");
+    let stacked = || faults(&top, Stored::Stacked(&chain), &split);
+    let whole = || faults(&top, Stored::Whole { parent: Some(&parent), overlay: true, content: true }, &split);
+
+    assert_eq!(whole(), Vec::<String>::new());
+    let shown = ["dir", "over"].map(|n| format!("{n}: its whiteout is missing: the layer removes this name"));
+    assert_eq!(stacked(), shown);
+    let whiteout = |name: &str| {
+        let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty());
+        rustix::fs::mknodat(rustix::fs::CWD, top.join(name), kind, mode, 0).expect("mknod");
+    };
+    whiteout("over");
+    fs::hard_link(top.join("over"), top.join("dir")).expect("link");
+    assert_eq!(stacked(), Vec::<String>::new());
+
+    fs::write(top.join("new"), "").expect("write");
+    fs::write(top.join("two"), "").expect("write");
+    let other = ["new", "two"].map(|n| format!("{n}: is a regular file, the layer's tar has a character device"));
+    assert_eq!(stacked(), other);
+    let missing = ["dir", "new", "over", "three", "two"];
+    let literal = faults(&below, Stored::Literal, &split);
+    assert!(missing.iter().all(|n| literal.iter().any(|f| f.starts_with(&format!("{n}: ")))), "{literal:?}");
+}
