@@ -17,7 +17,8 @@ struct Object {
 }
 
 /// Records of a run: they hold times and a random id, and are no part of the store.
-const RECORDS: [&str; 4] = [".unaufs/journal.db", ".unaufs/journal.db-journal", ".unaufs/run.json", ".unaufs/held"];
+const RECORDS: [&str; 5] =
+    [".unaufs/journal.db", ".unaufs/journal.db-journal", ".unaufs/run.json", ".unaufs/switched.json", ".unaufs/held"];
 
 /// Bytes of a file that are kept: no text that names a path is longer.
 const KEPT: usize = 64 << 10;
