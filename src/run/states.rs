@@ -123,10 +123,8 @@ impl Standing {
         if let Some(state) = root.open_opt(STATE)? {
             out.directory = true;
             out.undone = rollback::undone(&state)?;
-            // a cleanup that was interrupted deletes the rest, whatever that is
-            if let (Some(State::Cleaned), Some(old)) = (out.state, state.open_opt("old")?) {
-                out.rest |= !old.list()?.is_empty();
-            }
+            // a cleanup that was interrupted deletes the rest, whatever that is: the directory itself too
+            out.rest |= out.state == Some(State::Cleaned) && state.has("old")?;
             out.parked = rollback::parked(&state)?;
         }
         Ok(out)

@@ -269,6 +269,19 @@ fn status_looks() {
     assert!(json["working"] == pid && said.starts_with("WORKING"), "{said}");
 }
 
+/// A cleanup that died right before its last removal.
+#[test]
+fn an_empty_rest_is_cleaned_up_too() {
+    let Some(store) = migrated() else { return };
+    store.unaufs(&["cleanup", "--yes", "-q"]).exits(0);
+    let old = store.root.join(".unaufs/old");
+    fs::create_dir(&old).expect("what is left");
+    assert!(store.unaufs(&["status"]).exits(0).stdout.contains("unaufs cleanup"));
+    store.unaufs(&["cleanup", "--yes", "-q"]).exits(0);
+    assert!(!old.exists());
+    assert!(store.unaufs(&["cleanup", "--yes"]).exits(0).stdout.contains("deleted before"));
+}
+
 #[test]
 fn a_new_root_that_was_moved_is_named() {
     if !needs::root() {
