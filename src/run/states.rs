@@ -138,6 +138,8 @@ impl Standing {
             self.moved_from = (there.ok() != Some(at(root.meta()?))).then(|| path.clone());
         }
         if self.state == Some(State::Switched) {
+            // dockerd mounts btrfs/ on itself while it runs (FORMATS 11.31)
+            let root = &root.again()?.through_binds();
             self.missing = course.missing(root)?;
             let directories = [format!("image/{}", course.driver.name()), course.driver.home().to_owned()];
             for path in directories {

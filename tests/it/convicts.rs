@@ -158,7 +158,8 @@ impl Bed {
     fn verify(&self, level: &str) -> (i32, Vec<Value>, String) {
         let ran = self.store.unaufs(&["verify", "--level", level, "--json", "--quiet"]);
         let doc: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {}", ran.stderr));
-        (ran.code, doc["differences"].as_array().expect("differences").clone(), ran.stdout)
+        let differences = doc["differences"].as_array().unwrap_or_else(|| panic!("{}", ran.stdout)).clone();
+        (ran.code, differences, ran.stdout)
     }
 
     fn untouched(&self) {
