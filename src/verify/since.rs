@@ -73,7 +73,8 @@ pub fn mark(root: &Dir) -> Result<()> {
     let is = state.stat(b"old")?;
     let mark = serde_json::to_vec(&Mark { ino: is.ino, ctime: is.ctime });
     let mark = mark.map_err(|e| Error::corrupt(format!("write {MARK}")).with_source(e))?;
-    state.write_atomic(MARK.as_bytes(), &mark, 0o600)
+    // half of one, after a power cut, is as good as none
+    state.write_new(MARK, &mark, 0o600)
 }
 
 /// Before a switch: forgets the one before.
