@@ -81,7 +81,7 @@ pub struct Standing {
     pub to: &'static str,
     /// A run of `--mode move`, and the version that began it.
     pub in_place: Option<String>,
-    /// The switch is done, and this of the old store isn't in `.unaufs/old`: the first few paths.
+    /// The switch is done, and this of the old store isn't in `.unaufs/old`: the first few paths, if somebody has looked.
     pub missing: Vec<String>,
     /// The switch is done, and this directory of the new store isn't there.
     pub gone: Option<String>,
@@ -138,9 +138,6 @@ impl Standing {
             self.moved_from = (there.ok() != Some(at(root.meta()?))).then(|| path.clone());
         }
         if self.state == Some(State::Switched) {
-            // dockerd mounts btrfs/ on itself while it runs (FORMATS 11.31)
-            let root = &root.again()?.through_binds();
-            self.missing = course.missing(root)?;
             let directories = [format!("image/{}", course.driver.name()), course.driver.home().to_owned()];
             for path in directories {
                 if root.stat_opt(&path)?.is_none_or(|m| m.is_file()) {
@@ -148,6 +145,15 @@ impl Standing {
                     break;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Looks for each part of the old store that was parked: for `status`. Who needs the old store looks for it at its own time.
+    pub fn look_for_the_old_store(&mut self, root: &Dir, known: &Known) -> Result<()> {
+        if let Some(course) = course(known).filter(|_| self.state == Some(State::Switched)) {
+            // dockerd mounts btrfs/ on itself while it runs (FORMATS 11.31)
+            self.missing = course.missing(&root.again()?.through_binds())?;
         }
         Ok(())
     }

@@ -131,7 +131,10 @@ pub fn merge_reports(g: &Global, files: &[PathBuf], html: Option<&Path>) -> Done
 /// `unaufs status`.
 pub fn status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
-    let standing = roots.standing()?;
+    let mut standing = roots.standing()?;
+    if let Some(new) = &roots.new {
+        standing.look_for_the_old_store(new, &roots.known)?;
+    }
     let built = roots.new.as_ref().and_then(|root| built(root, &roots.known));
     let shown = match (roots.new, roots.old) {
         (Some(new), _) if !matches!(roots.known, Known::Nothing) => new,
