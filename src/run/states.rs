@@ -138,6 +138,8 @@ impl Standing {
             self.moved_from = (there.ok() != Some(at(root.meta()?))).then(|| path.clone());
         }
         if self.state == Some(State::Switched) {
+            // dockerd mounts btrfs/ on itself while it runs (FORMATS 11.31)
+            let root = root.again()?.through_binds();
             let directories = [format!("image/{}", course.driver.name()), course.driver.home().to_owned()];
             for path in directories {
                 if root.stat_opt(&path)?.is_none_or(|m| m.is_file()) {
@@ -152,7 +154,6 @@ impl Standing {
     /// Looks for each part of the old store that was parked: for `status`. Who needs the old store looks for it at its own time.
     pub fn look_for_the_old_store(&mut self, root: &Dir, known: &Known) -> Result<()> {
         if let Some(course) = course(known).filter(|_| self.state == Some(State::Switched)) {
-            // dockerd mounts btrfs/ on itself while it runs (FORMATS 11.31)
             self.missing = course.missing(&root.again()?.through_binds())?;
         }
         Ok(())
