@@ -4,6 +4,7 @@ use super::identity::{Course, Known};
 use super::journal::{Run, State};
 use super::{cleanup, rollback};
 use crate::disk::{Dir, Meta};
+use crate::docker::driver::Target;
 use crate::error::{Error, Kind, Result};
 use crate::plan::switch::STATE;
 use crate::store::Generation;
@@ -117,8 +118,8 @@ impl Standing {
                 out.lost = Some(lost.why.clone());
             }
         }
-        if let Some(course) = course(known) {
-            out.look(root, &course)?;
+        if let Some((made_at, driver)) = made(known) {
+            out.look(root, made_at, driver)?;
         }
         if let Some(state) = root.open_opt(STATE)? {
             out.directory = true;
@@ -131,8 +132,8 @@ impl Standing {
     }
 
     /// Looks for what should be there: a directory may have been moved or deleted since.
-    fn look(&mut self, root: &Dir, course: &Course) -> Result<()> {
-        if let Some(path) = course.target.as_ref().filter(|_| !course.containers.is_empty()) {
+    fn look(&mut self, root: &Dir, made_at: Option<&String>, driver: Target) -> Result<()> {
+        if let Some(path) = made_at {
             let at = |m: Meta| (m.dev, m.ino);
             let there = Dir::open_named(Path::new(path)).and_then(|dir| dir.meta()).map(at);
             self.moved_from = (there.ok() != Some(at(root.meta()?))).then(|| path.clone());
@@ -140,7 +141,7 @@ impl Standing {
         if self.state == Some(State::Switched) {
             // dockerd mounts btrfs/ on itself while it runs (FORMATS 11.31)
             let root = root.again()?.through_binds();
-            let directories = [format!("image/{}", course.driver.name()), course.driver.home().to_owned()];
+            let directories = [format!("image/{}", driver.name()), driver.home().to_owned()];
             for path in directories {
                 if root.stat_opt(&path)?.is_none_or(|m| m.is_file()) {
                     self.gone = Some(path);
@@ -303,6 +304,22 @@ impl Standing {
     pub fn work(&self) -> bool {
         let begins = matches!(self.answer(Command::Migrate), Answer::Begin | Answer::Continue);
         begins && self.state != Some(State::Undone) && (self.store.is_some() || self.state == Some(State::Switching))
+    }
+}
+
+/// Of a run that is not over: where its new root was made, if that is another one and containers name it, and its driver.
+fn made(known: &Known) -> Option<(Option<&String>, Target)> {
+    match known {
+        Known::Run(run) if !run.state.over() && !run.in_place => {
+            let plan = &run.plan;
+            let named = !plan.containers.is_empty() || !plan.left_behind.is_empty();
+            Some((plan.new_root.as_ref().map(|e| &e.path).filter(|_| named), plan.options.to))
+        }
+        Known::Lost(lost) if !lost.state.over() => {
+            let course = &lost.course;
+            Some((course.target.as_ref().filter(|_| !course.containers.is_empty()), course.driver))
+        }
+        _ => None,
     }
 }
 

@@ -306,7 +306,7 @@ fn a_new_root_that_was_moved_is_named() {
     fs::rename(&new, &moved).expect("moved");
     let said = target(&moved, &["status"]).exits(0).stdout;
     assert!(said.contains("Docker can't start them"), "{said}");
-    // it leads there all the same
+    // the old path leads to it again
     std::os::unix::fs::symlink(&moved, &new).expect("a symlink");
     let said = target(&moved, &["status"]).exits(0).stdout;
     assert!(said.contains("data-root"), "{said}");

@@ -27,7 +27,7 @@ fn a_page_that_cannot_be_written_is_a_warning() {
     assert!(doc["warnings"][0].as_str().is_some_and(|w| w.contains("/dev/full was not written")), "{doc}");
     assert!(fs::metadata("/dev/full").expect("/dev/full").file_type().is_char_device());
     store.unaufs(&["rollback", "--yes", "-q"]).exits(0);
-    // whoever only looks has nothing then
+    // for a command that only reads it is an error
     for args in [
         &["plan", "--html", "/dev/full"][..],
         &["plan", "--out", "/dev/full"],
