@@ -86,7 +86,7 @@ pub struct Standing {
     pub missing: Vec<String>,
     /// The switch is done, and this directory of the new store isn't there.
     pub gone: Option<String>,
-    /// The process of an unaufs that is working on the root.
+    /// The process of an unaufs that is working on the root, if somebody has looked.
     pub worker: Option<u32>,
     /// The new root is no longer where it was made, and that path, which its containers name, doesn't lead to it.
     pub moved_from: Option<String>,
@@ -95,8 +95,7 @@ pub struct Standing {
 impl Standing {
     /// Of a run in `root`; `old` is the root that holds the old store, if it is another one.
     pub fn of(root: &Dir, old: Option<&Dir>, known: &Known) -> Result<Standing> {
-        let worker = root.locked_by();
-        let mut out = Standing { store: store(old.unwrap_or(root))?, worker, ..Standing::default() };
+        let mut out = Standing { store: store(old.unwrap_or(root))?, ..Standing::default() };
         match known {
             Known::Nothing => {}
             Known::Run(run) => {
@@ -152,8 +151,10 @@ impl Standing {
         Ok(())
     }
 
-    /// Looks for each part of the old store that was parked: for `status`. Who needs the old store looks for it at its own time.
-    pub fn look_for_the_old_store(&mut self, root: &Dir, known: &Known) -> Result<()> {
+    /// Looks for an unaufs that is at work in `root`, and for each part of the old store that was parked: for `status` only. Who needs the
+    /// old store looks for it at its own time, and each read of /proc/locks waits some 10 ms in the kernel (`percpu_down_write`, fs/locks.c).
+    pub fn look_closer(&mut self, root: &Dir, known: &Known) -> Result<()> {
+        self.worker = root.locked_by();
         if let Some(course) = course(known).filter(|_| self.state == Some(State::Switched)) {
             self.missing = course.missing(&root.again()?.through_binds())?;
         }

@@ -133,7 +133,7 @@ pub fn status(g: &Global) -> Done {
     let roots = Roots::of(g)?;
     let mut standing = roots.standing()?;
     if let Some(new) = &roots.new {
-        standing.look_for_the_old_store(new, &roots.known)?;
+        standing.look_closer(new, &roots.known)?;
     }
     let built = roots.new.as_ref().and_then(|root| built(root, &roots.known));
     let shown = match (roots.new, roots.old) {

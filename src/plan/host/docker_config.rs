@@ -388,7 +388,9 @@ fn ask(machine: &Machine) -> Option<String> {
     let programs = ["usr/bin/dockerd", "usr/local/bin/dockerd", "usr/sbin/dockerd", "usr/bin/docker"];
     let program = programs.iter().map(|p| machine.file(p)).find(|p| p.is_file())?;
     let client = program.ends_with("docker");
-    let said = std::process::Command::new(program).arg("--version").env_clear().output().ok()?;
+    let mut ask = std::process::Command::new(program);
+    // one core and no garbage collector are enough for one line, and take half of the time (<https://pkg.go.dev/runtime>)
+    let said = ask.arg("--version").env_clear().envs([("GOMAXPROCS", "1"), ("GOGC", "off")]).output().ok()?;
     let version = version_in(&String::from_utf8_lossy(&said.stdout))?;
     // a client of 1.12 or later says nothing about the daemon
     (!client || number(&version) < (1, 12)).then_some(version)
