@@ -104,11 +104,12 @@ pub fn count(n: u64) -> String {
 }
 
 /// `1 layer`, `2 layers`, `2 directories`.
-pub fn plural(n: usize, noun: &str) -> String {
+pub fn plural(n: impl TryInto<u64>, noun: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
     match noun.strip_suffix("ry") {
         _ if n == 1 => format!("{n} {noun}"),
-        Some(stem) => format!("{} {stem}ries", count(n as u64)),
-        None => format!("{} {noun}s", count(n as u64)),
+        Some(stem) => format!("{} {stem}ries", count(n)),
+        None => format!("{} {noun}s", count(n)),
     }
 }
 

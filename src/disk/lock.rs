@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Result};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 
 impl Dir {
     /// Takes the exclusive lock of this directory. The kernel drops it with the process, so it is never stale.
@@ -32,13 +33,16 @@ impl Dir {
     /// The process that has the exclusive lock, without asking for it: who asks could be in the way of one that is about to take it.
     /// As far as /proc says: not of a process in another container.
     pub fn locked_by(&self) -> Option<u32> {
-        let inode = self.meta().ok()?.ino;
+        let meta = self.meta().ok()?;
         let locks = std::fs::read_to_string("/proc/locks").ok()?;
-        let holders = locks.lines().filter_map(|line| holder(line, inode));
-        holders.into_iter().find(|pid| {
-            // btrfs has other device numbers in /proc/locks than in stat(2), so the inode is compared, and the program
+        let mut holders = locks.lines().filter_map(|line| holder(line, meta.ino));
+        holders.find(|pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            // btrfs has other device numbers in /proc/locks than in stat(2), so the inode is compared there, and both in what is open
+            let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let same = |m: std::fs::Metadata| (m.dev(), m.ino()) == (meta.dev, meta.ino);
             name.trim_end() == env!("CARGO_PKG_NAME")
+                && open.into_iter().any(|fd| std::fs::metadata(fd.path()).is_ok_and(same))
         })
     }
 }

@@ -170,7 +170,7 @@ fn walk(
     let done = walk.place(place, name);
     let sockets = walk.sockets;
     if sockets > 0 {
-        let sockets = text::plural(usize::try_from(sockets).unwrap_or(usize::MAX), "socket");
+        let sockets = text::plural(sockets, "socket");
         copied.notes.push(format!("{sockets} left out: a tar can't hold them"));
     }
     done

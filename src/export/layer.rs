@@ -44,7 +44,7 @@ impl LeftOut {
     /// For people; nothing where nothing was left out.
     pub fn notes(all: impl Iterator<Item = LeftOut>) -> Vec<String> {
         let (sockets, links) = all.fold((0, 0), |(s, l), n| (s + n.sockets, l + n.bare_links));
-        let plural = |n: u64, what: &str| crate::text::plural(usize::try_from(n).unwrap_or(usize::MAX), what);
+        let plural = |n: u64, what: &str| crate::text::plural(n, what);
         let mut out = Vec::new();
         if sockets > 0 {
             out.push(format!("{} left out: a tar can't hold them", plural(sockets, "socket")));

@@ -417,8 +417,8 @@ fn tell(e: &NewRoot, root: &Dir, out: &mut Vec<Finding>) -> Result<()> {
     let what = format!(
         "{} in {} and {} are copied",
         crate::text::size(total.bytes),
-        crate::text::plural(usize::try_from(total.files).unwrap_or(usize::MAX), "file"),
-        crate::text::plural(usize::try_from(total.directories).unwrap_or(usize::MAX), "directory"),
+        crate::text::plural(total.files, "file"),
+        crate::text::plural(total.directories, "directory"),
     );
     out.push(Finding::new("N04", dir.clone(), what));
     let remapped = root.label().file_name().is_some_and(|n| crate::store::remapped(n.as_encoded_bytes()));

@@ -64,7 +64,7 @@ pub fn done(s: &Survey, c: &Cleaned) -> String {
     let mut out = match s.old.is_empty() {
         true => "DONE     There was nothing to do: the old store was deleted before.\n".to_owned(),
         false if c.left_count > 0 => {
-            let left = text::plural(usize::try_from(c.left_count).unwrap_or(usize::MAX), "path");
+            let left = text::plural(c.left_count, "path");
             format!("PARTLY   The old store is deleted except {left}. This freed {}.\n", text::size(c.freed))
         }
         // others may write to the file system: what was deleted says more than the space that is free now
@@ -78,7 +78,7 @@ pub fn done(s: &Survey, c: &Cleaned) -> String {
     }
     if !c.undone.is_empty() {
         let _ =
-            writeln!(out, "         Kept: {}. unaufs cleanup, without --yes, asks and deletes it.", names(&c.undone));
+            writeln!(out, "         Kept: {}. The same command without --yes asks and deletes it.", names(&c.undone));
     }
     out
 }

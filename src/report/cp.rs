@@ -28,7 +28,7 @@ impl Document<'_> {
     pub fn text(&self) -> String {
         let c = self.copied;
         let to = if c.dest == "-" { "stdout" } else { &c.dest };
-        let many = |n: u64, what: &str| text::plural(usize::try_from(n).unwrap_or(usize::MAX), what);
+        let many = |n: u64, what: &str| text::plural(n, what);
         let mut counts = vec![format!("{} ({})", many(c.files, "file"), text::size(c.bytes))];
         if c.directories > 0 {
             counts.push(many(c.directories, "directory"));

@@ -244,11 +244,11 @@ fn found(p: &Plan) -> String {
         (n, None) => format!(" {}, left in place.", text::plural(n, "volume")),
     };
     format!(
-        "{} ({}) in {} with {} files ({}). {}.{volumes}",
+        "{} ({}) in {} with {} ({}). {}.{volumes}",
         text::plural(s.images, "image"),
         text::plural(s.tags, "tag"),
         text::plural(s.layers, "layer"),
-        text::count(s.files),
+        text::plural(s.files, "file"),
         text::size(s.bytes),
         text::plural(s.containers, "container"),
     )
@@ -556,8 +556,8 @@ fn rows(p: &Plan, r: &Record) -> RecordRows {
         verified: r.verified.as_deref().map(text::text),
         // of a few seconds a rate says nothing
         throughput: (whole >= 10).then(|| {
-            let (files, bytes) = (text::count(rate(names)), text::size(rate(sums.bytes)));
-            format!("{files} files and {bytes} per second, including verification")
+            let (files, bytes) = (text::plural(rate(names), "file"), text::size(rate(sums.bytes)));
+            format!("{files} and {bytes} per second, including verification")
         }),
         compared: table,
         steps,

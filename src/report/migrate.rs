@@ -98,7 +98,7 @@ fn result(out: &mut String, s: &Summary<'_>, p: &Plan) {
     }
     if let (Some(_), Some(t)) = (&p.new_root, &s.outcome.units) {
         let n = t.cloned + t.copied;
-        label(out, "", &format!("Volumes, networks, logs and the rest: {} files copied.", text::count(n)));
+        label(out, "", &format!("Volumes, networks, logs and the rest: {} copied.", text::plural(n, "file")));
     }
 }
 

@@ -27,9 +27,9 @@ pub(super) fn copied(e: &NewRoot) -> String {
     let (total, dir) = (e.total(), text::text(&e.path));
     let room = format!("{}, {} free of {}", e.fs, text::size(e.room.free_bytes), text::size(e.room.total_bytes));
     format!(
-        "Volumes, networks, logs and the rest are copied to the new root {dir} ({room}): {} in {} files",
+        "Volumes, networks, logs and the rest are copied to the new root {dir} ({room}): {} in {}",
         text::size(total.bytes),
-        text::count(total.files)
+        text::plural(total.files, "file")
     )
 }
 

@@ -368,12 +368,15 @@ impl<'a> Words<'a> {
 
     /// ` --root DIR` and the like, where they are not the default.
     fn place(&self, target: Option<&Path>) -> String {
-        let root = super::plan::quoted(&self.root);
+        let root = |path: &str| match path {
+            "/var/lib/docker" => String::new(),
+            path => format!(" --root {}", super::plan::quoted(path)),
+        };
+        let to = |path: &str| format!(" --target {}", super::plan::quoted(path));
         match (&self.old, target) {
-            (Some(old), _) => format!(" --root {} --target {root}", super::plan::quoted(old)),
-            (None, Some(t)) => format!(" --root {root} --target {}", super::plan::quoted(&text::path(t))),
-            (None, None) if self.root != "/var/lib/docker" => format!(" --root {root}"),
-            (None, None) => String::new(),
+            (Some(old), _) => root(old) + &to(&self.root),
+            (None, Some(t)) => root(&self.root) + &to(&text::path(t)),
+            (None, None) => root(&self.root),
         }
     }
 

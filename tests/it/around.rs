@@ -1,5 +1,6 @@
 //! What happens around a migration: another store in the place of the old one, somebody's files in unaufs's directories, a part that is gone.
 
+use crate::support::mounts::Mounted;
 use crate::support::needs;
 use crate::support::real::{self, Ran, Store, same, tree};
 use std::fs;
@@ -254,19 +255,51 @@ fn status_looks() {
         fs::rename(at("kept"), at(gone)).expect("moved back");
     }
 
-    // a program of that name that has the lock: it says so by its name alone
-    let other = store.beside.join("unaufs");
-    fs::copy("/usr/bin/flock", &other).expect("util-linux");
-    let mut works = std::process::Command::new(&other).arg(&store.root).args(["sleep", "60"]).spawn().expect("flock");
-    let busy = || std::fs::File::open(&store.root).expect("open").try_lock().is_err();
-    while !busy() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let other = AtWork::on(&store.root, &store.beside);
     let (said, json) = status();
-    let pid = works.id();
-    std::process::Command::new("pkill").args(["-P", &pid.to_string()]).status().expect("pkill");
-    works.wait().expect("ended");
-    assert!(json["working"] == pid && said.starts_with("WORKING"), "{said}");
+    assert!(json["working"] == other.0.id() && said.starts_with("WORKING"), "{said}");
+}
+
+/// A program of that name that has the lock of a directory: more isn't asked.
+struct AtWork(std::process::Child);
+
+impl AtWork {
+    fn on(dir: &Path, beside: &Path) -> AtWork {
+        let program = beside.join("unaufs");
+        fs::copy("/usr/bin/flock", &program).expect("util-linux");
+        let works = AtWork(std::process::Command::new(&program).arg(dir).args(["sleep", "60"]).spawn().expect("flock"));
+        while fs::File::open(dir).expect("open").try_lock().is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        works
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        std::process::Command::new("pkill").args(["-P", &self.0.id().to_string()]).status().expect("pkill");
+        self.0.wait().expect("ended");
+    }
+}
+
+/// The first directory of each tmpfs has the same inode number.
+#[test]
+fn an_unaufs_at_work_on_another_file_system() {
+    if !needs::root() {
+        return;
+    }
+    let dir = real::folder();
+    let [busy, idle] = ["busy", "idle"].map(|name| {
+        fs::create_dir(dir.path().join(name)).expect("a directory");
+        Mounted::over(&dir.path().join(name), None)
+    });
+    let works = AtWork::on(&busy.at, dir.path());
+    let working = |root: &Path| {
+        let said = real::unaufs(root, &["status", "--json"]).stdout;
+        serde_json::from_str::<serde_json::Value>(&said).expect("JSON")["working"].clone()
+    };
+    assert_eq!(working(&busy.at), works.0.id());
+    assert!(working(&idle.at).is_null());
 }
 
 /// A cleanup that died right before its last removal.

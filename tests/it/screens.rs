@@ -1,5 +1,5 @@
-//! Each screen in each of its forms, as an admin reads it on a terminal of 80 columns, the wide ones of 120 too. Kept as a whole, so that no
-//! sentence changes unseen: one snapshot for each command.
+//! Each screen in each of its forms, as an admin reads it on a terminal of 80 columns, and of 120 where that reads differently. Kept as a whole,
+//! so that no sentence changes unseen: two snapshots for each command.
 //!
 //! The store is the small one of `unaufs demo`, at /var/lib/docker. Each chapter is the life of one store: a row changes it if it must, then
 //! shows a screen. What depends on the disk, the host and the clock is replaced first.
@@ -13,7 +13,7 @@ use std::path::Path;
 use unaufs::demo::make_store;
 use unaufs::disk::Dir;
 
-/// The command and the form of its screen, what a shell does before, and the options. A form that ends with 120 is as wide.
+/// The command and the form of its screen, what a shell does before, and the options.
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
 const WEB: &str = "$(printf 'demo web' | sha256sum | cut -c1-64)";
@@ -21,9 +21,7 @@ const WEB: &str = "$(printf 'demo web' | sha256sum | cut -c1-64)";
 const FINE: &[Row] = &[
     ("status", "nothing done yet", "", "status"),
     ("plan", "fine", "", "plan"),
-    ("plan", "fine, 120", "", "plan"),
     ("inspect", "fine", "", "inspect"),
-    ("inspect", "fine, 120", "", "inspect"),
     ("export", "fine", "", "export demo/shop:1 -o shop.tar"),
     ("export", "unknown name", "", "export demo/nothing -o nothing.tar"),
     ("diff", "fine", "", "diff shop"),
@@ -42,7 +40,6 @@ const FINE: &[Row] = &[
     ("cleanup", "not switched", "", "cleanup -y"),
     ("migrate", "fine", "", "migrate -y"),
     ("status", "fine", "", "status"),
-    ("status", "fine, 120", "", "status"),
     ("verify", "fine, fast", "", "verify --level fast"),
     ("verify", "fine", "", "verify"),
     ("plan", "nothing to do", "", "plan"),
@@ -74,7 +71,6 @@ const DOCKER_RUNS: &str = "cd /var/lib/docker; rm -rf tmp; mkdir tmp; id=$(ls co
 
 const DAMAGED: &[Row] = &[
     ("plan", "damaged", "cd /var/lib/docker/aufs; rm -r diff/WEB; echo > mnt/WEB/stray", "plan"),
-    ("plan", "damaged, 120", "", "plan"),
     ("inspect", "damaged", "", "inspect"),
     ("export", "damaged", "", "export demo/shop:1 -o shop.tar"),
     ("diff", "damaged", "", "diff shop"),
@@ -89,7 +85,6 @@ const DAMAGED: &[Row] = &[
 
 const BLOCKED: &[Row] = &[
     ("plan", "blocked", "echo '{\"storage-driver\": \"aufs\"}' > daemon.json", "plan --docker-config daemon.json"),
-    ("plan", "blocked, 120", "", "plan --docker-config daemon.json"),
     ("migrate", "blocked", "", "migrate -q -y --docker-config daemon.json"),
     ("rollback", "lost", "unaufs migrate -y; rm -r /var/lib/docker/.unaufs/old/aufs", "rollback -y"),
     ("cleanup", "lost", "rm /var/lib/docker/.unaufs/journal.db", "cleanup -y"),
@@ -109,6 +104,37 @@ const INTERRUPTED: &[Row] = &[
     ("migrate", "rollback interrupted", "", "migrate -y"),
 ];
 
+/// To another place, and to drivers that need more room.
+const ELSEWHERE: &[Row] = &[
+    ("plan", "to vfs", "", "plan --to vfs"),
+    ("plan", "to overlay", "", "plan --to overlay"),
+    ("plan", "to btrfs, on another file system", "[ $(stat -fc %T /var/lib/docker) != btrfs ]", "plan --to btrfs"),
+    ("migrate", "to vfs", "", "migrate --to vfs -y"),
+    ("status", "to vfs", "", "status"),
+    ("verify", "to vfs", "", "verify"),
+    ("rollback", "to vfs, unconfirmed", "", "rollback --drop-new"),
+    ("rollback", "to vfs, the new store dropped", "", "rollback --drop-new -y"),
+    ("plan", "to another place", "", "plan --target /var/lib/new"),
+    ("status", "to another place, nothing done yet", "", "status --target /var/lib/new"),
+    ("migrate", "to another place, not switched", "", "migrate --target /var/lib/new --no-switch -y"),
+    ("status", "to another place, not switched", "", "status --target /var/lib/new"),
+    ("migrate", "to another place", "", "migrate --target /var/lib/new -y"),
+    ("status", "to another place", "", "status --target /var/lib/new"),
+    ("status", "to another place, from the old root", "", "status"),
+    ("verify", "to another place", "", "verify --target /var/lib/new"),
+    ("rollback", "to another place, unconfirmed", "", "rollback --target /var/lib/new"),
+    ("rollback", "to another place", "", "rollback --target /var/lib/new -y"),
+    ("status", "to another place, undone", "", "status --target /var/lib/new"),
+    (
+        "cleanup",
+        "to another place, unconfirmed",
+        "unaufs migrate --target /var/lib/new -y",
+        "cleanup --target /var/lib/new",
+    ),
+    ("cleanup", "to another place", "", "cleanup --target /var/lib/new -y"),
+    ("status", "to another place, cleaned", "", "status --target /var/lib/new"),
+];
+
 /// The state of the run in the journal, as a crash would have left it.
 const STATE: &str = "state() { python3 -c 'import sqlite3, sys; d = sqlite3.connect(\"/var/lib/docker/.unaufs/journal.db\"); \
     d.execute(\"UPDATE run SET state = \" + sys.argv[1]); d.commit()' \"$1\"; }";
@@ -121,13 +147,18 @@ fn each_screen_in_each_form() {
     if !real::able() {
         return;
     }
-    let chapters = [FINE, DAMAGED, BLOCKED, INTERRUPTED];
-    let lives: Vec<_> = chapters.map(|rows| std::thread::spawn(|| live(rows))).into_iter().collect();
-    let mut screens: BTreeMap<&str, String> = BTreeMap::new();
-    for (rows, shown) in chapters.into_iter().zip(lives) {
-        let shown = shown.join().expect("a chapter");
-        for ((screen, form, _, options), shown) in rows.iter().zip(shown) {
-            *screens.entry(screen).or_default() += &format!("=== {form}: unaufs {options}\n{shown}\n");
+    let chapters = [FINE, DAMAGED, BLOCKED, INTERRUPTED, ELSEWHERE];
+    let lives: Vec<_> =
+        chapters.map(|rows| [80, 120].map(|width| std::thread::spawn(move || live(rows, width)))).into();
+    let mut screens: BTreeMap<String, String> = BTreeMap::new();
+    for (rows, [shown, wide]) in chapters.into_iter().zip(lives) {
+        let [shown, wide] = [shown, wide].map(|life| life.join().expect("a chapter"));
+        for ((screen, form, _, options), (shown, wide)) in rows.iter().zip(shown.into_iter().zip(wide)) {
+            let head = format!("=== {form}: unaufs {options}");
+            if wide != shown {
+                *screens.entry(format!("{screen}_120")).or_default() += &format!("{head}\n{wide}\n");
+            }
+            *screens.entry((*screen).to_owned()).or_default() += &format!("{head}\n{shown}\n");
         }
     }
     for (screen, text) in screens {
@@ -135,8 +166,8 @@ fn each_screen_in_each_form() {
     }
 }
 
-/// All rows of a chapter, in one shell.
-fn live(rows: &[Row]) -> Vec<String> {
+/// All rows of a chapter, in one shell, on a terminal as wide.
+fn live(rows: &[Row], width: usize) -> Vec<String> {
     let top = real::folder();
     let (root, folder) = (top.path().join("root"), top.path().join("cwd"));
     [&root, &folder].iter().for_each(|dir| fs::create_dir(dir).expect("a folder"));
@@ -146,24 +177,22 @@ fn live(rows: &[Row]) -> Vec<String> {
         // a migration that leaves something behind has been done too
         script += &format!(
             "(set -e; : ; {}) > said 2>&1 || [ $? = 3 ] || {{ echo '{form}'; cat said; exit 99; }}\n\
-             COLUMNS={} unaufs {options} > {n}.out 2> {n}.err; echo $? > {n}.code\n",
-            before.replace("WEB", WEB),
-            width(form)
+             COLUMNS={width} unaufs {options} > {n}.out 2> {n}.err; echo $? > {n}.code\n",
+            before.replace("WEB", WEB)
         );
     }
     let ran = docs::run(&root, &folder, Path::new("/nowhere"), &script);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let read = |n: usize, what: &str| fs::read_to_string(folder.join(format!("{n}.{what}"))).expect("what it said");
-    rows.iter().enumerate().map(|(n, row)| shown(row.1, ["out", "err", "code"].map(|what| read(n, what)))).collect()
+    rows.iter()
+        .enumerate()
+        .map(|(n, row)| shown((row.1, width), ["out", "err", "code"].map(|what| read(n, what))))
+        .collect()
 }
 
-fn width(form: &str) -> usize {
-    if form.ends_with("120") { 120 } else { 80 }
-}
-
-fn shown(form: &str, [out, err, code]: [String; 3]) -> String {
+fn shown((form, width): (&str, usize), [out, err, code]: [String; 3]) -> String {
     for line in out.lines() {
-        assert!(line.chars().count() <= width(form), "{form}: too wide: {line}");
+        assert!(line.chars().count() <= width, "{form}: too wide: {line}");
     }
     for line in out.lines().chain(err.lines()) {
         let mut ids = line.split(|c: char| !c.is_ascii_hexdigit());

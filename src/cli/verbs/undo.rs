@@ -265,7 +265,7 @@ fn prove(g: &Global, locked: &Locked, run: &Run, rest: bool) -> Result<()> {
             .loss("Nothing was deleted."));
     }
     let Some(first) = report.differences.first() else { return Ok(()) };
-    let many = crate::text::plural(usize::try_from(report.total()).unwrap_or(usize::MAX), "difference");
+    let many = crate::text::plural(report.total(), "difference");
     Err(Error::new(Kind::Difference, format!("the new store is damaged: {many}; the first: {first}"))
         .hint("`unaufs verify` lists all differences. `unaufs rollback` puts the old store back. --skip-verify deletes the old store without verification.")
         .loss("Nothing was deleted."))

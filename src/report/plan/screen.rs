@@ -152,7 +152,7 @@ fn cost(p: &Plan, e: &Estimate, out: &mut Page) {
     };
     let space = format!("at most {} and {} inodes ({how})", text::size(e.new_bytes), text::count(e.new_inodes));
     let why = match &e.why_not {
-        Some(why) if !e.possible => format!("Not possible: {why}"),
+        Some(why) if !e.possible => format!("NOT POSSIBLE: {why}"),
         Some(why) if !e.fits => format!("MAY NOT FIT: {why}"),
         _ => String::new(),
     };
