@@ -278,12 +278,38 @@ pub fn look(root: &Dir) -> Result<Known> {
     let Some(state) = root.open_opt(STATE)? else { return Ok(Known::Nothing) };
     let course = Course::read(&state)?;
     let journal = Journal::open_existing(&state).and_then(|j| j.map(|j| j.last()).transpose()).map(Option::flatten);
-    match (journal, course) {
-        (Ok(None), None) => Ok(Known::Nothing),
-        (Err(e), None) => Err(e),
-        (Ok(Some(run)), course) => judge(root, run, course),
-        (Ok(None), Some(course)) => lost(root, course, "the journal .unaufs/journal.db is lost", None),
-        (Err(e), Some(course)) => lost(root, course, &e.chain(), None),
+    let known = match (journal, course) {
+        (Ok(None), None) => Known::Nothing,
+        (Err(e), None) => return Err(e),
+        (Ok(Some(run)), course) => judge(root, run, course)?,
+        (Ok(None), Some(course)) => lost(root, course, "the journal .unaufs/journal.db is lost", None)?,
+        (Err(e), Some(course)) => lost(root, course, &e.chain(), None)?,
+    };
+    of_this_root(root, &known)?;
+    Ok(known)
+}
+
+/// Both files may have been copied here from another root. The switch noted its run once more, next to what it parked.
+fn of_this_root(root: &Dir, known: &Known) -> Result<()> {
+    let (state, id) = match known {
+        Known::Nothing => return Ok(()),
+        Known::Run(run) => (run.state, run.identity.as_ref()),
+        Known::Lost(lost) => (lost.state, Some(&lost.course.id)),
+    };
+    let parked = || root.open_opt(STATE)?.map_or(Ok(false), |state| super::rollback::parked(&state));
+    let switched = match state {
+        State::Switched | State::Cleaned => true,
+        // it may have come after the one that was switched, but that one's old store is back then
+        _ => parked()?,
+    };
+    match (id, crate::verify::since::switched_by(root)) {
+        (Some(id), Some(by)) if switched && *id != by => {
+            let state = root.show(STATE.as_bytes());
+            Err(Error::corrupt(format!("journal.db and {FILE} in {state} belong to another migration than this root"))
+                .hint("Put the two files of this root back, or move both away. \"Both files are lost\" in the guide says how to put the old store back by hand.")
+                .loss("Nothing was changed."))
+        }
+        _ => Ok(()),
     }
 }
 

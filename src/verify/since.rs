@@ -60,18 +60,21 @@ pub struct Switched {
 struct Mark {
     ino: u64,
     ctime: Ctime,
+    /// The run's id.
+    #[serde(default)]
+    run: Option<String>,
 }
 
 /// The file's name in the state directory.
 const MARK: &str = "switched.json";
 
-/// Makes the time that [`reference()`] reads: the last act of a switch.
-pub fn mark(root: &Dir) -> Result<()> {
+/// Makes the time that [`reference()`] reads, and notes whose switch it was: its last act.
+pub fn mark(root: &Dir, run: &str) -> Result<()> {
     let Some(state) = root.open_opt(STATE)? else { return Ok(()) };
     let Some(_) = state.stat_opt("old")? else { return Ok(()) };
     state.set_mode(b"old", 0o700)?;
     let is = state.stat(b"old")?;
-    let mark = serde_json::to_vec(&Mark { ino: is.ino, ctime: is.ctime });
+    let mark = serde_json::to_vec(&Mark { ino: is.ino, ctime: is.ctime, run: Some(run.to_owned()) });
     let mark = mark.map_err(|e| Error::corrupt(format!("write {MARK}")).with_source(e))?;
     // half of one, after a power cut, is as good as none
     state.write_new(MARK, &mark, 0o600)
@@ -88,13 +91,22 @@ pub fn unmark(root: &Dir) -> Result<()> {
 /// A time of change that the switch made, before Docker could run.
 pub fn reference(root: &Dir) -> Result<Option<Switched>> {
     let Some(is) = root.stat_opt(OLD)? else { return Ok(None) };
-    // without a note that can be read nothing shows a copy; an earlier version made none
-    let noted = root.read_opt(format!("{STATE}/{MARK}"), SMALL).ok().flatten();
-    let noted = noted.and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
-    Ok(Some(match noted {
+    // without a note nothing shows a copy
+    Ok(Some(match noted(root) {
         Some(mark) if mark.ino != is.ino => Switched { at: mark.ctime, copied: true },
         _ => Switched { at: is.ctime, copied: false },
     }))
+}
+
+/// The note, if it can be read; an earlier version made none.
+fn noted(root: &Dir) -> Option<Mark> {
+    let bytes = root.read_opt(format!("{STATE}/{MARK}"), SMALL).ok().flatten()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The id of the run that switched this root.
+pub fn switched_by(root: &Dir) -> Option<String> {
+    noted(root)?.run
 }
 
 /// Has Docker run on `root` since? A later time of ROOT itself says only that somebody has made or removed something in it.
@@ -404,7 +416,7 @@ mod tests {
         let root = Dir::open_named(t.path()).expect("open");
         assert_eq!(reference(&root).expect("asked"), None);
         fs::create_dir_all(t.path().join(OLD)).expect("mkdir");
-        mark(&root).expect("marked");
+        mark(&root, "a run").expect("marked");
         let switched = reference(&root).expect("asked").expect("a time");
         assert!(!docker_ran(&root, switched), "the switch itself");
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -429,7 +441,7 @@ mod tests {
             let times = fs::FileTimes::new().set_modified(time);
             fs::File::open(&tmp).expect("open").set_times(times).expect("times");
         };
-        mark(&root).expect("marked");
+        mark(&root, "a run").expect("marked");
         let at = reference(&root).expect("asked").expect("a time").at.0 as u64;
         // what a copy has: another inode, and times of change that are all later than the switch
         fs::rename(&old, t.path().join("keeps-the-inode")).expect("mv");

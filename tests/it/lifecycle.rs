@@ -196,6 +196,20 @@ fn a_journal_of_another_root_is_refused_by_name() {
     for verb in ["migrate", "rollback", "cleanup"] {
         refused(&w, &[verb, "--yes"], 1, "journal.db belongs to another migration");
     }
+    let own = fs::read(w.at(".unaufs/run.json")).expect("run.json");
+    let both = |from: &World, to: &World| {
+        for name in [".unaufs/journal.db", ".unaufs/run.json"] {
+            fs::copy(from.at(name), to.at(name)).expect("copied");
+        }
+    };
+    let foreign = |w: &World| {
+        for verb in ["migrate", "rollback", "cleanup"] {
+            refused(w, &[verb, "--yes"], 1, "belong to another migration than this root");
+        }
+    };
+    both(&other, &w);
+    foreign(&w);
+    fs::write(w.at(".unaufs/run.json"), own).expect("put back");
     fs::remove_file(w.at(".unaufs/journal.db")).expect("moved away, as it says");
     done(&w, &["rollback", "--yes"]);
     // a copy of a whole root is no other root
@@ -203,6 +217,20 @@ fn a_journal_of_another_root_is_refused_by_name() {
     copy(&other.root, &w.root);
     done(&w, &["verify"]);
     done(&w, &["cleanup", "--yes"]);
+    // one that is over would have the old store deleted as the rest of a cleanup
+    let Some(third) = world() else { return };
+    done(&third, &["migrate", "--yes"]);
+    both(&w, &third);
+    foreign(&third);
+    // one that was rolled back would have it deleted with what is left of a run
+    let Some(fourth) = world() else { return };
+    for verb in ["migrate", "rollback"] {
+        done(&fourth, &[verb, "--yes"]);
+    }
+    both(&fourth, &third);
+    foreign(&third);
+    refused(&third, &["rollback", "--yes", "--drop-new"], 1, "belong to another migration than this root");
+    assert!(third.at(".unaufs/old/aufs").is_dir());
 }
 
 #[test]
