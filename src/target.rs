@@ -62,7 +62,7 @@ impl Target {
 
     /// The merged view of a layer in the new store, for comparing. `at` represents ROOT.
     pub fn view(self, at: &Dir, layer: &PlanLayer, theirs: &Theirs<'_>) -> Result<Chain> {
-        self.stack(at, &layer.id, layer.role, &layer.lowers, Some(theirs))
+        self.stack(at, &layer.id, (layer.role, &layer.lowers), Some(theirs))
     }
 
     /// What would keep Docker from using a layer, no matter who made it: one line each. That the layers below it are the right ones is for

@@ -107,7 +107,7 @@ pub fn copy(root: &Dir, from: &Remains, request: &Request, progress: &dyn Progre
             walk(chain, from.owners, sink, &mut copied, (&place, name))
         })
     } else {
-        let (mut sink, name) = dest::prepare(root, (chain, from.owners), &asked, &place, request, progress)?;
+        let (mut sink, name) = dest::prepare(root, (chain, from.owners), (&asked, &place), request, progress)?;
         copied.dest = sink.shown(&name);
         progress.bytes("copy", place.size);
         walk(chain, from.owners, &mut sink, &mut copied, (&place, &name))

@@ -156,14 +156,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     let groups = groups(&p.checks);
     let chosen = p.estimates.iter().find(|e| e.chosen);
     let (class, verdict) = verdict(p, record, &groups);
-    let problem = |level: Level| groups.iter().filter(move |g| g.first.level == level);
-    let (names, is_record) = (Names::of_plan(p), record.is_some());
-    let of = |g: &Group<'_>| is_told(g.first, is_record).then(|| of_id(p, &names, g.first, is_record));
-    let told: Vec<Problem> = problem(Level::Block).chain(problem(Level::Warn)).filter_map(of).collect();
-    let info = problem(Level::Info).filter_map(of).collect();
-    let fine = problem(Level::Ok)
-        .map(|g| format!("{} {}", g.first.id, crate::checks::explain(&g.first.id).map_or("", |c| c.title)))
-        .collect();
+    let (problems, info, fine) = checks(p, &groups, record.is_some());
     let (bars, free_at) = bars(p);
     let (images, more_images, images_left_out) = images(p);
     let Icicle { boxes, height, left_out: boxes_left_out } = icicle::draw(p);
@@ -181,7 +174,7 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
             Some(r) => record_tiles(p, r),
             None => tiles(chosen, &groups),
         },
-        problems: told,
+        problems,
         info,
         fine,
         more_stays: stays.split_off(stays.len().min(STAYS_SHOWN)),
@@ -216,6 +209,19 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         json: embedded(&super::plan::for_readers(p)?)?,
     };
     page.render().map_err(|e| Error::new(Kind::Failed, "write the page").with_source(e))
+}
+
+/// What is wrong, what is worth a note, and what passed.
+fn checks(p: &Plan, groups: &[Group<'_>], is_record: bool) -> (Vec<Problem>, Vec<Problem>, Vec<String>) {
+    let names = Names::of_plan(p);
+    let at = |level: Level| groups.iter().filter(move |g| g.first.level == level);
+    let of = |g: &Group<'_>| is_told(g.first, is_record).then(|| of_id(p, &names, g.first, is_record));
+    let title = |id: &str| crate::checks::explain(id).map_or("", |c| c.title);
+    (
+        at(Level::Block).chain(at(Level::Warn)).filter_map(of).collect(),
+        at(Level::Info).filter_map(of).collect(),
+        at(Level::Ok).map(|g| format!("{} {}", g.first.id, title(&g.first.id))).collect(),
+    )
 }
 
 /// Layers that are too small to draw.

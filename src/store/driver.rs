@@ -57,7 +57,7 @@ pub fn chain(base: &Dir, written_by: WrittenBy, layers: &BTreeMap<LayerId, Layer
             return Ok(Chain { branches: ids.map(|id| aufs_branch(&at, layers, id)).collect() });
         }
     };
-    target.stack(base, &layer.id, layer.role, &layer.lowers, None)
+    target.stack(base, &layer.id, (layer.role, &layer.lowers), None)
 }
 
 fn aufs_branch(base: &Arc<Dir>, layers: &BTreeMap<LayerId, Layer>, id: &LayerId) -> Branch {
@@ -89,7 +89,7 @@ pub fn rest(base: &Dir, by: WrittenBy, layers: &BTreeMap<LayerId, Layer>, role: 
         Err(e) => out.missing.push((id.clone(), e)),
     };
     let stack = |target: Target, id: &LayerId, role: Role, lowers: &[LayerId]| {
-        target.stack(base, id, role, lowers, None).map(|chain| chain.branches).and_then(there)
+        target.stack(base, id, (role, lowers), None).map(|chain| chain.branches).and_then(there)
     };
     match by {
         WrittenBy::Aufs => ids.iter().for_each(|id| {

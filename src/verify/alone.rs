@@ -167,7 +167,7 @@ impl Alone<'_> {
         todo.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
         let all: u64 = todo.iter().map(|(_, size)| size).fold(0, |a, b| a.saturating_add(*b));
         let work = |(layer, size): &(&Layer, u64)| self.one(layer, beside(*size, all));
-        each(&todo, |(l, _)| &l.id, Side::Itself, self.seen, progress, work)
+        each(&todo, |(l, _)| &l.id, (Side::Itself, self.seen), progress, work)
     }
 
     /// The size that Docker has noted; 0 if it has none.
@@ -245,7 +245,7 @@ impl Alone<'_> {
         let (Some(is), Some(wanted)) = (is, wanted) else { return Ok(out) };
         if is != *wanted && self.base.has(target.tree(&is))? {
             let parent = self.store.layers.get(wanted).and_then(Layer::parent);
-            let stack = target.stack(self.base, &is, Role::Image, &[], None)?;
+            let stack = target.stack(self.base, &is, (Role::Image, &[]), None)?;
             if self.headers(wanted, &stack, parent)?.is_some_and(|f| f.count == 0) {
                 *wanted = is;
             }
@@ -271,7 +271,7 @@ impl Alone<'_> {
         for (i, (is, was)) in own.lowers.iter().zip(wanted).enumerate().filter(|(_, (is, was))| is != was) {
             let below = own.lowers.get(i + 1..).unwrap_or_default();
             let equal = || -> Result<bool> {
-                let stack = Target::Overlay2.stack(self.base, is, Role::Image, below, None)?;
+                let stack = Target::Overlay2.stack(self.base, is, (Role::Image, below), None)?;
                 let fits = self.headers(was, &stack, below.first())?.is_some_and(|f| f.count == 0);
                 let diff = self.store.layers.get(was).and_then(|l| l.diff).filter(|_| self.level == Level::Full);
                 if let (true, Some(diff)) = (fits, diff) {

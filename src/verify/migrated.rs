@@ -130,7 +130,7 @@ impl<'a> Pair<'a> {
             Work::Headers => self.headers(layer),
             Work::View { wanted } => self.layer(layer, wanted, beside(layer.facts.bytes, all)),
         };
-        each(&todo, |(l, _)| &l.id, Side::Between, self.seen, progress, work)?;
+        each(&todo, |(l, _)| &l.id, (Side::Between, self.seen), progress, work)?;
         Ok(views)
     }
 

@@ -172,8 +172,7 @@ pub fn says_nothing(e: &Error) -> bool {
 pub fn each<T: Sync>(
     todo: &[T],
     id: impl Fn(&T) -> &LayerId + Sync,
-    side: Side,
-    seen: &Seen<'_>,
+    (side, seen): (Side, &Seen<'_>),
     progress: &dyn Progress,
     work: impl Fn(&T) -> Result<()> + Sync,
 ) -> Result<()> {

@@ -39,8 +39,7 @@ impl Target {
         self,
         at: &Dir,
         id: &LayerId,
-        role: Role,
-        lowers: &[LayerId],
+        (role, lowers): (Role, &[LayerId]),
         theirs: Option<&Theirs<'_>>,
     ) -> Result<Chain> {
         let own = Arc::new(at.again()?);

@@ -46,8 +46,7 @@ pub struct Dest<'p> {
 pub fn prepare<'p>(
     root: &Dir,
     (chain, shift): (&Chain, Shift),
-    asked: &Asked,
-    place: &Place,
+    (asked, place): (&Asked, &Place),
     request: &Request,
     progress: &'p dyn Progress,
 ) -> Result<(Dest<'p>, Vec<u8>)> {

@@ -118,9 +118,10 @@ impl<'a> Tree<'a> {
         out
     }
 
-    fn draw_run(&self, layer: &PlanLayer, run: &[&PlanLayer], x: f64, y: usize, width: f64) -> LayerBox {
+    fn draw_run(&self, run: &[&PlanLayer], (x, y): (f64, usize), width: f64) -> Option<LayerBox> {
+        let (layer, last) = (run.first()?, run.last()?);
         let bytes = text::size(run.iter().map(|l| l.facts.bytes).sum());
-        let (first, last) = (layer.id.short(), run.last().unwrap_or(&layer).id.short());
+        let (first, last) = (layer.id.short(), last.id.short());
         let images = text::plural(self.users.get(&layer.id).copied().unwrap_or(0), "image");
         let name = self.names.get(layer.id.as_str()).map(text::text);
         let (label, title) = match (run.len(), name) {
@@ -135,14 +136,14 @@ impl<'a> Tree<'a> {
         };
         let least = if run.len() > 1 { LABEL * 1.6 } else { LABEL };
         let class = self.class(layer);
-        LayerBox {
+        Some(LayerBox {
             x: format!("{x:.3}"),
             y,
             width: format!("{width:.3}"),
             class: if width < THIN { format!("{class} thin") } else { class.to_owned() },
             label: if width > least { label } else { String::new() },
             title,
-        }
+        })
     }
 }
 
@@ -161,7 +162,7 @@ pub fn draw(p: &Plan) -> Icicle {
             }
             deepest = deepest.max(depth + 1);
             let run = tree.run(l);
-            out.boxes.push(tree.draw_run(l, &run, x, depth * ROW, width));
+            out.boxes.extend(tree.draw_run(&run, (x, depth * ROW), width));
             todo.push((run.last().map(|l| &l.id), x, depth + 1));
             x += width;
         }
