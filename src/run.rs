@@ -204,7 +204,7 @@ struct Ongoing {
     state: State,
 }
 
-/// As often is something built again that changes under our feet.
+/// How often something is built again that changes in between.
 const ROUNDS: usize = 3;
 
 /// A run at work: the roots, how it is to be done, where progress goes, and what came of it so far.

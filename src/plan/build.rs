@@ -194,7 +194,7 @@ fn select(found: &Found<'_>, options: &Options, decided: &merge::Decisions) -> W
             w.layers.extend(store.layers.get(l).into_iter().flat_map(|l| l.lowers.iter().cloned()));
         }
     }
-    // layers that no image needs any more, for example of an image whose config is damaged: their data moves all the same
+    // layers that no image needs any more, for example of an image whose config is damaged: their data moves anyway
     if options.only.is_empty() && options.exclude.is_empty() {
         let rest = store.layers.values().filter(|l| l.role == Role::Image && sound(&l.id, &w)).map(|l| l.id.clone());
         let rest: Vec<LayerId> = rest.collect();

@@ -1,7 +1,7 @@
 //! The switch forwards: the renames of the plan, each atomic, each recognisable as done by looking.
 //!
 //! A rename is done when its source is gone and its target is there. The guard keeps every Docker out until the last one is durable; what
-//! a Docker managed to make all the same is set aside and named. The stage's directories stay after the switch: the way back then makes none,
+//! a Docker made in spite of it is set aside and named. The stage's directories stay after the switch: the way back then makes none,
 //! on a disk that may be full.
 
 use super::guard::{self, Guard};

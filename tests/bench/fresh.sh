@@ -7,7 +7,8 @@
 # PARTS is a list of:
 #   depth      FILES files in LAYERS layers, each of the two a list. SHARED=0 gives each layer directories of its own, DIGESTS=0 leaves out the
 #              tar-split data, and with them the proof by headers
-#   real       Debian and sets of packages (real_stack.py; with network), and the export of it
+#   real       Debian and sets of packages (real_stack.py; with network), and the export of it; against balenaEngine's converter too, if BALENA
+#              is a program that calls Migrate of its pkg/storagemigration with its first argument (https://github.com/balena-os/balena-engine)
 #   vfs        complete trees by links
 #   downtime   what is left to do after --prepare
 #
@@ -97,6 +98,7 @@ real() {
     [ -d "$dir/real" ] || python3 "$here/real_stack.py" "$dir/real" >&2
     image $((8 << 30)) 400000 "cp -a $dir/real $s"
     rows "packages of Debian"
+    [ -z "${BALENA:-}" ] || row "link, verify none : balenaEngine, packages of Debian" "$migrate --mode link --verify none" "$BALENA $s 2>&1"
     row "export : tar cf, packages of Debian" "$bin --root $s export --all -o $dir/at/a.tar -q --progress none" "tar cf $dir/at/a.tar -C $s/aufs/diff ."
 }
 

@@ -175,7 +175,7 @@ fn free(at: &Path) -> u64 {
 
 /// The old root changes while a migration is interrupted: the files besides layers are copied again.
 #[test]
-fn what_changed_meanwhile_is_copied_anew() {
+fn what_changed_since_is_copied_again() {
     if !needs::root() {
         return;
     }

@@ -314,7 +314,7 @@ fn damage_of_the_old_store_moves_as_it_is() {
             let mut deletes = Command::new("find");
             deletes.arg(&diff).args(&test).args(["-exec", "rm", "-rf", "{}", "+"]);
             assert!(deletes.status().expect("find").success());
-            // of no effect there, and damage all the same
+            // without effect there, and still damage
             let capability = [&[1, 0, 0, 2][..], &[0; 16]].concat();
             let group = diff.join(full(&diff, BASE)).join("etc/group");
             xattr::set(&group, "security.capability", &capability).expect("set");

@@ -292,7 +292,7 @@ fn commands_that_fail() {
     ended(ran, "--json", 2, "error", "both forms");
 }
 
-/// Runs with variables, on stores of which nothing changes.
+/// Runs with variables, on stores that stay as they are.
 fn with(root: &Path, variables: &[(&str, &str)], args: &[&str]) -> Ran {
     let mut c = Command::new(env!("CARGO_BIN_EXE_unaufs"));
     c.arg("--root").arg(root).args(args).envs(variables.iter().copied());

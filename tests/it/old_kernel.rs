@@ -1,4 +1,4 @@
-//! Kernels from 3.10 on: every call that came later fails with ENOSYS, and the whole way there and back works all the same.
+//! Kernels from 3.10 on: every call that came later fails with ENOSYS, and the whole way there and back still works.
 
 use crate::support::needs;
 use crate::support::private::{self, this_test};

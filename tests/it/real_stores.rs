@@ -115,7 +115,7 @@ fn goes_back_after_docker_has_worked_on_the_new_store() {
         assert!(store.root.join("volumes/volume-made-here").is_dir(), "a shared place was changed");
         let made = did["created"].as_str().expect("a container was made");
         let made = format!("containers/{} (made on the new store", &made[..12]);
-        assert!(back.stdout.contains(&made), "the container made meanwhile is listed:\n{}", back.stdout);
+        assert!(back.stdout.contains(&made), "the container made in between is listed:\n{}", back.stdout);
 
         // and the way there is open again; the image of the container that was made in the meantime is in the store that was undone
         migrate(store, &["made-here"]);

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// An image of which nothing else needs the last layer, and that layer.
+/// An image, and its last layer, which nothing else needs.
 const IMAGE: (&str, &str) = ("de78063c", "2865b524");
 /// A container of another image.
 const CONTAINER: &str = "c-cp";
