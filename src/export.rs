@@ -31,7 +31,7 @@ use crate::docker::driver::WrittenBy;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::{ContainerId, DiffId, ImageId, LayerId};
 use crate::progress::Progress;
-use crate::store::Store;
+use crate::store::{Container, Store};
 use crate::text;
 use archive::{Archive, ArchiveDir, Blob, Tar};
 use compress::Compressed;
@@ -142,8 +142,8 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     sensible(request)?;
     output::check(root, &request.output)?;
     let (store, findings, from) = (from.store, from.findings, from.root);
-    let mut left_out = image::lost(store, findings, &request.images, request.all);
-    let mut chosen = names::images(store, &request.images).map_err(|e| explained(e, findings, &left_out))?;
+    let lost = image::lost(store, findings, &request.images, request.all);
+    let mut chosen = names::images(store, &request.images).map_err(|e| explained(e, findings, &lost))?;
     if request.all {
         for (id, tags) in names::every_image(store) {
             chosen.entry(id).or_default().extend(tags);
@@ -160,26 +160,26 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
     wanted.extend(whole.flat_map(|i| i.layers.iter().cloned()));
     // a damaged one is named below
     wanted.extend(containers.values().filter_map(|c| image::stack(store, c).ok()).flatten());
-    let measured = image::measure(&layers, &wanted, progress);
+    let mut measured = image::measure(&layers, &wanted, progress);
     crate::stop::check()?;
-    let source = image::Source { root: from, store, measured: &measured };
-    let mut images = image::of_images(source, &chosen, &mut left_out)?;
-    images.extend(image::of_containers(source, &containers, &mut left_out)?);
-    if images.is_empty() {
-        return Err(match &left_out[..] {
-            [] => Error::new(Kind::Failed, "there is nothing to export").hint("The store has no images."),
-            [(_, why)] => Error::new(Kind::Failed, why.clone()),
-            [(name, why), ..] => Error::new(
-                Kind::Failed,
-                format!("none of the {} images and containers can be exported", left_out.len()),
-            )
-            .hint(format!("{name}: {why}")),
-        });
-    }
-    image::settle_parents(&mut images);
-    let images = merged(images);
+    let meant = Meant { images: chosen, containers, lost };
+    let sound = |measured: &_| meant.sound(image::Source { root: from, store, measured });
+    let write =
+        |images: &[Outgoing]| Work { request, layers: &layers, images, unique: &unique(images), progress }.write(root);
+    let (mut images, mut left_out) = sound(&measured)?;
+    let written = match write(&images) {
+        // a damaged layer shows it when its tar is made: all such are found now, and the archive is begun again without them
+        Err(e) if e.kind() == Kind::Failed && image::prove(&layers, &mut measured, progress) => {
+            crate::stop::check()?;
+            if request.output.as_os_str() == "-" {
+                return Err(e.hint("Export to a file (-o FILE): what is damaged is left out there."));
+            }
+            (images, left_out) = sound(&measured)?;
+            write(&images)?
+        }
+        written => written?,
+    };
     let unique = unique(&images);
-    let written = Work { request, layers: &layers, images: &images, unique: &unique, progress }.write(root)?;
     let mut notes: Vec<String> = images.iter().flat_map(|i| i.notes.iter().cloned()).collect();
     notes.dedup();
     if request.format == Format::OciDir {
@@ -197,6 +197,40 @@ fn run(root: &Dir, from: From<'_>, request: &Request, progress: &dyn Progress) -
         images: images.iter().map(exported).collect(),
         ..summary(store, request)
     })
+}
+
+/// What is asked for.
+struct Meant<'s> {
+    images: names::Chosen,
+    containers: BTreeMap<ContainerId, &'s Container>,
+    /// What of it the store doesn't have any more.
+    lost: image::LeftOut,
+}
+
+impl Meant<'_> {
+    /// The images of the archive, and what can't be in it.
+    fn sound(&self, from: image::Source<'_>) -> Result<(Vec<Outgoing>, image::LeftOut)> {
+        let mut left_out = self.lost.clone();
+        let mut images = image::of_images(from, &self.images, &mut left_out)?;
+        images.extend(image::of_containers(from, &self.containers, &mut left_out)?);
+        if images.is_empty() {
+            return Err(nothing(&left_out));
+        }
+        image::settle_parents(&mut images);
+        Ok((merged(images), left_out))
+    }
+}
+
+/// Why there is no archive at all.
+fn nothing(left_out: &image::LeftOut) -> Error {
+    match &left_out[..] {
+        [] => Error::new(Kind::Failed, "there is nothing to export").hint("The store has no images."),
+        [(_, why)] => Error::new(Kind::Failed, why.clone()),
+        [(name, why), ..] => {
+            let many = format!("none of the {} images and containers can be exported", left_out.len());
+            Error::new(Kind::Failed, many).hint(format!("{name}: {why}"))
+        }
+    }
 }
 
 /// An unknown name that the store once had says why it is unknown.

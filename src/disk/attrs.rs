@@ -27,6 +27,9 @@ pub enum XattrScope {
 pub const OVERLAY_PREFIX: &[u8] = b"trusted.overlay.";
 /// Marks a directory under which nothing of the layers below shows (FORMATS 2.2).
 pub const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// Which overlay a layer was the upper directory of. The kernel itself writes it on the root of that directory when it is mounted, since
+/// Linux 6.6 (FORMATS 2.2).
+pub const UUID: &[u8] = b"trusted.overlay.uuid";
 
 impl XattrScope {
     /// Is this attribute taken along? SELinux labels never are: they are the policy's to set (FORMATS 11.13).

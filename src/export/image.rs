@@ -59,6 +59,17 @@ pub fn measure(
     measured.collect()
 }
 
+/// Proves the layers of which only the length was looked at; one that fails is damaged from now on. Are there such?
+pub fn prove(layers: &Layers<'_>, measured: &mut BTreeMap<LayerId, Result<Layer>>, progress: &dyn Progress) -> bool {
+    progress.phase("measure", measured.len() as u64);
+    let prove = |(id, layer): (&LayerId, &mut Result<Layer>)| {
+        let failed = layer.as_ref().ok().and_then(|l| layers.prove(l).err());
+        progress.step(&id.short());
+        failed.map(|e| *layer = Err(e)).is_some()
+    };
+    measured.par_iter_mut().map(prove).reduce(|| false, |a, b| a | b)
+}
+
 /// The layers of a container's image, base first, then its own. What Docker itself puts into each container is not among them.
 pub fn stack(store: &Store, c: &Container) -> Result<Vec<LayerId>> {
     let damaged = |why: &str| Error::new(Kind::Failed, format!("{} can't be exported: {why}", c.subject()));

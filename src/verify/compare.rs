@@ -5,7 +5,7 @@ mod own;
 use self::own::{How, Task};
 use super::Difference;
 use super::seen::Seen;
-use crate::disk::attrs::{OPAQUE, XattrScope};
+use crate::disk::attrs::{OPAQUE, UUID, XattrScope};
 use crate::disk::same::same_bytes;
 use crate::disk::{Dir, FileType, Meta, join};
 use crate::docker::driver::Target;
@@ -383,6 +383,10 @@ impl<'a> Pair<'a> {
         // ours to write, and compared as part of the view
         if scope == XattrScope::Overlay && a.is_dir() {
             is.remove(OPAQUE);
+            // `docker save` and `docker push` mount a layer on which nothing is based
+            if path.is_empty() {
+                is.remove(UUID);
+            }
         }
         is.retain(|n, _| XattrScope::Plain.keeps(n));
         for n in was.keys().chain(is.keys()) {

@@ -119,7 +119,7 @@ pub fn unlike(is: (u32, (u32, u32)), mode: u32, owner: Option<(u32, u32)>) -> Op
     owner.filter(|o| *o != is.1).map(|(u, g)| format!("belongs to {}:{}, should belong to {u}:{g}", is.1.0, is.1.1))
 }
 
-/// A directory of `image/<driver>`: its mode and owner as in the old store, and no file of which the plan does not know.
+/// A directory of `image/<driver>`: its mode and owner as in the old store, and nothing in it of which the plan does not know.
 fn directory(case: &Case<'_>, image: &str, below: &[u8], known: &BTreeSet<&[u8]>, seen: &Seen<'_>) -> Result<()> {
     let at = if below.is_empty() { image.as_bytes().to_vec() } else { join(image.as_bytes(), below) };
     let Some(dir) = case.new.open_opt(&at)? else { return Ok(()) };
@@ -137,9 +137,14 @@ fn directory(case: &Case<'_>, image: &str, below: &[u8], known: &BTreeSet<&[u8]>
     let mut below_it = Vec::new();
     dir.for_each(|name, kind, _| {
         let here = if below.is_empty() { name.to_vec() } else { join(below, name) };
-        if kind == FileType::Directory {
+        let within = [&here[..], b"/"].concat();
+        let is_known = match kind {
+            FileType::Directory => known.range(&within[..]..).next().is_some_and(|path| path.starts_with(&within)),
+            _ => known.contains(&here[..]),
+        };
+        if is_known && kind == FileType::Directory {
             below_it.push(here);
-        } else if !known.contains(&here[..]) {
+        } else if !is_known {
             let id = String::from_utf8_lossy(&here).into_owned();
             seen.note(Difference::new("metadata", id, EXTRA).by(By::Records).at(join(image.as_bytes(), &here)));
         }

@@ -290,6 +290,26 @@ fn btrfs() {
     drop(bound);
 }
 
+/// Linux 6.6 and later note on the root of an upper directory whose it was: `docker save` mounts the uppermost layer of an image so.
+#[test]
+fn the_mark_of_a_mount_is_no_damage() {
+    if !real::able() {
+        return;
+    }
+    let store = real::small().unpack();
+    store.unaufs(&["migrate", "--yes", "-q"]).exits(0);
+    let home = store.root.join("overlay2");
+    let diff = home.join(full(&home, MIDDLE)).join("diff");
+    xattr::set(&diff, "trusted.overlay.uuid", &[7; 16]).expect("set");
+    for level in ["fast", "full"] {
+        store.unaufs(&["verify", "--level", level, "-q"]).exits(0);
+    }
+    let below =
+        fs::read_dir(&diff).expect("a directory").flatten().find(|e| e.path().is_dir()).expect("another").path();
+    xattr::set(below, "trusted.overlay.uuid", &[7; 16]).expect("set");
+    assert!(store.unaufs(&["verify", "--level", "fast", "-q"]).exits(6).stdout.contains("trusted.overlay.uuid"));
+}
+
 /// A store that was copied with the wrong tool: it moves unchanged, and the damage is named.
 #[test]
 fn damage_of_the_old_store_moves_as_it_is() {

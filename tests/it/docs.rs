@@ -275,7 +275,6 @@ fn stand_ins_refuse_what_is_wrong() {
         "systemctl enable unaufs.service",
         "systemctl restrat docker",
         "apt install ./target/release-files/unaufs_0.0.9_amd64.deb",
-        "kubectl drain node1 --no-such-option",
         "docker info --no-such-option",
         "man unaufs-move",
         "./tests/run.sh --fast",

@@ -247,6 +247,11 @@ fn replaced(line: &str) -> String {
         let number = word.chars().all(|c| c.is_ascii_digit() || c == '.' || c == ',');
         let is_id = word.len() == 12 && word.chars().all(|c| c.is_ascii_hexdigit());
         if number && ["B", "KiB", "MiB", "GiB", "TiB"].contains(&next) {
+            // a longer number has less space before it
+            let padding = out.len() - out.trim_end_matches(' ').len();
+            if padding > 2 && padding < out.len() {
+                out.truncate(out.len() - padding + 2);
+            }
             out.push_str("SIZE");
             rest = &rest[1 + next.len()..];
         } else if number && ["passed", "inodes"].contains(&next) {

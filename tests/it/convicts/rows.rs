@@ -355,6 +355,13 @@ pub fn record_rows(b: &Bed) -> Vec<Row> {
         ),
         row("a record that nobody planned", b.image("stranger"), "metadata", "stranger", Box::new(add)),
         row(
+            "a directory of records that nobody planned",
+            b.image("layerdb/sha256/stranger"),
+            "metadata",
+            "layerdb/sha256/stranger",
+            Box::new(|p| fs::create_dir(p).expect("mkdir")),
+        ),
+        row(
             "a layer that nobody planned",
             b.new_path(&stranger),
             "metadata",
