@@ -388,6 +388,7 @@ fn damage_is_named_and_costs_only_what_it_hits() {
         assert!(left.contains("demo/committed:1") && left.contains("its content has changed"), "{ran:?}");
         let images = Archive::read(&path).images();
         assert!(!images.is_empty() && images.is_subset(&archive.images()) && images != archive.images());
+        fs::remove_file(&path).expect("rm");
     }
     let ran = real::unaufs(&store.root, &["export", "--all", "-o", "-"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
