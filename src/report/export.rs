@@ -24,9 +24,9 @@ impl Document<'_> {
     pub fn text(&self) -> String {
         let s = self.summary;
         let mut out = String::new();
-        let what = match (s.images.len(), s.layers) {
-            (_, 0) => "one file tree".to_owned(),
-            (images, layers) => format!("{}, {}", text::plural(images, "image"), text::plural(layers, "layer")),
+        let what = match s.format {
+            Format::Rootfs => "one file tree".to_owned(),
+            _ => format!("{}, {}", text::plural(s.images.len(), "image"), text::plural(s.layers, "layer")),
         };
         let to = if s.output == "-" { "stdout".to_owned() } else { text::text(&s.output) };
         let _ = writeln!(out, "wrote {to} ({}, {} unpacked): {what}", text::size(s.written), text::size(s.bytes));
