@@ -10,7 +10,7 @@ use super::{
 };
 use crate::checks::Finding;
 use crate::disk::copy::Transfer;
-use crate::disk::{Dir, Meta};
+use crate::disk::{Dir, Meta, split};
 use crate::docker::containerd::SNAPSHOTTERS;
 use crate::docker::json;
 use crate::error::{Error, Kind, Result};
@@ -145,7 +145,6 @@ fn read(
             .hint("Run `unaufs inspect` to see the names."));
     }
     findings.extend(store::probe::unreadable(root, &mut store)?);
-    findings.extend(store::probe::no_gzip(root, &store));
     let new_root = elsewhere(root, options, &mut store, &mut findings)?;
     let began = std::time::Instant::now();
     let counted = count(root, &store, known, progress)?;
@@ -217,15 +216,22 @@ fn count_volumes(root: &Dir) -> Result<usize> {
 fn originals(root: &Dir, plan: &Plan) -> Result<BTreeMap<String, Original>> {
     let metadata = plan.metadata.iter().map(|f| (&f.content, false));
     let configs = plan.containers.iter().flat_map(|c| c.files.iter().map(|f| (&f.content, true)));
-    let all: Vec<_> = metadata.chain(configs).collect();
-    let original = |(content, rewritten): (&Content, bool)| match content {
-        Content::Same(path) | Content::Edited(path, _) => {
-            let m = root.stat_opt(path)?;
-            Ok(m.map(|m| (path.clone(), Original { size: m.size, state: state(root, path, &m, rewritten) })))
+    // each directory is opened once
+    let mut by_directory: BTreeMap<&[u8], Vec<(&String, bool)>> = BTreeMap::new();
+    for (content, rewritten) in metadata.chain(configs) {
+        if let Content::Same(path) | Content::Edited(path, _) = content {
+            by_directory.entry(split(path.as_bytes()).0).or_default().push((path, rewritten));
         }
-        _ => Ok(None),
+    }
+    let look = |(directory, paths): (&[u8], Vec<(&String, bool)>)| -> Result<Vec<(String, Original)>> {
+        let Some(at) = root.open_opt(directory)? else { return Ok(Vec::new()) };
+        let look = |(path, rewritten): (&String, bool)| {
+            let m = at.stat_opt(split(path.as_bytes()).1)?;
+            Ok(m.map(|m| (path.clone(), Original { size: m.size, state: state(root, path, &m, rewritten) })))
+        };
+        paths.into_iter().filter_map(|one| look(one).transpose()).collect()
     };
-    let found: Vec<Option<(String, Original)>> = all.into_par_iter().map(original).collect::<Result<_>>()?;
+    let found: Vec<Vec<(String, Original)>> = by_directory.into_par_iter().map(look).collect::<Result<_>>()?;
     Ok(found.into_iter().flatten().collect())
 }
 

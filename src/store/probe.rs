@@ -3,7 +3,7 @@
 
 use super::{Content, Lost, Store, containers};
 use crate::checks::Finding;
-use crate::disk::Dir;
+use crate::disk::{Dir, split};
 use crate::error::{Error, Result};
 use crate::ids::{ContainerId, LayerId};
 use rayon::prelude::*;
@@ -15,7 +15,14 @@ const CHUNK: usize = 64 << 10;
 
 /// Takes what can't be read out of the store, by name.
 pub fn unreadable(root: &Dir, store: &mut Store) -> Result<Vec<Finding>> {
-    let (mut findings, bad) = (Vec::new(), bad_files(root, store)?);
+    let Looked { unread: bad, no_gzip } = look(root, store)?;
+    let what = "its tar-split.json.gz is damaged: it isn't a gzip file";
+    let path = |content: &Content| match content {
+        Content::Same(path) => no_gzip.contains(path),
+        _ => false,
+    };
+    let layers = store.tar_splits().into_iter().filter(|(_, content)| path(content)).map(|(layer, _)| layer.short());
+    let mut findings: Vec<Finding> = layers.map(|layer| Finding::new("D02", format!("layer {layer}"), what)).collect();
     if bad.is_empty() {
         return Ok(findings);
     }
@@ -64,46 +71,58 @@ pub fn unreadable(root: &Dir, store: &mut Store) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// The files that can't be read, and why.
-fn bad_files(root: &Dir, store: &Store) -> Result<BTreeMap<String, String>> {
+/// What was found in the files.
+#[derive(Default)]
+struct Looked {
+    /// Those that can't be read, and why.
+    unread: BTreeMap<String, String>,
+    /// Tar-split data that are no gzip at all. Whether they are whole, and fit the layer, is found when the layer is verified.
+    no_gzip: BTreeSet<String>,
+}
+
+/// Reads all of them. Each directory is opened once.
+fn look(root: &Dir, store: &Store) -> Result<Looked> {
     let metadata = store.metadata.iter().map(|f| &f.content);
     let moves = store.containers.values().filter(|c| c.broken.is_none() && !c.foreign);
-    let paths: Vec<&String> = metadata
-        .chain(moves.flat_map(|c| c.files.iter().map(|f| &f.content)))
-        .filter_map(|c| match c {
-            Content::Same(path) => Some(path),
-            _ => None,
-        })
-        .collect();
-    let bad: Vec<Option<(String, String)>> =
-        paths.par_iter().map(|path| Some(((*path).clone(), read(root, path).err()?))).collect();
+    let mut by_directory: BTreeMap<&[u8], Vec<&String>> = BTreeMap::new();
+    for content in metadata.chain(moves.flat_map(|c| c.files.iter().map(|f| &f.content))) {
+        if let Content::Same(path) = content {
+            by_directory.entry(split(path.as_bytes()).0).or_default().push(path);
+        }
+    }
+    let read = |(directory, paths): (&[u8], Vec<&String>)| {
+        let at = root.try_open(directory);
+        let read = |path: &String| match &at {
+            Ok(at) => read(at, split(path.as_bytes()).1),
+            Err(e) => Err(format!("it can't be opened: {e}")),
+        };
+        paths.into_iter().map(|path| (path.clone(), read(path))).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = by_directory.into_par_iter().flat_map_iter(read).collect();
     crate::stop::check()?;
-    Ok(bad.into_iter().flatten().collect())
+    let mut out = Looked::default();
+    for (path, read) in all {
+        match read {
+            Ok(begins) if begins == GZIP || !path.ends_with("/tar-split.json.gz") => {}
+            Ok(_) => drop(out.no_gzip.insert(path)),
+            Err(why) => drop(out.unread.insert(path, why)),
+        }
+    }
+    Ok(out)
 }
 
 /// What each gzip begins with.
 const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
 
-/// Layers whose tar-split data are no gzip at all. Whether they are whole, and fit the layer, is found when the layer is verified.
-pub fn no_gzip(root: &Dir, store: &Store) -> Vec<Finding> {
-    let bad = |layer: &LayerId, content: &Content| {
-        let Content::Same(path) = content else { return None };
-        let (mut first, mut file) = (Vec::new(), root.open_file(path).ok()?);
-        (&mut file).take(GZIP.len() as u64).read_to_end(&mut first).ok()?;
-        let what = "its tar-split.json.gz is damaged: it isn't a gzip file";
-        (first != GZIP).then(|| Finding::new("D02", format!("layer {}", layer.short()), what))
-    };
-    store.tar_splits().into_par_iter().filter_map(|(layer, content)| bad(layer, content)).collect()
-}
-
-/// Reads a file to its end. One bad file doesn't mean that the disk fails, so the error isn't noted as such.
-fn read(root: &Dir, path: &str) -> Result<(), String> {
-    let mut file = root.try_open_file(path.as_bytes()).map_err(|e| format!("it can't be opened: {e}"))?;
-    let mut chunk = [0; CHUNK];
+/// Reads a file to its end, and gives its first bytes. One bad file doesn't mean that the disk fails, so the error isn't noted as such.
+fn read(at: &Dir, name: &[u8]) -> Result<[u8; GZIP.len()], String> {
+    let mut file = at.try_open_file(name).map_err(|e| format!("it can't be opened: {e}"))?;
+    let (mut chunk, mut begins, mut is_first) = ([0; CHUNK], [0; GZIP.len()], true);
     loop {
         match file.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(_) if crate::stop::check().is_err() => return Ok(()),
+            Ok(0) => return Ok(begins),
+            Ok(_) if crate::stop::check().is_err() => return Ok(begins),
+            Ok(_) if is_first => (begins, is_first) = ([chunk[0], chunk[1], chunk[2]], false),
             Ok(_) => {}
             Err(e) => return Err(format!("it can't be read: {e}")),
         }
