@@ -136,12 +136,15 @@ impl Cause {
     }
 }
 
+/// The kind of a [`Lost`] that is the settings of a container, whose id it has.
+pub const SETTINGS: &str = "settings";
+
 /// Something that the old store had and that nothing can bring back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// `tags`, `links`, `file` or `container`.
+    /// `tags`, `tag`, `repository`, `links`, `settings`, `file` or `container`.
     pub kind: String,
-    /// The file that held it.
+    /// The file that held it, or what it belonged to.
     pub id: String,
     /// What is wrong with that.
     pub reason: String,

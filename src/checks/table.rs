@@ -21,7 +21,7 @@ macro_rules! table {
 // C: containers; D: the store's objects; L: content of layers; G: Docker before 1.10; H: the host; T: the target; N: the new root.
 table! {
     "C01" Warn "container without a readable config"
-        "Docker can't load this container: its config.v2.json or hostconfig.json is missing, empty, cut short, or has a value of the wrong type. The container stays where it is, with its data. Some damaged files crash dockerd at every start, for example a hostconfig.json that contains only null. unaufs moves the directory of such a container to .unaufs/old, and rollback restores it."
+        "Docker can't load this container: its config.v2.json is missing, or its config.v2.json or hostconfig.json is empty, cut short, or has a value of the wrong type. The container stays where it is, with its data. Some damaged files crash dockerd at every start, for example a hostconfig.json that contains only null. unaufs moves the directory of such a container to .unaufs/old, and rollback restores it."
         effect "not changed"
     "C02" Info "container of another storage driver"
         "The container belongs to another storage driver than aufs, according to its config. unaufs doesn't change it."
@@ -35,6 +35,10 @@ table! {
     "C05" Warn "container with an unclear layer order"
         "The list of layers below a container is empty, cut short or missing after a crash. The list is in aufs/layers and in layerdb. unaufs takes the missing part from another source: layerdb, or the image in the container's configuration. If aufs/layers names directories that only aufs knows, unaufs uses that list, because aufs mounted those directories. If the sources contradict each other, the container isn't migrated (C04)."
         effect "repaired in the new store"
+    "C06" Warn "container without its settings"
+        "The container's hostconfig.json is missing. This file had the settings of docker run: published ports, restart policy, network, limits, privileges and links. Docker loads such a container without an error and uses its defaults. unaufs migrates the container with the defaults too. Its files, volumes and environment aren't affected. Put hostconfig.json back from a backup before you migrate, or create the container again afterwards: docker commit keeps its files, and docker run takes the settings."
+        fix "put hostconfig.json back from a backup, or create the container again after the migration"
+        effect "it is migrated with Docker's default settings; its own settings are lost"
     "D01" Warn "damaged layer"
         "A layer's directory or metadata is missing or unreadable. The layer stays in the old store, with all layers, images and containers based on it."
         effect "the layer and everything based on it stay in the old store"

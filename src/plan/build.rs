@@ -10,7 +10,7 @@ use super::*;
 use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
 use crate::docker::driver;
-use crate::store::{Image, Store};
+use crate::store::{Image, Lost, SETTINGS, Store};
 use std::collections::{BTreeSet, HashMap};
 
 /// Everything that was looked at.
@@ -420,10 +420,13 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
         });
     }
     out.extend(merge::left_references(decided));
-    out.extend(store.lost.iter().map(|l| LeftBehind {
+    // of a container that stays, nothing is lost
+    let owner = |l: &Lost| store.containers.values().find(|c| l.kind == SETTINGS && c.id.as_str() == l.id);
+    let lost = store.lost.iter().filter(|l| owner(l).is_none_or(|c| wanted.containers.contains(&c.id)));
+    out.extend(lost.map(|l| LeftBehind {
         kind: l.kind.clone(),
         id: l.id.clone(),
-        name: String::new(),
+        name: owner(l).map(|c| c.name.clone()).unwrap_or_default(),
         reason: l.reason.clone(),
         lost: l.lost.clone(),
         counts: true,

@@ -4,7 +4,7 @@
 
 use super::{LeftBehind, merge};
 use crate::ids::ImageId;
-use crate::store::{Cause, Store};
+use crate::store::{Cause, SETTINGS, Store};
 use crate::text::{self, plural};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Damage of one kind, and what it holds back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
-    /// What is damaged: `layer`, `image`, `container`, `tag`, `repository`, or `tags` or `links` where a file with these is.
+    /// What is damaged: `layer`, `image`, `container`, `tag`, `repository`, or `tags`, `links` or `settings` where a file with these is.
     pub kind: String,
     /// What is wrong.
     pub reason: String,
@@ -106,6 +106,9 @@ impl Damage {
             "links" => format!("Links of containers may be lost: {} ({reason})", list(&self.causes)),
             "repository" => {
                 format!("The tags of {} are lost ({}): {reason}", plural(n, "repository"), list(&self.causes))
+            }
+            SETTINGS => {
+                format!("The settings of {} are lost ({}): {reason}", plural(n, "container"), list(&self.causes))
             }
             "tags" => format!("Tags are lost: {} ({reason})", list(&self.causes)),
             "tag" => format!("{} can't be kept ({}): {reason}", plural(n, "tag"), list(&self.causes)),

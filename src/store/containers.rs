@@ -57,9 +57,27 @@ impl Reader<'_> {
                 self.findings.push(Finding::new("C01", what, "it isn't a Docker container"));
                 continue;
             };
-            let container = one(self, &dir.open(id.as_str())?, &id)?;
+            let directory = dir.open(id.as_str())?;
+            let container = one(self, &directory, &id)?;
+            self.miss_settings(&directory, &container)?;
             self.store.containers.insert(id, container);
         }
+        Ok(())
+    }
+
+    /// Docker loads a container without `hostconfig.json` too, with its defaults: what was in the file is lost without a word.
+    fn miss_settings(&mut self, directory: &Dir, c: &Container) -> Result<()> {
+        let moves = c.broken.is_none() && !c.foreign;
+        // verify looks for the file in a store of another driver
+        if !moves || self.driver.written_by != WrittenBy::Aufs || directory.has(boot::HOST_CONFIG)? {
+            return Ok(());
+        }
+        let reason = format!("its {} is missing", boot::HOST_CONFIG);
+        self.findings.push(Finding::new("C06", c.subject(), &*reason));
+        let lost =
+            "Its ports, restart policy, network, limits and other settings of docker run. Docker uses its defaults.";
+        let lost = Lost { kind: super::SETTINGS.to_owned(), id: c.id.to_string(), reason, lost: lost.to_owned() };
+        self.store.lost.push(lost);
         Ok(())
     }
 

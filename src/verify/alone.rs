@@ -29,7 +29,7 @@ use std::fs::File;
 use std::sync::atomic::Ordering;
 
 /// Findings that say that something of the store is damaged, whichever driver it is of.
-const DAMAGE: [&str; 9] = ["C01", "C04", "D01", "D03", "D06", "D08", "D10", "G01", "G04"];
+const DAMAGE: [&str; 10] = ["C01", "C04", "C06", "D01", "D03", "D06", "D08", "D10", "G01", "G04"];
 
 /// What a migration repairs, and Docker does not.
 const DAMAGE_FOR_DOCKER: &str = "D14";

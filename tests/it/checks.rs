@@ -3,10 +3,10 @@
 //! `bed` is the machine, made of files; `store` and `graph` write a sound root of each generation; `cases` holds the pairs. A new check needs a
 //! pair there, or this test fails.
 
-mod bed;
+pub mod bed;
 mod cases;
 mod graph;
-mod store;
+pub mod store;
 
 use crate::support::needs;
 use crate::support::private::{self, this_test};

@@ -9,9 +9,9 @@ use unaufs::disk::Dir;
 use unaufs::store::{self, Content, Generation, Store};
 
 /// A small graph store. Image `n` has the id `n` in 64 hex digits.
-struct Root(tempfile::TempDir);
+pub struct Root(tempfile::TempDir);
 
-fn id(n: usize) -> String {
+pub fn id(n: usize) -> String {
     format!("{n:064x}")
 }
 
@@ -33,11 +33,11 @@ impl Root {
         root
     }
 
-    fn path(&self, rel: impl AsRef<Path>) -> PathBuf {
+    pub fn path(&self, rel: impl AsRef<Path>) -> PathBuf {
         self.0.path().join(rel)
     }
 
-    fn write(&self, rel: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+    pub fn write(&self, rel: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
         let path = self.path(rel);
         fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
         fs::write(path, bytes).expect("write");
@@ -50,7 +50,7 @@ impl Root {
     }
 
     /// An image on `parents`, nearest first, with a tar of `blocks`.
-    fn image(&self, n: usize, parents: &[usize], blocks: usize) {
+    pub fn image(&self, n: usize, parents: &[usize], blocks: usize) {
         let parent = parents.first().map(|p| format!(r#""parent":"{}","#, id(*p))).unwrap_or_default();
         let json = format!(
             r#"{{"id":"{}",{parent}"created":"2015-06-01T10:00:00Z","docker_version":"1.9.1","comment":"{n}"}}"#,
@@ -63,7 +63,7 @@ impl Root {
     }
 
     /// A container on image `n`, which has `parents`.
-    fn container(&self, c: usize, name: &str, n: usize, parents: &[usize]) {
+    pub fn container(&self, c: usize, name: &str, n: usize, parents: &[usize]) {
         let stack: Vec<usize> = [n].iter().chain(parents).copied().collect();
         self.layer(&format!("{}-init", id(c)), &stack);
         let lines: String = stack.iter().map(|p| id(*p) + "\n").collect();
@@ -79,7 +79,7 @@ impl Root {
     }
 
     /// Three images, 1 ← 2 ← 3, next to them 9, and a container on 3.
-    fn usual() -> Root {
+    pub fn usual() -> Root {
         let root = Root::new();
         root.image(1, &[], 2);
         root.image(2, &[1], 3);
@@ -91,13 +91,13 @@ impl Root {
         root
     }
 
-    fn read(&self) -> (Store, Vec<Finding>) {
+    pub fn read(&self) -> (Store, Vec<Finding>) {
         store::open(&Dir::open_named(self.0.path()).expect("root")).expect("a store")
     }
 }
 
 /// The numbers of the images that are sound, and of those that are not.
-fn sound_and_broken(store: &Store) -> (Vec<usize>, Vec<usize>) {
+pub fn sound_and_broken(store: &Store) -> (Vec<usize>, Vec<usize>) {
     let number = |old: &Option<String>| usize::from_str_radix(&old.as_deref().expect("old id")[48..], 16).expect("hex");
     let numbers = |broken: bool| {
         let images = store.images.values().filter(|i| i.broken.is_some() == broken);
@@ -108,12 +108,12 @@ fn sound_and_broken(store: &Store) -> (Vec<usize>, Vec<usize>) {
     (numbers(false), numbers(true))
 }
 
-fn named(findings: &[Finding], check: &str, text: &str) -> bool {
+pub fn named(findings: &[Finding], check: &str, text: &str) -> bool {
     findings.iter().any(|f| f.id == check && format!("{}: {}", f.subject, f.message).contains(text))
 }
 
 /// The change that a container's file gets for a key.
-fn change(store: &Store, c: usize, file: &str, key: &str) -> Option<String> {
+pub fn change(store: &Store, c: usize, file: &str, key: &str) -> Option<String> {
     let c = store.containers.values().find(|x| x.id.as_str() == id(c))?;
     c.files.iter().filter(|f| f.name == file).find_map(|f| match &f.content {
         Content::Edited(_, changes) => changes.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()),
@@ -313,7 +313,7 @@ fn without_linkgraph_db_names_come_from_the_configs() {
 }
 
 /// `linkgraph.db` with the names of web and db, and a link from web to db.
-fn links(root: &Root, wal: bool) {
+pub fn links(root: &Root, wal: bool) {
     let db = rusqlite::Connection::open(root.path("linkgraph.db")).expect("SQLite");
     let edges =
         [(0xc, "0".to_owned(), "web"), (0xd, "0".to_owned(), "db"), (0xd, id(0xc), "store"), (0xee, id(0xc), "gone")];

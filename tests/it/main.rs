@@ -25,6 +25,7 @@ mod json;
 mod ladder;
 mod lifecycle;
 mod limits;
+mod lost;
 mod merged_store;
 mod odd_layouts;
 mod odd_metadata;

@@ -147,6 +147,7 @@ cases! {
     C04 content: |b| b.remove(&format!("aufs/diff/{RW}")) => |b| b.remove(&format!("aufs/diff/{RW}/data"));
     C05 content: |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n"))
         => |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n\n{TOP}\n{BASE}"));
+    C06 content: |b| b.remove(&format!("containers/{WEB}/hostconfig.json")) => |b| b.write(&format!("containers/{WEB}/hostconfig.json"), "{}");
     D01 content: |b| b.remove(&format!("aufs/diff/{BASE}")) => |b| b.remove(&format!("aufs/diff/{BASE}/etc"));
     D02 content: |b| fs::remove_file(record(b, 0).join("tar-split.json.gz")).expect("gone") => sound;
     D03 content: |b| b.write(&format!("image/aufs/imagedb/content/sha256/{NONE}"), "{}") => sound;

@@ -104,4 +104,5 @@ pub fn write(root: &Path) {
     put(&mount.join("init-id"), &init);
     put(&mount.join("parent"), &top.chain);
     put(&root.join("containers").join(WEB).join("config.v2.json"), config(serde_json::json!({})));
+    put(&root.join("containers").join(WEB).join("hostconfig.json"), r#"{"Links":[]}"#);
 }

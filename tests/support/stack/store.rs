@@ -169,4 +169,5 @@ fn container(
     });
     fs::create_dir(root.join("containers").join(&id)).expect("a folder");
     fs::write(root.join("containers").join(&id).join("config.v2.json"), config.to_string()).expect("a config");
+    fs::write(root.join("containers").join(&id).join("hostconfig.json"), "{}").expect("a config");
 }
