@@ -67,7 +67,7 @@ table! {
         "A record in layerdb/mounts doesn't belong to any container. Usually BuildKit left it there. It isn't migrated."
         effect "not migrated"
     "D10" Warn "unreadable metadata"
-        "unaufs can't read a file of Docker's metadata. Objects that depend on this file stay in the old store."
+        "unaufs can't read a file of Docker's metadata, or the file with the tags is missing: Docker writes this file at each start. Objects that depend on this file stay in the old store."
     "D11" Info "build cache"
         "buildkit/ and builder/ refer to layers by the IDs of the old driver. unaufs sets them aside with the old store. The next build starts with an empty cache."
         effect "set aside; the next build starts with an empty cache"

@@ -31,9 +31,15 @@ use crate::error::{Error, Result};
 use crate::ids::{LayerId, is_hex64};
 use std::fmt;
 
-/// Is there anything that no Docker from 1.10 on has converted? It leaves `graph/` and all else in place.
+/// The tags, and where Docker from 1.10 on has them.
+const TAGS: &str = "repositories-aufs";
+const NEW_TAGS: &str = "image/aufs/repositories.json";
+/// The mark of a Docker from 1.10 on that it has converted the tags (FORMATS 8.3).
+const TAGS_DONE: &str = ".migration-v1-tags";
+
+/// Is there anything that no Docker from 1.10 on has converted, or of which the result is gone? It leaves `graph/` and all else in place.
 pub fn to_convert(root: &Dir) -> Result<bool> {
-    let tags = || Ok(!root.has(".migration-v1-tags")? && root.has("repositories-aufs")?);
+    let tags = || Ok(root.has(TAGS)? && !(root.has(TAGS_DONE)? && root.has(NEW_TAGS)?));
     Ok(images::left_to_convert(root)? || containers::left_to_convert(root)? || tags()?)
 }
 

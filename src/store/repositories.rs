@@ -3,7 +3,7 @@
 //! Docker loads all of it or doesn't start. Here an entry that is of another type than Docker's costs itself.
 
 use super::content::{Salvaged, salvage};
-use super::{Lost, Store, lost_images};
+use super::{Generation, Lost, Store, lost_images};
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::json;
@@ -12,11 +12,20 @@ use crate::ids::ImageId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+/// Docker writes the file with the tags at each start if it isn't there, also without a tag. So a missing one was lost.
+pub const MISSING: &str = "the file is missing";
+
 /// Gives the images their tags and digests.
 pub fn read(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     let path = format!("image/{}/repositories.json", store.written_by);
     let text = match root.read_opt(path, json::LIMIT) {
-        Ok(None) => return Ok(()),
+        Ok(None) => {
+            // in a graph store the tags may be in another file
+            if store.generation == Generation::Content && !store.images.is_empty() {
+                lose_tags("repositories.json", 0, MISSING.to_owned(), store, findings);
+            }
+            return Ok(());
+        }
         Ok(Some(text)) => text,
         Err(e) => {
             lose_tags("repositories.json", 0, e.chain(), store, findings);

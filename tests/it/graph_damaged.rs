@@ -506,7 +506,7 @@ fn volumes_in_vfs_dir_stay_where_they_are() {
 }
 
 /// Writes what was read into `image/aufs`, as Docker 1.10 would have: all, or all but the images in `without`.
-fn convert(root: &Root, store: &Store, without: &[usize]) {
+pub fn convert(root: &Root, store: &Store, without: &[usize]) {
     let mut mapping = Vec::new();
     let skipped: Vec<_> = store.images.values().filter(|i| without.iter().any(|n| i.old_id == Some(id(*n)))).collect();
     for image in store.images.values().filter(|i| !skipped.iter().any(|s| s.id == i.id)) {
@@ -554,6 +554,7 @@ fn what_a_newer_docker_has_begun_is_finished_and_not_repeated() {
     // all converted, tags and containers too: it is an ordinary store, whatever graph/ says
     convert(&root, &first, &[]);
     root.write(".migration-v1-tags", "");
+    root.write("image/aufs/repositories.json", r#"{"Repositories":{}}"#);
     fs::remove_dir_all(root.path(format!("containers/{}", id(0xc)))).expect("rm");
     assert_eq!(root.read().0.generation, Generation::Content);
     // but for images that are not there any more

@@ -2,8 +2,9 @@
 
 use crate::checks::bed::Bed;
 use crate::checks::store::WEB;
-use crate::graph_damaged::{Root, id, links};
+use crate::graph_damaged::{Root, convert, id, links};
 use crate::support::needs;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use unaufs::checks::Finding;
@@ -62,4 +63,89 @@ fn the_settings_of_a_container_without_hostconfig_json() {
         assert_eq!(lost(&p), [("settings", sentence.to_owned())]);
         assert_eq!(p.containers.len(), 1);
     }
+}
+
+#[test]
+fn tags_whose_file_is_missing() {
+    let tags = |p: &Plan| p.images.iter().map(|i| i.tags.len()).sum::<usize>();
+    let missing = |file: &str| [("tags", format!("Tags are lost: {file} (the file is missing)"))];
+    let graph = Root::usual();
+    let text = fs::read(graph.path("repositories-aufs")).expect("tags");
+    fs::remove_file(graph.path("repositories-aufs")).expect("rm");
+    let p = plan(&graph.path(""));
+    assert_eq!((lost(&p), tags(&p), said(&p, "D10").len()), (missing("repositories-aufs").to_vec(), 0, 1));
+    // before Docker 0.7
+    graph.write("repositories", &text);
+    let p = plan(&graph.path(""));
+    assert_eq!((lost(&p), tags(&p)), (vec![], 2));
+    fs::remove_file(graph.path("repositories")).expect("rm");
+    for text in ["{}", r#"{"Repositories":{}}"#] {
+        graph.write("repositories-aufs", text);
+        assert_eq!(lost(&plan(&graph.path(""))), [], "{text}");
+    }
+    let nothing = Root::usual();
+    for path in ["repositories-aufs", "graph", "containers", "aufs/diff", "aufs/layers"] {
+        let path = nothing.path(path);
+        if path.is_file() {
+            fs::remove_file(path)
+        } else {
+            fs::remove_dir_all(&path).and_then(|()| fs::create_dir(path))
+        }
+        .expect("rm");
+    }
+    assert_eq!(lost(&plan(&nothing.path(""))), [], "without images there were no tags");
+
+    if needs::root() {
+        let content = Bed::content();
+        content.remove("image/aufs/repositories.json");
+        let p = content.plan();
+        assert_eq!((lost(&p), tags(&p)), (missing("repositories.json").to_vec(), 0));
+        content.write("image/aufs/repositories.json", "{}");
+        assert_eq!(lost(&content.plan()), []);
+    }
+}
+
+/// Docker 1.9 upgraded to 1.10: everything is converted, and its tags are marked so.
+fn converted() -> Root {
+    let root = Root::usual();
+    root.container(0xd, "db", 1, &[]);
+    links(&root, false);
+    let (store, _) = root.read();
+    convert(&root, &store, &[]);
+    let dir = Dir::open_named(&root.path("")).expect("root");
+    let write = |path: String, content: &Content| {
+        let bytes = content.bytes(&dir, "aufs", 1 << 20).expect("read").expect("bytes");
+        root.write(path, bytes);
+    };
+    for f in store.metadata.iter().filter(|f| f.container.is_some()) {
+        write(format!("image/aufs/{}", f.path), &f.content);
+    }
+    for c in store.containers.values() {
+        let config = c.files.iter().find(|f| f.name == "config.v2.json").expect("a configuration");
+        write(format!("containers/{}/{}", c.id, config.name), &config.content);
+    }
+    let all = store
+        .repositories
+        .iter()
+        .map(|(name, refs)| (name, refs.iter().map(|(r, id)| (r, id.to_string())).collect::<BTreeMap<_, _>>()));
+    let repositories: BTreeMap<_, _> = all.collect();
+    root.write("image/aufs/repositories.json", serde_json::json!({ "Repositories": repositories }).to_string());
+    root.write(".migration-v1-tags", "");
+    root
+}
+
+#[test]
+fn tags_that_were_converted_into_a_file_that_is_gone() {
+    let root = converted();
+    let tags = |p: &Plan| p.images.iter().flat_map(|i| i.tags.clone()).collect::<std::collections::BTreeSet<String>>();
+    let all = tags(&plan(&root.path("")));
+    assert_eq!((lost(&plan(&root.path(""))), all.len()), (vec![], 2));
+    fs::remove_file(root.path("image/aufs/repositories.json")).expect("rm");
+    let p = plan(&root.path(""));
+    let sentence = "Tags are lost: repositories.json (the file is missing)";
+    assert_eq!((lost(&p), tags(&p)), (vec![("tags", sentence.to_owned())], all.clone()));
+    // the way back to 1.9, without what 1.10 made
+    fs::remove_dir_all(root.path("image")).expect("rm");
+    let p = plan(&root.path(""));
+    assert_eq!((lost(&p), tags(&p)), (vec![], all));
 }

@@ -14,9 +14,9 @@ use crate::error::Result;
 use crate::ids::{ImageId, LayerId, Sha256, named};
 use crate::store::content::{self, Chains};
 use crate::store::driver::Driver;
-use crate::store::repositories::lose_tags;
+use crate::store::repositories::{MISSING, lose_tags};
 use crate::store::stack::Listed;
-use crate::store::{Cause, Content, Image, Layer, MetaFile, Store};
+use crate::store::{Cause, Content, Image, Layer, Lost, MetaFile, Store};
 use rayon::prelude::*;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +98,7 @@ pub fn read(
     }
     import.blame(&checked, &lineage);
     import.add_images(&lineage);
-    import.add_references()?;
+    import.add_references(!checked.is_empty())?;
     import.add_blobs(blobs);
     Ok(import.images)
 }
@@ -345,15 +345,22 @@ impl Import<'_> {
         }
     }
 
-    fn add_references(&mut self) -> Result<()> {
-        // the marker of a Docker that has converted them; before 0.7 the file had no suffix (FORMATS 8.3, 8.5)
-        if self.root.has(".migration-v1-tags")? {
+    /// Takes over the tags that no Docker has converted. `unconverted`: are there images of which that is true?
+    fn add_references(&mut self, unconverted: bool) -> Result<()> {
+        let (marked, there) = (self.root.has(super::TAGS_DONE)?, self.root.has(super::NEW_TAGS)?);
+        if marked && there {
             return Ok(());
         }
-        let newer = self.root.has("repositories-aufs")?;
-        let file = if newer { "repositories-aufs" } else { "repositories" };
+        // before 0.7 the file had no suffix (FORMATS 8.5)
+        let suffixed = self.root.has(super::TAGS)? || !self.root.has("repositories")?;
+        let file = if suffixed { super::TAGS } else { "repositories" };
         let text = match self.root.read_opt(file, json::LIMIT) {
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                if !self.store.images.is_empty() && (unconverted || !there) {
+                    lose_tags(file, 0, MISSING.to_owned(), self.store, self.findings);
+                }
+                return Ok(());
+            }
             Ok(Some(text)) => text,
             Err(e) => {
                 lose_tags(file, 0, e.chain(), self.store, self.findings);
@@ -363,6 +370,8 @@ impl Import<'_> {
         let content::Salvaged { read, lost } = content::salvage(&text, references::read);
         if let Some(why) = lost {
             lose_tags(file, read.names.len(), why, self.store, self.findings);
+        } else if marked && self.root.has("image/aufs")? {
+            self.lose_newer_tags(read.names.len());
         }
         for problem in read.problems {
             let finding = Finding::new("G03", file, crate::text::text(&problem.chain()));
@@ -398,6 +407,16 @@ impl Import<'_> {
         }
         self.store.repositories = all.into_iter().map(|(r, refs)| (r, refs.into_iter().collect())).collect();
         Ok(())
+    }
+
+    /// A Docker from 1.10 on has converted the tags, and its own file is gone: what was tagged since then is lost.
+    fn lose_newer_tags(&mut self, kept: usize) {
+        let (id, kept) = ("repositories.json".to_owned(), crate::text::plural(kept, "tag or digest"));
+        let effect = format!("{kept} of Docker 1.9 or earlier are taken from {}; later changes are lost", super::TAGS);
+        self.findings.push(Finding::new("D10", id.as_str(), MISSING).effect(effect));
+        let lost =
+            format!("All changes of tags since Docker was upgraded from 1.9. {kept} are taken from {}.", super::TAGS);
+        self.store.lost.push(Lost { kind: "tags".to_owned(), id, reason: MISSING.to_owned(), lost });
     }
 
     /// Which compressed blob is which layer: spares a pull or a push. What is there already stays.
