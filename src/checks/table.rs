@@ -114,6 +114,8 @@ table! {
         "Two images of Docker 1.9 or earlier have the same layer on the same parents. Docker 1.10 and later use one of the two directories. The other directory is migrated only if a container is based on it."
     "G03" Warn "tag that Docker no longer accepts"
         "A repository or tag in repositories-aufs isn't valid in Docker 1.10 or later, or is used for two images. The image is kept without this tag. Use docker tag to give it another one."
+        fix "docker tag gives the image another tag"
+        effect "the image is migrated without this tag"
     "G04" Warn "linkgraph.db can't be used"
         "Docker 1.9 and earlier stored names and links of containers in this SQLite file. unaufs takes the names from the containers' configuration instead. A container with an unreadable link starts without the link. Use docker network connect --alias to replace it."
     "G05" Info "new image IDs"

@@ -68,7 +68,7 @@ pub fn read(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -> Resul
 }
 
 /// Notes a `tag`, or the tags of a `repository`, as lost.
-fn lose(kind: &str, id: String, why: &str, store: &mut Store) {
+pub fn lose(kind: &str, id: String, why: &str, store: &mut Store) {
     let lost = if kind == "tag" { "The tag" } else { "Its tags" };
     let lost = format!("{lost}. Use docker tag to tag the images again.");
     store.lost.push(Lost { kind: kind.to_owned(), id, reason: why.to_owned(), lost });

@@ -149,3 +149,25 @@ fn tags_that_were_converted_into_a_file_that_is_gone() {
     let p = plan(&root.path(""));
     assert_eq!((lost(&p), tags(&p)), (vec![], all));
 }
+
+#[test]
+fn tags_that_docker_refuses() {
+    let root = Root::usual();
+    let [a, b] = [id(3), id(9)];
+    let with = |more: &str| {
+        root.write("repositories-aufs", format!(r#"{{"Repositories":{{"app":{{"1":"{a}"}},{more}}}}}"#));
+        let p = plan(&root.path(""));
+        (lost(&p).into_iter().map(|(kind, text)| format!("{kind}: {text}")).collect::<Vec<_>>(), said(&p, "G03").len())
+    };
+    let (told, findings) = with(&format!(r#""UPPER/x":{{"1":"{b}","2":"{b}"}}"#));
+    assert!(told[0].starts_with("repository: The tags of 1 repository are lost (UPPER/x): Docker doesn't"), "{told:?}");
+    assert_eq!((told.len(), findings), (1, 1));
+    let (told, findings) = with(&format!(r#""x":{{"bad tag!":"{b}","good":"{b}"}}"#));
+    assert!(told[0].starts_with("tag: 1 tag can't be kept (x:bad tag!): Docker doesn't accept"), "{told:?}");
+    assert_eq!((told.len(), findings), (1, 1));
+    // one repository to Docker, and two images with one tag
+    let (told, findings) = with(&format!(r#""library/app":{{"1":"{b}"}}"#));
+    assert!(told[0].starts_with("tag: 1 tag can't be kept (library/app:1): image"), "{told:?}");
+    assert_eq!((told.len(), findings), (1, 1));
+    assert_eq!(with(&format!(r#""library/app":{{"1":"{a}"}}"#)), (vec![], 0), "the same image");
+}

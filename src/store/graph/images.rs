@@ -1,11 +1,12 @@
 //! From `graph/` to the images and layers of a [`Store`]: what Docker 1.10 would have written into `image/aufs`.
 
+use super::V1Id;
 use super::convert::{self, Converted};
 use super::digest::{self, Digested};
 use super::dirs::{self, GraphDir};
 use super::lineage::{self, Lineage};
+use super::references::{self, Problem};
 use super::v1::V1Image;
-use super::{V1Id, references};
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::driver::Role;
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::ids::{ImageId, LayerId, Sha256, named};
 use crate::store::content::{self, Chains};
 use crate::store::driver::Driver;
-use crate::store::repositories::{MISSING, lose_tags};
+use crate::store::repositories::{MISSING, lose, lose_tags};
 use crate::store::stack::Listed;
 use crate::store::{Cause, Content, Image, Layer, Lost, MetaFile, Store};
 use rayon::prelude::*;
@@ -373,10 +374,7 @@ impl Import<'_> {
         } else if marked && self.root.has("image/aufs")? {
             self.lose_newer_tags(read.names.len());
         }
-        for problem in read.problems {
-            let finding = Finding::new("G03", file, crate::text::text(&problem.chain()));
-            self.findings.push(finding.effect(problem.hint_text().unwrap_or_default()));
-        }
+        self.refuse(file, read.problems);
         let mut all: BTreeMap<String, BTreeMap<String, ImageId>> = self
             .store
             .repositories
@@ -393,10 +391,11 @@ impl Import<'_> {
                 continue;
             };
             match all.entry(reference.repository).or_default().entry(reference.full) {
-                Entry::Occupied(other) if *other.get() != image.id => self.findings.push(
-                    Finding::new("G03", subject, format!("image {} already has this tag", other.get().short()))
-                        .effect("that image keeps the tag"),
-                ),
+                Entry::Occupied(other) if *other.get() != image.id => {
+                    let why = format!("image {} already has this tag", other.get().short());
+                    self.findings.push(Finding::new("G03", subject, &*why).effect("that image keeps the tag"));
+                    lose("tag", other.key().clone(), &why, self.store);
+                }
                 Entry::Occupied(_) => {}
                 Entry::Vacant(free) => {
                     let list = if free.key().contains('@') { &mut image.digests } else { &mut image.tags };
@@ -407,6 +406,16 @@ impl Import<'_> {
         }
         self.store.repositories = all.into_iter().map(|(r, refs)| (r, refs.into_iter().collect())).collect();
         Ok(())
+    }
+
+    /// Names the tags that no Docker since 1.10 takes.
+    fn refuse(&mut self, file: &str, problems: Vec<Problem>) {
+        for Problem { kind, name, why } in problems {
+            let why = why.chain();
+            let what = crate::text::text(&format!("{kind} {name:?}: {why}"));
+            self.findings.push(Finding::new("G03", file, what));
+            lose(kind, name, &why, self.store);
+        }
     }
 
     /// A Docker from 1.10 on has converted the tags, and its own file is gone: what was tagged since then is lost.

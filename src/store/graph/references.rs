@@ -29,8 +29,25 @@ pub struct Reference {
 pub struct References {
     /// Reference to v1 id, checked to be 64 hex digits.
     pub names: BTreeMap<Reference, String>,
-    /// One error for each entry that cannot be kept.
-    pub problems: Vec<Error>,
+    /// Each entry that cannot be kept.
+    pub problems: Vec<Problem>,
+}
+
+/// An entry that cannot be kept.
+#[derive(Debug)]
+pub struct Problem {
+    /// `repository` or `tag`.
+    pub kind: &'static str,
+    /// Its name, cut if it is long.
+    pub name: String,
+    /// Why.
+    pub why: Error,
+}
+
+impl Problem {
+    fn new(kind: &'static str, name: &str, why: Error) -> Problem {
+        Problem { kind, name: clip(name), why }
+    }
 }
 
 /// Reads `repositories-aufs`. An error means that nothing in it can be read; one bad entry is a problem of its own.
@@ -42,21 +59,20 @@ pub fn read(text: &[u8]) -> Result<References> {
         }
         for (name, tags) in repositories.members()?.unwrap_or_default() {
             if let Err(e) = out.repository(&name, tags) {
-                out.problems.push(e.on(format!("repository {:?}", clip(&name))).hint(UNTAGGED));
+                out.problems.push(Problem::new("repository", &name, e));
             }
         }
     }
     Ok(out)
 }
 
-const UNTAGGED: &str = "The image is kept without this tag. Use docker tag afterwards.";
-
 impl References {
     fn repository(&mut self, name: &str, tags: Raw<'_>) -> Result<()> {
         let repository = familiar(name)?;
         for (tag, id) in tags.members()?.unwrap_or_default() {
             if let Err(e) = self.tag(name, &repository, &tag, id) {
-                self.problems.push(e.on(format!("tag {:?} of {name}", clip(&tag))).hint(UNTAGGED));
+                let sign = if tag.starts_with("sha256:") { '@' } else { ':' };
+                self.problems.push(Problem::new("tag", &format!("{name}{sign}{tag}"), e));
             }
         }
         Ok(())
@@ -78,8 +94,8 @@ impl References {
                 return Err(Error::corrupt(what));
             }
             Some(other) if *other != id => {
-                let what = format!("{} was the name of image {} too", reference.full, clip(other));
-                self.problems.push(Error::corrupt(what).hint(UNTAGGED));
+                let why = Error::corrupt(format!("image {} has this tag too", clip(other)));
+                self.problems.push(Problem::new("tag", &reference.full, why));
             }
             _ => {}
         }
@@ -216,7 +232,10 @@ mod tests {
         let names: Vec<(&str, &str)> = got.names.iter().map(|(r, id)| (r.full.as_str(), id.as_str())).collect();
         assert_eq!(names, [("x:1", a.as_str()), (&format!("x@sha256:{d}"), &b), ("y:_ok.-", &b)]);
         assert_eq!(got.problems.len(), 7, "{:?}", got.problems);
-        assert!(got.problems.iter().all(|p| p.hint_text().is_some()));
+        let of =
+            |kind: &str| got.problems.iter().filter(|p| p.kind == kind).map(|p| p.name.as_str()).collect::<Vec<_>>();
+        assert_eq!(of("repository"), ["Bad"]);
+        assert!(of("tag").contains(&"y:.no") && of("tag").contains(&"y@sha256:12"), "{:?}", of("tag"));
     }
 
     #[test]

@@ -18,6 +18,6 @@ fuzz_target!(|text: &[u8]| {
         assert!(!reference.full.chars().any(|c| c.is_control() || c.is_whitespace()), "{reference:?}");
     }
     for problem in &old.problems {
-        assert!(!problem.chain().contains(|c: char| c.is_control()), "{:?}", problem.chain());
+        assert!(!problem.why.chain().contains(|c: char| c.is_control()), "{problem:?}");
     }
 });
