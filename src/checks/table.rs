@@ -126,7 +126,7 @@ table! {
         "graph/ID/layersize doesn't contain a size. unaufs counts the size again."
         effect "none: unaufs counts the size again"
     "G08" Info "partly converted by a newer Docker"
-        "Docker 1.10 or later has converted a part of this store. unaufs keeps the converted images and converts the others."
+        "Docker 1.10 or later has converted a part of this store. unaufs keeps the converted images and converts the others. It takes the links of a converted container from linkgraph.db if hostconfig.json has null in their place."
     "G09" Warn "conflicting container names"
         "linkgraph.db and the container's configuration have different names for the container, or two containers have the same name. Docker 1.10 and later use the configuration, and load only one of two containers with the same name."
     "G10" Info "volume from Docker 1.6 or earlier"

@@ -12,6 +12,7 @@
 use super::aufs;
 use super::containers::{self, Reader};
 use super::driver::{Diff, Driver};
+use super::graph;
 use super::lost_images;
 use super::replaced::Wanted;
 use super::repositories;
@@ -40,6 +41,7 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     let chains = read_image_dir(root, &driver, &mut store, &mut findings)?;
     let reader = Reader { root, driver: &driver, chains: &chains, store: &mut store, findings: &mut findings };
     containers::read(reader)?;
+    graph::containers::links_left(root, &mut store, &mut findings)?;
     lost_images::name(&store, &mut findings);
     find_orphans(&driver, &mut store, &mut findings);
     find_caches(root, &mut store, &mut findings)?;

@@ -2,7 +2,7 @@
 
 use crate::checks::bed::Bed;
 use crate::checks::store::WEB;
-use crate::graph_damaged::{Root, convert, id, links};
+use crate::graph_damaged::{Root, change, convert, id, links, named};
 use crate::support::needs;
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use unaufs::disk::Dir;
 use unaufs::docker::driver::WrittenBy;
 use unaufs::plan::{Options, Plan, make};
 use unaufs::progress::Hidden;
-use unaufs::store::Content;
+use unaufs::store::{Content, Generation};
 use unaufs::verify::{Level, alone};
 
 fn plan(root: &Path) -> Plan {
@@ -170,4 +170,29 @@ fn tags_that_docker_refuses() {
     assert!(told[0].starts_with("tag: 1 tag can't be kept (library/app:1): image"), "{told:?}");
     assert_eq!((told.len(), findings), (1, 1));
     assert_eq!(with(&format!(r#""library/app":{{"1":"{a}"}}"#)), (vec![], 0), "the same image");
+}
+
+/// Docker 1.10 writes the tags, and converts the links after that: it was stopped between the two.
+#[test]
+fn links_that_no_newer_docker_has_converted() {
+    let root = converted();
+    let (store, findings) = root.read();
+    assert_eq!(store.generation, Generation::Content);
+    assert_eq!(change(&store, 0xc, "hostconfig.json", "Links").as_deref(), Some(r#"["/db:store"]"#));
+    assert!(named(&findings, "G08", "web") && store.lost.is_empty(), "{findings:?}");
+    assert_eq!(change(&store, 0xd, "hostconfig.json", "Links"), None);
+    // [] is what Docker writes when it has converted them
+    for links in ["[]", r#"["/x:y"]"#] {
+        root.write(format!("containers/{}/hostconfig.json", id(0xc)), format!(r#"{{"Links":{links}}}"#));
+        let (store, findings) = root.read();
+        assert_eq!(change(&store, 0xc, "hostconfig.json", "Links"), None, "{links}");
+        assert!(!named(&findings, "G08", "web"), "{findings:?}");
+    }
+    root.write(format!("containers/{}/hostconfig.json", id(0xc)), "{}");
+    root.write("linkgraph.db", "");
+    let (store, findings) = root.read();
+    assert!(named(&findings, "G04", "it is empty") && store.lost.len() == 1, "{:?}", store.lost);
+    // without one, nothing says that there were links
+    fs::remove_file(root.path("linkgraph.db")).expect("rm");
+    assert!(root.read().0.lost.is_empty());
 }

@@ -213,6 +213,31 @@ fn read_links(root: &Dir, findings: &mut Vec<Finding>) -> Result<(LinkGraph, Opt
     }
 }
 
+/// Docker 1.10 converted the links last, of each container with null in their place. Where it was stopped before, or a Docker that no longer
+/// does this has converted the rest, they are in `linkgraph.db` alone.
+pub fn links_left(root: &Dir, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
+    let file = |c: &Container, name: &str| format!("containers/{}/{name}", c.id);
+    let left = |c: &&Container| {
+        let of_old = c.broken.is_none() && !c.foreign && root.has(file(c, OLD_CONFIG)).unwrap_or(false);
+        of_old && has_links(root, &file(c, HOST_CONFIG)).is_ok_and(|has| !has)
+    };
+    let left: BTreeMap<ContainerId, String> =
+        store.containers.values().filter(left).map(|c| (c.id.clone(), c.subject())).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let (mut graph, lost) = read_links(root, findings)?;
+    if let Some(why) = lost {
+        graph.links = hosts::recover(root, &why, store, findings);
+    }
+    graph.links.retain(|id, _| left.contains_key(id));
+    for id in graph.links.keys() {
+        let what = "no newer Docker has converted its links, which are in linkgraph.db";
+        findings.push(Finding::new("G08", left[id].as_str(), what).effect("they are written into hostconfig.json"));
+    }
+    add_links(root, &graph, store, findings)
+}
+
 /// Writes the links into `hostconfig.json`, where Docker from 1.10 on looks for them, unless some stand there already.
 fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     let names: BTreeMap<ContainerId, String> =

@@ -15,7 +15,7 @@ use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::docker::json;
 use crate::ids::ContainerId;
-use crate::store::boot::HOST_CONFIG;
+use crate::store::boot::{HOST_CONFIG, OLD_CONFIG};
 use crate::store::{Container, Lost, Store};
 use crate::text;
 use std::collections::BTreeMap;
@@ -26,7 +26,9 @@ type Links = BTreeMap<String, ContainerId>;
 /// Finds the links that are still known. Where a container may have had others, that is named and counts.
 pub fn recover(root: &Dir, why: &str, store: &mut Store, findings: &mut Vec<Finding>) -> BTreeMap<ContainerId, Links> {
     let (mut known, mut unknown) = (BTreeMap::new(), Vec::new());
-    let moves = |c: &&Container| c.broken.is_none() && !c.foreign;
+    // a newer Docker has no links in linkgraph.db
+    let of_old = |c: &Container| root.has(format!("containers/{}/{OLD_CONFIG}", c.id)).unwrap_or(false);
+    let moves = |c: &&Container| c.broken.is_none() && !c.foreign && of_old(c);
     for c in store.containers.values().filter(moves) {
         let read = |file: &str| root.read_opt(format!("containers/{}/{file}", c.id), json::LIMIT).ok().flatten();
         let host_config = String::from_utf8_lossy(&read(HOST_CONFIG).unwrap_or_default()).into_owned();
