@@ -416,7 +416,8 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
             reason: reason.clone(),
             lost: "Its remaining files stay in the old store.".to_owned(),
             counts: true,
-            held_by: by.filter(|c| c.id != l.id.short()),
+            // up to Docker 1.9 an image and its layer have one id
+            held_by: by.filter(|c| c.kind != "layer" || c.id != l.id.short()),
         });
     }
     out.extend(merge::left_references(decided));

@@ -51,6 +51,12 @@ impl Named {
     }
 }
 
+/// Is it one object? One that holds others back goes by its short id.
+fn is_one(id: &str, other: &str) -> bool {
+    let [id, other] = [id, other].map(|s| s.trim_start_matches("sha256:"));
+    id.starts_with(other) || other.starts_with(id)
+}
+
 /// Groups what stays behind: those first that cost containers, lost tags last.
 pub fn group(store: &Store, left: &[LeftBehind]) -> Vec<Damage> {
     let mut by_cause: BTreeMap<(String, String), Damage> = BTreeMap::new();
@@ -62,18 +68,19 @@ pub fn group(store: &Store, left: &[LeftBehind]) -> Vec<Damage> {
         if l.held_by.is_none() || d.lost.is_empty() {
             d.lost.clone_from(&l.lost);
         }
+        let first = l.name.split(", ").next().unwrap_or_default();
         let name = match l.held_by {
             None => l.name.clone(),
+            Some(_) if l.kind == cause.kind && is_one(&l.id, &cause.id) => first.to_owned(),
             Some(_) => String::new(),
         };
-        // a layer goes by its short id where it holds others back
-        let same = |n: &Named| n.id.starts_with(&cause.id) || cause.id.starts_with(&n.id);
+        let same = |n: &Named| is_one(&n.id, &cause.id);
         match d.causes.iter_mut().find(|n| same(n)) {
             Some(known) if known.name.is_empty() => known.name = name,
             Some(_) => {}
             None => d.causes.push(Named { id: cause.id.clone(), name }),
         }
-        let named = Named { id: l.id.clone(), name: l.name.split(", ").next().unwrap_or_default().to_owned() };
+        let named = Named { id: l.id.clone(), name: first.to_owned() };
         match l.kind.as_str() {
             "container" => d.containers.push(named),
             "image" => {
@@ -95,7 +102,10 @@ impl Damage {
     /// One sentence.
     pub fn sentence(&self) -> String {
         let (n, reason) = (self.causes.len(), text::text(&self.reason));
-        let only_itself = self.containers.len() + self.images.len() + self.layers <= n;
+        let only_itself = match self.kind.as_str() {
+            "image" => self.others().is_empty(),
+            _ => self.images.len() + self.layers <= n,
+        };
         let list = |all: &[Named]| names(all, 3);
         let damaged = |kind: &str| match self.reason.starts_with(merge::THEIRS) {
             true => plural(n, kind),
@@ -121,14 +131,22 @@ impl Damage {
             }
             kind => {
                 let holds = if n == 1 { "holds" } else { "hold" };
-                format!("{} ({reason}) {holds} back {}", damaged(kind), self.held())
+                // a layer's name is that of an image or container that it holds back
+                let which = if kind == "image" { format!("{}: ", list(&self.causes)) } else { String::new() };
+                format!("{} ({which}{reason}) {holds} back {}", damaged(kind), self.held())
             }
         }
     }
 
+    /// The images that it holds back, without the damaged ones.
+    fn others(&self) -> Vec<Named> {
+        let damaged = |i: &Named| self.kind == "image" && self.causes.iter().any(|c| is_one(&c.id, &i.id));
+        self.images.iter().filter(|i| !damaged(i)).cloned().collect()
+    }
+
     fn held(&self) -> String {
         let mut parts = Vec::new();
-        for (all, what) in [(&self.containers, "container"), (&self.images, "image")] {
+        for (all, what) in [(&self.containers, "container"), (&self.others(), "image")] {
             if !all.is_empty() {
                 parts.push(format!("{} ({})", plural(all.len(), what), names(all, 3)));
             }
@@ -191,6 +209,27 @@ mod tests {
             ]
         );
         assert_eq!((got[0].layers, got[0].causes.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_damaged_image_does_not_hold_itself_back() {
+        let id = |n: usize| format!("sha256:{n:064}");
+        let why = "its json can't be read";
+        let base = || Some(Cause { kind: "image".to_owned(), id: id(1)[7..19].to_owned(), reason: why.to_owned() });
+        // the image, its layer, and an image based on it
+        let mut all = vec![left("image", &id(1), "base:1, base:2", why, base())];
+        all.push(left("layer", &id(1)[7..], "", why, base()));
+        let got = group(&Store::empty(Generation::Graph), &all);
+        assert_eq!((got.len(), got[0].sentence().as_str()), (1, "1 damaged image (base:1): its json can't be read"));
+        all.push(left("image", &format!("sha256:{}", "2".repeat(64)), "app:1", "its parent is damaged", base()));
+        let got = group(&Store::empty(Generation::Graph), &all);
+        let said = "1 damaged image (base:1: its json can't be read) holds back 1 image (app:1)";
+        assert_eq!((got.len(), got[0].sentence().as_str()), (1, said));
+        all.truncate(1);
+        all.push(left("container", &"c".repeat(64), "web", "its image is damaged", base()));
+        let got = group(&Store::empty(Generation::Graph), &all);
+        let said = "1 damaged image (base:1: its json can't be read) holds back 1 container (web)";
+        assert_eq!(got[0].sentence(), said);
     }
 
     #[test]

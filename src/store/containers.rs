@@ -151,8 +151,13 @@ impl Reader<'_> {
         let Some(what) = by.list() else { return Ok(known.to_vec()) };
         // a directory that the metadata don't know
         let stranger = |id: &LayerId| self.driver.diffs.contains_key(id) && !self.store.layers.contains_key(id);
-        let stack = stack::choose(listed, known, stands_for, stranger)
-            .map_err(|why| Error::corrupt(format!("{what}/{}: {why}", layer.short())))?;
+        let stack = stack::choose(listed, known, stands_for, stranger).map_err(|why| {
+            let why = format!("{what}/{}: {why}", layer.short());
+            // what the list names and isn't there is the reason, not that the metadata don't name it
+            let ids = listed.map_or(&[][..], Listed::ids);
+            let gone = ids.iter().find(|id| !self.driver.diffs.contains_key(id)).map(|id| by.directory(id));
+            Error::corrupt(gone.map_or(why.clone(), |at| format!("the directory {at} is missing; {why}")))
+        })?;
         match &stack {
             Stack::Same(_) => {}
             Stack::Listed(list) if list.iter().map(stands_for).eq(known.iter().cloned()) => {}

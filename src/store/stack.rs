@@ -23,6 +23,16 @@ pub enum Listed {
     Bad(String),
 }
 
+impl Listed {
+    /// The ids that can be read.
+    pub fn ids(&self) -> &[LayerId] {
+        match self {
+            Listed::Whole(ids) | Listed::Cut(ids, _) => ids,
+            Listed::Bad(_) => &[],
+        }
+    }
+}
+
 /// What the sources come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stack {

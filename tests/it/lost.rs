@@ -3,7 +3,7 @@
 use crate::checks::bed::Bed;
 use crate::checks::store::WEB;
 use crate::graph_damaged::{Root, change, convert, id, links, named};
-use crate::support::needs;
+use crate::support::{needs, real};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -195,4 +195,37 @@ fn links_that_no_newer_docker_has_converted() {
     // without one, nothing says that there were links
     fs::remove_file(root.path("linkgraph.db")).expect("rm");
     assert!(root.read().0.lost.is_empty());
+}
+
+#[test]
+fn the_true_reason_comes_first() {
+    let root = Root::usual();
+    fs::remove_dir_all(root.path(format!("aufs/diff/{}-init", id(0xc)))).expect("rm");
+    fs::remove_file(root.path(format!("aufs/layers/{}-init", id(0xc)))).expect("rm");
+    let (store, findings) = root.read();
+    let why = store.containers.values().find_map(|c| c.broken.clone()).expect("it stays");
+    assert!(why.starts_with("the directory aufs/diff/00") && why.contains("-init is missing"), "{why}");
+    assert!(named(&findings, "C04", "-init is missing"), "{findings:?}");
+
+    // one damaged image is named by its tag, and so are those that are based on it
+    let real = real::graph().unpack();
+    let tags: serde_json::Value =
+        serde_json::from_slice(&fs::read(real.root.join("repositories-aufs")).expect("tags")).expect("JSON");
+    let short =
+        |repository: &str, tag: &str| tags["Repositories"][repository][tag].as_str().expect("an id")[..12].to_owned();
+    let (base, app) = (short("demo/base", "1"), short("demo/app", "2"));
+    fs::write(
+        real.root.join("graph").join(tags["Repositories"]["demo/base"]["1"].as_str().expect("an id")).join("json"),
+        "{",
+    )
+    .expect("json");
+    let p = plan(&real.root);
+    let texts: Vec<String> = said(&p, "G01").iter().map(|f| format!("{}: {}", f.subject, f.message)).collect();
+    let based = format!("image demo/app:2 ({app}): it is based on the damaged image demo/base:1 ({base})");
+    assert!(texts.contains(&based), "{texts:?}");
+    let own = format!("image demo/base:1 ({base}): its json can't be read");
+    assert!(texts.iter().any(|t| t.starts_with(&own)), "{texts:?}");
+    let told = lost(&p);
+    assert!(told.len() == 1 && told[0].1.starts_with("1 damaged image (demo/base:1: its json"), "{told:?}");
+    assert!(told[0].1.contains(&format!(" {} images (", texts.len() - 1)), "{told:?}");
 }

@@ -100,6 +100,7 @@ pub fn read(
     import.blame(&checked, &lineage);
     import.add_images(&lineage);
     import.add_references(!checked.is_empty())?;
+    import.name_broken(&lineage);
     import.add_blobs(blobs);
     Ok(import.images)
 }
@@ -315,7 +316,6 @@ impl Import<'_> {
     /// An image that cannot be converted has no new id. It goes by its old one, in a place where only what moves is looked at.
     fn add_broken(&mut self, id: &V1Id, why: &str) {
         let why = crate::text::text(why);
-        self.findings.push(Finding::new("G01", format!("image {}", id.short()), why.clone()));
         let layer = id.layer().clone();
         if self.driver.diffs.contains_key(&layer) && !self.store.layers.contains_key(&layer) {
             let new = Layer {
@@ -330,6 +330,27 @@ impl Import<'_> {
             let held_by = self.images.damaged.get(id).cloned();
             let image = Image { old_id, broken: Some(why), held_by, ..Image::bare(placeholder) };
             self.store.images.insert(placeholder, image);
+        }
+    }
+
+    /// Names the images that cannot be converted, by their tags, and the damaged one that each is based on.
+    fn name_broken(&mut self, lineage: &Lineage) {
+        for (id, why) in &lineage.broken {
+            let cause = self.images.damaged.get(id).filter(|c| c.id != id.short());
+            let what = match cause.and_then(|c| lineage.broken.keys().find(|b| b.short() == c.id)) {
+                Some(base) => format!("it is based on the damaged {}", self.named(base)),
+                None => crate::text::text(why),
+            };
+            self.findings.push(Finding::new("G01", self.named(id), what));
+        }
+    }
+
+    /// An image that cannot be converted, in the words of a finding.
+    fn named(&self, id: &V1Id) -> String {
+        let image = placeholder(id).and_then(|new| self.store.images.get(&new));
+        match image.and_then(|i| i.tags.first()) {
+            Some(tag) => format!("image {} ({})", crate::text::text(tag), id.short()),
+            None => format!("image {}", id.short()),
         }
     }
 
