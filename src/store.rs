@@ -181,6 +181,8 @@ pub struct Container {
     pub crashes_docker: bool,
     /// It has no `NetworkSettings`, on which a new dockerd would crash.
     pub no_networks: bool,
+    /// Its name has no slash in front, so Docker shows the container but doesn't find it by this name.
+    pub no_slash: bool,
     /// Of one that cannot move: its writable layer as the driver alone knows it, where the list and all directories are whole.
     pub on_disk: Option<Layer>,
     /// The files of its directory to write again; the old ones are kept for the way back.

@@ -128,7 +128,7 @@ table! {
     "G08" Info "partly converted by a newer Docker"
         "Docker 1.10 or later has converted a part of this store. unaufs keeps the converted images and converts the others. It takes the links of a converted container from linkgraph.db if hostconfig.json has null in their place."
     "G09" Warn "conflicting container names"
-        "linkgraph.db and the container's configuration have different names for the container, or two containers have the same name. Docker 1.10 and later use the configuration, and load only one of two containers with the same name."
+        "linkgraph.db and the container's configuration have different names for the container, or two containers have the same name. Docker 1.10 and later use the configuration, and load only one of two containers with the same name. A name without its slash in the configuration, as very old Dockers wrote it, gets the slash: Docker doesn't find the container by name without it."
     "G10" Info "volume from Docker 1.6 or earlier"
         "Docker 1.6 and earlier stored volumes in vfs/dir. They stay there, and the container still mounts them. docker volume ls doesn't list them. Don't delete vfs/dir."
     "H01" Block "Docker is running"

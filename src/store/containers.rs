@@ -89,7 +89,7 @@ impl Reader<'_> {
         }
         if c.broken.is_none() {
             let mut changes = vec![("Driver".to_owned(), DRIVER.to_owned())];
-            changes.extend(networks(&c));
+            changes.extend(needed(&c));
             let rewritten = rewrite(directory, &mut c, boot::CONFIG, changes, self.findings);
             if let Err(e) = rewritten.and_then(|()| self.read_mount(&mut c)) {
                 stays(&mut c, &e, self.findings);
@@ -265,9 +265,11 @@ pub fn on_disk(driver: &Driver, id: LayerId) -> Option<Layer> {
     })
 }
 
-/// The edit without which a new dockerd would crash.
-pub fn networks(c: &Container) -> Option<(String, String)> {
-    c.no_networks.then(|| ("NetworkSettings".to_owned(), "{}".to_owned()))
+/// The edits without which a new dockerd would crash, or wouldn't find the container by its name.
+pub fn needed(c: &Container) -> impl Iterator<Item = (String, String)> {
+    let networks = c.no_networks.then(|| ("NetworkSettings".to_owned(), "{}".to_owned()));
+    let name = c.no_slash.then(|| ("Name".to_owned(), json::string(&format!("/{}", c.name))));
+    networks.into_iter().chain(name)
 }
 
 /// Notes that a container stays behind, since its layers do.
@@ -347,6 +349,7 @@ pub fn describe(
         crashes_docker: false,
         on_disk: None,
         no_networks: false,
+        no_slash: false,
         files: Vec::new(),
     };
     let read = directory.read(file, json::LIMIT).map_err(boot::Refused::from);
@@ -384,6 +387,7 @@ fn refuse(c: &mut Container, file: &str, e: &boot::Refused, findings: &mut Vec<F
 
 fn fill(c: &mut Container, config: boot::Config) {
     c.name = config.name.trim_start_matches('/').to_owned();
+    c.no_slash = !c.name.is_empty() && !config.name.starts_with('/');
     (c.driver, c.image, c.running, c.no_networks) = (config.driver, config.image, config.running, config.no_networks);
 }
 
@@ -483,14 +487,12 @@ pub fn settle_names(known: &BTreeMap<ContainerId, BTreeSet<String>>, store: &mut
     for (old, id) in order {
         let Some(c) = store.containers.get_mut(&id) else { continue };
         let names = known.get(&id);
-        if names.is_some_and(|names| !names.contains(&c.name)) {
-            let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
-            let what =
-                format!("linkgraph.db has another name for this container: {}", crate::text::text(&names.join(", ")));
-            findings.push(
-                Finding::new("G09", c.subject(), what)
-                    .effect("the name in its configuration is used, as in Docker 1.10"),
-            );
+        if c.no_slash {
+            let what = "its name has no slash in front, so Docker lists it but doesn't find it by name";
+            findings.push(Finding::new("G09", c.subject(), what).effect("the name gets its slash"));
+        }
+        if let Some(names) = names {
+            other_names(c, names, findings);
         }
         // without a name Docker gives it one; up to 1.9 it always had one
         if c.name.is_empty() && !old || !c.name.is_empty() && taken.insert(c.name.clone()) {
@@ -500,6 +502,21 @@ pub fn settle_names(known: &BTreeMap<ContainerId, BTreeSet<String>>, store: &mut
         rename(c, free, findings);
         taken.insert(c.name.clone());
     }
+}
+
+/// Says which names only linkgraph.db has. Next to the name in the configuration, another one is worth a note.
+fn other_names(c: &Container, names: &BTreeSet<String>, findings: &mut Vec<Finding>) {
+    let others: Vec<&str> = names.iter().filter(|n| **n != c.name).map(String::as_str).collect();
+    if others.is_empty() {
+        return;
+    }
+    let others = crate::text::text(&others.join(", "));
+    let (level, what) = match names.contains(&c.name) {
+        true => (Level::Info, format!("linkgraph.db has a second name for this container: {others}")),
+        false => (Level::Warn, format!("linkgraph.db has another name for this container: {others}")),
+    };
+    let effect = "the name in its configuration is used, as in Docker 1.10";
+    findings.push(Finding::new("G09", c.subject(), what).level(level).effect(effect));
 }
 
 fn rename(c: &mut Container, free: Option<String>, findings: &mut Vec<Finding>) {
@@ -512,6 +529,7 @@ fn rename(c: &mut Container, free: Option<String>, findings: &mut Vec<Finding>) 
         .push(Finding::new("G09", c.subject(), what).effect(format!("its new name is {}", crate::text::text(&name))));
     for file in &mut c.files {
         if let (boot::CONFIG, Content::Edited(_, changes)) = (file.name.as_str(), &mut file.content) {
+            changes.retain(|(key, _)| key != "Name");
             changes.push(("Name".to_owned(), json::string(&format!("/{name}"))));
         }
     }

@@ -7,7 +7,7 @@ use crate::support::{needs, real};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use unaufs::checks::Finding;
+use unaufs::checks::{self, Finding};
 use unaufs::disk::Dir;
 use unaufs::docker::driver::WrittenBy;
 use unaufs::plan::{Options, Plan, make};
@@ -28,7 +28,7 @@ fn lost(p: &Plan) -> Vec<(&str, String)> {
 }
 
 fn said<'a>(p: &'a Plan, id: &str) -> Vec<&'a Finding> {
-    p.checks.iter().filter(|f| f.id == id && f.level > unaufs::checks::Level::Ok).collect()
+    p.checks.iter().filter(|f| f.id == id && f.level > checks::Level::Ok).collect()
 }
 
 #[test]
@@ -228,4 +228,30 @@ fn the_true_reason_comes_first() {
     let told = lost(&p);
     assert!(told.len() == 1 && told[0].1.starts_with("1 damaged image (demo/base:1: its json"), "{told:?}");
     assert!(told[0].1.contains(&format!(" {} images (", texts.len() - 1)), "{told:?}");
+}
+
+#[test]
+fn names_without_a_slash_and_second_names() {
+    let root = Root::usual();
+    let config = root.path(format!("containers/{}/config.json", id(0xc)));
+    let text = fs::read_to_string(&config).expect("a configuration");
+    fs::write(&config, text.replace("\"/web\"", "\"web\"")).expect("a configuration");
+    root.container(0xd, "db", 1, &[]);
+    links(&root, false);
+    let db = rusqlite::Connection::open(root.path("linkgraph.db")).expect("SQLite");
+    db.execute("INSERT INTO edge VALUES (?1, '0', 'other')", [id(0xd)]).expect("SQL");
+    drop(db);
+    let (store, findings) = root.read();
+    assert_eq!(change(&store, 0xc, "config.v2.json", "Name").as_deref(), Some(r#""/web""#));
+    assert_eq!(change(&store, 0xd, "config.v2.json", "Name"), None);
+    assert!(named(&findings, "G09", "web (") && named(&findings, "G09", "no slash"), "{findings:?}");
+    let second = findings.iter().find(|f| f.message.contains("second name")).expect("a note");
+    assert!(second.subject.name == "db" && second.message.ends_with(": other"), "{second:?}");
+    assert_eq!((second.level, findings.iter().filter(|f| f.id == "G09").count()), (checks::Level::Info, 2));
+
+    // both at once: another container has its name
+    fs::write(&config, text.replace("\"/web\"", "\"db\"")).expect("a configuration");
+    let (store, _) = root.read();
+    let new: Vec<_> = [0xc, 0xd].iter().filter_map(|c| change(&store, *c, "config.v2.json", "Name")).collect();
+    assert_eq!(new, [r#""/db""#, r#""/other""#]);
 }

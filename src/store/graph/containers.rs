@@ -126,7 +126,7 @@ fn convert(directory: &Dir, c: &mut Container, file: &str, image: ImageId, findi
     let bytes = directory.read(file, json::LIMIT)?;
     let mut changes =
         vec![("Image".to_owned(), json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
-    changes.extend(containers::networks(c));
+    changes.extend(containers::needed(c));
     if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }
