@@ -46,7 +46,7 @@ table! {
         "The file that rebuilds the layer's original tar is missing or damaged. The layer works, but docker save and push fail, as before. unaufs can't verify its digest."
         effect "the layer works, but docker save and push fail, as before; its digest can't be verified"
     "D03" Warn "damaged image"
-        "The image's config is unreadable, doesn't match the image ID, or needs a damaged layer. The image stays in the old store."
+        "The image's config is unreadable, doesn't match the image ID, has a time that Docker can't read, or needs a damaged layer. The image stays in the old store."
         effect "it stays in the old store"
     "D04" Info "leftover of a removal"
         "aufs renames a directory to NAME-removing before it deletes the directory. A crash can leave the directory there. It isn't migrated."

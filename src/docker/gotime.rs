@@ -27,6 +27,17 @@ impl Created {
     }
 }
 
+/// Does any Docker read this time? Go 1.17 and later take a comma for the point, and cut a fraction after nine digits.
+pub fn is_read(text: &str) -> bool {
+    const SECONDS: usize = 19;
+    let (time, rest) = text.split_at_checked(SECONDS).unwrap_or((text, ""));
+    let Some(fraction) = rest.strip_prefix(['.', ',']) else { return reprint(text).is_some() };
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, zone) = fraction.split_at(digits);
+    let digits = digits.get(..9).unwrap_or(digits);
+    reprint(&format!("{time}.{digits}{zone}")).is_some()
+}
+
 fn reprint(text: &str) -> Option<String> {
     let mut rest = text;
     let year = number(&mut rest, 4)?;
@@ -112,6 +123,26 @@ mod tests {
             ("2015-10-31T22:22:54.0000000001Z", "2015-10-31T22:22:54.000000001Z"),
         ] {
             assert_eq!(Created::parse(text).expect(text).as_str(), want);
+        }
+    }
+
+    #[test]
+    fn what_some_docker_reads_is_read() {
+        for (text, read) in [
+            ("2015-10-31T22:22:54Z", true),
+            ("2015-10-31T22:22:54.5+02:00", true),
+            ("2015-10-31T22:22:54,5Z", true),
+            ("2015-10-31T22:22:54.12345678901234Z", true),
+            ("0001-01-01T00:00:00Z", true),
+            ("2015-10-31T2:22:54Z", true),
+            ("2015-10-31T22:22:54.Z", false),
+            ("2015-10-31T22:22:54,Z", false),
+            ("2015-10-31 22:22:54", false),
+            ("2015-10-31T22:22:5é", false),
+            ("1446330174", false),
+            ("", false),
+        ] {
+            assert_eq!(is_read(text), read, "{text}");
         }
     }
 

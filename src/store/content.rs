@@ -21,7 +21,7 @@ use super::{Cause, Content, Generation, Image, Layer, MetaFile, Store};
 use crate::checks::Finding;
 use crate::disk::{Dir, FileType};
 use crate::docker::driver::{Role, WrittenBy};
-use crate::docker::{gojson, json};
+use crate::docker::{gojson, gotime, json};
 use crate::error::{Error, Result};
 use crate::ids::{ChainId, DiffId, ImageId, LayerId, Sha256, named};
 use crate::tar::split;
@@ -272,8 +272,10 @@ impl Import<'_> {
                 continue;
             };
             let mut image = Image::bare(id);
-            match dir.read(name, json::LIMIT).and_then(|bytes| layers_of(&bytes, id)) {
-                Ok(diffs) => take_layers(&mut image, &diffs, chains, self.store),
+            let read = |bytes: Vec<u8>| Ok((layers_of(&bytes, id)?, bad_time(&bytes)));
+            match dir.read(name, json::LIMIT).and_then(read) {
+                Ok((_, Some(why))) => image.broken = Some(why),
+                Ok((diffs, None)) => take_layers(&mut image, &diffs, chains, self.store),
                 Err(e) => image.broken = Some(e.chain()),
             }
             self.take_image(image, metadata.as_ref())?;
@@ -510,6 +512,20 @@ fn take_layers(image: &mut Image, diffs: &[DiffId], chains: &Chains, store: &Sto
             image.held_by = Some(cause);
         }
     }
+}
+
+/// A time that no Docker can read: Docker drops an image with one at its start, and `docker load` ends at it. Go reads `null` as no time.
+fn bad_time(config: &[u8]) -> Option<String> {
+    const SHOWN: usize = 60;
+    let top = gojson::parse(config).ok()?.members().ok()??;
+    let of = |name: &'static str| top.iter().filter(move |(key, _)| json::is_field(key, name)).map(|(_, value)| *value);
+    let history =
+        of("history").filter_map(|h| h.elements().ok()?).flatten().filter_map(|entry| entry.members().ok()?);
+    let of_history = history.flatten().filter(|(key, _)| json::is_field(key, "created")).map(|(_, value)| value);
+    let is_read = |time: gojson::Raw<'_>| time.string().is_ok_and(|t| t.is_none_or(|t| gotime::is_read(&t)));
+    let bad = of("created").chain(of_history).find(|time| !is_read(*time))?;
+    let shown: String = String::from_utf8_lossy(bad.bytes()).chars().take(SHOWN).collect();
+    Some(format!("Docker can't read the time {} in its config", crate::text::text(&shown)))
 }
 
 /// The digests of the layers of an image, base first, from its config.

@@ -255,3 +255,41 @@ fn names_without_a_slash_and_second_names() {
     let new: Vec<_> = [0xc, 0xd].iter().filter_map(|c| change(&store, *c, "config.v2.json", "Name")).collect();
     assert_eq!(new, [r#""/db""#, r#""/other""#]);
 }
+
+#[test]
+fn a_time_that_no_docker_reads_is_damage() {
+    if !needs::root() {
+        return;
+    }
+    let bed = Bed::content();
+    let layer = crate::checks::store::link(None, 0);
+    let mut images = BTreeMap::new();
+    for (more, sound) in [
+        (r#""created":"2020-01-01T00:00:00Z""#, true),
+        (r#""created":"2020-01-01T00:00:00.123456789+02:00","history":[{"created":"2020-01-01T00:00:00Z"},{}]"#, true),
+        (r#""created":null,"history":[{"created":null}]"#, true),
+        (r#""history":null"#, true),
+        (r#""created":"not a time""#, false),
+        (r#""CREATED":"2020-01-01""#, false),
+        (r#""created":"""#, false),
+        (r#""created":1577836800"#, false),
+        (r#""created":"2020-01-01T00:00:00Z","history":[{"created":"yesterday"}]"#, false),
+    ] {
+        let rootfs = format!(r#""rootfs":{{"type":"layers","diff_ids":["{}"]}}"#, layer.diff);
+        let config = format!(r#"{{"os":"linux",{more},{rootfs}}}"#);
+        let id = crate::checks::store::hex(&config);
+        bed.write(&format!("image/aufs/imagedb/content/sha256/{id}"), &config);
+        images.insert(id, (more, sound));
+    }
+    let (store, findings) = unaufs::store::open(&Dir::open_named(&bed.root).expect("root")).expect("a store");
+    for image in store.images.values() {
+        let Some((more, sound)) = images.get(&image.id.hex()) else { continue };
+        assert_eq!(image.broken.is_none(), *sound, "{more}: {:?}", image.broken);
+    }
+    assert!(named(&findings, "D03", "Docker can't read the time \"not a time\" in its config"), "{findings:?}");
+    assert_eq!(
+        (bed.plan().images.len(), lost(&bed.plan()).len()),
+        (5, 5),
+        "the sound ones move, each time is a reason"
+    );
+}
