@@ -72,7 +72,7 @@ impl Reader<'_> {
         if !moves || self.driver.written_by != WrittenBy::Aufs || directory.has(boot::HOST_CONFIG)? {
             return Ok(());
         }
-        let reason = format!("its {} is missing", boot::HOST_CONFIG);
+        let reason = format!("{} is missing", boot::HOST_CONFIG);
         self.findings.push(Finding::new("C06", c.subject(), &*reason));
         let lost =
             "Its ports, restart policy, network, limits and other settings of docker run. Docker uses its defaults.";

@@ -38,7 +38,7 @@ fn the_settings_of_a_container_without_hostconfig_json() {
     links(&graph, false);
     fs::remove_file(graph.path(format!("containers/{}/hostconfig.json", id(0xc)))).expect("rm");
     let p = plan(&graph.path(""));
-    let sentence = "The settings of 1 container are lost (web): its hostconfig.json is missing";
+    let sentence = "The settings of 1 container are lost (web): hostconfig.json is missing";
     assert_eq!(lost(&p), [("settings", sentence.to_owned())]);
     assert_eq!((said(&p, "C06").len(), p.containers.len()), (1, 2), "it still moves");
     let host = p.containers.iter().flat_map(|c| &c.files).find_map(|f| match &f.content {

@@ -233,6 +233,7 @@ fn numbers_without_end() {
         let (c, m) = (w.at("containers").join(&id), w.at("image/aufs/layerdb/mounts").join(&id));
         fs::create_dir(&c).and_then(|()| fs::create_dir(&m)).expect("folders");
         fs::write(c.join("config.v2.json"), text.replace(&old, &id)).expect("a config");
+        fs::write(c.join("hostconfig.json"), "{}").expect("settings");
         fs::write(m.join("mount-id"), &mount).expect("an id");
         fs::write(m.join("parent"), &parent).expect("a parent");
         fs::create_dir(w.at("aufs/diff").join(&mount)).expect("a folder");
