@@ -12,7 +12,7 @@
 #   vfs        complete trees by links
 #   downtime   what is left to do after --prepare
 #
-# Needs root, and in DIR about 3 KiB for each file, three times. Not part of the tests: a clock never decides whether a test passes.
+# Needs root, and in DIR about 5 KiB for each file, twice. Not part of the tests: a clock never decides whether a test passes.
 set -eu
 shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
@@ -88,7 +88,7 @@ depth() {
     local files layers
     for files in ${FILES:-10000 100000 190000 300000 1000000}; do
         for layers in ${LAYERS:-5 20 120}; do
-            image $((files * 3000 + (512 << 20))) $((files * 4 + 200000)) "$store --layers $layers --files $files $shared $digests"
+            image $((files * 5500 + (512 << 20))) $((files * 4 + 200000)) "$store --layers $layers --files $files $shared $digests"
             rows "$files files in $layers layers"
         done
     done
