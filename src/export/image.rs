@@ -59,7 +59,7 @@ pub fn measure(
     measured.collect()
 }
 
-/// Proves the layers of which only the length was looked at; one that fails is damaged from now on. Are there such?
+/// Makes the tar of each layer to check its digest. A layer that fails counts as damaged from then on; `true` if one did.
 pub fn prove(layers: &Layers<'_>, measured: &mut BTreeMap<LayerId, Result<Layer>>, progress: &dyn Progress) -> bool {
     progress.phase("measure", measured.len() as u64);
     let prove = |(id, layer): (&LayerId, &mut Result<Layer>)| {

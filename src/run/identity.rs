@@ -296,21 +296,16 @@ fn of_this_root(root: &Dir, known: &Known) -> Result<()> {
         Known::Run(run) => (run.state, run.identity.as_ref()),
         Known::Lost(lost) => (lost.state, Some(&lost.course.id)),
     };
+    let (Some(id), Some(by)) = (id, crate::verify::since::switched_by(root)) else { return Ok(()) };
     let parked = || root.open_opt(STATE)?.map_or(Ok(false), |state| super::rollback::parked(&state));
-    let switched = match state {
-        State::Switched | State::Cleaned => true,
-        // it may have come after the one that was switched, but that one's old store is back then
-        _ => parked()?,
-    };
-    match (id, crate::verify::since::switched_by(root)) {
-        (Some(id), Some(by)) if switched && *id != by => {
-            let state = root.show(STATE.as_bytes());
-            Err(Error::corrupt(format!("journal.db and {FILE} in {state} belong to another migration than this root"))
-                .hint("Put the two files of this root back, or move both away. \"Both files are lost\" in the guide says how to put the old store back by hand.")
-                .loss("Nothing was changed."))
-        }
-        _ => Ok(()),
+    // any other run may come after the one that was switched, but that one's old store is back then
+    if *id == by || !matches!(state, State::Switched | State::Cleaned) && !parked()? {
+        return Ok(());
     }
+    let state = root.show(STATE.as_bytes());
+    Err(Error::corrupt(format!("journal.db and {FILE} in {state} belong to another migration than this root"))
+        .hint("Put the two files of this root back, or move both away. \"Both files are lost\" in the guide says how to put the old store back by hand.")
+        .loss("Nothing was changed."))
 }
 
 /// Does the journal fit the file and the tree?

@@ -37,7 +37,7 @@ const NEW_TAGS: &str = "image/aufs/repositories.json";
 /// The mark of a Docker from 1.10 on that it has converted the tags (FORMATS 8.3).
 const TAGS_DONE: &str = ".migration-v1-tags";
 
-/// Is there anything that no Docker from 1.10 on has converted, or of which the result is gone? It leaves `graph/` and all else in place.
+/// Is there anything that Docker 1.10 or later has not converted, or has converted with a result that is gone? Docker leaves `graph/` and the rest in place.
 pub fn to_convert(root: &Dir) -> Result<bool> {
     let tags = || Ok(root.has(TAGS)? && !(root.has(TAGS_DONE)? && root.has(NEW_TAGS)?));
     Ok(images::left_to_convert(root)? || containers::left_to_convert(root)? || tags()?)

@@ -17,11 +17,12 @@ const CHUNK: usize = 64 << 10;
 pub fn unreadable(root: &Dir, store: &mut Store) -> Result<Vec<Finding>> {
     let Looked { unread: bad, no_gzip } = look(root, store)?;
     let what = "its tar-split.json.gz is damaged: it isn't a gzip file";
-    let path = |content: &Content| match content {
+    let is_no_gzip = |content: &Content| match content {
         Content::Same(path) => no_gzip.contains(path),
         _ => false,
     };
-    let layers = store.tar_splits().into_iter().filter(|(_, content)| path(content)).map(|(layer, _)| layer.short());
+    let layers =
+        store.tar_splits().into_iter().filter(|(_, content)| is_no_gzip(content)).map(|(layer, _)| layer.short());
     let mut findings: Vec<Finding> = layers.map(|layer| Finding::new("D02", format!("layer {layer}"), what)).collect();
     if bad.is_empty() {
         return Ok(findings);

@@ -119,7 +119,7 @@ pub fn unlike(is: (u32, (u32, u32)), mode: u32, owner: Option<(u32, u32)>) -> Op
     owner.filter(|o| *o != is.1).map(|(u, g)| format!("belongs to {}:{}, should belong to {u}:{g}", is.1.0, is.1.1))
 }
 
-/// A directory of `image/<driver>`: its mode and owner as in the old store, and nothing in it of which the plan does not know.
+/// A directory of `image/<driver>`: its mode and owner as in the old store, and nothing in it that the plan does not know.
 fn directory(case: &Case<'_>, image: &str, below: &[u8], known: &BTreeSet<&[u8]>, seen: &Seen<'_>) -> Result<()> {
     let at = if below.is_empty() { image.as_bytes().to_vec() } else { join(image.as_bytes(), below) };
     let Some(dir) = case.new.open_opt(&at)? else { return Ok(()) };

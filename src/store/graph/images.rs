@@ -367,7 +367,7 @@ impl Import<'_> {
         }
     }
 
-    /// Takes over the tags that no Docker has converted. `unconverted`: are there images of which that is true?
+    /// Takes over the tags that no Docker has converted. `unconverted`: some images are not converted either.
     fn add_references(&mut self, unconverted: bool) -> Result<()> {
         let (marked, there) = (self.root.has(super::TAGS_DONE)?, self.root.has(super::NEW_TAGS)?);
         if marked && there {
