@@ -191,9 +191,12 @@ fn left_out(out: &mut String, p: &Plan) {
 }
 
 fn stays(out: &mut String, s: &Summary<'_>, p: &Plan) {
-    let counted = s.left_behind.iter().filter(|l| l.counts).count();
-    if counted > 0 {
-        let _ = writeln!(out, "NOT MIGRATED ({}), and still in the old store:", text::count(counted as u64));
+    let counted: Vec<_> = s.left_behind.iter().filter(|l| l.counts).collect();
+    if !counted.is_empty() {
+        // lost tags, links and settings aren't there either
+        let is_there = |kind: &str| matches!(kind, "image" | "layer" | "container");
+        let there = if counted.iter().all(|l| is_there(&l.kind)) { ", and still in the old store" } else { "" };
+        let _ = writeln!(out, "NOT MIGRATED ({}){there}:", text::count(counted.len() as u64));
         for d in s.damage {
             let _ = writeln!(out, "  {}", text::short_ids(&d.sentence()));
         }
