@@ -37,16 +37,21 @@ pub struct Earlier {
 #[derive(Clone, Debug)]
 pub struct EarlierLayer {
     facts: Facts,
+    lowers: Vec<LayerId>,
     /// Its files may be linked into the new store: then they are the same inodes, and our own links change their time of change.
     linked: bool,
 }
 
 impl EarlierLayer {
-    /// The facts of a second look that asked no file for its attributes, if they can't have changed since.
-    fn unchanged(&self, now: &Facts) -> Option<Facts> {
-        let same = now.state == self.facts.state && (self.linked || now.changed == self.facts.changed);
-        let (xattrs, overlay_xattrs) = (self.facts.xattrs, self.facts.overlay_xattrs.clone());
-        same.then(|| Facts { xattrs, overlay_xattrs, ..now.clone() })
+    /// The facts of a second look that asked no file for its attributes and no layer for those above it, if the layer can't have changed since.
+    fn unchanged(&self, lowers: &[LayerId], now: Facts) -> Option<Facts> {
+        let facts = &self.facts;
+        let same = now.state == facts.state && (self.linked || now.changed == facts.changed) && self.lowers == lowers;
+        let (xattrs, overlay_xattrs) = (facts.xattrs, facts.overlay_xattrs.clone());
+        let (covers, idle_whiteouts) = (facts.covers.clone(), facts.idle_whiteouts);
+        let mut facts = Facts { xattrs, overlay_xattrs, covers, idle_whiteouts, ..now };
+        facts.sort();
+        same.then_some(facts)
     }
 }
 
@@ -55,7 +60,9 @@ impl Earlier {
     pub fn again(plan: &Plan) -> Earlier {
         // another disk gets copies
         let linked = |l: &PlanLayer| plan.new_root.is_none() && l.transfer.contains(&Transfer::Link);
-        let seen = |l: &PlanLayer| (l.id.clone(), EarlierLayer { facts: l.facts.clone(), linked: linked(l) });
+        let seen = |l: &PlanLayer| {
+            (l.id.clone(), EarlierLayer { facts: l.facts.clone(), lowers: l.lowers.clone(), linked: linked(l) })
+        };
         let known = Earlier::of(plan);
         Earlier { counted: BTreeMap::new(), seen: plan.layers.iter().map(seen).collect(), ..known }
     }
@@ -255,20 +262,39 @@ struct Counted {
     unreadable: BTreeMap<LayerId, String>,
 }
 
-/// Counts one layer. If it was counted before, its files are asked for their attributes only if something in it has changed.
-fn look_at(root: &Dir, layer: &Layer, above: &scan::Above, seen: Option<&EarlierLayer>) -> Result<scan::Found> {
-    if let Some(seen) = seen {
-        let mut found = scan::scan(root.open(layer.source())?, above, Ask::Directories)?;
-        if let Some(facts) = seen.unchanged(&found.facts) {
-            found.facts = facts;
-            return Ok(found);
-        }
+/// Counts layers once more of which nothing should have changed, all at the same time: what they say about each other is known. `None` if
+/// any has changed, or was not looked at before.
+fn count_again(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progress) -> Result<Option<Counted>> {
+    let sound = || store.layers.values().filter(|l| l.broken.is_none());
+    let Some(seen) = sound().map(|l| Some((l, known.seen.get(&l.id)?))).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    progress.phase("scan", seen.len() as u64);
+    let look = |(layer, seen): (&Layer, &EarlierLayer)| {
+        let found = scan::scan(root.open(layer.source())?, &scan::Above::default(), Ask::Directories)?;
+        progress.step(&layer.id.short());
+        Ok(seen.unchanged(&layer.lowers, found.facts).map(|facts| (layer.id.clone(), facts, found.trail)))
+    };
+    let found: Result<Option<Vec<_>>> = seen.into_par_iter().map(look).collect::<Result<Option<Vec<_>>>>();
+    crate::disk::here::leave_all();
+    let Ok(Some(found)) = found else {
+        // whatever keeps one from being read is found again, and said of that layer
+        crate::stop::check()?;
+        return Ok(None);
+    };
+    let mut out = Counted::default();
+    for (id, facts, trail) in found {
+        out.facts.insert(id.clone(), facts);
+        out.trails.insert(id, trail);
     }
-    scan::scan(root.open(layer.source())?, above, Ask::All)
+    Ok(Some(out))
 }
 
 /// Counts every sound layer, those with the most layers below first: what a layer says about those below it must be known before these.
 fn count(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progress) -> Result<Counted> {
+    if let Some(counted) = count_again(root, store, known, progress)? {
+        return Ok(counted);
+    }
     let mut by_depth: BTreeMap<usize, Vec<&Layer>> = BTreeMap::new();
     let mut out = Counted::default();
     for l in store.layers.values().filter(|l| l.broken.is_none()) {
@@ -283,7 +309,7 @@ fn count(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progress) ->
         let counted: Vec<(&Layer, Result<scan::Found>)> = level
             .par_iter()
             .map(|l| {
-                let found = look_at(root, l, &above, known.seen.get(&l.id));
+                let found = root.open(l.source()).and_then(|dir| scan::scan(dir, &above, Ask::All));
                 progress.step(&l.id.short());
                 (*l, found)
             })
