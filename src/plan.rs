@@ -15,7 +15,6 @@ pub mod estimate;
 pub mod existing;
 mod fine;
 pub mod host;
-pub mod length;
 pub mod make;
 pub mod merge;
 pub mod names;

@@ -81,7 +81,6 @@ impl Earlier {
 
 /// Makes the plan for ROOT. Writes nothing.
 pub fn make(root: &Dir, options: &Options, known: &Earlier, progress: &dyn Progress) -> Result<Plan> {
-    super::length::of_plan(root, options.target.as_deref())?;
     if let Some(docker) = &known.docker {
         host::docker_config::remember(docker.version.as_deref());
     }

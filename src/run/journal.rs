@@ -5,6 +5,8 @@
 //! ROOT/.unaufs/journal.db-journal    SQLite's rollback journal: empty between two transactions
 //! ```
 //!
+//! Where that path is too long for SQLite, the database is held in memory, and each change replaces the file.
+//!
 //! SQLite with a rollback journal and `synchronous=FULL`: after a power cut a committed line is there, an uncommitted one is not.
 //! WAL is off: its shared memory would be a second file to lose. The rollback journal is truncated, never removed: the commit is then
 //! durable without a sync of the directory, which `FULL` leaves out after a removal, and a commit needs no free inode.
@@ -16,7 +18,7 @@ use crate::plan::Plan;
 use crate::plan::new_root::Unit;
 use crate::plan::stored::{self, Stored};
 use crate::verify::{Level, Verdict};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, params};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -145,9 +147,18 @@ impl Verdict {
     }
 }
 
+/// SQLite opens a database by its full path and resolves every symlink in it, `/proc/self/fd/N` too. It accepts so many bytes
+/// (`MAX_PATHNAME` less `-journal`, in its os_unix.c).
+const LONGEST_PATH: usize = 504;
+
+/// As many bytes of a journal are held in memory.
+const LARGEST: u64 = 1 << 30;
+
 /// The open journal.
 pub struct Journal {
     db: Connection,
+    /// The state directory, if its path is too long for SQLite.
+    in_memory_of: Option<Dir>,
 }
 
 fn sql(e: rusqlite::Error) -> Error {
@@ -195,6 +206,39 @@ fn check_files(state: &Dir) -> Result<()> {
     Ok(())
 }
 
+/// Opens the file. The label has no symlink in it, NOFOLLOW sees to that, and the file must be the one that was looked at.
+fn connect(state: &Dir) -> Result<Connection> {
+    let path = state.label().join(FILE);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(&path, flags).map_err(sql)?;
+    let (ours, there) = (state.stat(FILE)?, std::fs::symlink_metadata(&path).on(|| "the journal".to_owned())?);
+    if (ours.dev, ours.ino) != (there.dev(), there.ino()) {
+        return Err(Error::corrupt(format!("{} was moved while it was opened", state.show(b""))));
+    }
+    sqlite::distrust(&db).map_err(sql)?;
+    Ok(db)
+}
+
+/// Reads the file into memory.
+fn load(state: &Dir) -> Result<Connection> {
+    // a root that was at a shorter path when a process died
+    if state.stat_opt(ROLLBACK_FILE)?.is_some_and(|m| m.size > 0) {
+        return Err(Error::corrupt(format!(
+            "{} was being written when a process died, and its path is too long for SQLite to repair it",
+            state.show(FILE.as_bytes())
+        )));
+    }
+    let bytes = state.read(FILE, LARGEST)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_in_memory_with_flags(flags).map_err(sql)?;
+    sqlite::distrust(&db).map_err(sql)?;
+    // one that was just made
+    if !bytes.is_empty() {
+        db.deserialize_read_exact(MAIN_DB, &bytes[..], bytes.len(), false).map_err(sql)?;
+    }
+    Ok(db)
+}
+
 impl Journal {
     /// Opens the journal in the state directory, making it if needed; its name is durable then.
     pub fn open(state: &Dir) -> Result<Journal> {
@@ -219,21 +263,14 @@ impl Journal {
 
     fn open_with(state: &Dir) -> Result<Journal> {
         check_files(state)?;
-        // SQLite opens by path. The label has no symlink in it, NOFOLLOW sees to that, and the file must be the one that was looked at
-        let path = state.label().join(FILE);
-        let flags =
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(&path, flags).map_err(sql)?;
-        let (ours, there) = (state.stat(FILE)?, std::fs::symlink_metadata(&path).on(|| "the journal".to_owned())?);
-        if (ours.dev, ours.ino) != (there.dev(), there.ino()) {
-            return Err(Error::corrupt(format!("{} was moved while it was opened", state.show(b""))));
-        }
-        sqlite::distrust(&db).map_err(sql)?;
+        let long = state.label().join(FILE).as_os_str().len() > LONGEST_PATH;
+        let db = if long { load(state)? } else { connect(state)? };
+        let in_memory_of = if long { Some(state.again()?) } else { None };
         db.pragma_update(None, "journal_mode", "TRUNCATE").map_err(sql)?;
         let synchronous = if fault::without_any_sync() { "OFF" } else { "FULL" };
         db.pragma_update(None, "synchronous", synchronous).map_err(sql)?;
         db.pragma_update(None, "foreign_keys", true).map_err(sql)?;
-        let mut journal = Journal { db };
+        let mut journal = Journal { db, in_memory_of };
         journal.migrate()?;
         Ok(journal)
     }
@@ -267,6 +304,10 @@ impl Journal {
         let t = self.db.transaction().map_err(sql)?;
         let out = change(&t).map_err(sql)?;
         t.commit().map_err(sql)?;
+        if let Some(state) = &self.in_memory_of {
+            let bytes = self.db.serialize(MAIN_DB).map_err(sql)?;
+            state.write_atomic(FILE.as_bytes(), &bytes, 0o600)?;
+        }
         Ok(out)
     }
 
