@@ -46,10 +46,13 @@ pub struct Next {
     pub why: &'static str,
 }
 
-/// The first 12 digits of an id.
+/// The first 12 digits of an id; what is no id, such as a path, is not cut.
 pub fn short(id: &str) -> &str {
     let id = id.strip_prefix("sha256:").unwrap_or(id);
-    id.get(..12).unwrap_or(id)
+    match id.get(..64) {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => &digits[..12],
+        _ => id,
+    }
 }
 
 /// The object of a finding; a layer or a path with the name that people know.
@@ -77,5 +80,24 @@ pub fn stays_behind(p: &Plan, counts: bool) -> Option<String> {
         (0, _) => None,
         (n, true) => Some(format!("{} {}", text::plural(n, "file"), if n == 1 { "stays" } else { "stay" })),
         (_, false) => Some(format!("{} {}", parts.join(" and "), if total == 1 { "stays" } else { "stay" })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_are_cut_and_paths_are_not() {
+        let id = "0123456789abcdef".repeat(4);
+        for (whole, short) in [
+            (id.clone(), "0123456789ab"),
+            (format!("sha256:{id}"), "0123456789ab"),
+            (format!("{id}-init"), "0123456789ab"),
+            ("repositories.json".to_owned(), "repositories.json"),
+            ("abc".to_owned(), "abc"),
+        ] {
+            assert_eq!(super::short(&whole), short);
+        }
+        let path = format!("layerdb/sha256/{id}/tar-split.json.gz");
+        assert_eq!(super::short(&path), path);
     }
 }
