@@ -150,21 +150,20 @@ fn read(
         return Err(Error::new(Kind::Usage, format!("{} doesn't match anything", crate::text::text(&option)))
             .hint("Run `unaufs inspect` to see the names."));
     }
-    findings.extend(store::probe::unreadable(root, &mut store)?);
-    let new_root = elsewhere(root, options, &mut store, &mut findings)?;
+    let place = destination(root, options)?;
     let began = std::time::Instant::now();
-    let counted = count(root, &store, known, progress)?;
+    // the one mostly waits for the disk, the other for the processor
+    let (probed, counted) =
+        rayon::join(|| store::probe::read_all(root, &store), || count(root, &store, known, progress));
+    let counted = counted?;
     let pace = Pace::of(began.elapsed(), counted.facts.values());
+    findings.extend(probed?.apply(&mut store));
+    let new_root = place.map(|place| elsewhere(root, &place, &mut store, &mut findings)).transpose()?;
     Ok(Contents { store, findings, new_root, counted, pace })
 }
 
-/// The new root, where it is not the old one: then the configurations of containers name it too.
-fn elsewhere(
-    root: &Dir,
-    options: &Options,
-    store: &mut Store,
-    findings: &mut Vec<Finding>,
-) -> Result<Option<new_root::NewRoot>> {
+/// Where the new root is to be, if that is not the old one.
+fn destination(root: &Dir, options: &Options) -> Result<Option<Destination>> {
     let Some(dir) = &options.target else {
         // what is no directory is told by H08, with everything else; into a mount point one cannot look
         if matches!(root.try_open(options.to.name().as_bytes()), Err(rustix::io::Errno::XDEV)) {
@@ -172,11 +171,20 @@ fn elsewhere(
         }
         return Ok(None);
     };
-    let place = Destination::look(std::path::Path::new(dir))?;
+    Destination::look(std::path::Path::new(dir)).map(Some)
+}
+
+/// The new root: the configurations of containers name it too.
+fn elsewhere(
+    root: &Dir,
+    place: &Destination,
+    store: &mut Store,
+    findings: &mut Vec<Finding>,
+) -> Result<new_root::NewRoot> {
     findings.extend(repoint::apply(root, store, &place.path)?);
-    let (new_root, more) = new_root::look(root, store, &place)?;
+    let (new_root, more) = new_root::look(root, store, place)?;
     findings.extend(more);
-    Ok(Some(new_root))
+    Ok(new_root)
 }
 
 /// Adds the containers that a Docker 29 made in containerd's store to what is said of its images.

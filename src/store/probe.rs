@@ -13,76 +13,79 @@ use std::io::Read;
 /// As much is read at once: these files can have gigabytes.
 const CHUNK: usize = 64 << 10;
 
-/// Takes what can't be read out of the store, by name.
-pub fn unreadable(root: &Dir, store: &mut Store) -> Result<Vec<Finding>> {
-    let Looked { unread: bad, no_gzip } = look(root, store)?;
-    let what = "its tar-split.json.gz is damaged: it isn't a gzip file";
-    let is_no_gzip = |content: &Content| match content {
-        Content::Same(path) => no_gzip.contains(path),
-        _ => false,
-    };
-    let layers =
-        store.tar_splits().into_iter().filter(|(_, content)| is_no_gzip(content)).map(|(layer, _)| layer.short());
-    let mut findings: Vec<Finding> = layers.map(|layer| Finding::new("D02", format!("layer {layer}"), what)).collect();
-    if bad.is_empty() {
-        return Ok(findings);
-    }
-    let why = |content: &Content| match content {
-        Content::Same(path) => bad.get(path),
-        _ => None,
-    };
-    let mut lost_containers: BTreeMap<ContainerId, String> = BTreeMap::new();
-    for c in store.containers.values() {
-        if let Some((f, why)) = c.files.iter().find_map(|f| Some((f, why(&f.content)?))) {
-            lost_containers.insert(c.id.clone(), format!("its {}: {why}", f.name));
-        }
-    }
-    let mut no_split: BTreeSet<LayerId> = BTreeSet::new();
-    let mut lost = Vec::new();
-    store.metadata.retain(|f| {
-        let Some(why) = why(&f.content) else { return true };
-        match &f.container {
-            Some(id) => {
-                lost_containers.entry(id.clone()).or_insert_with(|| format!("its record in layerdb/mounts: {why}"));
-                return true;
-            }
-            None => lost.push((f.path.clone(), why.clone(), f.layer.is_some() || f.image.is_some())),
-        }
-        no_split.extend(f.layer.clone().filter(|_| f.path.ends_with("/tar-split.json.gz")));
-        false
-    });
-    for layer in store.layers.values_mut().filter(|l| no_split.contains(&l.id)) {
-        layer.tar_split = false;
-    }
-    for (path, why, counts) in lost {
-        let effect = match path.ends_with("/tar-split.json.gz") {
-            true => "the layer is migrated without this file and works, but docker save and push fail",
-            false => "left out of the new store",
-        };
-        findings.push(Finding::new("D10", path.clone(), why.clone()).effect(effect));
-        if counts {
-            store.lost.push(Lost { kind: "file".to_owned(), id: path, reason: why, lost: effect.to_owned() });
-        }
-    }
-    for (id, why) in lost_containers {
-        if let Some(c) = store.containers.get_mut(&id) {
-            containers::stays(c, &Error::corrupt(why), &mut findings);
-        }
-    }
-    Ok(findings)
-}
-
 /// What was found in the files.
 #[derive(Default)]
-struct Looked {
+pub struct Probed {
     /// Those that can't be read, and why.
     unread: BTreeMap<String, String>,
     /// Tar-split data that are no gzip at all. Whether they are whole, and fit the layer, is found when the layer is verified.
     no_gzip: BTreeSet<String>,
 }
 
+impl Probed {
+    /// Takes what can't be read out of the store, by name.
+    pub fn apply(self, store: &mut Store) -> Vec<Finding> {
+        let Probed { unread: bad, no_gzip } = self;
+        let what = "its tar-split.json.gz is damaged: it isn't a gzip file";
+        let is_no_gzip = |content: &Content| match content {
+            Content::Same(path) => no_gzip.contains(path),
+            _ => false,
+        };
+        let layers =
+            store.tar_splits().into_iter().filter(|(_, content)| is_no_gzip(content)).map(|(layer, _)| layer.short());
+        let mut findings: Vec<Finding> =
+            layers.map(|layer| Finding::new("D02", format!("layer {layer}"), what)).collect();
+        if bad.is_empty() {
+            return findings;
+        }
+        let why = |content: &Content| match content {
+            Content::Same(path) => bad.get(path),
+            _ => None,
+        };
+        let mut lost_containers: BTreeMap<ContainerId, String> = BTreeMap::new();
+        for c in store.containers.values() {
+            if let Some((f, why)) = c.files.iter().find_map(|f| Some((f, why(&f.content)?))) {
+                lost_containers.insert(c.id.clone(), format!("its {}: {why}", f.name));
+            }
+        }
+        let mut no_split: BTreeSet<LayerId> = BTreeSet::new();
+        let mut lost = Vec::new();
+        store.metadata.retain(|f| {
+            let Some(why) = why(&f.content) else { return true };
+            match &f.container {
+                Some(id) => {
+                    lost_containers.entry(id.clone()).or_insert_with(|| format!("its record in layerdb/mounts: {why}"));
+                    return true;
+                }
+                None => lost.push((f.path.clone(), why.clone(), f.layer.is_some() || f.image.is_some())),
+            }
+            no_split.extend(f.layer.clone().filter(|_| f.path.ends_with("/tar-split.json.gz")));
+            false
+        });
+        for layer in store.layers.values_mut().filter(|l| no_split.contains(&l.id)) {
+            layer.tar_split = false;
+        }
+        for (path, why, counts) in lost {
+            let effect = match path.ends_with("/tar-split.json.gz") {
+                true => "the layer is migrated without this file and works, but docker save and push fail",
+                false => "left out of the new store",
+            };
+            findings.push(Finding::new("D10", path.clone(), why.clone()).effect(effect));
+            if counts {
+                store.lost.push(Lost { kind: "file".to_owned(), id: path, reason: why, lost: effect.to_owned() });
+            }
+        }
+        for (id, why) in lost_containers {
+            if let Some(c) = store.containers.get_mut(&id) {
+                containers::stays(c, &Error::corrupt(why), &mut findings);
+            }
+        }
+        findings
+    }
+}
+
 /// Reads all of them. Each directory is opened once.
-fn look(root: &Dir, store: &Store) -> Result<Looked> {
+pub fn read_all(root: &Dir, store: &Store) -> Result<Probed> {
     let metadata = store.metadata.iter().map(|f| &f.content);
     let moves = store.containers.values().filter(|c| c.broken.is_none() && !c.foreign);
     let mut by_directory: BTreeMap<&[u8], Vec<&String>> = BTreeMap::new();
@@ -101,7 +104,7 @@ fn look(root: &Dir, store: &Store) -> Result<Looked> {
     };
     let all: Vec<_> = by_directory.into_par_iter().flat_map_iter(read).collect();
     crate::stop::check()?;
-    let mut out = Looked::default();
+    let mut out = Probed::default();
     for (path, read) in all {
         match read {
             Ok(begins) if begins == GZIP || !path.ends_with("/tar-split.json.gz") => {}
@@ -151,7 +154,7 @@ mod tests {
             let content = Content::Same(from.to_owned());
             store.metadata.push(MetaFile { layer, ..MetaFile::new(path.to_owned(), content) });
         }
-        let findings = unreadable(&root, &mut store).expect("probe");
+        let findings = read_all(&root, &store).expect("probe").apply(&mut store);
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert_eq!((store.metadata.len(), store.lost.len()), (1, 1));
     }
