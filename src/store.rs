@@ -19,6 +19,7 @@ pub mod graph;
 pub mod lost_images;
 pub mod native;
 pub mod old_fields;
+pub mod orphans;
 pub mod probe;
 pub mod replaced;
 pub mod repositories;
@@ -34,7 +35,7 @@ use crate::layer::view::Chain;
 use crate::tar::viewtar::Shift;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which Docker wrote the metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +151,14 @@ pub struct Lost {
     pub reason: String,
     /// What it means.
     pub lost: String,
+}
+
+impl Lost {
+    /// A container of which only its layer is left.
+    pub fn container(id: &str, reason: &str) -> Lost {
+        let lost = crate::text::sentence(containers::LEFT);
+        Lost { kind: "container".to_owned(), id: id.to_owned(), reason: reason.to_owned(), lost }
+    }
 }
 
 /// One container.
@@ -303,6 +312,8 @@ pub struct Store {
     pub bad_records: BTreeMap<ChainId, String>,
     /// What is lost with the metadata that held it.
     pub lost: Vec<Lost>,
+    /// Layers of containers that can't move, as far as their records name them.
+    pub claimed: BTreeSet<LayerId>,
     /// Directories in `aufs/diff` that belong to no image and no container.
     pub orphans: Vec<String>,
     /// Docker's directories that only make sense with the old driver (`buildkit/`, `builder/`).
@@ -322,6 +333,7 @@ impl Store {
             repositories: Vec::new(),
             bad_records: BTreeMap::new(),
             lost: Vec::new(),
+            claimed: BTreeSet::new(),
             orphans: Vec::new(),
             caches: Vec::new(),
         }

@@ -1,5 +1,6 @@
 //! What a cleanup would delete, and what it did.
 
+use crate::checks::Level;
 use crate::plan::names::Names;
 use crate::plan::{LeftBehind, Plan};
 use crate::run::cleanup::{Cleaned, Deletion, Survey};
@@ -32,6 +33,16 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         let known = Names::of_plan(plan);
         let path = |s: &Stray| known.path(&format!("aufs/mnt/{}", text::bytes(&s.name)));
         super::first(&mut out, s.strays.iter().map(|s| format!("{}: {}", path(s), s.shown())), "");
+    }
+    let unused: Vec<String> = plan
+        .checks
+        .iter()
+        .filter(|c| c.id == "D05" && c.level > Level::Ok && !s.old.is_empty())
+        .map(|c| c.subject.to_string())
+        .collect();
+    if !unused.is_empty() {
+        out.push_str("Unused directories in aufs/diff will be deleted too. No image or container has them (D05):\n");
+        super::first(&mut out, unused.iter().map(|u| text::text(u)), "");
     }
     let left: Vec<&LeftBehind> = plan.left_behind.iter().filter(|l| !l.is_foreign()).collect();
     if !left.is_empty() && !s.old.is_empty() {

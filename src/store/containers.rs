@@ -25,6 +25,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const REWRITTEN: &[&str] =
     &["config.v2.json", "config.json", "hostconfig.json", "hostname", "hosts", "resolv.conf", "resolv.conf.hash"];
 
+/// What comes of a container of which only its layer is left.
+pub const LEFT: &str = "its writable layer stays in the old store";
+
 /// Reads all containers, and the writable layers that they own.
 pub fn read(mut reader: Reader<'_>) -> Result<()> {
     reader.each(|reader, dir, id| reader.read_one(dir, id))?;
@@ -51,18 +54,49 @@ impl Reader<'_> {
     pub fn each(&mut self, mut one: impl FnMut(&mut Self, &Dir, &ContainerId) -> Result<Container>) -> Result<()> {
         let Some(dir) = self.root.open_opt("containers")? else { return Ok(()) };
         for (name, kind) in dir.list()? {
-            let id = named(&name, ContainerId::parse);
-            let (Some(id), FileType::Directory) = (id, kind) else {
+            let Some(id) = named(&name, ContainerId::parse) else {
                 let what = format!("containers/{}", crate::text::bytes(&name));
                 self.findings.push(Finding::new("C01", what, "it isn't a Docker container"));
                 continue;
             };
+            if kind != FileType::Directory {
+                self.lose_directory(&id, kind);
+                continue;
+            }
             let directory = dir.open(id.as_str())?;
             let container = one(self, &directory, &id)?;
             self.miss_settings(&directory, &container)?;
             self.store.containers.insert(id, container);
         }
         Ok(())
+    }
+
+    /// A container with something else in the place of its directory.
+    fn lose_directory(&mut self, id: &ContainerId, kind: FileType) {
+        let (reason, fix) = match kind {
+            FileType::Symlink => (
+                "its directory in containers/ is a symlink, which unaufs doesn't follow",
+                "put the directory itself in the place of the symlink: remove the symlink, then use mv, or cp -a from another disk",
+            ),
+            _ => ("its directory in containers/ isn't a directory", "restore the directory from a backup"),
+        };
+        let subject = format!("container {}", id.short());
+        self.findings.push(Finding::new("C01", subject, reason).fix(fix).effect(LEFT));
+        self.lose(id, reason);
+        // up to Docker 1.9 a container and its layer have one id
+        self.claim(id.as_str());
+    }
+
+    /// Notes that a container is lost but for its layer.
+    fn lose(&mut self, id: &ContainerId, reason: &str) {
+        self.store.lost.push(Lost::container(id.as_str(), reason));
+    }
+
+    /// Notes that a layer, and its init layer, belong to a container that can't move.
+    pub fn claim(&mut self, layer: &str) {
+        self.store
+            .claimed
+            .extend([LayerId::parse(layer), LayerId::parse(&format!("{layer}-init"))].into_iter().flatten());
     }
 
     /// Docker loads a container without `hostconfig.json` too, with its defaults: what was in the file is lost without a word.
@@ -84,7 +118,9 @@ impl Reader<'_> {
     /// Reads one container of this generation: `config.v2.json` and a record in `layerdb/mounts`.
     pub fn read_one(&mut self, directory: &Dir, id: &ContainerId) -> Result<Container> {
         let mut c = describe(directory, id, boot::CONFIG, self.driver.written_by, self.findings);
+        let layer = mount_id(self.root, &c, self.driver);
         if c.foreign {
+            layer.iter().for_each(|layer| self.claim(layer.as_str()));
             return Ok(c);
         }
         if c.broken.is_none() {
@@ -96,7 +132,8 @@ impl Reader<'_> {
             }
         }
         if c.broken.is_some() {
-            c.on_disk = mount_id(self.root, &c, self.driver).and_then(|layer| on_disk(self.driver, layer));
+            layer.iter().for_each(|layer| self.claim(layer.as_str()));
+            c.on_disk = layer.and_then(|layer| on_disk(self.driver, layer));
         }
         Ok(c)
     }
@@ -225,14 +262,17 @@ impl Reader<'_> {
             }
             let record = format!("layerdb/mounts/{}", crate::text::bytes(&name));
             let layer = || LayerId::parse(&text_of(&dir.open(&name)?.read("mount-id", SMALL)?)?);
-            match id.filter(|_| layer().is_ok_and(|l| self.driver.diffs.contains_key(&l))) {
-                Some(id) => {
-                    let reason = "its directory in containers/ is missing, or it is no directory".to_owned();
+            let layer = layer().ok().filter(|l| self.driver.diffs.contains_key(l));
+            match id.zip(layer) {
+                Some((id, layer)) => {
+                    self.claim(layer.as_str());
+                    if self.store.lost.iter().any(|l| l.kind == "container" && l.id == id.as_str()) {
+                        continue;
+                    }
+                    let reason = "its directory in containers/ is missing";
                     let finding = Finding::new("D09", record, format!("container {}: {reason}", id.short()));
-                    let effect = "its writable layer stays in the old store";
-                    self.findings.push(finding.level(Level::Warn).effect(effect));
-                    let lost = "Its writable layer stays in the old store.".to_owned();
-                    self.store.lost.push(Lost { kind: "container".to_owned(), id: id.to_string(), reason, lost });
+                    self.findings.push(finding.level(Level::Warn).effect(LEFT));
+                    self.lose(&id, reason);
                 }
                 None => self.findings.push(Finding::new("D09", record, "it doesn't belong to any container")),
             }
@@ -248,7 +288,7 @@ pub fn of_mount(id: &ContainerId, file: &str, content: Content) -> MetaFile {
 }
 
 /// The writable layer that a container's record names, if nothing else of it can be used.
-fn mount_id(root: &Dir, c: &Container, driver: &Driver) -> Option<LayerId> {
+pub fn mount_id(root: &Dir, c: &Container, driver: &Driver) -> Option<LayerId> {
     let path = format!("image/{}/layerdb/mounts/{}/mount-id", driver.written_by, c.id);
     LayerId::parse(&text_of(&root.read(path, SMALL).ok()?).ok()?).ok()
 }

@@ -14,6 +14,7 @@ use super::containers::{self, Reader};
 use super::driver::{Diff, Driver};
 use super::graph;
 use super::lost_images;
+use super::orphans;
 use super::replaced::Wanted;
 use super::repositories;
 use super::stack::Listed;
@@ -28,7 +29,7 @@ use crate::tar::split;
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// Small files of layerdb: an id or a number.
 pub const SMALL: u64 = 4096;
@@ -43,7 +44,7 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     containers::read(reader)?;
     graph::containers::links_left(root, &mut store, &mut findings)?;
     lost_images::name(&store, &mut findings);
-    find_orphans(&driver, &mut store, &mut findings);
+    orphans::find(root, &driver, &mut store, &mut findings)?;
     find_caches(root, &mut store, &mut findings)?;
     Ok((store, findings))
 }
@@ -279,6 +280,12 @@ impl Import<'_> {
                 Err(e) => image.broken = Some(e.chain()),
             }
             self.take_image(image, metadata.as_ref())?;
+        }
+        // Docker removes an image's metadata before its config
+        for (name, _) in metadata.map_or(Ok(Vec::new()), |dir| dir.list())? {
+            if let Some(id) = named(&name, ImageId::from_hex) {
+                lost_images::tagged(self.store, id);
+            }
         }
         Ok(())
     }
@@ -562,15 +569,4 @@ pub fn salvage<T: Default>(text: &[u8], parse: impl Fn(&[u8]) -> Result<T>) -> S
     };
     let read = gojson::mended(text).and_then(|whole| parse(&whole).ok()).unwrap_or_default();
     Salvaged { read, lost: Some(why) }
-}
-
-/// Names the directories of the driver that nothing uses.
-pub fn find_orphans(driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) {
-    for id in driver.diffs.keys().chain(driver.layers.keys()).collect::<BTreeSet<_>>() {
-        if store.layers.contains_key(id) || store.orphans.iter().any(|o| o == id.as_str()) {
-            continue;
-        }
-        findings.push(Finding::new("D05", format!("layer {}", id.short()), "no image and no container uses it"));
-        store.orphans.push(id.to_string());
-    }
 }

@@ -24,7 +24,7 @@ pub mod references;
 pub mod v1;
 
 use super::containers::Reader;
-use super::{Generation, Store, aufs, content, lost_images};
+use super::{Generation, Store, aufs, content, lost_images, orphans};
 use crate::checks::Finding;
 use crate::disk::Dir;
 use crate::error::{Error, Result};
@@ -55,7 +55,7 @@ pub fn read(root: &Dir) -> Result<(Store, Vec<Finding>)> {
     lost_images::name(&store, &mut findings);
     // a container may be based on the directory of a layer that is there twice: then that directory moves too
     store.orphans.retain(|id| !store.layers.keys().any(|l| l.as_str() == id));
-    content::find_orphans(&driver, &mut store, &mut findings);
+    orphans::find(root, &driver, &mut store, &mut findings)?;
     content::find_caches(root, &mut store, &mut findings)?;
     Ok((store, findings))
 }

@@ -66,6 +66,58 @@ fn the_settings_of_a_container_without_hostconfig_json() {
 }
 
 #[test]
+fn containers_of_which_only_the_layer_is_left() {
+    let only = |p: &Plan, why: &str| {
+        assert_eq!(lost(p).len(), 1, "{:?}", p.damage);
+        let all: Vec<_> = p.left_behind.iter().filter(|l| l.kind == "container" && l.counts).collect();
+        assert!(all.len() == 1 && all[0].reason.contains(why), "{all:?}");
+        assert_eq!(said(p, "D05"), [] as [&Finding; 0]);
+    };
+    let (directory, c) = (format!("containers/{}", id(0xc)), id(0xc));
+    let graph = Root::usual();
+    graph.write(format!("aufs/diff/{c}/data"), "x");
+    assert_eq!(lost(&plan(&graph.path(""))), []);
+    fs::rename(graph.path(&directory), graph.path("elsewhere")).expect("mv");
+    let p = plan(&graph.path(""));
+    only(&p, "nothing else of the container is left");
+    assert_eq!(said(&p, "C07").len(), 1);
+    std::os::unix::fs::symlink("../elsewhere", graph.path(&directory)).expect("a symlink");
+    only(&plan(&graph.path("")), "is a symlink");
+    fs::remove_file(graph.path(&directory)).expect("rm");
+    graph.write(&directory, "");
+    only(&plan(&graph.path("")), "isn't a directory");
+    // Docker makes the layer before the directory
+    fs::remove_file(graph.path(&directory)).expect("rm");
+    fs::remove_dir_all(graph.path(format!("aufs/diff/{c}"))).expect("rm");
+    fs::create_dir_all(graph.path(format!("aufs/diff/{c}/.wh..wh.plnk"))).expect("mkdir");
+    assert_eq!(lost(&plan(&graph.path(""))), [], "a crash");
+
+    if needs::root() {
+        let content = Bed::content();
+        content.remove(&format!("containers/{WEB}"));
+        only(&content.plan(), "its directory in containers/ is missing");
+        content.remove(&format!("image/aufs/layerdb/mounts/{WEB}"));
+        only(&content.plan(), "nothing else of the container is left");
+        // its record still names the layer of one whose configuration is damaged
+        let damaged = Bed::content();
+        damaged.write(&format!("containers/{WEB}/config.v2.json"), "");
+        assert_eq!(said(&damaged.plan(), "D05"), [] as [&Finding; 0]);
+    }
+}
+
+#[test]
+fn an_image_of_which_only_the_metadata_is_left() {
+    if !needs::root() {
+        return;
+    }
+    let content = Bed::content();
+    let file = |path: &str| format!("image/aufs/imagedb/{path}/sha256/{}", "e".repeat(64));
+    content.write(&format!("{}/lastUpdated", file("metadata")), "2020-01-01T00:00:00Z");
+    let p = content.plan();
+    assert_eq!((lost(&p).len(), said(&p, "D03").len()), (1, 1), "{:?}", p.damage);
+}
+
+#[test]
 fn tags_whose_file_is_missing() {
     let tags = |p: &Plan| p.images.iter().map(|i| i.tags.len()).sum::<usize>();
     let missing = |file: &str| [("tags", format!("Tags are lost: {file} (the file is missing)"))];

@@ -229,6 +229,8 @@ fn converted(root: &Store) -> usize {
         .find(|i| i["tags"][0] == "demo/dang:1" || i["tags"][0].as_str().is_some_and(|t| t.starts_with("demo/dang")));
     let id = gone.expect("an image")["id"].as_str().expect("id").trim_start_matches("sha256:").to_owned();
     fs::remove_file(root.root.join("image/aufs/imagedb/content/sha256").join(&id)).expect("an image");
+    let metadata = root.root.join("image/aufs/imagedb/metadata/sha256").join(&id);
+    assert!(!metadata.exists() || fs::remove_dir_all(metadata).is_ok());
     let tags = root.root.join("image/aufs/repositories.json");
     let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&tags).expect("tags")).expect("JSON");
     for refs in json["Repositories"].as_object_mut().expect("an object").values_mut() {

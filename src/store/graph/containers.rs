@@ -81,6 +81,7 @@ fn read_one(
         }
     }
     if c.broken.is_some() || c.foreign {
+        reader.claim(c.id.as_str());
         c.on_disk = LayerId::parse(c.id.as_str()).ok().and_then(|id| containers::on_disk(driver, id));
     }
     Ok(c)

@@ -148,6 +148,7 @@ cases! {
     C05 content: |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n"))
         => |b| b.write(&format!("aufs/layers/{RW}"), &format!("{RW}-init\n\n{TOP}\n{BASE}"));
     C06 content: |b| b.remove(&format!("containers/{WEB}/hostconfig.json")) => |b| b.write(&format!("containers/{WEB}/hostconfig.json"), "{}");
+    C07 content: |b| { b.remove(&format!("containers/{WEB}")); b.remove(&format!("image/aufs/layerdb/mounts/{WEB}")); } => sound;
     D01 content: |b| b.remove(&format!("aufs/diff/{BASE}")) => |b| b.remove(&format!("aufs/diff/{BASE}/etc"));
     D02 content: |b| fs::remove_file(record(b, 0).join("tar-split.json.gz")).expect("gone") => sound;
     D03 content: |b| b.write(&format!("image/aufs/imagedb/content/sha256/{NONE}"), "{}") => sound;
