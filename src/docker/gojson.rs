@@ -141,12 +141,22 @@ impl<'a> Raw<'a> {
 
     /// The number, when it is an integer of 64 bits: Go refuses `1.0` and `1e3` for an `int64`. `None` for `null`.
     pub fn integer(self) -> Result<Option<i64>> {
+        let n = self.integer_within(i64::MIN.into(), i64::MAX.into())?;
+        Ok(n.and_then(|n| n.try_into().ok()))
+    }
+
+    /// The number, when it is an integer between these two, as Go reads one of fewer bits or without a sign.
+    pub fn integer_within(self, least: i128, most: i128) -> Result<Option<i128>> {
         if self.is_null() {
             return Ok(None);
         }
-        match std::str::from_utf8(self.0).ok().and_then(|s| s.parse().ok()) {
+        let text = std::str::from_utf8(self.0).ok().filter(|s| least < 0 || !s.starts_with('-'));
+        match text.and_then(|s| s.parse().ok()).filter(|n| (least..=most).contains(n)) {
             Some(n) => Ok(Some(n)),
-            None => Err(self.not("a 64-bit integer")),
+            None if self.kind() == "a number" => {
+                Err(Error::corrupt(format!("it isn't an integer from {least} to {most}")))
+            }
+            None => Err(self.not("an integer")),
         }
     }
 }

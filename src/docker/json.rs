@@ -57,18 +57,20 @@ pub fn top_level(text: &str) -> Result<Object<'_>> {
 /// Does Go put the value of this key into the field `field`? It compares without regard to case, where the Kelvin sign and the long s
 /// are letters k and s too.
 pub fn is_field(key: &str, field: &str) -> bool {
-    folded(key) == folded(field)
+    fold(key).eq(fold(field))
 }
 
 /// A key as Go compares it with the name of a field.
 pub fn folded(key: &str) -> String {
-    key.chars()
-        .map(|c| match c {
-            '\u{212a}' => 'k',
-            '\u{17f}' => 's',
-            c => c.to_ascii_lowercase(),
-        })
-        .collect()
+    fold(key).collect()
+}
+
+fn fold(key: &str) -> impl Iterator<Item = char> {
+    key.chars().map(|c| match c {
+        '\u{212a}' => 'k',
+        '\u{17f}' => 's',
+        c => c.to_ascii_lowercase(),
+    })
 }
 
 /// Text of a JSON file.

@@ -5,13 +5,13 @@
 //! containers/<id>/hostconfig.json  empty, cut, of another type: Docker leaves the container out; null: dockerd crashes
 //! ```
 //!
-//! Measured with dockerd 20.10.24 and 28.5.2. A container counts as one that moves only if Docker loads it afterwards. The fields are
-//! those of Docker 1.10 to 28 (container/container.go, container/state.go, api/types/container/hostconfig.go).
+//! Measured with dockerd 20.10.24 and 28.5.2. A container counts as one that moves only if Docker loads it afterwards.
 
-use super::graph::container_config::{ContainerConfig, set_bool, set_string};
+mod fields;
+
+use super::graph::container_config::{set_bool, set_string};
 use crate::disk::Dir;
 use crate::docker::gojson::{self, Raw};
-use crate::docker::gotime::Created;
 use crate::docker::json::{self, folded};
 use crate::error::{Error, Result};
 use crate::ids::ContainerId;
@@ -69,196 +69,12 @@ impl From<Error> for Refused {
     }
 }
 
-/// The shape that a field has in Docker: Go refuses a value of another one, and takes `null` for every one.
-enum Shape {
-    Text,
-    Bool,
-    Int,
-    Time,
-    /// An array of strings, or one string.
-    Words,
-    List(&'static Shape),
-    Map(&'static Shape),
-    Object(&'static [(&'static str, Shape)]),
-    /// The configuration that images have too.
-    Config,
-}
-use Shape::{Bool, Int, List, Map, Object, Text, Time, Words};
-
-const TEXTS: Shape = List(&Text);
-const TEXT_MAP: Shape = Map(&Text);
-const ANY_OBJECT: Shape = Object(&[]);
-
-const STATE: Shape = Object(&[
-    ("Running", Bool),
-    ("Paused", Bool),
-    ("Restarting", Bool),
-    ("OOMKilled", Bool),
-    ("RemovalInProgress", Bool),
-    ("Dead", Bool),
-    ("Pid", Int),
-    ("ExitCode", Int),
-    ("Error", Text),
-    ("StartedAt", Time),
-    ("FinishedAt", Time),
-    ("Health", ANY_OBJECT),
-]);
-
-const MOUNT_POINT: Shape = Object(&[
-    ("Source", Text),
-    ("Destination", Text),
-    ("RW", Bool),
-    ("Name", Text),
-    ("Driver", Text),
-    ("Type", Text),
-    ("Relabel", Text),
-    ("Mode", Text),
-    ("Propagation", Text),
-    ("ID", Text),
-    ("CopyData", Bool),
-]);
-
-const NETWORKS: Shape = Object(&[
-    ("Bridge", Text),
-    ("SandboxID", Text),
-    ("HairpinMode", Bool),
-    ("Networks", Map(&ANY_OBJECT)),
-    ("Ports", Map(&List(&ANY_OBJECT))),
-    ("SandboxKey", Text),
-    ("IsAnonymousEndpoint", Bool),
-]);
-
-const CONTAINER: &[(&str, Shape)] = &[
-    ("ID", Text),
-    ("Config", Shape::Config),
-    ("State", STATE),
-    ("Created", Time),
-    ("Path", Text),
-    ("Args", TEXTS),
-    ("Image", Text),
-    ("NetworkSettings", NETWORKS),
-    ("LogPath", Text),
-    ("Name", Text),
-    ("Driver", Text),
-    ("OS", Text),
-    ("MountLabel", Text),
-    ("ProcessLabel", Text),
-    ("RestartCount", Int),
-    ("HasBeenStartedBefore", Bool),
-    ("HasBeenManuallyStopped", Bool),
-    ("MountPoints", Map(&MOUNT_POINT)),
-    ("AppArmorProfile", Text),
-    ("HostnamePath", Text),
-    ("HostsPath", Text),
-    ("ShmPath", Text),
-    ("ResolvConfPath", Text),
-    ("SeccompProfile", Text),
-    ("NoNewPrivileges", Bool),
-];
-
-const WEIGHTS: Shape = List(&Object(&[("Path", Text), ("Weight", Int)]));
-const RATES: Shape = List(&Object(&[("Path", Text), ("Rate", Int)]));
-const DEVICES: Shape = List(&Object(&[("PathOnHost", Text), ("PathInContainer", Text), ("CgroupPermissions", Text)]));
-const PORTS: Shape = Map(&List(&Object(&[("HostIp", Text), ("HostPort", Text)])));
-
-const HOST: &[(&str, Shape)] = &[
-    ("Binds", TEXTS),
-    ("ContainerIDFile", Text),
-    ("LogConfig", Object(&[("Type", Text), ("Config", TEXT_MAP)])),
-    ("NetworkMode", Text),
-    ("PortBindings", PORTS),
-    ("RestartPolicy", Object(&[("Name", Text), ("MaximumRetryCount", Int)])),
-    ("AutoRemove", Bool),
-    ("VolumeDriver", Text),
-    ("VolumesFrom", TEXTS),
-    ("ConsoleSize", List(&Int)),
-    ("Annotations", TEXT_MAP),
-    ("CapAdd", Words),
-    ("CapDrop", Words),
-    ("CgroupnsMode", Text),
-    ("Dns", TEXTS),
-    ("DnsOptions", TEXTS),
-    ("DnsSearch", TEXTS),
-    ("ExtraHosts", TEXTS),
-    ("GroupAdd", TEXTS),
-    ("IpcMode", Text),
-    ("Cgroup", Text),
-    ("Links", TEXTS),
-    ("OomScoreAdj", Int),
-    ("PidMode", Text),
-    ("Privileged", Bool),
-    ("PublishAllPorts", Bool),
-    ("ReadonlyRootfs", Bool),
-    ("SecurityOpt", TEXTS),
-    ("StorageOpt", TEXT_MAP),
-    ("Tmpfs", TEXT_MAP),
-    ("UTSMode", Text),
-    ("UsernsMode", Text),
-    ("ShmSize", Int),
-    ("Sysctls", TEXT_MAP),
-    ("Runtime", Text),
-    ("Isolation", Text),
-    ("CpuShares", Int),
-    ("Memory", Int),
-    ("NanoCpus", Int),
-    ("CgroupParent", Text),
-    ("BlkioWeight", Int),
-    ("BlkioWeightDevice", WEIGHTS),
-    ("BlkioDeviceReadBps", RATES),
-    ("BlkioDeviceWriteBps", RATES),
-    ("BlkioDeviceReadIOps", RATES),
-    ("BlkioDeviceWriteIOps", RATES),
-    ("CpuPeriod", Int),
-    ("CpuQuota", Int),
-    ("CpuRealtimePeriod", Int),
-    ("CpuRealtimeRuntime", Int),
-    ("CpusetCpus", Text),
-    ("CpusetMems", Text),
-    ("Devices", DEVICES),
-    ("DeviceCgroupRules", TEXTS),
-    ("KernelMemory", Int),
-    ("KernelMemoryTCP", Int),
-    ("MemoryReservation", Int),
-    ("MemorySwap", Int),
-    ("MemorySwappiness", Int),
-    ("OomKillDisable", Bool),
-    ("PidsLimit", Int),
-    ("Ulimits", List(&Object(&[("Name", Text), ("Hard", Int), ("Soft", Int)]))),
-    ("Mounts", List(&ANY_OBJECT)),
-    ("MaskedPaths", TEXTS),
-    ("ReadonlyPaths", TEXTS),
-    ("Init", Bool),
-];
-
-impl Shape {
-    fn accepts(&self, value: Raw<'_>) -> Result<()> {
-        match self {
-            Text => value.string().map(drop),
-            Bool => value.boolean().map(drop),
-            Int => value.integer().map(drop),
-            Time => value.string()?.map_or(Ok(()), |s| Created::parse(&s).map(drop)),
-            Words if value.bytes().first() == Some(&b'"') => Ok(()),
-            Words => TEXTS.accepts(value),
-            List(of) => value.elements()?.unwrap_or_default().into_iter().try_for_each(|v| of.accepts(v)),
-            Map(of) => {
-                let members = value.members()?.unwrap_or_default();
-                members.into_iter().try_for_each(|(key, v)| of.accepts(v).map_err(|e| e.on(key)))
-            }
-            Object(fields) => value.members()?.unwrap_or_default().into_iter().try_for_each(|(key, v)| {
-                let known = fields.iter().find(|(name, _)| json::is_field(&key, name));
-                known.map_or(Ok(()), |(_, shape)| shape.accepts(v)).map_err(|e| e.on(key))
-            }),
-            Shape::Config => ContainerConfig::default().decode(value),
-        }
-    }
-}
-
 /// Reads the configuration of the container `id`, from `config.v2.json` or `config.json`.
 pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
     let value = first(bytes)?;
     // dockerd ends in the middle of such a file, before it compares anything else
     let members = value.members()?.ok_or_else(|| Error::corrupt("the file holds null"))?;
-    Object(CONTAINER).accepts(value)?;
+    fields::CONTAINER.accepts(value)?;
     crashes(&members)?;
     // what is to be edited has to be text
     json::top_level(json::as_text(bytes)?)?;
@@ -317,7 +133,7 @@ pub fn host_config(directory: &Dir) -> Result<bool, Refused> {
         return Err(Refused { why: Error::corrupt("the file holds null"), crashes: true });
     }
     json::as_text(&bytes)?;
-    Object(HOST).accepts(value)?;
+    fields::HOST.accepts(value)?;
     let mut auto_remove = false;
     for (key, value) in value.members()?.unwrap_or_default() {
         if json::is_field(&key, "AutoRemove") {
