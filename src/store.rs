@@ -252,18 +252,16 @@ impl Content {
             Content::Text(t) => Some(t.clone().into_bytes()),
             Content::TarSplitOf(_) => None,
             Content::Same(from) => Some(base.read(from, limit)?),
-            Content::Edited(from, changes) => {
-                Some(edited(&base.read(from, json::LIMIT)?, changes, driver)?.into_bytes())
-            }
+            Content::Edited(from, changes) => Some(edited(&base.read(from, json::LIMIT)?, changes, driver)?),
         })
     }
 }
 
-/// The text of a JSON file with these top-level values, and with `driver` as the driver's name.
-pub fn edited(bytes: &[u8], changes: &[(String, String)], driver: &str) -> Result<String> {
+/// A JSON file with these top-level values, and with `driver` as the driver's name.
+pub fn edited(bytes: &[u8], changes: &[(String, String)], driver: &str) -> Result<Vec<u8>> {
     let value = |v: &String| if v == DRIVER { json::string(driver) } else { v.clone() };
     let values: Vec<(&String, String)> = changes.iter().map(|(k, v)| (k, value(v))).collect();
-    json::set(json::as_text(bytes)?, &values)
+    Ok(json::into_bytes(json::set(&json::editable(bytes)?, &values)?, bytes))
 }
 
 /// Represents the target's name in [`Content::Edited`].

@@ -15,8 +15,8 @@ pub use mend::mended;
 
 /// The longest document that is read. Docker's are a few kilobytes.
 pub const MAX_LEN: usize = 16 << 20;
-/// The deepest nesting that is read. Docker's have five levels; Go itself gives up at 10000.
-const MAX_DEPTH: usize = 200;
+/// The deepest nesting that is read: Go gives up there too.
+const MAX_DEPTH: usize = 10_000;
 
 /// One well-formed JSON value: its bytes inside the document, without blanks around it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub fn parse(doc: &[u8]) -> Result<Raw<'_>> {
     }
     let mut s = Scanner { doc, pos: 0 };
     s.blanks();
-    let value = s.value(0)?;
+    let value = s.value()?;
     s.blanks();
     match s.peek() {
         None => Ok(value),
@@ -56,7 +56,7 @@ pub fn first(doc: &[u8]) -> Result<Raw<'_>> {
     }
     let mut s = Scanner { doc, pos: 0 };
     s.blanks();
-    s.value(0)
+    s.value()
 }
 
 impl<'a> Raw<'a> {
@@ -95,7 +95,7 @@ impl<'a> Raw<'a> {
             return Err(self.not("an object"));
         }
         let mut out = Vec::new();
-        Scanner { doc: self.0, pos: 0 }.object(0, |key, value| out.push((unquote(key), value)))?;
+        Scanner { doc: self.0, pos: 0 }.object(|key, value| out.push((unquote(key), value)))?;
         Ok(Some(out))
     }
 
@@ -116,7 +116,7 @@ impl<'a> Raw<'a> {
             return Err(self.not("an array"));
         }
         let mut out = Vec::new();
-        Scanner { doc: self.0, pos: 0 }.array(0, |value| out.push(value))?;
+        Scanner { doc: self.0, pos: 0 }.array(|value| out.push(value))?;
         Ok(Some(out))
     }
 
@@ -197,25 +197,72 @@ impl<'a> Scanner<'a> {
         Raw(self.doc.get(start..self.pos).unwrap_or_default())
     }
 
-    fn value(&mut self, depth: usize) -> Result<Raw<'a>> {
-        if depth > MAX_DEPTH {
-            return Err(self.bad(&format!("nested deeper than {MAX_DEPTH}")));
-        }
+    /// Goes by what is open instead of calling itself: the nesting is a stranger's.
+    fn value(&mut self) -> Result<Raw<'a>> {
         let start = self.pos;
-        match self.peek() {
-            Some(b'{') => self.object(depth, |_, _| ())?,
-            Some(b'[') => self.array(depth, |_| ())?,
-            Some(b'"') => self.string()?,
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b't') => self.word(b"true")?,
-            Some(b'f') => self.word(b"false")?,
-            Some(b'n') => self.word(b"null")?,
-            _ => return Err(self.bad("no value")),
+        let mut open = Vec::new();
+        loop {
+            match self.peek() {
+                Some(b'{' | b'[') if open.len() == MAX_DEPTH => {
+                    return Err(self.bad(&format!("nested deeper than {MAX_DEPTH}")));
+                }
+                Some(bracket @ (b'{' | b'[')) => {
+                    open.push(if bracket == b'{' { b'}' } else { b']' });
+                    self.pos += 1;
+                    self.blanks();
+                    if self.peek() != open.last().copied() {
+                        self.key(&open)?;
+                        continue;
+                    }
+                }
+                _ => self.scalar()?,
+            }
+            if !self.next(&mut open)? {
+                return Ok(self.since(start));
+            }
         }
-        Ok(self.since(start))
     }
 
-    fn object(&mut self, depth: usize, mut member: impl FnMut(Raw<'a>, Raw<'a>)) -> Result<()> {
+    /// Moves from the end of a value to the next one inside what is open; false where nothing is open any more.
+    fn next(&mut self, open: &mut Vec<u8>) -> Result<bool> {
+        while let Some(close) = open.last().copied() {
+            // the bracket of an empty one is not read yet
+            self.blanks();
+            if self.peek() == Some(b',') {
+                self.pos += 1;
+                self.blanks();
+                self.key(open)?;
+                return Ok(true);
+            }
+            self.expect(close)?;
+            open.pop();
+        }
+        Ok(false)
+    }
+
+    /// The key of a member, where an object is open.
+    fn key(&mut self, open: &[u8]) -> Result<()> {
+        if open.last() == Some(&b'}') {
+            self.string()?;
+            self.blanks();
+            self.expect(b':')?;
+            self.blanks();
+        }
+        Ok(())
+    }
+
+    fn scalar(&mut self) -> Result<()> {
+        match self.peek() {
+            Some(b'"') => self.string(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word(b"true"),
+            Some(b'f') => self.word(b"false"),
+            Some(b'n') => self.word(b"null"),
+            _ => Err(self.bad("no value")),
+        }
+    }
+
+    fn object(&mut self, mut member: impl FnMut(Raw<'a>, Raw<'a>)) -> Result<()> {
         self.expect(b'{')?;
         self.blanks();
         if self.peek() == Some(b'}') {
@@ -229,7 +276,7 @@ impl<'a> Scanner<'a> {
             self.blanks();
             self.expect(b':')?;
             self.blanks();
-            member(key, self.value(depth + 1)?);
+            member(key, self.value()?);
             self.blanks();
             if self.peek() != Some(b',') {
                 return self.expect(b'}');
@@ -238,7 +285,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn array(&mut self, depth: usize, mut element: impl FnMut(Raw<'a>)) -> Result<()> {
+    fn array(&mut self, mut element: impl FnMut(Raw<'a>)) -> Result<()> {
         self.expect(b'[')?;
         self.blanks();
         if self.peek() == Some(b']') {
@@ -246,7 +293,7 @@ impl<'a> Scanner<'a> {
         }
         loop {
             self.blanks();
-            element(self.value(depth + 1)?);
+            element(self.value()?);
             self.blanks();
             if self.peek() != Some(b',') {
                 return self.expect(b']');
@@ -478,10 +525,20 @@ mod tests {
 
     #[test]
     fn only_go_s_json_is_accepted() {
-        for good in ["{}", " [1, -0.5e+3 ,true]\n", "\"\\u00e9\\/\"", "null", "0", "{\"a\":{\"a\":[]},\"a\":1}"] {
+        for good in [
+            "{}",
+            " [1, -0.5e+3 ,true]\n",
+            "\"\\u00e9\\/\"",
+            "null",
+            "0",
+            "{\"a\":{\"a\":[]},\"a\":1}",
+            "[{} , [[ ]],{\"a\" : [1 , {}]}]",
+        ] {
             assert!(parse(good.as_bytes()).is_ok(), "{good}");
         }
-        let deep = "[".repeat(MAX_DEPTH + 2) + &"]".repeat(MAX_DEPTH + 2);
+        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        let deep = nested(MAX_DEPTH + 1);
+        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
         let endless = "[".repeat(1 << 20);
         for bad in [
             "",
@@ -505,6 +562,13 @@ mod tests {
             "'a'",
             "\u{feff}{}",
             "{\"a\" 1}",
+            "[1,,2]",
+            "[,]",
+            "{,}",
+            "{\"a\":[}]",
+            "[{]}",
+            "[1 2]",
+            "{\"a\":{1}}",
             "NaN",
             &deep,
             &endless,

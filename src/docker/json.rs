@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// Docker's own files are a few KiB; a config with a thousand mounts is below 1 MiB.
 pub const LIMIT: u64 = 16 << 20;
@@ -78,6 +79,43 @@ pub fn as_text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|e| Error::corrupt("this JSON isn't UTF-8").with_source(e))
 }
 
+/// Text of a JSON file to edit. Docker reads a file with bytes that aren't UTF-8, so characters that no file has represent them until
+/// [`into_bytes`] puts them back.
+pub fn editable(bytes: &[u8]) -> Result<Cow<'_, str>> {
+    let Err(e) = std::str::from_utf8(bytes) else { return as_text(bytes).map(Cow::Borrowed) };
+    let mut out = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        if chunk.valid().chars().any(|c| byte_of(c).is_some()) {
+            return Err(Error::corrupt("this JSON isn't UTF-8").with_source(e));
+        }
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().filter_map(|b| char::from_u32(STAND_INS + u32::from(*b))));
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// The bytes of an edited text; `was` is the file from which it was made.
+pub fn into_bytes(text: String, was: &[u8]) -> Vec<u8> {
+    if std::str::from_utf8(was).is_ok() {
+        return text.into_bytes();
+    }
+    let mut out = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match byte_of(c) {
+            Some(byte) => out.push(byte),
+            None => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out
+}
+
+/// The character for the byte 0, in the last of Unicode's planes for private use.
+const STAND_INS: u32 = 0x10_fe00;
+
+fn byte_of(c: char) -> Option<u8> {
+    u32::from(c).checked_sub(STAND_INS).and_then(|n| u8::try_from(n).ok()).filter(|b| !b.is_ascii())
+}
+
 /// Sets fields to new JSON values, wherever a field is named; one that is missing is put in front. Everything else stays as it was.
 pub fn set<K: AsRef<str>>(text: &str, changes: &[(K, String)]) -> Result<String> {
     edit(text, changes, is_field)
@@ -139,6 +177,24 @@ mod tests {
         let top = top_level("{\"na\\u006de\":1,\"NAME\":2,\"x\":3}").expect("object");
         assert_eq!(top.get("Name").map(|v| v.get()), Some("2"));
         assert_eq!(top.entries().len(), 3);
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_stay() {
+        let old = b"{\"a\":\"\xff\xe2\x80x\xc3\xa9\",\"Driver\":\"aufs\"}";
+        let text = editable(old).expect("text");
+        let part = top_level(&text).expect("object").get("a").expect("a").get().to_owned();
+        let new = set(&text, &[("Driver", string("vfs")), ("b", part)]).expect("edit");
+        let want = b"{\"b\":\"\xff\xe2\x80x\xc3\xa9\",\"a\":\"\xff\xe2\x80x\xc3\xa9\",\"Driver\":\"vfs\"}";
+        assert_eq!(into_bytes(new, old), want);
+        // text that has these characters itself
+        let private = "{\"a\":\"\u{10fe80}\"}";
+        assert_eq!(
+            into_bytes(editable(private.as_bytes()).expect("text").into_owned(), private.as_bytes()),
+            private.as_bytes()
+        );
+        assert!(editable(&[private.as_bytes(), b"\xff"].concat()).is_err());
+        assert!(top_level(&editable(b"{\"a\":\xff}").expect("text")).is_err(), "outside of a string");
     }
 
     #[test]

@@ -194,7 +194,8 @@ pub fn of_container(from: Source<'_>, c: &Container) -> Result<Outgoing> {
     let found = c.files.iter().find(|f| f.name == "config.v2.json");
     let bytes = found.map(|f| f.content.bytes(root, store.written_by.name(), json::LIMIT)).transpose();
     let bytes = bytes.map_err(on)?.flatten().ok_or_else(|| on(Error::corrupt("it has no configuration")))?;
-    let text = json::as_text(&bytes).map_err(on)?;
+    // docker commit replaces what isn't UTF-8 too
+    let text = &String::from_utf8_lossy(&bytes);
     let mut notes = Vec::new();
     let image = image_of(text).map_err(on)?.filter(|id| store.images.contains_key(id));
     let of_image = image.map(|id| store.config(root, id)).transpose().map_err(on)?;

@@ -129,9 +129,8 @@ impl Writer<'_> {
                 let (old, old_name) = self.old.parent_of(from.as_bytes())?;
                 let m = old.stat(old_name)?;
                 let bytes = old.read(old_name, json::LIMIT)?;
-                let text =
-                    edited(&bytes, changes, self.plan.options.to.name()).map_err(|e| e.on(old.show(old_name)))?;
-                dir.write_new(name, text.as_bytes(), m.mode)?;
+                let new = edited(&bytes, changes, self.plan.options.to.name()).map_err(|e| e.on(old.show(old_name)))?;
+                dir.write_new(name, &new, m.mode)?;
                 dir.set_owner(name, m.uid, m.gid)?;
                 dir.set_mode(name, m.mode)
             }

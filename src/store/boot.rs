@@ -77,7 +77,7 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
     fields::CONTAINER.accepts(value)?;
     crashes(&members)?;
     // what is to be edited has to be text
-    json::top_level(json::as_text(bytes)?)?;
+    json::top_level(&json::editable(bytes)?)?;
     let mut out = Config { no_networks: true, ..Config::default() };
     for (key, value) in members {
         match folded(&key).as_str() {
@@ -132,7 +132,7 @@ pub fn host_config(directory: &Dir) -> Result<bool, Refused> {
     if value.is_null() {
         return Err(Refused { why: Error::corrupt("the file holds null"), crashes: true });
     }
-    json::as_text(&bytes)?;
+    json::editable(&bytes)?;
     fields::HOST.accepts(value)?;
     let mut auto_remove = false;
     for (key, value) in value.members()?.unwrap_or_default() {

@@ -360,10 +360,10 @@ pub fn rewrite(
 }
 
 /// What to set in a container's two files.
-fn filled_in(config: &str, host: Option<&[u8]>) -> Result<(Changes, Changes)> {
-    let host = json::as_text(host.unwrap_or(b"{}")).map_err(|e| e.on(boot::HOST_CONFIG))?;
-    let of_host = old_fields::host_config(host).map_err(|e| e.on(boot::HOST_CONFIG))?;
-    Ok((old_fields::config(config, host)?, of_host))
+fn filled_in(config: &[u8], host: Option<&[u8]>) -> Result<(Changes, Changes)> {
+    let host = json::editable(host.unwrap_or(b"{}")).map_err(|e| e.on(boot::HOST_CONFIG))?;
+    let of_host = old_fields::host_config(&host).map_err(|e| e.on(boot::HOST_CONFIG))?;
+    Ok((old_fields::config(&json::editable(config)?, &host)?, of_host))
 }
 
 /// What the container's config file says, whichever generation wrote it; and what is wrong with it.

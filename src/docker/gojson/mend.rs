@@ -1,7 +1,10 @@
 //! What is whole of a JSON document that was cut: a power cut leaves the beginning of a file, or NUL bytes after it.
 
-use super::{MAX_DEPTH, Scanner};
+use super::Scanner;
 use crate::error::Result;
+
+/// What is nested deeper counts as whole or not as one value.
+const MAX_DEPTH: usize = 200;
 
 /// Where the last whole value ends, and the brackets that are open there.
 type Whole = Option<(usize, Vec<u8>)>;
@@ -22,7 +25,7 @@ fn value(s: &mut Scanner<'_>, open: &mut Vec<u8>, whole: &mut Whole) -> Result<(
         Some(b'{') if open.len() < MAX_DEPTH => b'}',
         Some(b'[') if open.len() < MAX_DEPTH => b']',
         _ => {
-            s.value(MAX_DEPTH)?;
+            s.value()?;
             *whole = Some((s.pos, open.clone()));
             return Ok(());
         }

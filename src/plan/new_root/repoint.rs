@@ -30,7 +30,7 @@ pub fn apply(root: &Dir, store: &mut Store, dir: &Path) -> Result<Vec<Finding>> 
         let Some(file) = c.files.iter_mut().find(|f| f.name == CONFIG) else { continue };
         // what is set already is what Docker will read
         let Some(bytes) = file.content.bytes(root, DRIVER, json::LIMIT)? else { continue };
-        let text = json::as_text(&bytes)?;
+        let text = &json::editable(&bytes)?;
         let roots = [own.clone(), recorded_root(text, &id).unwrap_or_else(|| own.clone())];
         let (changes, binds) = edits(text, &roots, &new)?;
         file.content.change(changes)?;

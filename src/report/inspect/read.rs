@@ -51,5 +51,6 @@ pub fn status(root: &Dir, c: &Container) -> String {
 }
 
 fn parse(root: &Dir, path: &str) -> Option<Value> {
-    serde_json::from_slice(&root.read(path, json::LIMIT).ok()?).ok()
+    // Docker reads bytes that aren't UTF-8, too
+    serde_json::from_str(&String::from_utf8_lossy(&root.read(path, json::LIMIT).ok()?)).ok()
 }

@@ -128,7 +128,7 @@ fn convert(directory: &Dir, c: &mut Container, file: &str, image: ImageId, findi
     let mut changes =
         vec![("Image".to_owned(), json::string(&image.to_string())), ("Driver".to_owned(), DRIVER.to_owned())];
     changes.extend(containers::needed(c));
-    if let Some(points) = mount_points(json::as_text(&bytes)?, c, findings)? {
+    if let Some(points) = mount_points(&json::editable(&bytes)?, c, findings)? {
         changes.push(("MountPoints".to_owned(), points));
     }
     containers::rewrite(directory, c, file, changes, findings)
@@ -271,6 +271,7 @@ fn add_links(root: &Dir, graph: &LinkGraph, store: &mut Store, findings: &mut Ve
 /// Has the host configuration links already?
 fn has_links(root: &Dir, path: &str) -> Result<bool> {
     let Some(bytes) = root.read_opt(path, json::LIMIT)? else { return Ok(false) };
-    let top = json::top_level(json::as_text(&bytes)?).map_err(|e| e.on(path))?;
+    let top = json::editable(&bytes)?;
+    let top = json::top_level(&top).map_err(|e| e.on(path))?;
     Ok(top.get("Links").is_some_and(|l| l.get() != "null"))
 }
