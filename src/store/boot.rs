@@ -79,12 +79,14 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
     // what is to be edited has to be text
     json::top_level(&json::editable(bytes)?)?;
     let mut out = Config { no_networks: true, ..Config::default() };
+    let mut system = String::new();
     for (key, value) in members {
         match folded(&key).as_str() {
             "id" => out.id = value.string()?.or(out.id.take()),
             "name" => set_string(&mut out.name, value)?,
             "driver" => set_string(&mut out.driver, value)?,
             "image" => set_string(&mut out.image, value)?,
+            "os" => set_string(&mut system, value)?,
             "networksettings" => out.no_networks = value.is_null(),
             "state" => {
                 for (key, value) in value.members()?.unwrap_or_default() {
@@ -101,6 +103,10 @@ pub fn config(bytes: &[u8], id: &ContainerId) -> Result<Config, Refused> {
             }
             _ => {}
         }
+    }
+    // Docker 18.09 to 23 compare it (daemon.restore)
+    if !["", "linux"].contains(&system.as_str()) {
+        return Err(Error::corrupt(format!("its OS is {system:?}, and Docker 18.09 to 23 load only linux")).into());
     }
     match &out.id {
         Some(other) if other != id.as_str() => Err(Error::corrupt("it names another container's id").into()),
@@ -186,6 +192,8 @@ mod tests {
             (r#""Config":[]"#, false),
             (r#""MountPoints":{"/x":1}"#, false),
             (r#""id":"other""#, false),
+            (r#""OS":"windows""#, false),
+            (r#""OS":"LINUX""#, false),
         ] {
             assert_eq!(with(more).map_err(|e| e.crashes).expect_err(more), crashes, "{more}");
         }
