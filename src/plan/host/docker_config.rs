@@ -1,6 +1,7 @@
 //! What Docker will be told at its next start: `daemon.json`, its unit's command line, the version that is installed.
 
 mod beside;
+mod command_lines;
 mod daemon_json;
 mod storage_opts;
 
@@ -13,43 +14,10 @@ use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use command_lines::flag;
+use command_lines::{Line, command_lines, pinned_by};
 use daemon_json::parse_for;
 pub use daemon_json::{DaemonJson, parse};
-
-/// The value of the first of these flags on a command line: `--flag VALUE` or `--flag=VALUE`.
-pub fn flag(args: &[String], names: &[&str]) -> Option<String> {
-    for (i, a) in args.iter().enumerate() {
-        for name in names {
-            if a == name {
-                return args.get(i + 1).cloned();
-            }
-            if let Some(v) = a.strip_prefix(name).and_then(|v| v.strip_prefix('=')) {
-                return Some(v.to_owned());
-            }
-        }
-    }
-    None
-}
-
-/// Files that may hold dockerd's command line or its environment: systemd, Debian, Red Hat, OpenRC, upstart.
-const COMMAND_LINES: [&str; 9] = [
-    "etc/systemd/system/docker.service",
-    "lib/systemd/system/docker.service",
-    "usr/lib/systemd/system/docker.service",
-    "etc/default/docker",
-    "etc/sysconfig/docker",
-    "etc/sysconfig/docker-storage",
-    "etc/conf.d/docker",
-    "etc/init/docker.conf",
-    "etc/init.d/docker",
-];
-const DROP_INS: [&str; 3] = [
-    "etc/systemd/system/docker.service.d",
-    "run/systemd/system/docker.service.d",
-    "usr/lib/systemd/system/docker.service.d",
-];
-const DRIVERS: [&str; 9] =
-    ["aufs", "overlay", "overlay2", "vfs", "btrfs", "devicemapper", "zfs", "fuse-overlayfs", "overlayfs"];
 
 /// What Docker is told.
 struct Told {
@@ -212,40 +180,6 @@ pub fn pointed(e: Error, root: &Dir, machine: &Machine) -> Error {
         }
         None => e,
     }
-}
-
-/// A file with dockerd's words in it, comments left out.
-type Line = (PathBuf, Vec<String>);
-
-fn command_lines(machine: &Machine) -> Vec<Line> {
-    let mut files: Vec<PathBuf> = COMMAND_LINES.iter().map(|f| machine.file(f)).collect();
-    for dir in DROP_INS {
-        let entries = std::fs::read_dir(machine.file(dir)).into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> =
-            entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
-        found.sort();
-        files.extend(found);
-    }
-    let words = |p: PathBuf| Some((p.clone(), words(&String::from_utf8_lossy(&Machine::small(&p).ok()?))));
-    files.into_iter().filter_map(words).collect()
-}
-
-fn words(text: &str) -> Vec<String> {
-    let lines = text.lines().map(str::trim).filter(|l| !l.starts_with(['#', ';']));
-    let words = lines.flat_map(|l| l.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')));
-    words.filter(|w| !w.is_empty()).map(str::to_owned).collect()
-}
-
-/// The driver that a command line or an environment variable pins. `-s` alone means other things to other programs, so only the name
-/// of a driver counts.
-fn pinned_by(words: &[String]) -> Option<String> {
-    let from_flag = flag(words, &["--storage-driver", "-s"]);
-    // `DOCKER_OPTS=-s` and `Environment=DOCKER_DRIVER=aufs`: the word has the variable in front
-    let after = |w: &String, key: &str| w.split_once(key).map(|(_, v)| v.to_owned());
-    let glued = words.iter().find_map(|w| after(w, "DOCKER_DRIVER=").or_else(|| after(w, "=--storage-driver=")));
-    let parted = words.windows(2).find(|w| w[0].ends_with("=-s") || w[0].ends_with("=--storage-driver"));
-    let all = [from_flag, glued, parted.map(|w| w[1].clone())];
-    all.into_iter().flatten().find(|d| DRIVERS.contains(&d.as_str()))
 }
 
 /// Is this configuration that of the Docker on ROOT? A configuration that the user named always is.
@@ -460,23 +394,6 @@ mod tests {
                     .collect();
                 assert_eq!(found.join(", "), want, "{:?} {to} {others:?} {version:?}", told.config);
             }
-        }
-    }
-
-    #[test]
-    fn pinned_drivers() {
-        for (text, want) in [
-            ("ExecStart=/usr/bin/dockerd -s aufs -H fd://", Some("aufs")),
-            ("ExecStart=/usr/bin/dockerd --storage-driver=overlay2", Some("overlay2")),
-            ("DOCKER_OPTS=\"--storage-driver=aufs\"", Some("aufs")),
-            ("DOCKER_OPTS=\"-s aufs\"", Some("aufs")),
-            ("DOCKER_STORAGE_OPTIONS=--storage-driver=devicemapper", Some("devicemapper")),
-            ("Environment=DOCKER_DRIVER=aufs", Some("aufs")),
-            ("# DOCKER_OPTS=\"-s aufs\"", None),
-            ("ExecStart=/bin/echo -s nothing", None),
-            ("ExecStart=/usr/bin/dockerd -H fd://", None),
-        ] {
-            assert_eq!(pinned_by(&words(text)).as_deref(), want, "{text}");
         }
     }
 

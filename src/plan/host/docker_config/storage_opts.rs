@@ -2,6 +2,7 @@
 //! drivers of today end at one that they don't know.
 
 use super::Told;
+use super::command_lines::flags;
 use crate::checks::Finding;
 use crate::disk::{Dir, mounts};
 use crate::docker::choice::Version;
@@ -16,7 +17,7 @@ pub(super) fn check(
     out: &mut Vec<Finding>,
 ) -> Result<()> {
     let in_json = told.config.storage_opts.iter().map(|o| (&told.file, o.clone()));
-    let in_lines = told.lines.iter().flat_map(|(p, words)| named(words).into_iter().map(move |o| (p, o)));
+    let in_lines = told.lines.iter().flat_map(|(p, words)| flags(words, &["--storage-opt"]).map(move |o| (p, o)));
     for (place, option) in in_json.chain(in_lines) {
         let name = option.split('=').next().unwrap_or_default().trim().to_lowercase();
         let Some(why) = unfit(&name, to, version, quotas(root)?) else { continue };
@@ -50,14 +51,6 @@ fn unfit(name: &str, to: Target, version: Option<Version>, quota: bool) -> Optio
     }
 }
 
-/// The options on a command line: `--storage-opt X`, `--storage-opt=X`, also behind the name of a variable.
-fn named(words: &[String]) -> Vec<String> {
-    const FLAG: &str = "--storage-opt";
-    let glued = words.iter().filter_map(|w| w.split_once("--storage-opt=").map(|(_, v)| v.to_owned()));
-    let parted = words.windows(2).filter(|w| w[0] == FLAG || w[0].ends_with("=--storage-opt")).map(|w| w[1].clone());
-    glued.chain(parted).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,20 +73,5 @@ mod tests {
             assert_eq!(unfit(name, to, Some(version), quota).is_none(), fits, "{name} {to} {version:?} {quota}");
         }
         assert!(unfit("overlay2.override_kernel_check", Target::Overlay2, None, false).is_some());
-    }
-
-    #[test]
-    fn options_on_command_lines() {
-        for (line, want) in [
-            (
-                "dockerd --storage-opt dm.fs=xfs -s aufs --storage-opt=dm.basesize=20G",
-                &["dm.basesize=20G", "dm.fs=xfs"][..],
-            ),
-            ("DOCKER_STORAGE_OPTIONS=--storage-opt overlay2.size=1G", &["overlay2.size=1G"]),
-            ("dockerd --storage-driver=aufs", &[]),
-        ] {
-            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            assert_eq!(named(&words), want, "{line}");
-        }
     }
 }
