@@ -49,7 +49,11 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     catch_signals();
     end::place(&args.global);
     let (color, changes) = (args.global.color, args.verb.changes());
-    let done = prepare(&args).and_then(|()| dispatch(args));
+    let unread = args.global.unread_config.clone();
+    let done = prepare(&args).and_then(|()| dispatch(args)).map_err(|e| match unread {
+        Some(why) if e.kind() == Kind::NoStore => e.hint(why),
+        _ => e,
+    });
     ExitCode::from(end::command(done, changes, color))
 }
 
@@ -78,20 +82,30 @@ fn parsed(argv: &[OsString], form: Form) -> Result<std::result::Result<Args, u8>
     // commands without that option work on the same root
     let variable = std::env::var_os("UNAUFS_DOCKER_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from);
     (args.global.json, args.global.jsonl) = (form == Form::Json, form == Form::JsonLines);
-    if matches.value_source("root") == Some(clap::parser::ValueSource::DefaultValue)
-        && let Some(root) = data_root(args.docker_config().or(variable.as_deref()))
-    {
-        args.global.root = root;
+    if matches.value_source("root") == Some(clap::parser::ValueSource::DefaultValue) {
+        match data_root(args.docker_config().or(variable.as_deref())) {
+            Ok(Some(root)) => args.global.root = root,
+            Ok(None) => {}
+            Err(why) => args.global.unread_config = Some(why),
+        }
     }
     Ok(Ok(args))
 }
 
-/// The data root that Docker's configuration names. What can't be read there is the concern of a check of the plan.
-fn data_root(config: Option<&Path>) -> Option<PathBuf> {
+/// The data root that Docker's configuration names, or why it can't be read. That matters where the default isn't a store; otherwise it is the
+/// concern of a check of the plan.
+fn data_root(config: Option<&Path>) -> std::result::Result<Option<PathBuf>, String> {
     let file = config.unwrap_or(Path::new("/etc/docker/daemon.json"));
-    let text = crate::plan::host::Machine::small(file).ok()?;
-    let root = crate::plan::host::docker_config::parse(&text).ok()?.data_root?;
-    Some(PathBuf::from(root)).filter(|r| r.is_absolute())
+    let unread = |why: String| {
+        let (file, default) = (crate::text::path(file), args::DEFAULT_ROOT);
+        format!("{file} can't be read ({why}), so unaufs looked in {default}. Name Docker's data root with --root.")
+    };
+    let text = match crate::plan::host::Machine::small(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|e| unread(e.to_string()))?,
+    };
+    let config = crate::plan::host::docker_config::parse(&text).map_err(|e| unread(e.chain()))?;
+    Ok(config.data_root.map(PathBuf::from).filter(|r| r.is_absolute()))
 }
 
 fn prepare(args: &Args) -> Result<()> {

@@ -39,6 +39,9 @@ pub struct Global {
         value_name = "DIR"
     )]
     pub root: PathBuf,
+    /// Why Docker's configuration, which may name another data root than the default, can't be read.
+    #[arg(skip)]
+    pub unread_config: Option<String>,
     /// Build a new data root in DIR
     #[arg(long, global = true, env = "UNAUFS_TARGET", value_name = "DIR")]
     pub target: Option<PathBuf>,

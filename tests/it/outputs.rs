@@ -156,4 +156,14 @@ fn the_data_root_of_daemon_json_is_the_default() {
     let root = fs::canonicalize(&store.root).expect("the root");
     assert_eq!(doc["root"]["path"].as_str(), root.to_str());
     plan(Some(&store.beside)).exits(10);
+    // with a configuration that can't be read the default is looked at, and the error says so
+    for (text, said) in [("// a comment\n{\"data-root\":\"/d\"}", true), ("[]", true), ("{}", false)] {
+        fs::write(&config, text).expect("a configuration");
+        let ran = plan(None);
+        if ran.code == 10 {
+            let all = format!("{}{}", ran.stdout, ran.stderr);
+            assert_eq!(all.contains("can't be read") && all.contains("so unaufs looked in"), said, "{text}: {all}");
+        }
+        assert!(!plan(Some(&store.beside)).stderr.contains("so unaufs looked in"), "{text}");
+    }
 }
