@@ -166,7 +166,7 @@ pub struct Unprovable {
     pub layer: String,
     /// Why.
     pub reason: String,
-    /// Its tar-split data are damaged in the old store too.
+    /// It or its tar-split data are damaged in the old store too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
 }

@@ -4,7 +4,7 @@
 
 use super::{LeftBehind, merge};
 use crate::ids::ImageId;
-use crate::store::{Cause, SETTINGS, Store};
+use crate::store::{Cause, DAMAGED, SETTINGS, Store};
 use crate::text::{self, plural};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Damage of one kind, and what it holds back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
-    /// What is damaged: `layer`, `image`, `container`, `tag`, `repository`, or `tags`, `links` or `settings` where a file with these is.
+    /// What is damaged: `layer`, `image`, `container`, `tag`, `repository`, or `tags`, `links` or `settings` where a file with these is; `damage` of a layer that moves.
     pub kind: String,
     /// What is wrong.
     pub reason: String,
@@ -119,6 +119,10 @@ impl Damage {
             }
             SETTINGS => {
                 format!("The settings of {} are lost ({}): {reason}", plural(n, "container"), list(&self.causes))
+            }
+            DAMAGED => {
+                let moves = if n == 1 { "moves" } else { "move" };
+                format!("{} {moves} with damage ({}): {reason}", plural(n, "layer"), list(&self.causes))
             }
             "tags" => format!("Tags are lost: {} ({reason})", list(&self.causes)),
             "tag" => format!("{} can't be kept ({}): {reason}", plural(n, "tag"), list(&self.causes)),
