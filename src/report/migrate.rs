@@ -11,6 +11,7 @@ use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
 use crate::store::DAMAGED;
+use crate::store::graph::images::GONE;
 use crate::text;
 use crate::verify::{Difference, Side};
 use serde::Serialize;
@@ -212,8 +213,8 @@ fn stays(out: &mut String, s: &Summary<'_>, p: &Plan) {
     let counted: Vec<_> = s.left_behind.iter().filter(|l| l.counts && l.kind != DAMAGED).collect();
     if !counted.is_empty() {
         // lost tags, links and settings aren't there either
-        let is_there = |kind: &str| matches!(kind, "image" | "layer" | "container");
-        let there = if counted.iter().all(|l| is_there(&l.kind)) { ", and still in the old store" } else { "" };
+        let is_there = |l: &LeftBehind| matches!(l.kind.as_str(), "image" | "layer" | "container") && l.reason != GONE;
+        let there = if counted.iter().all(|l| is_there(l)) { ", and still in the old store" } else { "" };
         let _ = writeln!(out, "NOT MIGRATED ({}){there}:", text::count(counted.len() as u64));
         for d in s.damage.iter().filter(|d| d.kind != DAMAGED) {
             let _ = writeln!(out, "  {}", text::short_ids(&d.sentence()));

@@ -485,7 +485,7 @@ fn image_file(id: &ImageId, kind: &str, name: &str, text: String) -> MetaFile {
 }
 
 /// Why an image that only tags name can't move.
-const GONE: &str = "its directory in graph/ is missing";
+pub const GONE: &str = "its directory in graph/ is missing";
 
 /// The key in [`Store::images`] of an image that cannot be converted.
 fn placeholder(id: &V1Id) -> Option<ImageId> {
