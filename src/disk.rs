@@ -269,6 +269,8 @@ impl Dir {
         match e {
             Errno::LOOP => Error::io(format!("open {}, which is a symlink", self.show(rel)), e)
                 .hint("It is a symlink. unaufs doesn't follow symlinks here."),
+            // a directory, a named pipe, a socket or a device
+            Errno::INVAL => Error::io(format!("open {}, which isn't a regular file", self.show(rel)), e),
             _ => Error::io(format!("open {}", self.show(rel)), e),
         }
     }

@@ -69,7 +69,7 @@ pub fn subject(f: &Finding, names: &Names) -> String {
 /// What isn't migrated: `1 container stays`, `2 images and 1 container stay`. `counts`: what is damaged; else what was excluded by an option or
 /// belongs to another driver.
 pub fn stays_behind(p: &Plan, counts: bool) -> Option<String> {
-    let all = || p.left_behind.iter().filter(|l| l.counts == counts);
+    let all = || p.left_behind.iter().filter(|l| l.counts == counts && l.kind != crate::store::DAMAGED);
     let known = ["image", "container", "tag", "layer"].map(|kind| (kind, all().filter(|l| l.kind == kind).count()));
     // layers and tags go with their images and containers
     let main: Vec<_> = known.iter().take(2).filter(|(_, n)| *n > 0).collect();

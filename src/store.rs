@@ -140,10 +140,13 @@ impl Cause {
 /// The kind of a [`Lost`] that is the settings of a container, whose id it has.
 pub const SETTINGS: &str = "settings";
 
+/// The kind of a [`Lost`] that is a part of a layer, whose id it has. The layer moves without it.
+pub const DAMAGED: &str = "damage";
+
 /// Something that the old store had and that nothing can bring back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// `tags`, `tag`, `repository`, `links`, `settings`, `file` or `container`.
+    /// `tags`, `tag`, `repository`, `links`, `settings`, `damage`, `file` or `container`.
     pub kind: String,
     /// The file that held it, or what it belonged to.
     pub id: String,

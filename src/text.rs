@@ -106,6 +106,9 @@ pub fn count(n: u64) -> String {
 /// `1 layer`, `2 layers`, `2 directories`.
 pub fn plural(n: impl TryInto<u64>, noun: &str) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);
+    if let Some((one, other)) = noun.split_once(" or ").filter(|_| n != 1) {
+        return format!("{} or {other}s", plural(n, one));
+    }
     match noun.strip_suffix("ry") {
         _ if n == 1 => format!("{n} {noun}"),
         Some(stem) => format!("{} {stem}ries", count(n)),
@@ -138,13 +141,22 @@ pub fn short_ids(s: &str) -> String {
 
 /// The fix of a check as a sentence of its own. A command stays as it is, so that it can be pasted.
 pub fn advice(fix: &str) -> String {
+    match command_in(fix) {
+        Some(("", command)) => command.to_owned(),
+        None if !fix.ends_with('.') => format!("{}.", capital(fix)),
+        _ => capital(fix),
+    }
+}
+
+/// The command in a fix, and what is said before it: `chattr -ia FILE`, `set the clock: timedatectl set-ntp true`.
+pub fn command_in(fix: &str) -> Option<(&str, &str)> {
     const PROGRAMS: [&str; 9] =
         ["chattr", "docker", "mkdir", "modprobe", "mount", "systemctl", "timedatectl", "umount", "unaufs"];
     let is_command = |s: &str| s.split(' ').next().is_some_and(|first| PROGRAMS.contains(&first));
-    match fix.rsplit_once(": ").is_some_and(|(_, typed)| is_command(typed)) {
-        _ if is_command(fix) => fix.to_owned(),
-        false if !fix.ends_with('.') => format!("{}.", capital(fix)),
-        _ => capital(fix),
+    match fix.rsplit_once(": ") {
+        _ if is_command(fix) => Some(("", fix)),
+        Some((before, typed)) if is_command(typed) => Some((before, typed)),
+        _ => None,
     }
 }
 
@@ -225,6 +237,9 @@ mod tests {
         let fixes = ["chattr -ia /x", "fix the file", "set the clock: timedatectl set-ntp true"].map(advice);
         assert_eq!(fixes, ["chattr -ia /x", "Fix the file.", "Set the clock: timedatectl set-ntp true"]);
         assert_eq!(count(12), "12");
+        assert_eq!([1, 14].map(|n: u64| plural(n, "tag or digest")), ["1 tag or digest", "14 tags or digests"]);
+        assert_eq!(command_in("set the clock: timedatectl x"), Some(("set the clock", "timedatectl x")));
+        assert_eq!((command_in("umount /x"), command_in("free some space")), (Some(("", "umount /x")), None));
         let words = [plural(1, "directory"), plural(2000, "directory"), plural(0, "layer")];
         assert_eq!(words, ["1 directory", "2,000 directories", "0 layers"]);
         let names = |n: usize| ["a", "b"].into_iter().take(n).map(str::to_owned);

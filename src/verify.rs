@@ -166,7 +166,7 @@ pub struct Unprovable {
     pub layer: String,
     /// Why.
     pub reason: String,
-    /// Its tar-split data are damaged in the old store too.
+    /// It or its tar-split data are damaged in the old store too.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
 }
@@ -205,6 +205,9 @@ pub struct Verdict {
     pub docker_ran: bool,
     /// How many differences of each kind; as `record` tar-split data that were damaged before the migration, which are none.
     pub counts: BTreeMap<String, u64>,
+    /// All that differs is damage of the old store too: a rollback doesn't repair it.
+    #[serde(default)]
+    pub inherited: bool,
 }
 
 /// What was compared and what differs.
@@ -270,6 +273,12 @@ impl Report {
         self.counts.values().sum()
     }
 
+    /// Is all damage in the old store too?
+    pub fn inherited(&self) -> bool {
+        let in_old = |d: &Difference| matches!(d.side, Side::Both | Side::Old);
+        self.total() > 0 && self.total() == self.differences.len() as u64 && self.differences.iter().all(in_old)
+    }
+
     /// With what was found of the objects that were in the store before.
     fn with(mut self, others: Report) -> Report {
         self.layers += others.layers;
@@ -313,7 +322,7 @@ impl Report {
             Outcome::Unchecked => return None,
             outcome => outcome == Outcome::Clean,
         };
-        Some(Verdict { time, level, clean, docker_ran: self.docker_ran, counts })
+        Some(Verdict { time, level, clean, docker_ran: self.docker_ran, counts, inherited: self.inherited() })
     }
 }
 

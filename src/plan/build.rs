@@ -3,6 +3,7 @@
 use super::estimate::Pace;
 use super::existing::Existing;
 use super::host::Host;
+use super::names::Names;
 use super::new_root::NewRoot;
 use super::quirks::Quirk;
 use super::scan::Facts;
@@ -10,7 +11,8 @@ use super::*;
 use crate::checks::{self, Finding};
 use crate::disk::copy::Transfer;
 use crate::docker::driver;
-use crate::store::{Image, Lost, SETTINGS, Store};
+use crate::store::{DAMAGED, Image, Lost, SETTINGS, Store};
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
 
 /// Everything that was looked at.
@@ -423,11 +425,19 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
     out.extend(merge::left_references(decided));
     // of a container that stays, nothing is lost
     let owner = |l: &Lost| store.containers.values().find(|c| l.kind == SETTINGS && c.id.as_str() == l.id);
-    let lost = store.lost.iter().filter(|l| owner(l).is_none_or(|c| wanted.containers.contains(&c.id)));
-    out.extend(lost.map(|l| LeftBehind {
+    let moves = |l: &&Lost| match l.kind.as_str() {
+        DAMAGED => LayerId::parse(&l.id).is_ok_and(|id| wanted.layers.contains(&id)),
+        _ => owner(l).is_none_or(|c| wanted.containers.contains(&c.id)),
+    };
+    let layers = LazyCell::new(|| Names::of_store(store));
+    let name = |l: &Lost| match l.kind.as_str() {
+        DAMAGED => layers.get(&l.id).map(str::to_owned),
+        _ => owner(l).map(|c| c.name.clone()),
+    };
+    out.extend(store.lost.iter().filter(moves).map(|l| LeftBehind {
         kind: l.kind.clone(),
         id: l.id.clone(),
-        name: owner(l).map(|c| c.name.clone()).unwrap_or_default(),
+        name: name(l).unwrap_or_default(),
         reason: l.reason.clone(),
         lost: l.lost.clone(),
         counts: true,

@@ -4,7 +4,7 @@
 
 use super::{LeftBehind, merge};
 use crate::ids::ImageId;
-use crate::store::{Cause, SETTINGS, Store};
+use crate::store::{Cause, DAMAGED, SETTINGS, Store};
 use crate::text::{self, plural};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Damage of one kind, and what it holds back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
-    /// What is damaged: `layer`, `image`, `container`, `tag`, `repository`, or `tags`, `links` or `settings` where a file with these is.
+    /// What is damaged: `layer`, `image`, `container`, `tag`, `repository`, or `tags`, `links` or `settings` where a file with these is; `damage` of a layer that moves.
     pub kind: String,
     /// What is wrong.
     pub reason: String,
@@ -101,7 +101,8 @@ pub fn group(store: &Store, left: &[LeftBehind]) -> Vec<Damage> {
 impl Damage {
     /// One sentence.
     pub fn sentence(&self) -> String {
-        let (n, reason) = (self.causes.len(), text::text(&self.reason));
+        let n = self.causes.len();
+        let reason = of_each(text::text(&self.reason), n);
         let only_itself = match self.kind.as_str() {
             "image" => self.others().is_empty(),
             _ => self.images.len() + self.layers <= n,
@@ -119,6 +120,10 @@ impl Damage {
             }
             SETTINGS => {
                 format!("The settings of {} are lost ({}): {reason}", plural(n, "container"), list(&self.causes))
+            }
+            DAMAGED => {
+                let moves = if n == 1 { "moves" } else { "move" };
+                format!("{} {moves} with damage ({}): {reason}", plural(n, "layer"), list(&self.causes))
             }
             "tags" => format!("Tags are lost: {} ({reason})", list(&self.causes)),
             "tag" => format!("{} can't be kept ({}): {reason}", plural(n, "tag"), list(&self.causes)),
@@ -163,6 +168,13 @@ impl Damage {
             None => String::new(),
         }
     }
+}
+
+/// A reason that is said of one object, said of so many.
+fn of_each(reason: String, n: usize) -> String {
+    let several =
+        |one: &str, each: &str| reason.strip_prefix(one).filter(|_| n > 1).map(|rest| format!("{each}{rest}"));
+    several("it ", "each one ").or_else(|| several("its ", "each one's ")).unwrap_or(reason)
 }
 
 /// The first names, those first that people gave.
@@ -235,7 +247,11 @@ mod tests {
     #[test]
     fn damage_without_followers_names_itself() {
         let all = [left("image", &format!("sha256:{}", "1".repeat(64)), "a:1", "its config can't be read", None)];
-        let got = group(&Store::empty(Generation::Content), &all);
-        assert_eq!(got[0].sentence(), "1 damaged image (a:1): its config can't be read");
+        let mut all = all.to_vec();
+        let sentence = |all: &[LeftBehind]| group(&Store::empty(Generation::Content), all)[0].sentence();
+        assert_eq!(sentence(&all), "1 damaged image (a:1): its config can't be read");
+        all.push(left("image", &format!("sha256:{}", "2".repeat(64)), "b:1", "its config can't be read", None));
+        assert_eq!(sentence(&all), "2 damaged images (a:1, b:1): each one's config can't be read");
+        assert_eq!(of_each("it has no record".to_owned(), 13), "each one has no record");
     }
 }

@@ -4,6 +4,7 @@ use crate::checks::Level;
 use crate::plan::names::Names;
 use crate::plan::{LeftBehind, Plan};
 use crate::run::cleanup::{Cleaned, Deletion, Survey};
+use crate::store::DAMAGED;
 use crate::store::aufs::Stray;
 use crate::text;
 use std::fmt::Write;
@@ -44,7 +45,7 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         out.push_str("Unused directories in aufs/diff will be deleted too. No image or container has them (D05):\n");
         super::first(&mut out, unused.iter().map(|u| text::text(u)), "");
     }
-    let left: Vec<&LeftBehind> = plan.left_behind.iter().filter(|l| !l.is_foreign()).collect();
+    let left: Vec<&LeftBehind> = plan.left_behind.iter().filter(|l| !l.is_foreign() && l.kind != DAMAGED).collect();
     if !left.is_empty() && !s.old.is_empty() {
         out.push_str("These were not migrated and will be deleted too:\n");
         let line = |l: &LeftBehind| {

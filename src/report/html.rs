@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::names::Names;
 use crate::plan::new_root::{NewRoot, Stays};
 use crate::plan::{Estimate, LeftBehind, Plan, PlanImage, PlanLayer};
+use crate::store::DAMAGED;
 use crate::text;
 use askama::Template;
 use icicle::{Icicle, LayerBox, users};
@@ -162,7 +163,9 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
     let Icicle { boxes, height, left_out: boxes_left_out } = icicle::draw(p);
     let (layers, layers_left_out) = layer_rows(p);
     let (containers, more_containers, containers_left_out) = containers(p);
-    let mut stays: Vec<[String; 4]> = p.left_behind.iter().take(STAYS).map(stay).collect();
+    // a damaged layer that moves is one of the problems
+    let left: Vec<&LeftBehind> = p.left_behind.iter().filter(|l| l.kind != DAMAGED).collect();
+    let mut stays: Vec<[String; 4]> = left.iter().take(STAYS).map(|l| stay(l)).collect();
     let page = Page {
         p,
         title: format!("unaufs: {}", text::text(&p.host.name)),
@@ -178,10 +181,10 @@ pub fn page(p: &Plan, record: Option<&Record>) -> Result<String> {
         info,
         fine,
         more_stays: stays.split_off(stays.len().min(STAYS_SHOWN)),
-        more_stays_told: format!("{} more", text::count(p.left_behind.len().saturating_sub(STAYS_SHOWN) as u64)),
-        damage: p.damage.iter().map(|d| d.sentence()).collect(),
+        more_stays_told: format!("{} more", text::count(left.len().saturating_sub(STAYS_SHOWN) as u64)),
+        damage: p.damage.iter().filter(|d| d.kind != DAMAGED).map(|d| d.sentence()).collect(),
         stays,
-        stays_more: p.left_behind.len().saturating_sub(STAYS),
+        stays_more: left.len().saturating_sub(STAYS),
         bars,
         free_at,
         free: text::size(p.room().free_bytes),
@@ -307,6 +310,9 @@ fn verdict(p: &Plan, record: Option<&Record>, groups: &[Group<'_>]) -> (&'static
         return ("bad", format!("Blocked by {}.", text::plural(blocks, "check")));
     }
     match (blocks, super::stays_behind(p, true)) {
+        (0, None) if p.partial() => {
+            ("warn", "Partly: all images and containers will be migrated, some with damage.".to_owned())
+        }
         (0, None) if warns == 0 => ("good", "Ready. All images and containers will be migrated.".to_owned()),
         (0, None) => {
             ("good", format!("Ready. All images and containers will be migrated; {}.", text::plural(warns, "warning")))
@@ -331,7 +337,7 @@ fn tiles(chosen: Option<&Estimate>, groups: &[Group<'_>]) -> Vec<Tile> {
 
 fn record_tiles(p: &Plan, r: &Record) -> Vec<Tile> {
     let done = super::comparison::Comparison::of(p, r).map(|c| c.done).unwrap_or_default();
-    let behind = p.left_behind.iter().filter(|l| l.counts).count();
+    let behind = p.left_behind.iter().filter(|l| l.counts && l.kind != DAMAGED).count();
     let good = |b: bool| if b { "good" } else { "warn" };
     let verified = r.verified.is_some();
     vec![

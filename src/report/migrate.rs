@@ -5,10 +5,13 @@ use crate::checks::Level;
 use crate::docker::driver::Target;
 use crate::ids::LayerId;
 use crate::plan::damage::Damage;
+use crate::plan::names::Names;
 use crate::plan::scan::Facts;
 use crate::plan::{LeftBehind, Plan};
 use crate::run::Outcome;
 use crate::run::journal::State;
+use crate::store::DAMAGED;
+use crate::store::graph::images::GONE;
 use crate::text;
 use crate::verify::{Difference, Side};
 use serde::Serialize;
@@ -38,6 +41,8 @@ pub struct Summary<'a> {
 
 /// Where texts begin, behind the labels.
 const LABEL: usize = 9;
+/// What to do about damage that the old store has too.
+const REPAIR: &str = "To repair an image, pull or build it again.";
 
 fn label(out: &mut String, name: &str, text: &str) {
     let _ = writeln!(out, "{name:<LABEL$}{text}");
@@ -47,7 +52,7 @@ fn label(out: &mut String, name: &str, text: &str) {
 pub fn text(s: &Summary<'_>, p: &Plan) -> String {
     let mut out = String::new();
     result(&mut out, s, p);
-    verified(&mut out, s);
+    verified(&mut out, s, p);
     left_out(&mut out, p);
     for c in &s.outcome.changed {
         label(
@@ -131,7 +136,7 @@ fn built(o: &Outcome) -> String {
     format!("{} built{before}{colon}{}.", text::plural(o.built, "layer"), parts.join(", "))
 }
 
-fn verified(out: &mut String, s: &Summary<'_>) {
+fn verified(out: &mut String, s: &Summary<'_>, p: &Plan) {
     let text = match (s.outcome.verified, &s.outcome.verdict) {
         (true, Some(v)) if s.outcome.damaged.is_empty() && v.total() > 0 => {
             "the new store equals the old one, which has damage. unaufs verify lists it.".to_owned()
@@ -158,9 +163,13 @@ fn verified(out: &mut String, s: &Summary<'_>) {
         text::plural(damaged.len(), "place")
     );
     // the title says already that both stores have it
-    let line = |d: &Difference| Difference { side: Side::Itself, ..d.clone() };
+    let names = Names::of_plan(p);
+    let line = |d: &Difference| {
+        let name = names.get(&d.id).filter(|_| d.name.is_empty()).map_or_else(|| d.name.clone(), str::to_owned);
+        Difference { side: Side::Itself, name, ..d.clone() }
+    };
     super::first(out, damaged.iter().map(line), " (--json has all)");
-    label(out, "", "To repair an image, pull or build it again.");
+    label(out, "", REPAIR);
 }
 
 /// What was left out on purpose, with the check that says why.
@@ -191,13 +200,23 @@ fn left_out(out: &mut String, p: &Plan) {
 }
 
 fn stays(out: &mut String, s: &Summary<'_>, p: &Plan) {
-    let counted: Vec<_> = s.left_behind.iter().filter(|l| l.counts).collect();
+    // the comparison has named these
+    let known = |d: &Damage| d.causes.iter().all(|c| s.outcome.damaged.iter().any(|known| known.id == c.id));
+    let moved: Vec<&Damage> = s.damage.iter().filter(|d| d.kind == DAMAGED && !known(d)).collect();
+    if !moved.is_empty() {
+        let _ = writeln!(out, "DAMAGED  in the old store. The new store has the same damage:");
+        for d in moved {
+            let _ = writeln!(out, "  {}", text::short_ids(&d.sentence()));
+        }
+        label(out, "", REPAIR);
+    }
+    let counted: Vec<_> = s.left_behind.iter().filter(|l| l.counts && l.kind != DAMAGED).collect();
     if !counted.is_empty() {
         // lost tags, links and settings aren't there either
-        let is_there = |kind: &str| matches!(kind, "image" | "layer" | "container");
-        let there = if counted.iter().all(|l| is_there(&l.kind)) { ", and still in the old store" } else { "" };
+        let is_there = |l: &LeftBehind| matches!(l.kind.as_str(), "image" | "layer" | "container") && l.reason != GONE;
+        let there = if counted.iter().all(|l| is_there(l)) { ", and still in the old store" } else { "" };
         let _ = writeln!(out, "NOT MIGRATED ({}){there}:", text::count(counted.len() as u64));
-        for d in s.damage {
+        for d in s.damage.iter().filter(|d| d.kind != DAMAGED) {
             let _ = writeln!(out, "  {}", text::short_ids(&d.sentence()));
         }
     }

@@ -1,7 +1,7 @@
 //! Lays text out for a terminal: wraps at the width with a hanging indent, colours words when asked.
 
 use crate::checks::Level;
-use crate::text::sentence;
+use crate::text::{command_in, sentence};
 
 /// What a text is laid out for.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +158,14 @@ impl Page {
         self.out.push('\n');
     }
 
+    /// One line that isn't broken, however long it is: a command to be pasted.
+    pub fn whole(&mut self, hang: usize, (style, name): (Style, &str), text: &str) {
+        self.put(style, name);
+        self.out.push_str(&" ".repeat(hang.saturating_sub(name.chars().count())));
+        self.out.push_str(sentence(text).trim_end());
+        self.out.push('\n');
+    }
+
     /// An empty line.
     pub fn blank(&mut self) {
         self.out.push('\n');
@@ -268,9 +276,13 @@ fn fold(line: &str, width: usize, hang: usize, out: &mut String) {
             }
         }
         None => {
+            let typed = line.get(hang..).and_then(command_in).filter(|(before, _)| !before.is_empty());
+            let said = typed.map_or(line, |(_, command)| line.strip_suffix(command).unwrap_or(line).trim_end());
             let mut page = Page::new(Look { width, colour: false });
-            page.flow(hang, &[(Style::Plain, line)]);
+            page.flow(hang, &[(Style::Plain, said)]);
             out.push_str(&page.finish());
+            let lines = typed.map(|(_, command)| command_lines(command, width.saturating_sub(hang)));
+            lines.unwrap_or_default().iter().for_each(|part| out.push_str(&format!("{:hang$}{part}\n", "")));
         }
     }
 }
@@ -287,8 +299,11 @@ fn is_command(text: &str) -> bool {
 }
 
 /// A command in lines of so many columns. Each but the last ends with a backslash, so that all of them can be pasted together. What is quoted
-/// isn't broken, nor is a word that is longer than a line.
+/// isn't broken. With a word that is longer than a line all of it is one line.
 pub fn command_lines(command: &str, room: usize) -> Vec<String> {
+    if words(command).any(|word| word.chars().count() + "   \\".len() > room) {
+        return vec![command.to_owned()];
+    }
     let mut out = vec![String::new()];
     for word in words(command) {
         let Some(line) = out.last_mut() else { break };
@@ -370,6 +385,12 @@ mod tests {
         let shown = wrapped(&format!("Next     {command}  do it"), 60, 9);
         assert!(shown.contains(" \\\n") && shown.ends_with("           do it\n"), "{shown}");
         assert_eq!(command_lines("unaufs status", 80), ["unaufs status"]);
+        // a file of a container in the default root is longer than a line
+        let long = format!("chattr -ia /var/lib/docker/containers/{}/hostconfig.json", "0".repeat(64));
+        assert_eq!(command_lines(&long, 71).join("\n"), long);
+        assert_eq!(wrapped(&format!("Fix      {long}"), 80, 9), format!("Fix      {long}\n"));
+        let said = wrapped(&format!("Next     Remove the attribute: {long}"), 80, 9);
+        assert_eq!(said, format!("Next     Remove the attribute:\n         {long}\n"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::run::journal::State;
 use crate::run::states::{ORPHANED, Standing};
 use crate::store::Generation;
 use crate::text;
-use crate::verify::{Verdict, since};
+use crate::verify::{Level, Verdict, since};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -318,6 +318,10 @@ impl<'a> Words<'a> {
             return format!("Don't start Docker: {}/{path} isn't there any more.", self.root);
         }
         match (self.at.verdict.as_ref().filter(|v| !v.clean), &self.obstacle) {
+            (Some(v), _) if v.inherited => {
+                "The last verification found damage that the old store has too, so a rollback doesn't repair it. Pull or build the damaged images again."
+                    .to_owned()
+            }
             (Some(_), _) => {
                 "The last verification found damage in the new store. Look at the damage before you run unaufs cleanup."
                     .to_owned()
@@ -413,6 +417,9 @@ impl<'a> Words<'a> {
                 next("cleanup --skip-verify", "delete what is left of the old store"),
             ],
             Some(State::Switched) if self.at.gone.is_some() => vec![next("rollback", "put the old store back")],
+            Some(State::Switched) if self.at.verdict.as_ref().is_some_and(|v| v.inherited) => {
+                vec![next("verify", "list the damage")]
+            }
             Some(State::Switched) if self.word() == "DAMAGED" => {
                 vec![next("verify", "list the differences"), next("rollback", "put the old store back")]
             }
@@ -420,14 +427,7 @@ impl<'a> Words<'a> {
             Some(State::Switched) if self.at.lost.is_some() => {
                 vec![next("verify", "check the new store by itself"), next("rollback", "put the old store back")]
             }
-            Some(State::Switched) => vec![
-                next(
-                    "verify",
-                    if self.docker_ran { "check all contents" } else { "check all contents, before Docker starts" },
-                ),
-                next("cleanup", "days later: delete the old store"),
-                next("rollback", "put the old store back"),
-            ],
+            Some(State::Switched) => self.after(next),
             Some(State::Undoing) => vec![next("rollback", "finish it")],
             Some(State::Undone) => vec![next("plan", "see what another migration would do")],
             Some(State::Cleaned) if self.at.parked || self.at.rest => {
@@ -436,6 +436,28 @@ impl<'a> Words<'a> {
             Some(State::Cleaned) if self.at.store.is_some() => vec![next("plan", "see what a migration would do")],
             Some(State::Cleaned) => Vec::new(),
         }
+    }
+}
+
+impl Words<'_> {
+    /// What to do after the switch, where nothing is wrong.
+    fn after(&self, next: impl Fn(&str, &'static str) -> Next) -> Vec<Next> {
+        let all_checked = |v: &Verdict| v.covers(Level::Full) && v.docker_ran == self.docker_ran;
+        let mut out = Vec::new();
+        if !self.at.verdict.as_ref().is_some_and(all_checked) {
+            let why = if self.docker_ran { "check all contents" } else { "check all contents, before Docker starts" };
+            out.push(next("verify", why));
+        }
+        if !self.docker_ran && self.obstacle.is_none() {
+            let why = match self.old {
+                Some(_) => "when daemon.json has the new data root",
+                None => "then look at your containers: docker ps -a",
+            };
+            out.push(Next { command: "systemctl start docker".to_owned(), why });
+        }
+        out.push(next("cleanup", "days later: delete the old store"));
+        out.push(next("rollback", "put the old store back"));
+        out
     }
 }
 

@@ -52,7 +52,7 @@ impl<'a> Document<'a> {
         let next = |command: &str, why: &'static str| Next { command: format!("unaufs {command}{place}"), why };
         let docker =
             || Next { command: "systemctl start docker".to_owned(), why: "then look at your containers: docker ps -a" };
-        let inherited = inherited(report);
+        let inherited = report.inherited();
         let mut advice = None;
         let next = match (report.outcome(), when) {
             (Outcome::Unchecked, _) => vec![next("verify", "again, after you removed the cause")],
@@ -138,7 +138,7 @@ impl<'a> Document<'a> {
             let many = if is_cut { r.total() as usize } else { lines.len() };
             let many = text::plural(many, "difference");
             let what = match r.against_old {
-                true if inherited(r) => format!("The {driver} store and the old store have the same damage ({many}):"),
+                true if r.inherited() => format!("The {driver} store and the old store have the same damage ({many}):"),
                 true if !r.only_before => format!("{many} between the {driver} store and the old store:"),
                 _ => format!("{many} between the {driver} store and its own records:"),
             };
@@ -226,12 +226,6 @@ impl<'a> Document<'a> {
             out.push_str("This data root is a copy, so earlier changes inside containers count as Docker's too.\n");
         }
     }
-}
-
-/// Is all damage in the old store too?
-fn inherited(r: &Report) -> bool {
-    let in_old = |d: &Difference| matches!(d.side, Side::Both | Side::Old);
-    r.total() > 0 && r.total() == r.differences.len() as u64 && r.differences.iter().all(in_old)
 }
 
 /// `a, b and c`.

@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0003_plan_apart.sql"),
     include_str!("../../migrations/0004_elsewhere.sql"),
     include_str!("../../migrations/0005_identity.sql"),
+    include_str!("../../migrations/0006_sides.sql"),
 ];
 
 /// The state of a run.
@@ -461,10 +462,9 @@ impl Journal {
 
     /// Notes what a verification found: it replaces every earlier verdict.
     pub fn judge(&mut self, run: i64, v: &Verdict) -> Result<()> {
-        const JUDGE: &str =
-            "INSERT INTO verdict (run, at, level, clean, counts, docker_ran) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        const JUDGE: &str = "INSERT INTO verdict (run, at, level, clean, counts, docker_ran, inherited) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let counts = serde_json::json!(v.counts).to_string();
-        let row = params![run, v.time, v.level.name(), v.clean, counts, v.docker_ran];
+        let row = params![run, v.time, v.level.name(), v.clean, counts, v.docker_ran, v.inherited];
         self.change("journal verdict", |t| t.execute(JUDGE, row).map(drop))
     }
 
@@ -475,11 +475,12 @@ impl Journal {
 
     /// The last verdict, unless it was withdrawn.
     pub fn verdict(&self, run: i64) -> Result<Option<Verdict>> {
-        const SELECT: &str = "SELECT at, level, clean, counts, docker_ran, withdrawn FROM verdict WHERE run = ?1 ORDER BY id DESC LIMIT 1";
+        const SELECT: &str = "SELECT at, level, clean, counts, docker_ran, withdrawn, inherited FROM verdict WHERE run = ?1 ORDER BY id DESC LIMIT 1";
         let row = self.db.query_row(SELECT, [run], |r| {
             let level = if r.get::<_, String>(1)? == "full" { Level::Full } else { Level::Fast };
             let counts = serde_json::from_str(&r.get::<_, String>(3)?).unwrap_or_default();
-            let verdict = Verdict { time: r.get(0)?, level, clean: r.get(2)?, counts, docker_ran: r.get(4)? };
+            let (clean, docker_ran, inherited) = (r.get(2)?, r.get(4)?, r.get(6)?);
+            let verdict = Verdict { time: r.get(0)?, level, clean, docker_ran, counts, inherited };
             Ok((!r.get::<_, bool>(5)?).then_some(verdict))
         });
         Ok(row.optional().map_err(sql)?.flatten())

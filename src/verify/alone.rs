@@ -21,6 +21,7 @@ use crate::plan::names::Names;
 use crate::progress::Progress;
 use crate::store::content::SMALL;
 use crate::store::driver::chain;
+use crate::store::graph::digest::record;
 use crate::store::{Container, Content, Layer, Store, native};
 use crate::tar::split::beside;
 use crate::tar::viewtar::Shift;
@@ -29,7 +30,7 @@ use std::fs::File;
 use std::sync::atomic::Ordering;
 
 /// Findings that say that something of the store is damaged, whichever driver it is of.
-const DAMAGE: [&str; 10] = ["C01", "C04", "C06", "D01", "D03", "D06", "D08", "D10", "G01", "G04"];
+const DAMAGE: [&str; 11] = ["C01", "C04", "C06", "D01", "D03", "D06", "D08", "D10", "G01", "G04", "G06"];
 
 /// What a migration repairs, and Docker does not.
 const DAMAGE_FOR_DOCKER: &str = "D14";
@@ -90,6 +91,14 @@ pub fn others(base: &Dir, driver: WrittenBy, ours: &Ours, level: Level, progress
         _ => d.name.clone(),
     });
     Ok(Report { layers: layers.len() as u64, metadata: store.metadata.len() as u64, ..report })
+}
+
+/// Why a layer of Docker 1.9 or earlier has no tar-split data that can be used. `base` holds its `graph/`.
+pub fn unrecorded(base: &Dir, layer: &LayerId) -> Result<&'static str> {
+    Ok(match base.has(record(layer.as_str()))? {
+        true => "its tar-data.json.gz doesn't match its files",
+        false => "Docker didn't record the tar headers",
+    })
 }
 
 /// The damage that a finding of the reader is, if it is one.
@@ -184,10 +193,21 @@ impl Alone<'_> {
         }
     }
 
+    /// Why there are no tar-split data of a layer.
+    fn no_record(&self, layer: &LayerId) -> Result<&'static str> {
+        Ok(match self.records.get(layer) {
+            Some(Content::TarSplitOf(_)) => unrecorded(self.base, layer)?,
+            _ => "no tar-split.json.gz",
+        })
+    }
+
     fn one(&self, layer: &Layer, large: bool) -> Result<()> {
         let stack = chain(self.base, self.store.written_by, &self.store.layers, layer)?;
         match self.headers(&layer.id, &stack, layer.parent()) {
-            Ok(None) => self.seen.unprovable(layer.id.as_str(), "no tar-split.json.gz"),
+            Ok(None) => {
+                self.seen.unprovable(layer.id.as_str(), self.no_record(&layer.id)?);
+                return Ok(());
+            }
             Ok(Some(faults)) => {
                 self.seen.headers.fetch_add(1, Ordering::Relaxed);
                 self.seen.names.fetch_add(faults.names, Ordering::Relaxed);

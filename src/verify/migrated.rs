@@ -15,7 +15,7 @@ use crate::plan::names::Names;
 use crate::plan::stack::Part;
 use crate::plan::{Plan, PlanFile, PlanLayer};
 use crate::progress::Progress;
-use crate::store::Content;
+use crate::store::{Content, DAMAGED};
 use crate::tar::split::beside;
 use crate::tar::viewtar::Shift;
 use crate::target::Below;
@@ -177,7 +177,13 @@ impl<'a> Pair<'a> {
             return Ok(());
         };
         if matches!(record.content, Content::TarSplitOf(_)) {
-            self.seen.unprovable(id, "Docker didn't record the tar headers; compared with the old store only");
+            match self.plan.left_behind.iter().find(|l| l.kind == DAMAGED && l.id == id) {
+                Some(damaged) => self.seen.damaged_before(id, damaged.reason.as_str()),
+                None => {
+                    let why = alone::unrecorded(self.old, &layer.id)?;
+                    self.seen.unprovable(id, format!("{why}; compared with the old store only"));
+                }
+            }
             return Ok(());
         }
         let to = self.plan.options.to;

@@ -105,8 +105,12 @@ impl Seen<'_> {
 
     /// Notes a layer whose tar-split data are damaged, and were before the migration.
     pub fn damaged_record(&self, layer: &str, e: &Error) {
-        let reason = format!("its tar-split.json.gz is damaged: {}", e.chain());
-        self.not_proved(Unprovable { layer: layer.to_owned(), reason, damaged: true });
+        self.damaged_before(layer, format!("its tar-split.json.gz is damaged: {}", e.chain()));
+    }
+
+    /// Notes a layer that can't be proved by itself because it was damaged before the migration.
+    pub fn damaged_before(&self, layer: &str, reason: impl Into<String>) {
+        self.not_proved(Unprovable { layer: layer.to_owned(), reason: reason.into(), damaged: true });
     }
 
     fn not_proved(&self, one: Unprovable) {

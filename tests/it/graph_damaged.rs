@@ -428,6 +428,8 @@ fn a_record_that_does_not_fit_is_not_followed() {
         damage(&root, &data);
         let (store, findings) = root.read();
         assert!(named(&findings, "G06", message), "{what}: {findings:?}");
+        let lost: Vec<_> = store.lost.iter().map(|l| (l.kind.as_str(), &l.id)).collect();
+        assert_eq!(lost, [("damage", &id(9))], "{what}");
         assert_eq!(sound_and_broken(&store), (vec![1, 2, 3, 9], vec![]), "{what}");
         assert_ne!(diff(&store), diff(&sound), "{what}");
         assert_eq!(diff(&store), diff(&root.read().0), "{what}: the same each time");

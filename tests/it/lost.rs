@@ -13,6 +13,7 @@ use unaufs::docker::driver::WrittenBy;
 use unaufs::plan::{Options, Plan, make};
 use unaufs::progress::Hidden;
 use unaufs::store::{Content, Generation};
+use unaufs::tar::split::{Crc64, Packer};
 use unaufs::verify::{Level, alone};
 
 fn plan(root: &Path) -> Plan {
@@ -344,4 +345,120 @@ fn a_time_that_no_docker_reads_is_damage() {
         (5, 5),
         "the sound ones move, each time is a reason"
     );
+}
+
+/// A record of files, as Docker 1.8 wrote it: names with their contents; a whiteout has none.
+fn record(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut packer = Packer::new(Vec::new());
+    packer.segment(b"[head]").expect("packed");
+    for (name, content) in files {
+        packer.file(name.as_bytes(), content.len() as u64, Crc64::of(content.as_bytes())).expect("packed");
+    }
+    packer.finish().expect("packed")
+}
+
+#[test]
+fn a_layer_that_has_changed_since_docker_recorded_it() {
+    let data = format!("graph/{}/tar-data.json.gz", id(3));
+    let at = |root: &Root, name: &str| root.path(format!("aufs/diff/{}/{name}", id(3)));
+    let verified = |root: &Root| {
+        let dir = Dir::open_named(&root.path("")).expect("root");
+        let report = alone::verify(&dir, WrittenBy::Aufs, Level::Fast, &Hidden).expect("verified");
+        let why: Vec<String> = report.unprovable.into_iter().map(|u| u.reason).collect();
+        (report.differences.iter().map(|d| d.id.clone()).collect::<Vec<_>>(), why.join("; "))
+    };
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage, &str); 6] = [
+        ("removed", |f| fs::remove_file(f).expect("rm"), "/d/a: it is missing"),
+        ("a byte", |f| fs::write(f, "hellO").expect("write"), "/d/a: its content has changed"),
+        ("longer", |f| fs::write(f, "hello!").expect("write"), "/d/a: it has more than its 5 bytes"),
+        (
+            "a directory",
+            |f| fs::remove_file(f).and_then(|()| fs::create_dir(f)).expect("mkdir"),
+            "/d/a: it isn't a regular file",
+        ),
+        (
+            "a socket",
+            |f| {
+                fs::remove_file(f).expect("rm");
+                std::os::unix::net::UnixListener::bind(f).expect("a socket");
+            },
+            "/d/a: it isn't a regular file",
+        ),
+        (
+            "a directory on the way",
+            |f| fs::remove_dir_all(f.parent().expect("a directory")).expect("rm"),
+            "/d/a: it is missing, /d/b: it is missing",
+        ),
+    ];
+    for (what, damage, why) in damages {
+        let root = Root::usual();
+        root.write(at(&root, "d/a"), "hello");
+        root.write(at(&root, "d/b"), "b");
+        root.write(&data, record(&[("./d/a", "hello"), ("d/b", "b")]));
+        let sound = plan(&root.path(""));
+        assert_eq!((lost(&sound), said(&sound, "G06").len()), (vec![], 0), "{what}");
+        damage(&at(&root, "d/a"));
+        let p = plan(&root.path(""));
+        let told = lost(&p);
+        // all short ids are one here, and so are the names
+        let sentence = format!("): files differ from tar-data.json.gz: {why}");
+        assert!(told.len() == 1 && told[0].0 == "damage" && told[0].1.contains(&sentence), "{what}: {told:?}");
+        assert!(told[0].1.starts_with("1 layer moves with damage ("), "{what}: {told:?}");
+        let named = said(&p, "G06");
+        assert!(
+            named.len() == 1 && named[0].level == checks::Level::Warn && named[0].fix.is_some(),
+            "{what}: {named:?}"
+        );
+        assert_eq!((p.images.len(), p.containers.len()), (4, 1), "{what}: it still moves");
+        let (damaged, unprovable) = verified(&root);
+        assert_eq!(damaged, [&id(3)[..12]], "{what}");
+        assert_eq!(unprovable, "its tar-data.json.gz doesn't match its files", "{what}");
+    }
+
+    // what no branch of aufs can have of such a tar is no damage
+    let sounds: [(&str, &[(&str, &str)]); 2] = [
+        ("the same tar deletes it", &[("gone", "hello"), (".wh.gone", "")]),
+        ("behind a symlink of a layer below", &[("lib/a", "hello")]),
+    ];
+    for (what, files) in sounds {
+        let root = Root::usual();
+        fs::create_dir_all(root.path(format!("aufs/diff/{}/usr", id(1)))).expect("mkdir");
+        std::os::unix::fs::symlink("usr", root.path(format!("aufs/diff/{}/lib", id(1)))).expect("ln");
+        root.write(at(&root, "usr/a"), "hello");
+        root.write(at(&root, ".wh.gone"), "");
+        root.write(&data, record(files));
+        let p = plan(&root.path(""));
+        assert_eq!(lost(&p), [], "{what}");
+        assert_eq!(said(&p, "G06").iter().map(|f| f.level).collect::<Vec<_>>(), [checks::Level::Info], "{what}");
+        assert!(!verified(&root).0.contains(&id(3)[..12].to_owned()), "{what}");
+    }
+    let root = Root::usual();
+    fs::remove_file(root.path(&data)).expect("rm");
+    assert_eq!(
+        (lost(&plan(&root.path(""))), verified(&root).1.as_str()),
+        (vec![], "Docker didn't record the tar headers")
+    );
+}
+
+#[test]
+fn the_damage_of_a_layer_of_docker_1_9_is_exit_code_3() {
+    if !needs::root() {
+        return;
+    }
+    let root = Root::usual();
+    let data = format!("graph/{}/tar-data.json.gz", id(3));
+    root.write(&data, record(&[("a", "hello")]));
+    root.write(format!("aufs/diff/{}/a", id(3)), "hell0");
+    for verify in ["none", "fast"] {
+        let ran = real::unaufs(&root.path(""), &["migrate", "--yes", "--verify", verify]).exits(3);
+        // by the answer, by the check and at the end
+        let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(said.matches("/a: its content has changed").count(), 3, "{}", ran.stdout);
+        assert!(ran.stdout.contains("DAMAGED") && !ran.stdout.contains("NOT MIGRATED"), "{}", ran.stdout);
+        let ran = real::unaufs(&root.path(""), &["verify", "--json"]).exits(0);
+        let doc: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!(doc["unprovable"][0]["damaged"], true, "{doc}");
+        real::unaufs(&root.path(""), &["rollback", "--yes", "--drop-new"]).exits(0);
+    }
 }

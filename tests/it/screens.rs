@@ -42,6 +42,7 @@ const FINE: &[Row] = &[
     ("status", "fine", "", "status"),
     ("verify", "fine, fast", "", "verify --level fast"),
     ("verify", "fine", "", "verify"),
+    ("status", "all checked", "", "status"),
     ("plan", "nothing to do", "", "plan"),
     ("migrate", "nothing to do", "", "migrate -y"),
     ("inspect", "migrated", "", "inspect"),
@@ -81,6 +82,13 @@ const DAMAGED: &[Row] = &[
     ("status", "damaged", "", "status"),
     ("cleanup", "damaged", "", "cleanup -y"),
     ("rollback", "damaged", "", "rollback --drop-new -y"),
+    (
+        "verify",
+        "both stores damaged",
+        "unaufs migrate -y || true; echo x >> $(ls /var/lib/docker/overlay2/*/diff/etc/os-release)",
+        "verify",
+    ),
+    ("status", "both stores damaged", "", "status"),
 ];
 
 const BLOCKED: &[Row] = &[

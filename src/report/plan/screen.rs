@@ -241,7 +241,15 @@ fn advice(f: &Finding, out: &mut Page) {
         (None, Some(effect)) => format!("Effect: {effect}"),
         (None, None) => return,
     };
-    label(out, Style::Plain, "", &[(Style::Dim, &advice)]);
+    let fits = LABEL + advice.chars().count() <= out.width();
+    match f.fix.as_deref().and_then(text::command_in).filter(|_| !fits) {
+        Some((before, typed)) => {
+            let said = if before.is_empty() { "Fix:".to_owned() } else { format!("Fix: {before}:") };
+            label(out, Style::Plain, "", &[(Style::Dim, &said)]);
+            command(out, "", typed);
+        }
+        None => label(out, Style::Plain, "", &[(Style::Dim, &advice)]),
+    }
 }
 
 /// A command to be pasted.
@@ -250,7 +258,7 @@ fn command(out: &mut Page, name: &str, command: &str) {
     // a remark after it is only there where both fit
     let lines = if command.chars().count() <= room { vec![command.to_owned()] } else { command_lines(command, room) };
     for (n, line) in lines.iter().enumerate() {
-        label(out, Style::Bold, if n == 0 { name } else { "" }, &[(Style::Plain, line)]);
+        out.whole(LABEL, (Style::Bold, if n == 0 { name } else { "" }), line);
     }
 }
 

@@ -6,21 +6,34 @@
 //!                 .migration-diffid     and what it gave
 //! ```
 //!
-//! Where neither fits the layer's directory, Docker made the tar from the directory, and so do we ([`crate::tar::branchtar`]).
+//! Where neither fits the layer's directory, Docker made the tar from the directory, and so do we ([`crate::tar::branchtar`]). Then the layer is
+//! damaged, except where its tar has what no branch keeps, such as a file that the same tar deletes (FORMATS 6.2).
 
 use super::V1Id;
 use crate::disk::Dir;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ids::DiffId;
+use crate::layer::branch::{Branch, Format};
+use crate::layer::view::Chain;
 use crate::store::Content;
 use crate::store::content::{SMALL, text_of};
 use crate::store::driver::Driver;
+use crate::store::stack::Listed;
 use crate::tar::branchtar;
-use crate::tar::split::{DiffIdWriter, MAX_UNPACKED, Payloads, Reader, reassemble};
+use crate::tar::digest::ViewFiles;
+use crate::tar::split::{self, DiffIdWriter, MAX_UNPACKED, Payloads, Reader, prove, reassemble};
+use crate::text;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read, sink};
+use std::sync::Arc;
 
 const RECORD: &str = "tar-data.json.gz";
+
+/// Docker's record of the tar of a layer that is named by its directory.
+pub fn record(layer: &str) -> String {
+    format!("graph/{layer}/{RECORD}")
+}
 
 /// What is known of a layer's tar.
 #[derive(Clone, Debug)]
@@ -33,6 +46,8 @@ pub struct Digested {
     pub split: Content,
     /// Why the record of its tar is not followed, where there is one.
     pub unfit: Option<String>,
+    /// That is damage: the layer isn't what Docker made.
+    pub damaged: bool,
     /// Why it has another digest than Docker 1.10 gave it, if it has.
     pub new_id: Option<String>,
 }
@@ -43,7 +58,7 @@ pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
     // Docker 1.10 put the symlink itself into a tar, and nothing of what is behind it
     let moved = moved_to.as_ref().map(|to| format!("aufs/diff/{id} is a symlink to {to}"));
     let directory = root.open(moved_to.unwrap_or_else(|| format!("aufs/diff/{id}")))?;
-    let mut unfit = Vec::new();
+    let (mut unfit, mut damaged, taken) = (Vec::new(), false, taken_by_docker(root, id));
     for name in [".migration-tardata", RECORD] {
         let path = format!("graph/{id}/{name}");
         let opened = match root.stat_opt(&path)? {
@@ -51,25 +66,69 @@ pub fn layer(root: &Dir, id: &V1Id, driver: &Driver) -> Result<Digested> {
             None => continue,
         };
         match opened.and_then(|file| by_record(file, &directory)) {
-            Ok((diff, _)) if name != RECORD && taken_by_docker(root, id) != Some(diff) => {
+            Ok((diff, _)) if name != RECORD && taken != Some(diff) => {
                 unfit.push(format!("{name} gives another digest than .migration-diffid"));
             }
             Ok((diff, size)) => {
-                return Ok(Digested { diff, size, split: Content::Same(path), unfit: None, new_id: None });
+                let split = Content::Same(path);
+                return Ok(Digested { diff, size, split, unfit: None, damaged: false, new_id: None });
             }
-            // the disk's trouble, not the record's
-            Err(e) if e.errno() == Some(rustix::io::Errno::IO) => return Err(e),
-            Err(e) => unfit.push(format!("{name}: {}", e.chain())),
+            Err(e) if is_trouble(&e) => return Err(e),
+            Err(e) => {
+                let damage = damage(root, &path, id, driver)?;
+                // Docker replaces its own record where it was stopped while writing it
+                damaged |= damage.is_some() && name == RECORD;
+                unfit.push(match damage {
+                    Some(Damage::Files(files)) => format!("files differ from {name}: {files}"),
+                    Some(Damage::Record(why)) => format!("{name}: {why}"),
+                    None => format!("{name}: {}", e.chain()),
+                });
+            }
         }
     }
     let made = branchtar::digest(&directory)?;
     Ok(Digested {
+        damaged: damaged || !unfit.is_empty() && taken.is_some_and(|taken| taken != made.diff),
         diff: made.diff,
         size: made.put.payload,
         split: Content::TarSplitOf(id.layer().clone()),
         unfit: Some(unfit.join("; ")).filter(|unfit| !unfit.is_empty()),
         new_id: moved.or(made.put.new_id),
     })
+}
+
+/// Does an error tell of the disk or the process, and not of the record?
+fn is_trouble(e: &Error) -> bool {
+    let asked_to_stop = matches!(e.kind(), Kind::Interrupted | Kind::Terminated);
+    asked_to_stop || e.is_exhaustion() || e.errno().is_some_and(|e| [Errno::IO, Errno::ACCESS].contains(&e))
+}
+
+/// What is damaged.
+enum Damage {
+    /// The record.
+    Record(String),
+    /// The files that it names: the first of them.
+    Files(String),
+}
+
+/// What isn't as the record at `path` says, as far as the layer's directory and those below it can have it.
+fn damage(root: &Dir, path: &str, id: &V1Id, driver: &Driver) -> Result<Option<Damage>> {
+    let at = Arc::new(root.again()?);
+    let below = driver.layers.get(id.layer()).map(Listed::ids).unwrap_or_default();
+    let branch = |layer| {
+        let source = driver.moved_to(layer).unwrap_or_else(|| format!("aufs/diff/{layer}"));
+        Branch::below(&at, source, Some(layer.clone()), Format::Aufs)
+    };
+    let chain = Chain { branches: std::iter::once(id.layer()).chain(below).map(branch).collect() };
+    let proof =
+        root.open_file(path).and_then(|file| prove(Reader::new(file, MAX_UNPACKED), &ViewFiles::new(&chain)?, false));
+    let wrong = match proof {
+        Ok(proof) => proof.wrong,
+        Err(e) if is_trouble(&e) => return Err(e),
+        Err(e) => return Ok(Some(Damage::Record(e.chain()))),
+    };
+    let shown = |w: &split::WrongFile| format!("/{}: {w}", text::bytes(&split::clean(&w.name)));
+    Ok((!wrong.is_empty()).then(|| Damage::Files(text::few(wrong.iter().take(3).map(shown), wrong.len()))))
 }
 
 /// The digest that a Docker from 1.10 on took for the layer.

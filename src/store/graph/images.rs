@@ -7,7 +7,7 @@ use super::dirs::{self, GraphDir};
 use super::lineage::{self, Lineage};
 use super::references::{self, Problem};
 use super::v1::V1Image;
-use crate::checks::Finding;
+use crate::checks::{Finding, Level};
 use crate::disk::Dir;
 use crate::docker::driver::Role;
 use crate::docker::json;
@@ -17,7 +17,7 @@ use crate::store::content::{self, Chains};
 use crate::store::driver::Driver;
 use crate::store::repositories::{MISSING, lose, lose_tags};
 use crate::store::stack::Listed;
-use crate::store::{Cause, Content, Image, Layer, Lost, MetaFile, Store};
+use crate::store::{Cause, Content, DAMAGED, Image, Layer, Lost, MetaFile, Store};
 use rayon::prelude::*;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -224,12 +224,18 @@ impl Import<'_> {
             below.map(|b| std::iter::once(&b.id).chain(&b.lowers).cloned().collect()).unwrap_or_default();
         self.compare_with_driver(id, &lowers);
         if layer.unfit.is_some() || layer.new_id.is_some() {
-            let what: Vec<&str> = [&layer.unfit, &layer.new_id].into_iter().flatten().map(String::as_str).collect();
+            let new_id = layer.new_id.as_ref().filter(|_| !layer.damaged);
+            let what: Vec<&str> = layer.unfit.iter().chain(new_id).map(String::as_str).collect();
             let effect = match layer.new_id {
                 Some(_) => "the layer and all images with it get new IDs",
                 None => "unaufs writes the tar as Docker 1.10 did",
             };
-            self.findings.push(Finding::new("G06", subject, what.join("; ")).effect(effect));
+            let finding = Finding::new("G06", subject, what.join("; "));
+            let finding = match layer.damaged {
+                true => self.lose_content(id, finding),
+                false => finding.effect(effect),
+            };
+            self.findings.push(finding);
         }
         let layer_id = id.layer().clone();
         self.images.kept.insert(layer_id.clone(), layer_id.clone());
@@ -255,6 +261,21 @@ impl Import<'_> {
             ..Layer::bare(layer_id.clone(), Role::Image, lowers, moved_to)
         };
         self.store.layers.insert(layer_id, new);
+    }
+
+    /// Notes that a layer isn't what Docker made. It moves as it is now.
+    fn lose_content(&mut self, id: &V1Id, finding: Finding) -> Finding {
+        let lost = "The layer moves with its damage. It and all images with it get other IDs, and docker push uploads other layers. To repair an image, pull or build it again.";
+        self.store.lost.push(Lost {
+            kind: DAMAGED.to_owned(),
+            id: id.to_string(),
+            reason: finding.message.clone(),
+            lost: lost.to_owned(),
+        });
+        finding
+            .level(Level::Warn)
+            .fix("pull or build its images again")
+            .effect("the layer moves with its damage; it and all images with it get other IDs, and docker push uploads other layers")
     }
 
     fn compare_with_driver(&mut self, id: &V1Id, lowers: &[LayerId]) {
@@ -464,7 +485,7 @@ fn image_file(id: &ImageId, kind: &str, name: &str, text: String) -> MetaFile {
 }
 
 /// Why an image that only tags name can't move.
-const GONE: &str = "its directory in graph/ is missing";
+pub const GONE: &str = "its directory in graph/ is missing";
 
 /// The key in [`Store::images`] of an image that cannot be converted.
 fn placeholder(id: &V1Id) -> Option<ImageId> {
