@@ -423,6 +423,12 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
         });
     }
     out.extend(merge::left_references(decided));
+    out.extend(lost(store, wanted));
+    out
+}
+
+/// What nothing can bring back, of what moves.
+fn lost(store: &Store, wanted: &Wanted) -> Vec<LeftBehind> {
     // of a container that stays, nothing is lost
     let owner = |l: &Lost| store.containers.values().find(|c| l.kind == SETTINGS && c.id.as_str() == l.id);
     let moves = |l: &&Lost| match l.kind.as_str() {
@@ -434,7 +440,7 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
         DAMAGED => layers.get(&l.id).map(str::to_owned),
         _ => owner(l).map(|c| c.name.clone()),
     };
-    out.extend(store.lost.iter().filter(moves).map(|l| LeftBehind {
+    let left = |l: &Lost| LeftBehind {
         kind: l.kind.clone(),
         id: l.id.clone(),
         name: name(l).unwrap_or_default(),
@@ -442,8 +448,8 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
         lost: l.lost.clone(),
         counts: true,
         held_by: None,
-    }));
-    out
+    };
+    store.lost.iter().filter(moves).map(left).collect()
 }
 
 fn container_left(c: &crate::store::Container, wanted: &Wanted) -> LeftBehind {

@@ -30,7 +30,7 @@ use std::fs::File;
 use std::sync::atomic::Ordering;
 
 /// Findings that say that something of the store is damaged, whichever driver it is of.
-const DAMAGE: [&str; 11] = ["C01", "C04", "C06", "D01", "D03", "D06", "D08", "D10", "G01", "G04", "G06"];
+const DAMAGE: [&str; 12] = ["C01", "C04", "C06", "C07", "D01", "D03", "D06", "D08", "D10", "G01", "G04", "G06"];
 
 /// What a migration repairs, and Docker does not.
 const DAMAGE_FOR_DOCKER: &str = "D14";

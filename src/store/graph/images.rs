@@ -231,10 +231,8 @@ impl Import<'_> {
                 None => "unaufs writes the tar as Docker 1.10 did",
             };
             let finding = Finding::new("G06", subject, what.join("; "));
-            let finding = match layer.damaged {
-                true => self.lose_content(id, finding),
-                false => finding.effect(effect),
-            };
+            let damaged = layer.damaged;
+            let finding = if damaged { self.lose_content(id, finding) } else { finding.effect(effect) };
             self.findings.push(finding);
         }
         let layer_id = id.layer().clone();
