@@ -354,6 +354,9 @@ pub struct PlanFile {
     pub content: Content,
 }
 
+/// What is lost of an image or container that stays as it is.
+pub const WHOLE: &str = "Nothing is lost: it stays in the old store.";
+
 /// Something that does not move.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeftBehind {

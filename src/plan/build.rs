@@ -396,7 +396,7 @@ fn left_behind(found: &Found<'_>, wanted: &Wanted, decided: &merge::Decisions, t
             id: i.id.to_string(),
             name: i.tags.join(", "),
             reason: i.broken.as_ref().or(excluded).or(damaged.map(|d| &d.reason)).cloned().unwrap_or_default(),
-            lost: "Nothing is lost: it stays in the old store.".to_owned(),
+            lost: WHOLE.to_owned(),
             counts: excluded.is_none(),
             held_by: held_by.filter(|_| excluded.is_none()),
         });
@@ -458,11 +458,7 @@ fn container_left(c: &crate::store::Container, wanted: &Wanted) -> LeftBehind {
     let clash = wanted.clashing.get(c.id.as_str());
     let foreign = c.foreign.then(|| format!("{FOREIGN} {}", c.driver));
     let known = [c.broken.as_ref(), excluded, clash, damaged.map(|d| &d.reason), foreign.as_ref()];
-    let lost = if c.foreign {
-        "Nothing is lost: unaufs doesn't change it."
-    } else {
-        "Nothing is lost: it stays in the old store."
-    };
+    let lost = if c.foreign { "Nothing is lost: unaufs doesn't change it." } else { WHOLE };
     let held_by = c.held_by.clone().or_else(|| damaged.map(|d| d.cause.clone()));
     LeftBehind {
         kind: "container".to_owned(),

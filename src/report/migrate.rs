@@ -7,7 +7,7 @@ use crate::ids::LayerId;
 use crate::plan::damage::Damage;
 use crate::plan::names::Names;
 use crate::plan::scan::Facts;
-use crate::plan::{LeftBehind, Plan};
+use crate::plan::{LeftBehind, Plan, WHOLE};
 use crate::run::Outcome;
 use crate::run::journal::State;
 use crate::store::DAMAGED;
@@ -218,6 +218,10 @@ fn stays(out: &mut String, s: &Summary<'_>, p: &Plan) {
         let _ = writeln!(out, "NOT MIGRATED ({}){there}:", text::count(counted.len() as u64));
         for d in s.damage.iter().filter(|d| d.kind != DAMAGED) {
             let _ = writeln!(out, "  {}", text::short_ids(&d.sentence()));
+        }
+        let parked = s.outcome.state == State::Switched && p.new_root.is_none();
+        if parked && counted.iter().any(|l| l.kind == "container" && l.lost == WHOLE) {
+            label(out, "", "To copy files out of such a container: unaufs rollback, then unaufs cp.");
         }
     }
     if let Some(stays) = super::stays_behind(p, false) {

@@ -57,7 +57,8 @@ fn whoever_runs_it_sees_the_same_container_before_and_after() {
             assert!(shown.contains(line), "{line} is missing:\n{shown}");
         }
         for line in shown.lines() {
-            assert!(line.chars().count() <= 80, "wider than 80 columns: {line}");
+            // a command with a long path stays whole, so that it can be pasted
+            assert!(line.chars().count() <= 80 || line.contains(" --root /"), "wider than 80 columns: {line}");
         }
         if privileged {
             for row in [
