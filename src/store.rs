@@ -157,7 +157,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// A container of which only its layer is left.
+    /// A container that has lost everything but its layer.
     pub fn container(id: &str, reason: &str) -> Lost {
         let lost = crate::text::sentence(containers::LEFT);
         Lost { kind: "container".to_owned(), id: id.to_owned(), reason: reason.to_owned(), lost }

@@ -269,7 +269,7 @@ struct Counted {
     unreadable: BTreeMap<LayerId, String>,
 }
 
-/// Counts layers once more of which nothing should have changed, all at the same time: what they say about each other is known. `None` if
+/// Counts layers once more in which nothing should have changed, all at the same time: what they say about each other is known. `None` if
 /// any has changed, or was not looked at before.
 fn count_again(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progress) -> Result<Option<Counted>> {
     let sound = || store.layers.values().filter(|l| l.broken.is_none());
@@ -282,7 +282,7 @@ fn count_again(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progre
         progress.step(&layer.id.short());
         Ok(seen.unchanged(&layer.lowers, found.facts).map(|facts| (layer.id.clone(), facts, found.trail)))
     };
-    let found: Result<Option<Vec<_>>> = seen.into_par_iter().map(look).collect::<Result<Option<Vec<_>>>>();
+    let found: Result<Option<Vec<_>>> = seen.into_par_iter().map(look).collect();
     crate::disk::here::leave_all();
     let Ok(Some(found)) = found else {
         // whatever keeps one from being read is found again, and said of that layer

@@ -35,13 +35,9 @@ pub fn warning(s: &Survey, plan: &Plan) -> String {
         let path = |s: &Stray| known.path(&format!("aufs/mnt/{}", text::bytes(&s.name)));
         super::first(&mut out, s.strays.iter().map(|s| format!("{}: {}", path(s), s.shown())), "");
     }
-    let unused: Vec<String> = plan
-        .checks
-        .iter()
-        .filter(|c| c.id == "D05" && c.level > Level::Ok && !s.old.is_empty())
-        .map(|c| c.subject.to_string())
-        .collect();
-    if !unused.is_empty() {
+    let unused: Vec<String> =
+        plan.checks.iter().filter(|c| c.id == "D05" && c.level > Level::Ok).map(|c| c.subject.to_string()).collect();
+    if !unused.is_empty() && !s.old.is_empty() {
         out.push_str("Unused directories in aufs/diff will be deleted too. No image or container has them (D05):\n");
         super::first(&mut out, unused.iter().map(|u| text::text(u)), "");
     }

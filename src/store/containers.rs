@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const REWRITTEN: &[&str] =
     &["config.v2.json", "config.json", "hostconfig.json", "hostname", "hosts", "resolv.conf", "resolv.conf.hash"];
 
-/// What comes of a container of which only its layer is left.
+/// What comes of a container that has lost everything but its layer.
 pub const LEFT: &str = "its writable layer stays in the old store";
 
 /// Reads all containers, and the writable layers that they own.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! aufs/diff/<id>                        nobody's
-//! aufs/diff/<id>  and  <id>-init/       a container's, of which nothing else is left
+//! aufs/diff/<id>  and  <id>-init/       a container's that has lost everything else
 //! ```
 
 use super::driver::Driver;
@@ -14,7 +14,7 @@ use crate::ids::LayerId;
 use crate::layer::branch::{Name, classify};
 use std::collections::BTreeSet;
 
-/// Names the directories of the driver that nothing uses, and among them the containers of which nothing else is left.
+/// Names the directories of the driver that nothing uses, and among them the layers of containers that have lost everything else.
 pub fn find(root: &Dir, driver: &Driver, store: &mut Store, findings: &mut Vec<Finding>) -> Result<()> {
     let unused = |id: &&LayerId| {
         let known = store.layers.contains_key(id) || store.claimed.contains(id);

@@ -23,7 +23,7 @@ pub(super) enum Shape {
     /// An array of strings, or one string.
     Words,
     List(&'static Shape),
-    /// An array of which Go reads so many elements; it doesn't look at those behind them.
+    /// An array. Go reads so many of its elements, and doesn't look at the others.
     First(usize, &'static Shape),
     Map(&'static Shape),
     Object(&'static [(&'static str, Shape)]),
