@@ -4,7 +4,7 @@
 //! one commit of the journal (tests/crash/effects.rs compares that with the system calls that were really made).
 //!
 //! `UNAUFS_FAULT_AT=k` ends the process, as `kill -9` would, before the k-th effect on metadata, journal, layers or switch;
-//! `UNAUFS_FAULT_STALL=k` makes that effect take ten minutes, as a disk might;
+//! `UNAUFS_FAULT_STALL=k`, or its name, makes that effect take ten minutes, as a disk might, or until the file of `UNAUFS_FAULT_COUNT` is gone;
 //! `UNAUFS_FAULT_COUNT=FILE` counts the effects of an undisturbed run; `UNAUFS_FAULT_NO_SYNC=1` leaves out the syncs but the journal's
 //! own, for the control that must fail, and `UNAUFS_FAULT_NO_SYNC=all` those too, for cheap rounds without a power cut; `UNAUFS_FAULT_OLD_KERNEL=1` behaves as if `openat2` and `renameat2` were unknown (kernels from 3.10 on),
 //! and `=3.10` as if the kernel did not number mounts either (before 3.15).
@@ -24,14 +24,19 @@ mod armed {
 
     pub fn effect(name: &str) {
         static AT: OnceLock<Option<u64>> = OnceLock::new();
-        static STALL: OnceLock<Option<u64>> = OnceLock::new();
+        static STALL: OnceLock<Option<String>> = OnceLock::new();
         let k = EFFECTS.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Some(file) = std::env::var_os("UNAUFS_FAULT_COUNT") {
+        let file = std::env::var_os("UNAUFS_FAULT_COUNT");
+        if let Some(file) = &file {
             // a counter for the test alone: an error here only spoils the test
             let _ = std::fs::write(file, format!("{k} {name}\n"));
         }
-        if *STALL.get_or_init(|| number("UNAUFS_FAULT_STALL")) == Some(k) {
-            std::thread::sleep(std::time::Duration::from_secs(600));
+        let stall = STALL.get_or_init(|| std::env::var("UNAUFS_FAULT_STALL").ok());
+        if stall.as_deref().is_some_and(|at| at == name || at == k.to_string()) {
+            let gone = || file.as_deref().is_some_and(|f| !std::path::Path::new(f).exists());
+            for _ in (0..6000).take_while(|_| !gone()) {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
         }
         if *AT.get_or_init(|| number("UNAUFS_FAULT_AT")) == Some(k) {
             eprintln!("fault point {k}: dies before {name}");

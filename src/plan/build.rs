@@ -503,9 +503,9 @@ pub fn fingerprint(plan: &Plan, found: &Found<'_>) -> Fingerprint {
         files.iter().filter_map(path).map(state).collect()
     };
     for l in &plan.layers {
-        // a link that we make ourselves gives a file another time of change, and keeps old and new one file
+        // a link that we make ourselves gives a file another time of change, and keeps old and new one file: it counts which file that is
         let linked = l.transfer.contains(&Transfer::Link) && !found.host.other_device();
-        let changed = if linked { 0 } else { l.facts.changed };
+        let changed = if linked { l.facts.listing } else { l.facts.changed };
         let state = serde_json::json!([l.lowers, l.chain_id, l.diff_id, l.source, l.facts.state, changed, l.transfer]);
         objects.insert(format!("layer {}", l.id), digest(&state));
     }

@@ -18,7 +18,7 @@ use crate::ids::{LayerId, Sha256};
 use crate::progress::Progress;
 use crate::store::{self, Content, Layer, Store};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known before the store is looked at.
 #[derive(Clone, Debug, Default)]
@@ -38,30 +38,56 @@ pub struct Earlier {
 pub struct EarlierLayer {
     facts: Facts,
     lowers: Vec<LayerId>,
-    /// Its files may be linked into the new store: then they are the same inodes, and our own links change their time of change.
-    linked: bool,
+    shared: Shared,
+}
+
+/// Which files of a layer the new store has as links of the old ones: these are the same inodes, and our own links change their time of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shared {
+    None,
+    Some,
+    All,
 }
 
 impl EarlierLayer {
+    fn ask(&self) -> Ask {
+        if self.shared == Shared::All { Ask::Listing } else { Ask::State }
+    }
+
     /// The facts of a second look that asked no file for its attributes and no layer for those above it, if the layer can't have changed since.
     fn unchanged(&self, lowers: &[LayerId], now: Facts) -> Option<Facts> {
         let facts = &self.facts;
-        let same = now.state == facts.state && (self.linked || now.changed == facts.changed) && self.lowers == lowers;
+        let same = match self.shared {
+            Shared::All => now.listing == facts.listing,
+            Shared::Some => now.state == facts.state,
+            Shared::None => now.state == facts.state && now.changed == facts.changed,
+        };
+        if !same || self.lowers != lowers {
+            return None;
+        }
+        if self.shared == Shared::All {
+            return Some(facts.clone());
+        }
         let (xattrs, overlay_xattrs) = (facts.xattrs, facts.overlay_xattrs.clone());
         let (covers, idle_whiteouts) = (facts.covers.clone(), facts.idle_whiteouts);
         let mut facts = Facts { xattrs, overlay_xattrs, covers, idle_whiteouts, ..now };
         facts.sort();
-        same.then_some(facts)
+        Some(facts)
     }
 }
 
 impl Earlier {
-    /// For a second look at every layer of a plan.
-    pub fn again(plan: &Plan) -> Earlier {
+    /// For a second look at every layer of a plan; `linked` are those whose files the new store has as links of the old ones, each of them.
+    pub fn again(plan: &Plan, linked: &BTreeSet<LayerId>) -> Earlier {
         // another disk gets copies
-        let linked = |l: &PlanLayer| plan.new_root.is_none() && l.transfer.contains(&Transfer::Link);
+        let may_link = |l: &PlanLayer| plan.new_root.is_none() && l.transfer.contains(&Transfer::Link);
+        let shared = |l: &PlanLayer| match may_link(l) {
+            true if linked.contains(&l.id) && l.facts.listing != 0 => Shared::All,
+            true => Shared::Some,
+            false => Shared::None,
+        };
         let seen = |l: &PlanLayer| {
-            (l.id.clone(), EarlierLayer { facts: l.facts.clone(), lowers: l.lowers.clone(), linked: linked(l) })
+            (l.id.clone(), EarlierLayer { facts: l.facts.clone(), lowers: l.lowers.clone(), shared: shared(l) })
         };
         let known = Earlier::of(plan);
         Earlier { counted: BTreeMap::new(), seen: plan.layers.iter().map(seen).collect(), ..known }
@@ -278,7 +304,7 @@ fn count_again(root: &Dir, store: &Store, known: &Earlier, progress: &dyn Progre
     };
     progress.phase("scan", seen.len() as u64);
     let look = |(layer, seen): (&Layer, &EarlierLayer)| {
-        let found = scan::scan(root.open(layer.source())?, &scan::Above::default(), Ask::Directories)?;
+        let found = scan::scan(root.open(layer.source())?, &scan::Above::default(), seen.ask())?;
         progress.step(&layer.id.short());
         Ok(seen.unchanged(&layer.lowers, found.facts).map(|facts| (layer.id.clone(), facts, found.trail)))
     };

@@ -120,6 +120,9 @@ pub struct Facts {
     /// Changes when anything in the layer does: it is made of the inodes' times of change. So is the making of a further link.
     #[serde(default)]
     pub changed: u64,
+    /// Changes when a name leads to another inode, and when anything of a directory changes. 0 in plans of earlier versions.
+    #[serde(default)]
+    pub listing: u64,
 }
 
 /// What the layers above those being scanned have shown to be worth a look: hashes of paths.
@@ -195,13 +198,16 @@ impl DirPath {
     }
 }
 
-/// Which names are asked for their extended attributes.
+/// What is asked of the names in a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Directories and files.
+    /// Everything.
     All,
-    /// Directories. For a second look, where the state or the time of change of a file says whether it is the same.
-    Directories,
+    /// Of files no extended attributes. For a second look, where the state or the time of change of a file says whether it is the same.
+    State,
+    /// Of files nothing but what the directory lists: [`Facts::listing`]. For a second look at files that the new store has links to: whatever
+    /// happens to one of these inodes happens in both stores.
+    Listing,
 }
 
 /// Counts the layer whose root is `root`; `above` is what the layers above it have shown.
@@ -274,11 +280,14 @@ impl<'a> DirCount<'a> {
         if self.facts.xattrs > 0 {
             self.facts.state = self.facts.state.wrapping_add(attributes(self.dir, self.at.hash)?);
         }
+        self.facts.listing = self.facts.state;
         self.dir.for_each(|name, kind, ino| {
             (self.names, self.name_bytes) = (self.names + 1, self.name_bytes + name.len() as u64);
+            let hash = hash_of(self.at.hash, name);
+            self.facts.listing = self.facts.listing.wrapping_add(listed(hash, kind, ino));
             match branch::classify(name, self.at.at_root()) {
-                Name::Entry => self.count_entry(name, kind, ino),
-                marker => self.count_marker(name, marker),
+                Name::Entry => self.count_entry(name, kind, ino, hash),
+                marker => self.count_marker(name, marker, hash),
             }
         })?;
         // an old directory may be larger than it need be, and has a block more where its attributes do not fit into the inode
@@ -314,17 +323,20 @@ impl<'a> DirCount<'a> {
         self.facts.changed = self.facts.changed.wrapping_add(changed(path, m));
     }
 
-    fn count_marker(&mut self, name: &[u8], marker: Name<'_>) -> Result<()> {
+    fn count_marker(&mut self, name: &[u8], marker: Name<'_>, hash: u64) -> Result<()> {
         match marker {
             Name::Entry => {}
             Name::Whiteout(hidden) => {
                 self.facts.whiteouts += 1;
+                self.whiteouts.push(hidden.to_vec());
+                if self.scan.ask == Ask::Listing {
+                    return Ok(());
+                }
                 let m = self.dir.stat(name)?;
-                self.add_state(hash_of(self.at.hash, name), &m);
+                self.add_state(hash, &m);
                 if !m.is_file() || m.size > 0 {
                     self.facts.odd_whiteouts.push(&join(&self.at.path, name));
                 }
-                self.whiteouts.push(hidden.to_vec());
             }
             Name::Opaque if self.at.at_root() => self.facts.opaque_root = true,
             Name::Opaque => {
@@ -338,11 +350,10 @@ impl<'a> DirCount<'a> {
         Ok(())
     }
 
-    fn count_entry(&mut self, name: &[u8], kind: FileType, ino: u64) -> Result<()> {
+    fn count_entry(&mut self, name: &[u8], kind: FileType, ino: u64, hash: u64) -> Result<()> {
         if name.len() > 242 {
             self.facts.long_names.push(&join(&self.at.path, name));
         }
-        let hash = hash_of(self.at.hash, name);
         self.facts.name_bytes += name.len() as u64;
         let is_dir = kind == FileType::Directory;
         if self.scan.above.watched.contains(&hash) {
@@ -355,6 +366,9 @@ impl<'a> DirCount<'a> {
         }
         if self.scan.above.directories.contains(&hash) {
             self.facts.covers.push(&join(&self.at.path, name));
+        }
+        if self.scan.ask == Ask::Listing {
+            return Ok(());
         }
         self.count_file(name, kind, ino, hash)?;
         // overlayfs obeys attributes of directories and regular files only
@@ -416,6 +430,7 @@ impl Facts {
         self.opaque_root |= f.opaque_root;
         self.state = self.state.wrapping_add(f.state);
         self.changed = self.changed.wrapping_add(f.changed);
+        self.listing = self.listing.wrapping_add(f.listing);
         for (mine, new) in self.lists().into_iter().zip(f.lists()) {
             mine.append(std::mem::take(new));
         }
@@ -481,6 +496,15 @@ fn attributes(dir: &Dir, path: u64) -> Result<u64> {
         h.write(&value);
     }
     Ok(h.finish())
+}
+
+/// Represents which inode a name leads to.
+fn listed(path: u64, kind: FileType, ino: u64) -> u64 {
+    let mut h = SipHasher13::new();
+    h.write(&path.to_le_bytes());
+    h.write(&kind.as_raw_mode().to_le_bytes());
+    h.write(&ino.to_le_bytes());
+    h.finish()
 }
 
 /// Represents an inode's time of change.

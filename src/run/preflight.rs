@@ -1,6 +1,6 @@
 //! The last look before the first rename: everything is looked at again, with the root locked.
 
-use super::Locked;
+use super::{Locked, stage};
 use crate::checks::Level;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, make};
@@ -13,7 +13,8 @@ pub const ROOM: [&str; 2] = ["H05", "H06"];
 
 /// The plan as it would be made now; an error if Docker runs, something is mounted, a rename would fail, or anything else blocks.
 pub fn last_look(at: &Locked, run: i64, plan: &Plan, progress: &dyn Progress) -> Result<Plan> {
-    let known = make::Earlier { lost: at.journal.lost(run)?, ..make::Earlier::again(plan) };
+    let linked = stage::linked(&at.journal, run)?;
+    let known = make::Earlier { lost: at.journal.lost(run)?, ..make::Earlier::again(plan, &linked) };
     let fresh = make::make(&at.old, &plan.options, &known, progress)?;
     blockers(&fresh, &ROOM)?;
     Ok(fresh)

@@ -76,6 +76,16 @@ impl Sums {
     }
 }
 
+/// The layers of which every file was linked, and none was cloned or copied.
+pub fn linked(journal: &Journal, run: i64) -> Result<BTreeSet<LayerId>> {
+    let all_linked = |noted: &str| {
+        let sums: Option<Sums> = serde_json::from_str(noted).ok();
+        sums.is_some_and(|s| s.cloned == 0 && s.copied == 0)
+    };
+    let layers = journal.tallies(run, "layer")?.into_iter().filter(|(_, noted)| all_linked(noted));
+    Ok(layers.filter_map(|(id, _)| LayerId::parse(&id).ok()).collect())
+}
+
 /// Removes the stage: all of it was made by unaufs.
 pub fn clear(root: &Dir) -> Result<()> {
     match root.open_opt(STATE)? {

@@ -92,6 +92,83 @@ fn nothing_stale_is_installed() {
     done(&w, &["verify"]);
 }
 
+/// Migrates; when everything is proved and nothing is looked at once more yet, `change` is made.
+fn changed_before_the_last_look(w: &World, change: impl Fn()) -> Option<Ran> {
+    const POINT: &str = "journal verdict";
+    let (seen, out) = (w.elsewhere.join("seen"), w.elsewhere.join("out"));
+    let mut c = Command::new(env!("CARGO_BIN_EXE_unaufs"));
+    c.env_remove("UNAUFS_ROOT").env("UNAUFS_FAULT_STALL", POINT).env("UNAUFS_FAULT_COUNT", &seen);
+    c.arg("--root").arg(&w.root).args(["migrate", "--yes", "--progress", "none"]);
+    let file = || fs::File::options().create(true).append(true).open(&out).expect("a file");
+    let mut child = c.stdout(file()).stderr(file()).spawn().expect("unaufs");
+    let mut times = 0;
+    let code = loop {
+        if let Some(ended) = child.try_wait().expect("wait") {
+            break ended.code().expect("a code");
+        }
+        if fs::read_to_string(&seen).unwrap_or_default().trim_end().ends_with(POINT) {
+            if times == 0 {
+                change();
+            }
+            times += 1;
+            fs::remove_file(&seen).expect("removed");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    if times == 0 && !seen.exists() {
+        needs::cannot_run("this program has no fault points");
+        return None;
+    }
+    assert!(times > 0, "{POINT} was not reached");
+    Some(Ran { code, stdout: fs::read_to_string(&out).expect("its output"), stderr: String::new() })
+}
+
+/// What of an image layer is linked is one file in both stores, whatever is written into it; another file under its name is another layer.
+#[test]
+fn a_change_while_it_runs_is_migrated_too() {
+    let Some(probe) = world() else { return };
+    let id = probe.casts[0].id.clone();
+    let own = probe.casts.iter().rev().find(|c| c.writable && !c.id.ends_with("-init")).expect("a container").id.clone();
+    type Change<'a> = (&'a str, &'a str, bool, &'a dyn Fn(&Path));
+    let another = |file: &Path| {
+        let new = file.with_extension("new");
+        sh("cp", &["-a", text(file), text(&new)]);
+        change_unseen(&new);
+        fs::rename(&new, file).expect("replaced");
+        let times = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        fs::File::open(file.parent().expect("a directory")).expect("open").set_times(times).expect("times");
+    };
+    let changes: [Change<'_>; 5] = [
+        (&id, "etc/passwd", false, &change_unseen),
+        (&id, "etc/passwd", true, &another),
+        (&id, "etc", true, &|dir| xattr::set(dir, "user.late", b"late").expect("an attribute")),
+        (&own, "own/file", true, &change_unseen),
+        (&own, "own/file", true, &|file| xattr::set(file, "user.late", b"late").expect("an attribute")),
+    ];
+    for (layer, path, again, change) in changes {
+        let Some(w) = world() else { return };
+        let file = w.at("aufs/diff").join(layer).join(path);
+        let etc = fs::metadata(w.at("aufs/diff").join(&id).join("etc")).expect("etc").modified().expect("a time");
+        let Some(ran) = changed_before_the_last_look(&w, || {
+            change(&file);
+            // no trace of it but the inode
+            let dir = fs::File::open(w.at("aufs/diff").join(&id).join("etc")).expect("open");
+            dir.set_times(fs::FileTimes::new().set_modified(etc)).expect("times");
+        }) else {
+            return;
+        };
+        assert_eq!(ran.code, 0, "{path}: {}", ran.stdout);
+        assert_eq!(ran.stdout.contains("and built again"), again, "{path}: {}", ran.stdout);
+        let old = w.at(".unaufs/old/aufs/diff").join(layer).join(path);
+        let new = w.at("overlay2").join(layer).join("diff").join(path);
+        assert_eq!(xattr::get(&new, "user.late").expect("attributes"), xattr::get(&old, "user.late").expect("attributes"));
+        if new.is_file() {
+            assert_eq!(fs::read(&new).expect("new"), fs::read(&old).expect("old"), "{path}");
+        }
+        done(&w, &["verify"]);
+    }
+}
+
 #[test]
 fn a_bad_verdict_withdraws_a_good_one_and_keeps_the_old_store() {
     let Some(w) = world() else { return };
