@@ -500,31 +500,30 @@ fn attributes(dir: &Dir, path: u64) -> Result<u64> {
 
 /// Represents which inode a name leads to.
 fn listed(path: u64, kind: FileType, ino: u64) -> u64 {
-    let mut h = SipHasher13::new();
-    h.write(&path.to_le_bytes());
-    h.write(&kind.as_raw_mode().to_le_bytes());
-    h.write(&ino.to_le_bytes());
-    h.finish()
+    sip(&[&path.to_le_bytes()[..], &kind.as_raw_mode().to_le_bytes(), &ino.to_le_bytes()])
 }
 
 /// Represents an inode's time of change.
 fn changed(path: u64, m: &Meta) -> u64 {
-    let mut h = SipHasher13::new();
-    h.write(&path.to_le_bytes());
-    h.write(&m.ctime.0.to_le_bytes());
-    h.write(&m.ctime.1.to_le_bytes());
-    h.finish()
+    sip(&[&path.to_le_bytes()[..], &m.ctime.0.to_le_bytes(), &m.ctime.1.to_le_bytes()])
 }
 
 /// Represents what a name is. The same on every machine and in every version: it is part of a saved plan.
 fn state_of(path: u64, m: &Meta) -> u64 {
-    let mut h = SipHasher13::new();
     let size = if m.is_dir() { 0 } else { m.size };
-    for n in [path, size, m.rdev, m.mtime.0.cast_unsigned()] {
-        h.write(&n.to_le_bytes());
+    let [a, b, c, d] = [path, size, m.rdev, m.mtime.0.cast_unsigned()].map(u64::to_le_bytes);
+    let [e, f, g, h, i] = [m.mode, m.uid, m.gid, m.mtime.1, m.kind.as_raw_mode()].map(u32::to_le_bytes);
+    sip(&[&a[..], &b, &c, &d, &e, &f, &g, &h, &i])
+}
+
+/// The hash of small parts, written at once: that takes half of the time of writing each.
+fn sip(parts: &[&[u8]]) -> u64 {
+    let (mut all, mut end) = ([0; 64], 0);
+    for part in parts {
+        all[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
     }
-    for n in [m.mode, m.uid, m.gid, m.mtime.1, m.kind.as_raw_mode()] {
-        h.write(&n.to_le_bytes());
-    }
+    let mut h = SipHasher13::new();
+    h.write(&all[..end]);
     h.finish()
 }

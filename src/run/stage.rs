@@ -286,13 +286,14 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Builds layers, as many at a time as there are threads; within a layer its directories are shared out by rayon. Each result goes to
-    /// `take`; after its first error no further layer is begun.
+    /// Builds layers, twice as many at a time as there are threads; within a layer its directories are shared out by rayon, and while one layer
+    /// is begun or waits for its last directory, another one keeps the cores busy. Each result goes to `take`; after its first error no further
+    /// layer is begun.
     fn build(&self, todo: &[&PlanLayer], mut take: impl FnMut(&PlanLayer, Result<Sums>) -> Result<()>) -> Result<()> {
         let (next, halted) = (AtomicUsize::new(0), AtomicBool::new(false));
         std::thread::scope(|s| {
             let (send, receive) = mpsc::channel();
-            for _ in 0..rayon::current_num_threads() {
+            for _ in 0..2 * rayon::current_num_threads() {
                 let (send, next, halted) = (send.clone(), &next, &halted);
                 s.spawn(move || {
                     while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {

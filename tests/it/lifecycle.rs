@@ -128,7 +128,8 @@ fn changed_before_the_last_look(w: &World, change: impl Fn()) -> Option<Ran> {
 fn a_change_while_it_runs_is_migrated_too() {
     let Some(probe) = world() else { return };
     let id = probe.casts[0].id.clone();
-    let own = probe.casts.iter().rev().find(|c| c.writable && !c.id.ends_with("-init")).expect("a container").id.clone();
+    let own =
+        probe.casts.iter().rev().find(|c| c.writable && !c.id.ends_with("-init")).expect("a container").id.clone();
     type Change<'a> = (&'a str, &'a str, bool, &'a dyn Fn(&Path));
     let another = |file: &Path| {
         let new = file.with_extension("new");
@@ -161,7 +162,10 @@ fn a_change_while_it_runs_is_migrated_too() {
         assert_eq!(ran.stdout.contains("and built again"), again, "{path}: {}", ran.stdout);
         let old = w.at(".unaufs/old/aufs/diff").join(layer).join(path);
         let new = w.at("overlay2").join(layer).join("diff").join(path);
-        assert_eq!(xattr::get(&new, "user.late").expect("attributes"), xattr::get(&old, "user.late").expect("attributes"));
+        assert_eq!(
+            xattr::get(&new, "user.late").expect("attributes"),
+            xattr::get(&old, "user.late").expect("attributes")
+        );
         if new.is_file() {
             assert_eq!(fs::read(&new).expect("new"), fs::read(&old).expect("old"), "{path}");
         }

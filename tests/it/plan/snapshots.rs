@@ -34,7 +34,7 @@ fn steady(packed: &real::Packed) -> Plan {
     }
     for l in &mut p.layers {
         (l.facts.allocated, l.facts.dir_bytes, l.facts.state) = (4096, 4096, 0);
-        l.facts.changed = 0;
+        (l.facts.changed, l.facts.listing) = (0, 0);
     }
     p.touched.clear();
     p.fingerprint = Default::default();
