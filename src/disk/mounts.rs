@@ -2,6 +2,7 @@
 
 use super::Dir;
 use crate::error::{IoContext, Result};
+use std::collections::HashSet;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -95,19 +96,35 @@ pub fn below(root: &Path) -> Result<Vec<Below>> {
 pub fn below_in(proc: &Path, root: &Path) -> Result<Vec<Below>> {
     let own = parse(&std::fs::read(proc.join("self/mountinfo")).unwrap_or_default());
     let ours = holding(&own, root).and_then(|m| Some((m.device.clone(), within(m, root)?)));
-    let mut out = Vec::new();
+    let (mut out, mut seen) = (Vec::new(), HashSet::new());
     for pid in std::fs::read_dir(proc).on(|| format!("list {}", proc.display()))?.flatten() {
-        if pid.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            // a process that has ended since, or one that we may not look into
-            if let Ok(text) = std::fs::read(pid.path().join("mountinfo")) {
-                let all = parse(&text);
-                out.extend(all.iter().filter_map(|m| inside(m, &all, root, ours.as_ref())));
-            }
+        if !pid.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let sees = sees(&pid.path());
+        if seen.contains(&sees) {
+            continue;
+        }
+        // a process that has ended since, or one that we may not look into
+        if let Ok(text) = std::fs::read(pid.path().join("mountinfo")) {
+            seen.insert(sees);
+            let all = parse(&text);
+            out.extend(all.iter().filter_map(|m| inside(m, &all, root, ours.as_ref())));
         }
     }
     out.sort_by(|a, b| a.point.cmp(&b.point));
     out.dedup_by(|a, b| a.point == b.point);
     Ok(out)
+}
+
+/// What decides which mounts a process sees: its mount namespace and its root directory (proc(5), `mountinfo`). The process itself, if that can't be
+/// told.
+fn sees(process: &Path) -> (PathBuf, PathBuf) {
+    let at = |name: &str| std::fs::read_link(process.join(name));
+    match (at("ns/mnt"), at("root")) {
+        (Ok(namespace), Ok(root)) => (namespace, root),
+        _ => (process.to_owned(), PathBuf::new()),
+    }
 }
 
 /// Is this mount below the root, by its path or by the directory of the file system that it covers?

@@ -50,8 +50,8 @@ pub struct Remains {
 }
 
 impl Remains {
-    /// What is left of a container.
-    pub fn of_container(root: &Dir, store: &Store, c: &Container) -> Result<Remains> {
+    /// What is left of a container. `root` has its layers; `home` is ROOT, which differs from it where a migration has parked them.
+    pub fn of_container(root: &Dir, home: &Dir, store: &Store, c: &Container) -> Result<Remains> {
         let record = Record::read(root, store, c);
         let own = c.layer.clone().or(record.layer.clone()).ok_or_else(|| {
             let why = c.broken.clone().unwrap_or_else(|| "nothing names its writable layer".to_owned());
@@ -61,7 +61,7 @@ impl Remains {
         let mut layers = search.below(c, &own, &record);
         layers.insert(0, own);
         let found = search.opened(c.subject(), Role::Container, layers)?;
-        Ok(Remains { mounts: volumes::of(root, c), ..found })
+        Ok(Remains { mounts: volumes::of(home, c), ..found })
     }
 
     /// What is left of an image.

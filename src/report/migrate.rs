@@ -221,7 +221,7 @@ fn stays(out: &mut String, s: &Summary<'_>, p: &Plan) {
         }
         let parked = s.outcome.state == State::Switched && p.new_root.is_none();
         if parked && counted.iter().any(|l| l.kind == "container" && l.lost == WHOLE) {
-            label(out, "", "To copy files out of such a container: unaufs rollback, then unaufs cp.");
+            label(out, "", "To copy files of such a container: unaufs cp --driver aufs NAME:/PATH .");
         }
     }
     if let Some(stays) = super::stays_behind(p, false) {

@@ -287,6 +287,26 @@ pub fn of_mount(id: &ContainerId, file: &str, content: Content) -> MetaFile {
     MetaFile { container: Some(id.clone()), ..MetaFile::new(path, content) }
 }
 
+/// Adds the containers that a migration left where they were, in ROOT's `containers/`, to the store that it has parked, which holds their layers.
+/// What they say is taken as it is, and nothing in them is to be repaired.
+pub fn add_left(root: &Dir, store: &mut Store) -> Result<()> {
+    let Some(dir) = root.open_opt("containers")? else { return Ok(()) };
+    for (name, kind) in dir.list()? {
+        let known = |id: &ContainerId| store.containers.contains_key(id);
+        let Some(id) = named(&name, ContainerId::parse).filter(|id| kind == FileType::Directory && !known(id)) else {
+            continue;
+        };
+        let directory = dir.open(id.as_str())?;
+        let file = if directory.has(boot::CONFIG)? { boot::CONFIG } else { boot::OLD_CONFIG };
+        let mut c = describe(&directory, &id, file, store.written_by, &mut Vec::new());
+        if !c.foreign {
+            c.broken.get_or_insert_with(|| "it wasn't migrated".to_owned());
+            store.containers.insert(id, c);
+        }
+    }
+    Ok(())
+}
+
 /// The writable layer that a container's record names, if nothing else of it can be used.
 pub fn mount_id(root: &Dir, c: &Container, driver: &Driver) -> Option<LayerId> {
     let path = format!("image/{}/layerdb/mounts/{}/mount-id", driver.written_by, c.id);

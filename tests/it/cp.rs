@@ -440,6 +440,38 @@ fn a_missing_layer_costs_what_only_it_held() {
 }
 
 #[test]
+fn a_container_that_was_not_migrated_is_read_from_the_old_store() {
+    if !needs::root() {
+        return;
+    }
+    let w = World::new(STACK);
+    let data = w.root.join("volumes/v1/_data");
+    fs::create_dir_all(&data).expect("a volume");
+    fs::write(data.join("f"), "in the volume").expect("a file");
+    for dir in fs::read_dir(w.root.join("containers")).expect("containers").flatten().map(|e| e.path()) {
+        let config = dir.join("config.v2.json");
+        let mut doc: serde_json::Value = serde_json::from_slice(&fs::read(&config).expect("a config")).expect("JSON");
+        doc["MountPoints"] = serde_json::json!({"/lib/data": {"Name": "v1", "Destination": "/lib/data"}});
+        fs::write(config, doc.to_string()).expect("a config");
+        if doc["Name"] == "/b" {
+            fs::write(dir.join("hostconfig.json"), "{").expect("damage");
+        }
+    }
+    let ran = w.run(&["migrate", "--yes", "--progress", "none"]).exits(3);
+    assert!(ran.stdout.contains("unaufs cp --driver aufs NAME:/PATH ."), "{}", ran.stdout);
+    for args in [&["cp", "b:/etc/own", "/nowhere"][..], &["diff", "b"]] {
+        let ran = w.run(args);
+        assert_ne!(ran.code, 0, "{args:?}");
+        assert!(ran.stderr.contains("Add --driver aufs"), "{args:?}: {}", ran.stderr);
+    }
+    w.cp("b:/etc/own", "dest", &["--driver", "aufs"]).exits(0);
+    w.cp("b:/lib/data/f", "dest", &["--driver", "aufs"]).exits(0);
+    assert_eq!((w.read("dest/own"), w.read("dest/f")), ("mine".to_owned(), "in the volume".to_owned()));
+    let ran = w.run(&["diff", "b", "--driver", "aufs"]).exits(0);
+    assert!(ran.stdout.contains("A /etc/own"), "{ran:?}");
+}
+
+#[test]
 fn empty_lists_and_lost_records_are_made_up_for() {
     if !needs::root() {
         return;

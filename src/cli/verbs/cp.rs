@@ -1,6 +1,6 @@
 //! `unaufs cp`.
 
-use super::export::open;
+use super::export::{in_old_store, open};
 use super::{fitted, root, say, say_json};
 use crate::cli::args::{CpArgs, Global};
 use crate::cli::{Done, Ending, screen};
@@ -25,7 +25,11 @@ pub fn cp(g: &Global, a: &CpArgs) -> Done {
     let from = from.through_binds();
     let remains = match (&a.image, container) {
         (Some(image), _) => Remains::of_image(&from, &store, names::one_image(&store, image)?)?,
-        (None, name) => Remains::of_container(&from, &store, names::one_container(&store, name)?)?,
+        (None, name) => {
+            let found = names::one_container(&store, name);
+            let remains = found.and_then(|c| Remains::of_container(&from, &root, &store, c));
+            remains.map_err(|e| in_old_store(&root, a.driver, name, e))?
+        }
     };
     let request =
         Request { path: path.to_vec(), dest: a.dest.clone(), follow: a.follow_link, owners: a.archive, force: a.force };

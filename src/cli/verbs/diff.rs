@@ -1,6 +1,6 @@
 //! `unaufs diff`.
 
-use super::export::open;
+use super::export::{in_old_store, open};
 use super::{root, say, say_json};
 use crate::cli::args::{DiffArgs, Global};
 use crate::cli::{Done, Ending};
@@ -14,8 +14,9 @@ pub fn diff(g: &Global, a: &DiffArgs) -> Done {
     let root = root(g)?;
     let (from, (store, _)) = open(&root, a.driver)?;
     let from = from.through_binds();
-    let container = names::one_container(&store, &a.name)?;
-    let remains = Remains::of_container(&from, &store, container)?;
+    let found = names::one_container(&store, &a.name);
+    let found = found.and_then(|c| Ok((c, Remains::of_container(&from, &root, &store, c)?)));
+    let (container, remains) = found.map_err(|e| in_old_store(&root, a.driver, &a.name, e))?;
     let mut missing = remains.missing.clone();
     if !remains.has_own() {
         let why = missing.first().map_or_else(String::new, |m| format!("{}: {}", m.what, m.why));

@@ -7,7 +7,8 @@ use crate::cli::{Done, Ending, screen};
 use crate::disk::Dir;
 use crate::docker::driver::WrittenBy;
 use crate::error::{Error, Kind, Result};
-use crate::export::{From, Request, export as run};
+use crate::export::remains::Remains;
+use crate::export::{From, Request, export as run, names};
 use crate::plan::switch::OLD;
 use crate::report;
 use crate::store::{self, Store, native};
@@ -55,6 +56,21 @@ pub(super) fn open(root: &Dir, driver: Option<WrittenBy>) -> Result<(Dir, Read)>
     }
 }
 
+/// An error about a container, with a hint if that container is in the old store, and nobody has chosen another.
+pub(super) fn in_old_store(root: &Dir, chosen: Option<WrittenBy>, name: &str, e: Error) -> Error {
+    let is_there = || {
+        let Ok((from, (store, _))) = old(root) else { return false };
+        let found = names::one_container(&store, name).and_then(|c| Remains::of_container(&from, root, &store, c));
+        found.is_ok_and(|remains| remains.has_own())
+    };
+    match chosen {
+        None if is_there() => {
+            e.hint("Add --driver aufs: it's in the old store.")
+        }
+        _ => e,
+    }
+}
+
 /// The aufs store, in its place or where a migration has parked it with all that belongs to it.
 fn old(root: &Dir) -> Result<(Dir, Read)> {
     if !root.has("aufs/diff")?
@@ -62,8 +78,9 @@ fn old(root: &Dir) -> Result<(Dir, Read)> {
         && (parked.has("image/aufs")? || parked.has("graph")?)
         && parked.has("aufs/diff")?
     {
-        let read = store::open(&parked)?;
-        return Ok((parked, read));
+        let (mut store, findings) = store::open(&parked)?;
+        store::containers::add_left(root, &mut store)?;
+        return Ok((parked, (store, findings)));
     }
     Ok((root.again()?, store::open(root)?))
 }

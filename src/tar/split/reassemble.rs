@@ -72,8 +72,10 @@ impl std::fmt::Display for WrongFile {
         match self.mismatch {
             Mismatch::Missing => f.write_str("it is missing"),
             Mismatch::NotAFile => f.write_str("it isn't a regular file"),
-            Mismatch::Shorter { recorded, found } => write!(f, "it has {found} bytes instead of {recorded}"),
-            Mismatch::Longer { recorded } => write!(f, "it has more than its {recorded} bytes"),
+            Mismatch::Shorter { recorded, found } => {
+                write!(f, "it has {} instead of {recorded}", text::plural(found, "byte"))
+            }
+            Mismatch::Longer { recorded } => write!(f, "it has more than its {}", text::plural(recorded, "byte")),
             Mismatch::Content => f.write_str("its content has changed (checksum)"),
         }
     }
