@@ -34,8 +34,8 @@ const CALLS: [&str; 22] = [
 
 /// What is done for each file and each directory at most.
 const PLAN: (f64, f64) = (2.0, 8.0);
-const MIGRATION: (f64, f64) = (5.0, 20.0);
-const WITH_VERIFY: (f64, f64) = (6.0, 34.0);
+const MIGRATION: (f64, f64) = (4.0, 20.0);
+const WITH_VERIFY: (f64, f64) = (5.0, 34.0);
 /// For each file as many calls at 60 layers as at 5, or little more.
 const GROWTH: f64 = 1.3;
 

@@ -453,20 +453,34 @@ fn a_cleanup_goes_round_an_immutable_file() {
 }
 
 /// The journals of earlier versions, frozen.
-const SCHEMAS: [&str; 4] = [
+const SCHEMAS: [&str; 5] = [
     include_str!("../fixtures/journal-schema-1.sql"),
     include_str!("../fixtures/journal-schema-2.sql"),
     include_str!("../fixtures/journal-schema-3.sql"),
     include_str!("../fixtures/journal-schema-4.sql"),
+    include_str!("../fixtures/journal-schema-5.sql"),
 ];
 
-/// Turns the journal of a root into one that an earlier version wrote: without identity, and without a file next to it.
+/// Turns the journal of a root into one that an earlier version wrote. Up to 4 these have no identity, and no file next to them.
 fn older(w: &World, schema: usize) {
     let (now, old) = (w.at(".unaufs/journal.db"), w.elsewhere.join("old.db"));
     let _ = fs::remove_file(&old);
     let db = rusqlite::Connection::open(&old).expect("open");
     db.execute_batch(SCHEMAS[schema - 1]).expect("schema");
     db.execute("ATTACH ?1 AS now", [text(&now)]).expect("attach");
+    if schema > 4 {
+        const COPY: &str = "
+            INSERT INTO run SELECT id, fingerprint, started, state, prepared, identity FROM now.run;
+            INSERT INTO plan SELECT run, text FROM now.plan;
+            INSERT INTO verdict (id, run, at, level, clean, counts, docker_ran)
+                SELECT id, run, at, level, clean, counts, docker_ran FROM now.verdict;
+            INSERT INTO unit SELECT run, kind, name, state, tally, proved FROM now.unit;
+            INSERT INTO event SELECT id, run, at, what FROM now.event;";
+        db.execute_batch(&format!("{COPY} DETACH now; PRAGMA user_version = {schema};")).expect("copy");
+        db.close().expect("close");
+        fs::copy(&old, &now).expect("in its place");
+        return;
+    }
     let verified = "(SELECT level || ' ' || at FROM now.verdict WHERE now.verdict.run = r.id ORDER BY id DESC LIMIT 1)";
     let (prepared, prepared_is) = if schema > 1 { (", prepared", ", 0") } else { ("", "") };
     let (plan, plan_is) =

@@ -64,9 +64,7 @@ pub(super) fn in_old_store(root: &Dir, chosen: Option<WrittenBy>, name: &str, e:
         found.is_ok_and(|remains| remains.has_own())
     };
     match chosen {
-        None if is_there() => {
-            e.hint("Add --driver aufs: it's in the old store.")
-        }
+        None if is_there() => e.hint("Add --driver aufs: it's in the old store."),
         _ => e,
     }
 }
