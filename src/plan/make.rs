@@ -70,7 +70,9 @@ impl EarlierLayer {
         }
         let (xattrs, overlay_xattrs) = (facts.xattrs, facts.overlay_xattrs.clone());
         let (covers, idle_whiteouts) = (facts.covers.clone(), facts.idle_whiteouts);
-        let mut facts = Facts { xattrs, overlay_xattrs, covers, idle_whiteouts, ..now };
+        // a plan of an earlier version doesn't have it
+        let listing = if facts.listing == 0 { 0 } else { now.listing };
+        let mut facts = Facts { xattrs, overlay_xattrs, covers, idle_whiteouts, listing, ..now };
         facts.sort();
         Some(facts)
     }
