@@ -30,7 +30,7 @@ use std::fs::File;
 use std::sync::atomic::Ordering;
 
 /// Findings that say that something of the store is damaged, whichever driver it is of.
-const DAMAGE: [&str; 12] = ["C01", "C04", "C06", "C07", "D01", "D03", "D06", "D08", "D10", "G01", "G04", "G06"];
+const DAMAGE: [&str; 13] = ["C01", "C04", "C06", "C07", "D01", "D03", "D06", "D08", "D09", "D10", "G01", "G04", "G06"];
 
 /// What a migration repairs, and Docker does not.
 const DAMAGE_FOR_DOCKER: &str = "D14";
@@ -104,8 +104,8 @@ pub fn unrecorded(base: &Dir, layer: &LayerId) -> Result<&'static str> {
 /// The damage that a finding of the reader is, if it is one.
 pub fn damage(f: &Finding, driver: WrittenBy) -> Option<Difference> {
     let living = driver != WrittenBy::Aufs;
-    // whether dockerd loads a container is asked of each one
-    let asked = f.id == "C01" && living;
+    // whether dockerd loads a container is asked of each one, and which records have none
+    let asked = ["C01", "D09"].contains(&f.id.as_str()) && living;
     let docker_s = f.id == DAMAGE_FOR_DOCKER && living;
     if asked || f.level < Warn || !docker_s && !DAMAGE.contains(&f.id.as_str()) {
         return None;

@@ -99,6 +99,8 @@ fn containers_that_lost_their_directories_are_counted() {
     fs::remove_dir_all(&containers).expect("removed");
     let plan = store.unaufs(&["plan"]).exits(0).stdout;
     assert!(plan.contains("PARTLY") && plan.contains("D09"), "{plan}");
+    let said = store.unaufs(&["verify", "--level", "fast", "--driver", "aufs"]).exits(6).stdout;
+    assert!(said.contains("its directory in containers/ is missing"), "{said}");
     let said = store.unaufs(&["migrate", "--yes", "--progress", "none"]).exits(3).stdout;
     assert!(said.contains(&format!("NOT MIGRATED ({all})")), "{said}");
     let said = store.unaufs(&["cleanup", "--yes"]).exits(0).stdout;
