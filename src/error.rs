@@ -102,7 +102,12 @@ impl Error {
         };
         let mut e = Error::new(kind, what).with_source(source);
         e.0.hint = hint.map(str::to_owned);
-        if let Some(hint) = e.errno().and_then(|e| enough(e).or((e == Errno::ROFS).then_some(READ_ONLY))) {
+        let hint = |e: Errno| match e {
+            Errno::ROFS => Some(READ_ONLY),
+            e if DISK.contains(&e) => Some("The disk or its file system fails. Look at the kernel log (dmesg)."),
+            e => enough(e),
+        };
+        if let Some(hint) = e.errno().and_then(hint) {
             e = e.hint(hint);
         }
         e
@@ -194,9 +199,11 @@ impl std::error::Error for Error {
 /// cannot read at this moment would be left behind too, perhaps with all that is based on it, and might be whole when it is read again.
 static FAILING_DISK: OnceLock<String> = OnceLock::new();
 
-/// Notes an error that only a failing disk, cable or network gives.
+/// What only a failing disk, cable or network gives.
+const DISK: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODEV, Errno::REMOTEIO, Errno::TIMEDOUT];
+
+/// Notes an error that is one of [`DISK`].
 pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
-    const DISK: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODEV, Errno::REMOTEIO, Errno::TIMEDOUT];
     let Some(errno) = Errno::from_io_error(e) else { return };
     let said = || format!("{}: {e}", what());
     // the first one counts

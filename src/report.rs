@@ -83,6 +83,14 @@ pub fn stays_behind(p: &Plan, counts: bool) -> Option<String> {
     }
 }
 
+/// The images and containers that a migration didn't move, as a part of a sentence. Those of another driver aren't in the old store.
+pub fn left_in_old_store(p: &Plan) -> Option<String> {
+    let all = |kind: &str| p.left_behind.iter().filter(|l| l.kind == kind && !l.is_foreign()).count();
+    let counts = ["image", "container"].map(|kind| (kind, all(kind)));
+    let parts: Vec<String> = counts.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| text::plural(*n, kind)).collect();
+    (!parts.is_empty()).then(|| parts.join(" and "))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -233,8 +233,13 @@ pub fn migrate(
         m.enter(State::Built)?;
     }
     while m.run.state != State::Switching {
-        if !m.build(plan)? || how.no_switch {
-            return m.ended();
+        match m.build(plan) {
+            Ok(true) if !how.no_switch => {}
+            Ok(_) => return m.ended(),
+            Err(e) => {
+                m.changed_meanwhile(plan, e)?;
+                continue;
+            }
         }
         crate::error::check_disk(how.keep_going).map_err(|e| e.loss(NOTHING_LOST))?;
         if m.up_to_date(plan)? {
@@ -375,6 +380,18 @@ impl Migration<'_> {
         Ok(())
     }
 
+    /// An error that comes of a store that has changed since the plan was made is none: what has changed is built again.
+    fn changed_meanwhile(&mut self, plan: &mut Plan, e: Error) -> Result<()> {
+        if self.how.prepare || !matches!(e.kind(), Kind::Difference | Kind::Failed) {
+            return Err(e);
+        }
+        match self.up_to_date(plan) {
+            Ok(false) => Ok(()),
+            Err(stale) if stale.kind() == Kind::Stale => Err(stale),
+            Ok(true) | Err(_) => Err(e),
+        }
+    }
+
     /// Looks at everything again. If the old store, or the target's, is not what was built from, what has changed goes out of the stage.
     fn up_to_date(&mut self, plan: &mut Plan) -> Result<bool> {
         let run = self.run.id;
@@ -459,7 +476,7 @@ pub fn compare(
 }
 
 /// What is lost by a failure before the switch.
-const NOTHING_LOST: &str = "Nothing was switched, and the old store wasn't changed.";
+const NOTHING_LOST: &str = "Nothing was switched, and unaufs hasn't changed the old store.";
 
 /// The error that keeps a store that was not proved from being switched to.
 fn unlike(differences: &[Difference]) -> Error {

@@ -84,6 +84,15 @@ fn obstacle(root: &Dir, to: &str, at: &Standing) -> Result<Option<Finding>> {
     Ok(docker_config::obstacles(root, to, &machine)?.into_iter().next())
 }
 
+/// A sentence about what is left in the old store of a migration that is done.
+fn not_migrated(known: &Known, at: &Standing) -> String {
+    let Known::Run(run) = known else { return String::new() };
+    match super::left_in_old_store(&run.plan).filter(|_| at.state == Some(State::Switched)) {
+        Some(left) => format!(" Not migrated: {left}. Cleanup deletes what the old store has of them."),
+        None => String::new(),
+    }
+}
+
 impl Status {
     /// Of a run and its state; so many layers are `built`, if that is known.
     pub fn of(
@@ -129,7 +138,7 @@ impl Status {
                 Generation::Graph => "graph",
             }),
             driver: words.driver().filter(|_| may || at.state != Some(State::Switching)).map(str::to_owned),
-            reason: words.reason(),
+            reason: words.reason() + &not_migrated(known, at),
             verdict: at.verdict.clone(),
             next: words.next(target),
             ways_back: ways_back(at),

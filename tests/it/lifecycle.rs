@@ -92,12 +92,15 @@ fn nothing_stale_is_installed() {
     done(&w, &["verify"]);
 }
 
-/// Migrates; when everything is proved and nothing is looked at once more yet, `change` is made.
-fn changed_before_the_last_look(w: &World, change: impl Fn()) -> Option<Ran> {
-    const POINT: &str = "journal verdict";
+/// When everything is built, and when everything is proved too and nothing is looked at once more yet.
+const BUILT: &str = "journal state";
+const PROVED: &str = "journal verdict";
+
+/// Migrates; at the point, `change` is made.
+fn changed_at(w: &World, point: &str, change: impl Fn()) -> Option<Ran> {
     let (seen, out) = (w.elsewhere.join("seen"), w.elsewhere.join("out"));
     let mut c = Command::new(env!("CARGO_BIN_EXE_unaufs"));
-    c.env_remove("UNAUFS_ROOT").env("UNAUFS_FAULT_STALL", POINT).env("UNAUFS_FAULT_COUNT", &seen);
+    c.env_remove("UNAUFS_ROOT").env("UNAUFS_FAULT_STALL", point).env("UNAUFS_FAULT_COUNT", &seen);
     c.arg("--root").arg(&w.root).args(["migrate", "--yes", "--progress", "none"]);
     let file = || fs::File::options().create(true).append(true).open(&out).expect("a file");
     let mut child = c.stdout(file()).stderr(file()).spawn().expect("unaufs");
@@ -106,7 +109,7 @@ fn changed_before_the_last_look(w: &World, change: impl Fn()) -> Option<Ran> {
         if let Some(ended) = child.try_wait().expect("wait") {
             break ended.code().expect("a code");
         }
-        if fs::read_to_string(&seen).unwrap_or_default().trim_end().ends_with(POINT) {
+        if fs::read_to_string(&seen).unwrap_or_default().trim_end().ends_with(point) {
             if times == 0 {
                 change();
             }
@@ -119,7 +122,7 @@ fn changed_before_the_last_look(w: &World, change: impl Fn()) -> Option<Ran> {
         needs::cannot_run("this program has no fault points");
         return None;
     }
-    assert!(times > 0, "{POINT} was not reached");
+    assert!(times > 0, "{point} was not reached");
     Some(Ran { code, stdout: fs::read_to_string(&out).expect("its output"), stderr: String::new() })
 }
 
@@ -130,7 +133,7 @@ fn a_change_while_it_runs_is_migrated_too() {
     let id = probe.casts[0].id.clone();
     let own =
         probe.casts.iter().rev().find(|c| c.writable && !c.id.ends_with("-init")).expect("a container").id.clone();
-    type Change<'a> = (&'a str, &'a str, bool, &'a dyn Fn(&Path));
+    type Change<'a> = (&'a str, &'a str, &'a str, bool, &'a dyn Fn(&Path));
     let another = |file: &Path| {
         let new = file.with_extension("new");
         sh("cp", &["-a", text(file), text(&new)]);
@@ -139,18 +142,21 @@ fn a_change_while_it_runs_is_migrated_too() {
         let times = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
         fs::File::open(file.parent().expect("a directory")).expect("open").set_times(times).expect("times");
     };
-    let changes: [Change<'_>; 5] = [
-        (&id, "etc/passwd", false, &change_unseen),
-        (&id, "etc/passwd", true, &another),
-        (&id, "etc", true, &|dir| xattr::set(dir, "user.late", b"late").expect("an attribute")),
-        (&own, "own/file", true, &change_unseen),
-        (&own, "own/file", true, &|file| xattr::set(file, "user.late", b"late").expect("an attribute")),
+    let attribute = |path: &Path| xattr::set(path, "user.late", b"late").expect("an attribute");
+    let changes: [Change<'_>; 6] = [
+        (PROVED, &id, "etc/passwd", false, &change_unseen),
+        (PROVED, &id, "etc/passwd", true, &another),
+        (PROVED, &id, "etc", true, &attribute),
+        (PROVED, &own, "own/file", true, &change_unseen),
+        (PROVED, &own, "own/file", true, &attribute),
+        // the comparison finds it
+        (BUILT, &own, "own/file", true, &attribute),
     ];
-    for (layer, path, again, change) in changes {
+    for (point, layer, path, again, change) in changes {
         let Some(w) = world() else { return };
         let file = w.at("aufs/diff").join(layer).join(path);
         let etc = fs::metadata(w.at("aufs/diff").join(&id).join("etc")).expect("etc").modified().expect("a time");
-        let Some(ran) = changed_before_the_last_look(&w, || {
+        let Some(ran) = changed_at(&w, point, || {
             change(&file);
             // no trace of it but the inode
             let dir = fs::File::open(w.at("aufs/diff").join(&id).join("etc")).expect("open");
@@ -450,6 +456,16 @@ fn a_cleanup_goes_round_an_immutable_file() {
     assert_eq!(status(&w, &[])["next"][0]["why"], "finish the interrupted cleanup");
     done(&w, &["cleanup", "--yes"]);
     assert!(!w.at(".unaufs/old").exists());
+}
+
+#[test]
+fn what_was_left_out_is_not_called_migrated() {
+    let Some(w) = world() else { return };
+    done(&w, &["migrate", "--yes", "--exclude", "container=a"]);
+    refused(&w, &["migrate", "--yes", "--only", "container=a"], 2, "contradicts the migration that is done");
+    let left = "Not migrated: 1 container.";
+    assert!(done(&w, &["migrate", "--yes"]).stdout.contains(left));
+    assert!(done(&w, &["status"]).stdout.contains(left));
 }
 
 /// The journals of earlier versions, frozen.

@@ -42,7 +42,7 @@ pub fn migrate(g: &Global, a: &MigrateArgs) -> Done {
         same_root(saved, &at.root)?;
     }
     match answer {
-        Answer::Nothing(text) => finished(g, a, &standing, text),
+        Answer::Nothing(text) => finished(g, a, (&at.known, &standing), text),
         Answer::Refuse(e) => Err(e),
         Answer::Continue => resume(g, a, at, saved, how),
         _ => begin(g, a, at, saved, how),
@@ -116,14 +116,26 @@ fn targeted(g: &Global, a: &MigrateArgs) -> Result<(Option<Plan>, Option<PathBuf
     }
 }
 
-fn finished(g: &Global, a: &MigrateArgs, standing: &Standing, why: &str) -> Done {
+fn finished(g: &Global, a: &MigrateArgs, (known, standing): (&Known, &Standing), why: &str) -> Done {
     if let Some(to) = a.what.to.filter(|to| to.name() != standing.to) {
         let what = format!("this data root is already migrated to {}, not to {}", standing.to, to.name());
         return Err(Error::new(Kind::Usage, what)
             .hint("Leave --to out. To have another driver, put the old store back with `unaufs rollback` and migrate again.")
             .loss("Nothing was changed."));
     }
-    let text = format!("nothing to do: {why}");
+    let mut text = format!("nothing to do: {why}");
+    if let Known::Run(run) = known {
+        let theirs = &run.plan.options;
+        let others = |given: &[String], theirs: &[String]| !given.is_empty() && given != theirs;
+        if others(&a.what.only, &theirs.only) || others(&a.what.exclude, &theirs.exclude) {
+            a.what.agrees(theirs, "the migration that is done")?;
+        }
+        if let Some(left) = report::left_in_old_store(&run.plan).filter(|_| standing.state == Some(State::Switched)) {
+            text.push_str(&format!(
+                ". Not migrated: {left}. To migrate more, run `unaufs rollback`, and migrate again."
+            ));
+        }
+    }
     let doc = serde_json::json!({"schema": "unaufs.migrate/1", "state": standing.state, "built": 0, "text": text});
     tell(g, &doc, || text)?;
     Ok(Ending::Fine)

@@ -25,7 +25,7 @@ pub fn left_to_convert(root: &Dir) -> Result<bool> {
     for (name, kind) in dir.list()? {
         if kind == FileType::Directory
             && let Some(id) = named(&name, ContainerId::parse)
-            && config_file(&dir.open(&name)?, &id)? == OLD_CONFIG
+            && config_file(&dir.open(&name)?, &id) == OLD_CONFIG
         {
             return Ok(true);
         }
@@ -35,10 +35,12 @@ pub fn left_to_convert(root: &Dir) -> Result<bool> {
 
 /// The file that says what the container is: `config.v2.json`, unless a Docker that was stopped while it converted left that one unreadable
 /// next to a whole `config.json`.
-fn config_file(directory: &Dir, id: &ContainerId) -> Result<&'static str> {
+fn config_file(directory: &Dir, id: &ContainerId) -> &'static str {
     let whole = |file: &str| directory.read(file, json::LIMIT).is_ok_and(|b| boot::config(&b, id).is_ok());
-    let old = directory.has(OLD_CONFIG)? && whole(OLD_CONFIG);
-    Ok(if !directory.has(CONFIG)? || old && !whole(CONFIG) { OLD_CONFIG } else { CONFIG })
+    // what can't be looked at is there: who reads it says what is wrong with it
+    let there = |file: &str| directory.has(file).unwrap_or(true);
+    let old = there(OLD_CONFIG) && whole(OLD_CONFIG);
+    if !there(CONFIG) || old && !whole(CONFIG) { OLD_CONFIG } else { CONFIG }
 }
 
 /// Reads all containers, and the writable layers that they own.
@@ -46,7 +48,7 @@ pub fn read(mut reader: Reader<'_>, images: &Images) -> Result<()> {
     let (mut graph, lost) = read_links(reader.root, reader.findings)?;
     reader.each(|reader, directory, id| {
         // Docker wrote the config first and the record then; a crash between the two lost the container
-        let file = config_file(directory, id)?;
+        let file = config_file(directory, id);
         match file == CONFIG && reader.root.has(format!("image/aufs/layerdb/mounts/{id}"))? {
             true => reader.read_one(directory, id),
             false => read_one(reader, images, directory, id, file),
