@@ -385,10 +385,10 @@ impl Migration<'_> {
         if self.how.prepare || !matches!(e.kind(), Kind::Difference | Kind::Failed) {
             return Err(e);
         }
-        match self.up_to_date(plan) {
-            Ok(false) => Ok(()),
-            Err(stale) if stale.kind() == Kind::Stale => Err(stale),
-            Ok(true) | Err(_) => Err(e),
+        let Ok(fresh) = preflight::last_look(self.at, self.run.id, plan, self.progress) else { return Err(e) };
+        match preflight::changes(plan, &fresh) {
+            none if none.is_empty() => Err(e),
+            changes => self.build_again(plan, fresh, &changes),
         }
     }
 
@@ -407,17 +407,24 @@ impl Migration<'_> {
             self.at.journal.note_plan(run, plan)?;
             return Ok(true);
         }
+        self.build_again(plan, fresh, &changes)?;
+        Ok(false)
+    }
+
+    /// Takes what has changed out of the stage, and goes on with the fresh plan.
+    fn build_again(&mut self, plan: &mut Plan, fresh: Plan, changes: &[String]) -> Result<()> {
         if self.outcome.changed.len() >= ROUNDS {
             return Err(Error::new(Kind::Stale, format!("the store keeps changing: {}", changes.join("; ")))
                 .hint("Find out what writes into it.")
                 .loss(NOTHING_LOST));
         }
         self.outcome.changed.push(changes.join("; "));
+        let run = self.run.id;
         let lost = self.at.journal.lost(run)?;
         self.enter(State::Building)?;
         stage::reconcile(self.at, run, plan, &Replan { plan: &fresh, prepared: false, lost: &lost })?;
         *plan = fresh;
-        Ok(false)
+        Ok(())
     }
 
     /// Makes everything that a way back needs durable, and keeps Docker out. One that came since the last look is seen here.

@@ -247,11 +247,15 @@ fn count_volumes(root: &Dir) -> Result<usize> {
         Err(e) => return Err(crate::error::Error::io(format!("open directory {}", root.show(b"volumes")), e)),
     };
     let mut count = 0;
-    dir.for_each(|_, kind, _| {
+    let listed = dir.for_each(|_, kind, _| {
         count += usize::from(kind == crate::disk::FileType::Directory);
         Ok(())
-    })?;
-    Ok(count)
+    });
+    match listed {
+        // a disk that failed is noted, and stops who doesn't want to keep going
+        Err(e) if crate::error::check_disk(false).is_ok() => Err(e),
+        _ => Ok(count),
+    }
 }
 
 /// Docker's own files in the old root that are made again, by path.

@@ -1,7 +1,7 @@
 //! What a rollback put back, and what Docker wrote in the meantime.
 
 use crate::disk::Dir;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::plan::names::Names;
 use crate::plan::switch::STATE;
 use crate::run::guard::Guard;
@@ -64,15 +64,30 @@ pub fn added_since(root: &Dir, course: &Course) -> Result<Vec<String>> {
     let mut out = Vec::new();
     let guard = Guard::of(root, &course.id);
     if let Ok(Some(dir)) = root.open_opt(guard.path("containers")?) {
-        for (name, _) in dir.list()? {
-            containers(&dir, &name, course, since, &mut out)?;
-        }
+        let each = dir.list().and_then(|all| {
+            all.iter().try_for_each(|(name, _)| {
+                let looked = containers(&dir, name, course, since, &mut out);
+                unreadable(&crate::disk::join(b"containers", name), looked, &mut out)
+            })
+        });
+        unreadable(b"containers", each, &mut out)?;
     }
     for shared in ["volumes", "network", "swarm", "plugins", "containerd", "tmp"] {
         shared_place(root, shared, since, &mut out)?;
     }
     out.sort();
     Ok(out)
+}
+
+/// What can't be read keeps nothing from going back: it is listed.
+fn unreadable(path: &[u8], looked: Result<()>, out: &mut Vec<String>) -> Result<()> {
+    match looked {
+        Err(e) if e.kind() == Kind::Failed => {
+            out.push(format!("{} (it can't be read)", text::bytes(path)));
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// What is new in one container's directory. Its configurations are ours.
@@ -93,7 +108,7 @@ fn containers(dir: &Dir, name: &[u8], course: &Course, since: Time, out: &mut Ve
         if course.configs.contains(&path) || kind != crate::disk::FileType::RegularFile {
             continue;
         }
-        if container.stat(&f)?.mtime > since {
+        if container.try_stat(&f).is_ok_and(|m| m.mtime > since) {
             out.push(format!("containers/{shown}/{}", text::bytes(&f)));
         }
     }
@@ -105,7 +120,7 @@ fn shared_place(root: &Dir, shared: &str, since: Time, out: &mut Vec<String>) ->
     let mut todo = vec![shared.as_bytes().to_vec()];
     while let Some(path) = todo.pop() {
         let Ok(Some(dir)) = root.open_opt(&path) else { continue };
-        dir.for_each(|name, kind, _| {
+        let listed = dir.for_each(|name, kind, _| {
             let here = crate::disk::join(&path, name);
             if kind == crate::disk::FileType::Directory {
                 // its directory changes only when the volume is made: an empty one has no file that could tell
@@ -117,7 +132,8 @@ fn shared_place(root: &Dir, shared: &str, since: Time, out: &mut Vec<String>) ->
                 out.push(text::bytes(&here));
             }
             Ok(())
-        })?;
+        });
+        unreadable(&path, listed, out)?;
         if out.len() > LISTED {
             return Ok(());
         }
