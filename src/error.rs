@@ -202,7 +202,7 @@ static FAILING_DISK: OnceLock<String> = OnceLock::new();
 /// What only a failing disk, cable or network gives.
 const DISK: [Errno; 6] = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODEV, Errno::REMOTEIO, Errno::TIMEDOUT];
 
-/// Notes an error that is one of [`DISK`].
+/// Notes the first error that only a failing disk, cable or network gives.
 pub fn note_failing_disk(e: &std::io::Error, what: impl FnOnce() -> String) {
     let Some(errno) = Errno::from_io_error(e) else { return };
     let said = || format!("{}: {e}", what());

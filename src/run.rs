@@ -411,7 +411,7 @@ impl Migration<'_> {
         Ok(false)
     }
 
-    /// Takes what has changed out of the stage, and goes on with the fresh plan.
+    /// Takes what has changed out of the stage. From here on the fresh plan counts.
     fn build_again(&mut self, plan: &mut Plan, fresh: Plan, changes: &[String]) -> Result<()> {
         if self.outcome.changed.len() >= ROUNDS {
             return Err(Error::new(Kind::Stale, format!("the store keeps changing: {}", changes.join("; ")))

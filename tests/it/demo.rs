@@ -12,7 +12,9 @@ fn demo(args: &[&str], user: Option<u32>) -> Output {
     let beside = tempfile::tempdir().expect("a temporary folder");
     // where anybody may run it: the directory of the build may be closed to others
     let program = beside.path().join("unaufs");
-    fs::copy(env!("CARGO_BIN_EXE_unaufs"), &program).expect("copy");
+    // by another process: a descriptor of this one that is open for writing may live on in what another test starts, and then nothing can be run
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_unaufs")).arg(&program).status();
+    assert!(copied.expect("cp").success());
     let temporary = beside.path().join("tmp");
     fs::create_dir(&temporary).expect("mkdir");
     for open in [beside.path(), &temporary] {
