@@ -76,7 +76,7 @@ impl Sums {
     }
 }
 
-/// The layers of which every file was linked, and none was cloned or copied.
+/// The layers whose files were all linked: none was cloned or copied.
 pub fn linked(journal: &Journal, run: i64) -> Result<BTreeSet<LayerId>> {
     let all_linked = |noted: &str| {
         let sums: Option<Sums> = serde_json::from_str(noted).ok();

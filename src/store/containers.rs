@@ -8,6 +8,7 @@
 use super::boot;
 use super::content::{Chains, SMALL, text_of};
 use super::driver::Driver;
+use super::graph::containers::config_file;
 use super::old_fields::{self, Changes};
 use super::replaced::Wanted;
 use super::stack::{self, Listed, Stack};
@@ -297,7 +298,7 @@ pub fn add_left(root: &Dir, store: &mut Store) -> Result<()> {
             continue;
         };
         let directory = dir.open(id.as_str())?;
-        let file = if directory.has(boot::CONFIG)? { boot::CONFIG } else { boot::OLD_CONFIG };
+        let file = config_file(&directory, &id);
         let mut c = describe(&directory, &id, file, store.written_by, &mut Vec::new());
         if !c.foreign {
             c.broken.get_or_insert_with(|| "it wasn't migrated".to_owned());

@@ -35,7 +35,7 @@ pub fn left_to_convert(root: &Dir) -> Result<bool> {
 
 /// The file that says what the container is: `config.v2.json`, unless a Docker that was stopped while it converted left that one unreadable
 /// next to a whole `config.json`.
-fn config_file(directory: &Dir, id: &ContainerId) -> &'static str {
+pub fn config_file(directory: &Dir, id: &ContainerId) -> &'static str {
     let whole = |file: &str| directory.read(file, json::LIMIT).is_ok_and(|b| boot::config(&b, id).is_ok());
     // what can't be looked at is there: who reads it says what is wrong with it
     let there = |file: &str| directory.has(file).unwrap_or(true);
